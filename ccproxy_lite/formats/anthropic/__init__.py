@@ -1,0 +1,27 @@
+"""The Anthropic Messages format, in both roles."""
+
+from ccproxy_lite.formats.anthropic import answer, catalog, errors, request
+from ccproxy_lite.formats.format import Counting, Format
+
+FORMAT = Format(
+    name="anthropic",
+    default_base_url="https://api.anthropic.com",
+    key_variables=("ANTHROPIC_API_KEY",),
+    key_header="x-api-key",
+    models_path="/v1/models?limit=1000",
+    fixed_headers=(("anthropic-version", request.VERSION),),
+    read_request=request.read_request,
+    write_request=request.write_request,
+    read_body=answer.read_body,
+    write_body=answer.write_body,
+    reader=answer.Reader,
+    writer=answer.Writer,
+    is_notable=answer.is_notable,
+    read_error=errors.read_error,
+    write_error=errors.write_error,
+    read_models=catalog.read_models,
+    write_models=catalog.write_models,
+    write_model=catalog.write_model,
+    counting=Counting("/v1/messages/count_tokens", catalog.counting_body, catalog.read_count),
+    write_count=catalog.write_count,
+)

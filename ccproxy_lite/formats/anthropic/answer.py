@@ -1,0 +1,389 @@
+"""Anthropic Messages: answers, whole and streamed, read and written. Source: the SDK's ``types.message`` and
+``types.raw_message_stream_event``, and what its accumulator requires: event lines, contiguous indexes, numeric usage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.formats import names, shape, thinking
+from ccproxy_lite.formats.anthropic.blocks import NAME, arguments_object
+from ccproxy_lite.formats.anthropic.errors import failed_of, write_error
+from ccproxy_lite.formats.neutral import (
+    Begin,
+    Citation,
+    End,
+    Event,
+    Failed,
+    PartDelta,
+    PartEnd,
+    PartKind,
+    PartStart,
+    Reply,
+    StopReason,
+    Usage,
+    WholePart,
+    fold,
+)
+from ccproxy_lite.jsontext import dumps, loads, quote
+from ccproxy_lite.sse import Event as SseEvent
+from ccproxy_lite.sse import encode
+
+_REASONS: dict[str, StopReason] = {
+    "end_turn": "end",
+    "stop_sequence": "stop_sequence",
+    "max_tokens": "max_tokens",
+    "tool_use": "tool_use",
+    "pause_turn": "pause",
+    "refusal": "refusal",
+    "model_context_window_exceeded": "context_window",
+}
+_REASON_NAMES = {reason: name for name, reason in _REASONS.items()}
+
+_KINDS: dict[str, PartKind] = {
+    "text": "text",
+    "thinking": "thinking",
+    "redacted_thinking": "redacted",
+    "tool_use": "tool",
+}
+
+# ---------------------------------------------------------------- reading
+
+
+def read_body(body: Mapping[str, Any]) -> list[Event]:
+    """A whole answer as events. Raises UpstreamError."""
+    if body.get("type") == "error":
+        return [failed_of(body, 500)]
+    content = body.get("content")
+    if not isinstance(content, list):
+        raise UpstreamError("the upstream's answer holds no content")
+    events: list[Event] = [Begin(shape.lenient(body, "id"), shape.lenient(body, "model"), _read_usage(body))]
+    for block in content:
+        kind = _KINDS.get(shape.lenient(block, "type"))
+        if kind is None:
+            continue
+        events.append(PartStart(kind, shape.lenient(block, "id"), shape.lenient(block, "name")))
+        if kind == "tool":
+            inner = dumps(block.get("input") or {})
+        else:
+            inner = shape.lenient(block, {"thinking": "thinking", "redacted": "data"}.get(kind, "text"))
+        if inner:
+            events.append(PartDelta(inner))
+        events.append(PartEnd(*_sealed(kind, shape.lenient(block, "signature")), _read_citations(block)))
+    reason = _REASONS.get(shape.lenient(body, "stop_reason"), "end")
+    events.append(End(reason, _read_usage(body), shape.lenient(body, "stop_sequence") or None))
+    return events
+
+
+def _sealed(kind: PartKind, signature: str) -> tuple[str, str]:
+    """Signature and origin of a thought; a mark from an earlier conversion tells the true origin."""
+    if kind not in ("thinking", "redacted"):
+        return "", ""
+    origin, value = thinking.untag(signature) or (NAME, signature)
+    return value, origin
+
+
+def _read_usage(source: Any) -> Usage | None:
+    usage = source.get("usage") if isinstance(source, dict) else None
+    if not isinstance(usage, dict):
+        return None
+    details = usage.get("output_tokens_details")
+    return Usage(
+        shape.count(usage, "input_tokens"),
+        shape.count(usage, "output_tokens"),
+        shape.count(usage, "cache_read_input_tokens"),
+        shape.count(usage, "cache_creation_input_tokens"),
+        shape.count(details, "thinking_tokens") if isinstance(details, dict) else None,
+    )
+
+
+def _read_citations(block: Mapping[str, Any]) -> tuple[Citation, ...]:
+    found = block.get("citations")
+    return tuple(
+        Citation(shape.lenient(citation, "url"), shape.lenient(citation, "title"))
+        for citation in (found if isinstance(found, list) else ())
+        if shape.lenient(citation, "url")
+    )
+
+
+class Reader:
+    """Reads a streamed answer. Totals of tokens in ``message_delta`` overwrite those of ``message_start``."""
+
+    def __init__(self, seed: str = "") -> None:
+        self._begun = False
+        self._over = False
+        self._index: object = None
+        self._kind: PartKind | None = None
+        self._input = ""
+        self._signature = ""
+        self._citations: list[Any] = []
+        self._usage: dict[str, Any] = {}
+        self._reason: str | None = None
+        self._stop_sequence: str | None = None
+
+    def feed(self, event: SseEvent) -> list[Event]:
+        if self._over or not event.data or event.data == "[DONE]":
+            return []
+        try:
+            data = loads(event.data)
+        except ValueError:
+            raise UpstreamError(f"the upstream's {event.name or 'unnamed'} event is not JSON") from None
+        if not isinstance(data, dict):
+            raise UpstreamError("the upstream sent an event that is no object")
+        kind = data.get("type") or event.name
+        if kind == "content_block_delta":
+            return self._delta(data)
+        if kind == "error" or (kind is None and "error" in data):
+            return self._fail(failed_of(data, 500))
+        step = _STEPS.get(str(kind))
+        return step(self, data) if step else []
+
+    def close(self) -> list[Event]:
+        if self._over:
+            return []
+        if self._reason is not None:  # everything was said; only message_stop is missing
+            return self._stop({})
+        return self._fail(Failed(502, "server", "the upstream's stream ended early"))
+
+    def _fail(self, failed: Failed) -> list[Event]:
+        self._over = True
+        return [failed]
+
+    def _start(self, data: dict[str, Any]) -> list[Event]:
+        message = data.get("message")
+        if not isinstance(message, dict) or self._begun:
+            return []
+        self._begun = True
+        self._usage.update(message.get("usage") or {})
+        return [Begin(shape.lenient(message, "id"), shape.lenient(message, "model"), _read_usage(message))]
+
+    def _begin(self) -> list[Event]:
+        if self._begun:
+            return []
+        self._begun = True
+        return [Begin()]
+
+    def _block_start(self, data: dict[str, Any]) -> list[Event]:
+        block = data.get("content_block")
+        events = self._begin() + self._block_stop({"index": self._index})
+        kind = _KINDS.get(shape.lenient(block, "type"))
+        self._index, self._kind = data.get("index"), kind
+        if kind is None or not isinstance(block, dict):
+            return events
+        self._signature = shape.lenient(block, "signature")
+        self._citations = list(block.get("citations") or [])
+        self._input = dumps(block["input"]) if kind == "tool" and block.get("input") else ""
+        events.append(PartStart(kind, shape.lenient(block, "id"), shape.lenient(block, "name")))
+        known = shape.lenient(block, {"thinking": "thinking", "redacted": "data", "tool": ""}.get(kind, "text"))
+        if known:
+            events.append(PartDelta(known))
+        return events
+
+    def _delta(self, data: dict[str, Any]) -> list[Event]:
+        delta = data.get("delta")
+        if self._kind is None or not isinstance(delta, dict) or data.get("index") != self._index:
+            return []
+        match delta.get("type"):
+            case "text_delta":
+                piece = delta.get("text")
+            case "input_json_delta":
+                piece = delta.get("partial_json")
+                if piece:
+                    self._input = ""
+            case "thinking_delta":
+                piece = delta.get("thinking")
+            case "signature_delta":
+                self._signature = shape.lenient(delta, "signature")
+                return []
+            case "citations_delta":
+                self._citations.append(delta.get("citation"))
+                return []
+            case _:
+                return []
+        return [PartDelta(piece)] if isinstance(piece, str) and piece else []
+
+    def _block_stop(self, data: dict[str, Any]) -> list[Event]:
+        if self._kind is None or data.get("index") != self._index:
+            return []
+        events: list[Event] = [PartDelta(self._input)] if self._input else []
+        sealed = _sealed(self._kind, self._signature)
+        events.append(PartEnd(*sealed, _read_citations({"citations": self._citations})))
+        self._kind, self._input, self._signature, self._citations = None, "", "", []
+        return events
+
+    def _message_delta(self, data: dict[str, Any]) -> list[Event]:
+        delta = data.get("delta")
+        self._reason = shape.lenient(delta, "stop_reason") or self._reason
+        self._stop_sequence = shape.lenient(delta, "stop_sequence") or self._stop_sequence
+        totals = data.get("usage")
+        if isinstance(totals, dict):
+            self._usage.update((key, value) for key, value in totals.items() if value is not None)
+        return []
+
+    def _stop(self, data: dict[str, Any]) -> list[Event]:
+        events = self._begin() + self._block_stop({"index": self._index})
+        self._over = True
+        usage = _read_usage({"usage": self._usage}) if self._usage else None
+        events.append(End(_REASONS.get(self._reason or "", "end"), usage, self._stop_sequence))
+        return events
+
+
+_STEPS = {
+    "message_start": Reader._start,
+    "content_block_start": Reader._block_start,
+    "content_block_stop": Reader._block_stop,
+    "message_delta": Reader._message_delta,
+    "message_stop": Reader._stop,
+}
+
+
+def is_notable(event: SseEvent) -> bool:
+    """Whether an event of a relayed stream may end it, count its tokens or break it."""
+    return event.name not in ("content_block_delta", "content_block_start", "content_block_stop", "ping")
+
+
+# ---------------------------------------------------------------- writing
+
+
+def _write_usage(usage: Usage | None) -> dict[str, Any]:
+    usage = usage or Usage()
+    written: dict[str, Any] = {
+        "input_tokens": usage.input,
+        "output_tokens": usage.output,
+        "cache_creation_input_tokens": usage.cache_write,
+        "cache_read_input_tokens": usage.cache_read,
+    }
+    if usage.reasoning is not None:
+        written["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
+    return written
+
+
+def _message(reply: Reply, content: list[Any], usage: Usage | None) -> dict[str, Any]:
+    return {
+        "id": f"msg_{reply.id}",
+        "type": "message",
+        "role": "assistant",
+        "model": reply.request.model,
+        "content": content,
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": _write_usage(usage),
+    }
+
+
+def _ending(end: End) -> dict[str, Any]:
+    ending: dict[str, Any] = {"stop_reason": _REASON_NAMES[end.reason], "stop_sequence": end.stop_sequence}
+    if end.reason == "refusal":
+        ending["stop_details"] = {"type": "refusal"}
+    return ending
+
+
+def write_body(events: Iterable[Event], reply: Reply) -> dict[str, Any]:
+    """A whole answer. Raises UpstreamError if the events end in a failure."""
+    parts, end = fold(events)
+    if isinstance(end, Failed):
+        raise UpstreamError(end.message, status=end.status, kind=end.kind)
+    content = [_write_block(part) for part in parts]
+    return {**_message(reply, content, end.usage), **_ending(end)}
+
+
+def _write_block(part: WholePart) -> dict[str, Any]:
+    match part.start.kind:
+        case "thinking":
+            return {"type": "thinking", "thinking": part.text, "signature": _seal(part.end)}
+        case "redacted":
+            return {"type": "redacted_thinking", "data": part.text}
+        case "tool" | "custom":
+            call_id = names.fit_id(part.start.id, names.ANTHROPIC)
+            arguments = arguments_object(part.text)
+            return {"type": "tool_use", "id": call_id, "name": part.start.name, "input": arguments}
+        case "image":
+            return {"type": "text", "text": _no_image(part.start)}
+        case _:
+            return {"type": "text", "text": part.text}
+
+
+def _seal(end: PartEnd) -> str:
+    return end.signature if end.origin == NAME else thinking.tag(end.origin, end.signature)
+
+
+def _no_image(start: PartStart) -> str:
+    return f"[an image of type {start.media_type or 'unknown'}, which this format cannot carry]"
+
+
+_DELTAS = {
+    "text": ("text_delta", "text"),
+    "refusal": ("text_delta", "text"),
+    "thinking": ("thinking_delta", "thinking"),
+    "tool": ("input_json_delta", "partial_json"),
+    "custom": ("input_json_delta", "partial_json"),
+}
+
+
+class Writer:
+    """Writes a streamed answer: one block at a time, indexes from 0 without a gap."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+        self._index = -1
+        self._start = PartStart("text")
+        self._prefix = ""
+        self._held = ""
+
+    def write(self, event: Event) -> bytes:
+        if type(event) is PartDelta:
+            if not self._prefix:
+                self._held += event.text
+                return b""
+            return f"{self._prefix}{quote(event.text)}}}}}\n\n".encode()
+        match event:
+            case PartStart():
+                return self._open(event)
+            case PartEnd():
+                return self._close(event)
+            case Begin():
+                message = _message(self._reply, [], event.usage)
+                return _event("message_start", {"message": message})
+            case End():
+                delta = {"delta": _ending(event), "usage": _write_usage(event.usage)}
+                return _event("message_delta", delta) + _event("message_stop", {})
+            case Failed():
+                return encode(dumps(write_error(event)[1]), "error")
+        raise AssertionError(event)
+
+    def keep_alive(self) -> bytes:
+        return b'event: ping\ndata: {"type":"ping"}\n\n'
+
+    def _open(self, start: PartStart) -> bytes:
+        self._index += 1
+        self._start, self._held = start, ""
+        kind = _DELTAS.get(start.kind)
+        if kind is None:  # arrives complete, without deltas
+            self._prefix = ""
+            return b""
+        delta = f'{{"type":"content_block_delta","index":{self._index},"delta":{{"type":"{kind[0]}","{kind[1]}":'
+        self._prefix = f"event: content_block_delta\ndata: {delta}"
+        match start.kind:
+            case "thinking":
+                block: dict[str, Any] = {"type": "thinking", "thinking": "", "signature": ""}
+            case "tool" | "custom":
+                call_id = names.fit_id(start.id, names.ANTHROPIC)
+                block = {"type": "tool_use", "id": call_id, "name": start.name, "input": {}}
+            case _:
+                block = {"type": "text", "text": ""}
+        return _event("content_block_start", {"index": self._index, "content_block": block})
+
+    def _close(self, end: PartEnd) -> bytes:
+        before = b""
+        if not self._prefix:
+            block = _write_block(WholePart(self._start, self._held, end))
+            before = _event("content_block_start", {"index": self._index, "content_block": block})
+        elif self._start.kind == "thinking":
+            before = f'event: content_block_delta\ndata: {{"type":"content_block_delta","index":{self._index},"delta":{{"type":"signature_delta","signature":{quote(_seal(end))}}}}}\n\n'.encode()  # noqa: E501
+        return before + _event("content_block_stop", {"index": self._index})
+
+
+def _event(kind: str, data: dict[str, Any]) -> bytes:
+    return encode(dumps({"type": kind, **data}), kind)

@@ -1,0 +1,237 @@
+"""Anthropic Messages: content blocks, read and written. Source: the SDK's ``types.content_block_param``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ccproxy_lite.formats import names, shape, thinking
+from ccproxy_lite.formats.losses import Losses
+from ccproxy_lite.formats.neutral import (
+    NOTHING,
+    Audio,
+    File,
+    Foreign,
+    Image,
+    Part,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    own_of,
+)
+from ccproxy_lite.jsontext import dumps, loads
+
+NAME = "anthropic"
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+
+# ---------------------------------------------------------------- reading
+
+
+def read_content(holder: shape.Object, at: str) -> Iterable[Part]:
+    value = holder.get("content")
+    if value is None:
+        return
+    if isinstance(value, str):
+        if value:
+            yield Text(value, at=f"{at}.content")
+        return
+    for block, inner in shape.objects(holder, "content", at):
+        yield _read_block(block, inner)
+
+
+TEXT = frozenset(("type", "text"))
+_IMAGE = frozenset(("type", "source"))
+_DOCUMENT = frozenset(("type", "source", "title"))
+_THINKING = frozenset(("type", "thinking", "signature"))
+_REDACTED = frozenset(("type", "data"))
+_TOOL_USE = frozenset(("type", "id", "name", "input"))
+_TOOL_RESULT = frozenset(("type", "tool_use_id", "content", "is_error"))
+_SEARCH_RESULT = frozenset(("type", "source", "title", "content"))
+
+
+def _read_block(block: shape.Object, at: str) -> Part:
+    match shape.text(block, "type", at):
+        case "text":
+            return Text(shape.text(block, "text", at), own_of(block, TEXT), at)
+        case "image":
+            return _read_image(block, at)
+        case "document":
+            return _read_document(block, at)
+        case "search_result":
+            lines = [shape.text(block, "title", at, ""), shape.text(block, "source", at, "")]
+            lines += [shape.text(inner, "text", where, "") for inner, where in shape.objects(block, "content", at)]
+            return Text("\n".join(filter(None, lines)), own_of(block, _SEARCH_RESULT), at)
+        case "thinking":
+            return _read_thinking(block, at)
+        case "redacted_thinking":
+            origin, data = thinking.untag(shape.text(block, "data", at)) or (NAME, shape.text(block, "data", at))
+            return Thinking(redacted=data, origin=origin, own=own_of(block, _REDACTED), at=at)
+        case "tool_use":
+            arguments = dumps(shape.optional_object(block, "input", at) or {})
+            name, call_id = shape.text(block, "name", at), shape.text(block, "id", at)
+            return ToolCall(call_id, name, arguments, own=own_of(block, _TOOL_USE), at=at)
+        case "tool_result":
+            content = tuple(part for part in read_content(block, at) if isinstance(part, Text | Image | File | Foreign))
+            is_error = shape.optional_bool(block, "is_error", at) or False
+            call_id = shape.text(block, "tool_use_id", at)
+            return ToolResult(call_id, content, is_error, own=own_of(block, _TOOL_RESULT), at=at)
+        case kind:
+            return Foreign(kind, dict(block), at)
+
+
+def _read_image(block: shape.Object, at: str) -> Image:
+    source = shape.as_object(block.get("source"), f"{at}.source")
+    own = own_of(block, _IMAGE)
+    where = f"{at}.source"
+    match shape.text(source, "type", where):
+        case "base64":
+            media_type = shape.text(source, "media_type", where)
+            return Image(media_type, shape.text(source, "data", where), own=own, at=at)
+        case "url":
+            return Image(url=shape.text(source, "url", where), own=own, at=at)
+        case "file":
+            return Image(file_id=shape.text(source, "file_id", where), own=own, at=at)
+        case _:
+            raise shape.wrong(f"{where}.type", "base64, url or file")
+
+
+def _read_document(block: shape.Object, at: str) -> File | Text:
+    source = shape.as_object(block.get("source"), f"{at}.source")
+    own, where = own_of(block, _DOCUMENT), f"{at}.source"
+    title = shape.text(block, "title", at, "")
+    match shape.text(source, "type", where):
+        case "base64":
+            media_type = shape.text(source, "media_type", where, "application/pdf")
+            return File(media_type, shape.text(source, "data", where), name=title, own=own, at=at)
+        case "text":
+            return File("text/plain", text=shape.text(source, "data", where), name=title, own=own, at=at)
+        case "content":
+            parts = [part.text for part in read_content(source, where) if isinstance(part, Text)]
+            return File("text/plain", text="\n".join(parts), name=title, own=own, at=at)
+        case "url":
+            return File("application/pdf", url=shape.text(source, "url", where), name=title, own=own, at=at)
+        case "file":
+            return File(file_id=shape.text(source, "file_id", where), name=title, own=own, at=at)
+        case _:
+            raise shape.wrong(f"{where}.type", "base64, text, content, url or file")
+
+
+def _read_thinking(block: shape.Object, at: str) -> Thinking:
+    signature = shape.text(block, "signature", at, "")
+    origin, value = thinking.untag(signature) or (NAME, signature)
+    return Thinking(shape.text(block, "thinking", at, ""), value, origin=origin, own=own_of(block, _THINKING), at=at)
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write_text(part: Text, losses: Losses) -> dict[str, Any]:
+    losses.lose_own(part.own, part.at)
+    return {"type": "text", "text": part.text, **back(part.own, losses)}
+
+
+def back(own: Mapping[str, Any], losses: Losses) -> Mapping[str, Any]:
+    return own if losses.is_origin else NOTHING
+
+
+def write_part(part: Part, losses: Losses) -> Iterable[dict[str, Any]]:
+    match part:
+        case Text():
+            if part.text.strip():
+                yield write_text(part, losses)
+        case ToolCall():
+            losses.lose_own(part.own, part.at)
+            yield {
+                "type": "tool_use",
+                "id": names.fit_id(part.id, names.ANTHROPIC),
+                "name": names.fit_name(part.name, names.ANTHROPIC),
+                "input": arguments_object(part.arguments) if part.kind == "function" else {"input": part.arguments},
+                **back(part.own, losses),
+            }
+        case ToolResult():
+            yield _write_result(part, losses)
+        case Thinking():
+            yield from _write_thought(part, losses)
+        case Image():
+            yield _write_image(part, losses)
+        case File():
+            yield _write_file(part, losses)
+        case Foreign():
+            if losses.is_origin:
+                yield dict(part.data)
+            else:
+                losses.lose("foreign", part.at)
+        case Audio():
+            losses.lose("audio", part.at)
+        case _:  # a refusal is what the model said
+            if part.text.strip():
+                yield {"type": "text", "text": part.text}
+
+
+def arguments_object(arguments: str) -> dict[str, Any]:
+    """Arguments as an object; text that is none is kept under ``_raw``, because history must not be lost.
+
+    >>> arguments_object(""), arguments_object('{"a": 1}'), arguments_object("oops")
+    ({}, {'a': 1}, {'_raw': 'oops'})
+    """
+    if not arguments.strip():
+        return {}
+    try:
+        value = loads(arguments)
+    except ValueError:
+        return {"_raw": arguments}
+    return value if isinstance(value, dict) else {"_raw": arguments}
+
+
+def _write_result(part: ToolResult, losses: Losses) -> dict[str, Any]:
+    losses.lose_own(part.own, part.at)
+    content = [block for inner in part.content for block in write_part(inner, losses)]
+    result: dict[str, Any] = {"type": "tool_result", "tool_use_id": names.fit_id(part.call_id, names.ANTHROPIC)}
+    if content:
+        result["content"] = content
+    if part.is_error:
+        result["is_error"] = True
+    return {**result, **back(part.own, losses)}
+
+
+def _write_thought(part: Thinking, losses: Losses) -> Iterable[dict[str, Any]]:
+    if part.origin != NAME or not (part.signature or part.redacted):
+        losses.lose("thinking", part.at)
+    elif part.redacted:
+        yield {"type": "redacted_thinking", "data": part.redacted}
+    else:
+        yield {"type": "thinking", "thinking": part.text, "signature": part.signature}
+
+
+def _write_image(part: Image, losses: Losses) -> dict[str, Any]:
+    losses.lose_own(part.own, part.at)
+    if part.data:
+        if part.media_type not in IMAGE_TYPES:
+            losses.lose("image.media_type", part.at)
+        source = {"type": "base64", "media_type": part.media_type, "data": part.data}
+    elif part.url:
+        source = {"type": "url", "url": part.url}
+    else:
+        if not losses.is_origin:
+            losses.lose("file_id", part.at)
+        source = {"type": "file", "file_id": part.file_id}
+    return {"type": "image", "source": source, **back(part.own, losses)}
+
+
+def _write_file(part: File, losses: Losses) -> dict[str, Any]:
+    losses.lose_own(part.own, part.at)
+    if part.text or part.media_type == "text/plain":
+        source = {"type": "text", "media_type": "text/plain", "data": part.text}
+    elif part.file_id:
+        if not losses.is_origin:
+            losses.lose("file_id", part.at)
+        source = {"type": "file", "file_id": part.file_id}
+    elif part.url:
+        source = {"type": "url", "url": part.url}
+    else:
+        if part.media_type != "application/pdf":
+            losses.lose("file.media_type", part.at)
+        source = {"type": "base64", "media_type": part.media_type, "data": part.data}
+    title = {"title": part.name} if part.name else {}
+    return {"type": "document", "source": source, **title, **back(part.own, losses)}

@@ -1,0 +1,67 @@
+"""Anthropic Messages: errors, read and written. Source: the API's error reference and the SDK's ``types.shared``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ccproxy_lite.errors import Kind, kind_of
+from ccproxy_lite.formats import shape
+from ccproxy_lite.formats.neutral import Failed
+
+_TYPES: dict[Kind, str] = {
+    "bad_request": "invalid_request_error",
+    "auth": "authentication_error",
+    "billing": "billing_error",
+    "permission": "permission_error",
+    "not_found": "not_found_error",
+    "too_large": "request_too_large",
+    "rate_limit": "rate_limit_error",
+    "overloaded": "overloaded_error",
+    "timeout": "timeout_error",
+    "server": "api_error",
+}
+_KINDS: dict[str, tuple[Kind, int]] = {
+    "invalid_request_error": ("bad_request", 400),
+    "authentication_error": ("auth", 401),
+    "billing_error": ("billing", 402),
+    "permission_error": ("permission", 403),
+    "not_found_error": ("not_found", 404),
+    "request_too_large": ("too_large", 413),
+    "rate_limit_error": ("rate_limit", 429),
+    "overloaded_error": ("overloaded", 529),
+    "timeout_error": ("timeout", 504),
+    "api_error": ("server", 500),
+}
+
+
+def failed_of(body: Any, status: int) -> Failed:
+    """An error object, in an error answer or in an ``error`` event; ``status`` where its type says none."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(error, str):
+        error = {"message": error}
+    if not isinstance(error, dict):
+        error = body if isinstance(body, dict) else {}
+    name = shape.lenient(error, "type")
+    kind, implied = _KINDS.get(name, (kind_of(status), status))
+    message = shape.lenient(error, "message") or name or f"the upstream answered {status}"
+    return Failed(status if status not in (200, 500) else implied, kind, message, code=name)
+
+
+def read_error(status: int, body: Any) -> Failed:
+    """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
+    failed = failed_of(body if isinstance(body, dict) else {}, status)
+    failed.status = status
+    if not isinstance(body, dict) and body:
+        failed.message = str(body)
+    failed.kind = kind_of(status) if failed.kind == "server" else failed.kind
+    return failed
+
+
+def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:
+    """HTTP status and body of a failure. A prompt that is too long is said in the words that clients look for."""
+    status = 529 if failed.kind == "overloaded" else failed.status
+    message = failed.message
+    if failed.code == "context_length_exceeded" and not message.startswith("prompt is too long"):
+        message = f"prompt is too long: {message}"
+    return status, {"type": "error", "error": {"type": _TYPES[failed.kind], "message": message}}

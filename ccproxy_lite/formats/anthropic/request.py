@@ -1,0 +1,358 @@
+"""Anthropic Messages: requests, read and written. Source: the ``anthropic`` SDK's ``types.message_create_params``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ccproxy_lite.errors import ClientError
+from ccproxy_lite.formats import names, schema, shape, thinking, turns
+from ccproxy_lite.formats.anthropic.blocks import NAME, TEXT, back, read_content, write_part, write_text
+from ccproxy_lite.formats.losses import Losses
+from ccproxy_lite.formats.neutral import (
+    Effort,
+    Message,
+    Outgoing,
+    Output,
+    PathInfo,
+    Reasoning,
+    Request,
+    ServerTool,
+    Target,
+    Text,
+    Tool,
+    ToolChoice,
+    own_of,
+)
+
+VERSION = "2023-06-01"
+BILLING_HEADER = "x-anthropic-billing-header:"
+
+_KNOWN = frozenset(
+    "model max_tokens messages system tools tool_choice thinking output_config output_format stop_sequences stream "
+    "temperature top_p top_k metadata service_tier".split()
+)
+
+# ---------------------------------------------------------------- reading
+
+
+def read_request(body: shape.Object, path: PathInfo) -> Request:
+    """What an Anthropic client asks. Raises ClientError."""
+    config = shape.optional_object(body, "output_config") or {}
+    choice = shape.optional_object(body, "tool_choice")
+    metadata = shape.optional_object(body, "metadata") or {}
+    return Request(
+        model=shape.text(body, "model", ""),
+        messages=tuple(_read_message(*item) for item in shape.objects(body, "messages", "")),
+        system=tuple(_read_system(body)),
+        tools=tuple(_read_tool(*item) for item in shape.objects(body, "tools", "")),
+        tool_choice=_read_choice(choice) if choice else None,
+        parallel_tools=_read_parallel(choice or {}),
+        max_tokens=shape.optional_int(body, "max_tokens"),
+        temperature=shape.optional_number(body, "temperature"),
+        top_p=shape.optional_number(body, "top_p"),
+        top_k=shape.optional_int(body, "top_k"),
+        stop=shape.texts(body, "stop_sequences"),
+        reasoning=_read_reasoning(body, config),
+        output=_read_output(body, config),
+        user=shape.optional_text(metadata, "user_id", "metadata"),
+        service_tier=shape.optional_text(body, "service_tier"),
+        stream=shape.optional_bool(body, "stream") or False,
+        origin=NAME,
+        own=own_of(body, _KNOWN),
+    )
+
+
+def _read_system(body: shape.Object) -> Iterable[Text]:
+    """System blocks, without the billing line: it is for Anthropic alone, and defeats every other prompt cache."""
+    value = body.get("system")
+    if isinstance(value, str):
+        if value and not value.lstrip().startswith(BILLING_HEADER):
+            yield Text(value, at="system")
+        return
+    for block, at in shape.objects(body, "system", ""):
+        text = shape.text(block, "text", at)
+        if text and not text.lstrip().startswith(BILLING_HEADER):
+            yield Text(text, own_of(block, TEXT), at)
+
+
+def _read_message(message: shape.Object, at: str) -> Message:
+    role = shape.text(message, "role", at)
+    if role not in ("user", "assistant", "system"):
+        raise shape.wrong(f"{at}.role", "user, assistant or system")
+    own = own_of(message, frozenset(("role", "content")))
+    return Message(role, tuple(read_content(message, at)), own, at)  # type: ignore[arg-type]
+
+
+_TOOL = frozenset(("type", "name", "description", "input_schema", "strict"))
+
+
+def _read_tool(tool: shape.Object, at: str) -> Tool | ServerTool:
+    kind = shape.text(tool, "type", at, "custom")
+    if kind != "custom":
+        return ServerTool(kind, shape.text(tool, "name", at, kind), dict(tool), at)
+    return Tool(
+        shape.text(tool, "name", at),
+        shape.text(tool, "description", at, ""),
+        shape.optional_object(tool, "input_schema", at),
+        shape.optional_bool(tool, "strict", at),
+        own=own_of(tool, _TOOL),
+        at=at,
+    )
+
+
+def _read_choice(choice: shape.Object) -> ToolChoice:
+    match shape.text(choice, "type", "tool_choice"):
+        case "auto":
+            return ToolChoice("auto")
+        case "any":
+            return ToolChoice("required")
+        case "tool":
+            return ToolChoice("required", (shape.text(choice, "name", "tool_choice"),))
+        case "none":
+            return ToolChoice("none")
+        case _:
+            raise shape.wrong("tool_choice.type", "auto, any, tool or none")
+
+
+def _read_parallel(choice: shape.Object) -> bool | None:
+    disabled = shape.optional_bool(choice, "disable_parallel_tool_use", "tool_choice")
+    return None if disabled is None else not disabled
+
+
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+
+
+def _read_reasoning(body: shape.Object, config: shape.Object) -> Reasoning | None:
+    setting = shape.optional_object(body, "thinking")
+    effort = shape.optional_text(config, "effort", "output_config")
+    if effort is not None and effort not in _EFFORTS:
+        raise shape.wrong("output_config.effort", "low, medium, high, xhigh or max")
+    level: Effort = effort or "auto"  # type: ignore[assignment]
+    if setting is None:
+        return Reasoning(level) if effort else None
+    display = setting.get("display")
+    visible = display != "omitted" if display else None
+    match shape.text(setting, "type", "thinking"):
+        case "disabled":
+            return Reasoning("none")
+        case "enabled":
+            budget = shape.optional_int(setting, "budget_tokens", "thinking")
+            return Reasoning(level, None if effort else budget, visible)
+        case "adaptive" | "between_tools" | "auto":
+            return Reasoning(level, None, visible)
+        case _:
+            raise shape.wrong("thinking.type", "enabled, adaptive, between_tools or disabled")
+
+
+def _read_output(body: shape.Object, config: shape.Object) -> Output | None:
+    form = config.get("format") or body.get("output_format")
+    if form is None:
+        return None
+    form = shape.as_object(form, "output_config.format")
+    if shape.text(form, "type", "output_config.format") != "json_schema":
+        raise shape.wrong("output_config.format.type", "json_schema")
+    return Output(shape.as_object(form.get("schema"), "output_config.format.schema"), strict=True)
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write_request(request: Request, target: Target) -> Outgoing:
+    """The request for an Anthropic upstream. Raises ClientError for what it must not leave out."""
+    losses = Losses(request.origin, NAME, target.strict)
+    losses.lose_own(request.own)
+    messages, system = _write_turns(request, target, losses)
+    body: dict[str, Any] = {
+        "model": target.model,
+        "max_tokens": request.max_tokens or target.default_max_tokens,
+        "messages": messages,
+    }
+    if system:
+        body["system"] = system
+    tools = _write_tools(request, losses)
+    if tools:
+        body["tools"] = tools
+        choice = _write_choice(request)
+        if choice:
+            body["tool_choice"] = choice
+    if request.stop:
+        body["stop_sequences"] = list(request.stop)
+    if request.user:
+        body["metadata"] = {"user_id": names.short_user(request.user, 128)}
+    if request.stream:
+        body["stream"] = True
+    _write_output(body, request, losses)
+    _write_thinking(body, request, target, losses)
+    _write_sampling(body, request, target, losses)
+    _write_rest(body, request, losses)
+    called = [tool.name for tool in request.tools if isinstance(tool, Tool)]
+    return Outgoing(
+        "/v1/messages",
+        body,
+        (("anthropic-version", VERSION),),
+        tuple(losses.dropped),
+        names.restored_names(called, names.ANTHROPIC),
+        frozenset(tool.name for tool in request.tools if isinstance(tool, Tool) and tool.kind == "custom"),
+    )
+
+
+def _write_rest(body: dict[str, Any], request: Request, losses: Losses) -> None:
+    for what in ("seed", "frequency_penalty", "presence_penalty", "logprobs", "verbosity", "cache_key"):
+        if getattr(request, what) is not None:
+            losses.lose(what)
+    if (request.candidates or 1) > 1:
+        losses.lose("candidates")
+    if request.origin == NAME:
+        body.update(request.own)
+        if request.service_tier:
+            body["service_tier"] = request.service_tier
+    elif request.service_tier is not None:
+        losses.lose("service_tier")
+
+
+def _write_turns(request: Request, target: Target, losses: Losses) -> tuple[list[Any], list[Any]]:
+    system = [write_text(part, losses) for part in request.system if part.text.strip()]
+    messages: Iterable[Message] = request.messages
+    if request.origin != NAME and "system_turns" not in target.quirks:
+        messages = turns.downgraded(messages)
+    written: list[dict[str, Any]] = []
+    for message in turns.paired(messages, losses):
+        losses.lose_own(message.own, message.at)
+        content = [block for part in message.parts for block in write_part(part, losses)]
+        if content:
+            written.append({"role": message.role, "content": content})
+    if not written and system:  # a conversation of instructions only: they are what the user says
+        return [{"role": "user", "content": system}], []
+    if not written:
+        raise ClientError(400, "messages: at least one message is required", param="messages")
+    if written[-1]["role"] == "assistant":
+        last = written[-1]["content"][-1]
+        if last["type"] == "text":  # trailing white space in a prefill is refused
+            last["text"] = last["text"].rstrip()
+    return written, system
+
+
+def _write_tools(request: Request, losses: Losses) -> list[dict[str, Any]]:
+    choice = request.tool_choice
+    written = []
+    for tool in request.tools:
+        if isinstance(tool, ServerTool):
+            if losses.is_origin:
+                written.append(dict(tool.data))
+            else:
+                losses.lose_server_tool(tool, request)
+        elif not (choice and len(choice.names) > 1 and tool.name not in choice.names):
+            written.append(_write_tool(tool, losses))
+    return written
+
+
+def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
+    losses.lose_own(tool.own, tool.at)
+    written: dict[str, Any] = {"name": names.fit_name(tool.name, names.ANTHROPIC)}
+    if tool.description:
+        written["description"] = tool.description
+    written["input_schema"] = schema.FREE_TEXT if tool.kind == "custom" else schema.as_input_schema(tool.schema)
+    if tool.strict:
+        written["strict"] = True
+    return {**written, **back(tool.own, losses)}
+
+
+def _write_choice(request: Request) -> dict[str, Any] | None:
+    choice = request.tool_choice or ToolChoice("auto")
+    if choice.mode == "none":
+        return {"type": "none"}
+    written: dict[str, Any] = {"type": "any" if choice.mode == "required" else "auto"}
+    if choice.mode == "required" and len(choice.names) == 1:
+        written = {"type": "tool", "name": names.fit_name(choice.names[0], names.ANTHROPIC)}
+    if request.parallel_tools is False:
+        written["disable_parallel_tool_use"] = True
+    return written if request.tool_choice or request.parallel_tools is False else None
+
+
+def _write_output(body: dict[str, Any], request: Request, losses: Losses) -> None:
+    if request.output is None:
+        return
+    if request.output.schema is None:
+        losses.lose("json_object")
+        return
+    form = request.output.schema if losses.is_origin else schema.as_output_schema(request.output.schema)
+    body["output_config"] = {"format": {"type": "json_schema", "schema": form}}
+
+
+_ADAPTIVE = {"minimal": "low", "auto": None}
+
+
+def _write_thinking(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
+    reasoning = request.reasoning
+    if reasoning is None:
+        return
+    effort = thinking.effort_of(reasoning)
+    mode = thinking.claude_thinking(target.model, target.quirks)
+    if mode == "none":
+        if effort != "none":
+            losses.lose("reasoning")
+    elif effort == "none":
+        body["thinking"] = {"type": "disabled"}
+    elif mode == "manual":
+        _write_manual_thinking(body, request, target, losses)
+    else:
+        body["thinking"] = {"type": "adaptive"}
+        if reasoning.visible is not None:
+            body["thinking"]["display"] = "summarized" if reasoning.visible else "omitted"
+        level = _ADAPTIVE.get(effort, effort)
+        if level == "xhigh" and (thinking.claude_version(target.model) or (0, 0)) < (4, 7):
+            level = "high"
+        if level:
+            body.setdefault("output_config", {})["effort"] = level
+
+
+def _write_manual_thinking(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
+    """A budget of at least 1024 tokens that leaves room for the answer, and nothing that forbids thinking beside it."""
+    budget = max(thinking.budget_of(request.reasoning or Reasoning(), target.budgets), 1024)
+    if request.max_tokens is None:
+        body["max_tokens"] = budget + target.default_max_tokens
+    else:
+        budget = min(budget, request.max_tokens - max(1024, request.max_tokens // 4))
+    forced = request.tool_choice is not None and request.tool_choice.mode == "required" and "tools" in body
+    if budget < 1024 or forced or _prefills_or_hides_thoughts(body["messages"]):
+        losses.lose("reasoning.conflict")
+        body["max_tokens"] = request.max_tokens or target.default_max_tokens
+    else:
+        body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+
+
+def _prefills_or_hides_thoughts(messages: list[dict[str, Any]]) -> bool:
+    """Whether the conversation ends in a prefill, or in a tool loop whose thoughts are missing."""
+    if not messages:
+        return False
+    if messages[-1]["role"] == "assistant":
+        return True
+    if len(messages) < 2 or not any(block["type"] == "tool_result" for block in messages[-1]["content"]):
+        return False
+    kinds = {block["type"] for block in messages[-2]["content"]}
+    return "tool_use" in kinds and not kinds & {"thinking", "redacted_thinking"}
+
+
+def _write_sampling(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
+    accepted = thinking.claude_takes_sampling(target.model, target.quirks)
+    thinks = body.get("thinking", {}).get("type") == "enabled"
+    is_claude = thinking.claude_version(target.model) is not None
+    temperature, top_p, top_k = request.temperature, request.top_p, request.top_k
+    if temperature is not None:
+        if accepted and not (thinks and temperature != 1):
+            if temperature > 1:
+                losses.lose("temperature")
+            body["temperature"] = min(temperature, 1)
+        elif temperature != 1:
+            losses.lose("temperature")
+    if top_p is not None:
+        if accepted and not thinks and not (is_claude and "temperature" in body):
+            body["top_p"] = top_p
+        elif top_p != 1:
+            losses.lose("top_p")
+    if top_k is not None:
+        if accepted and not thinks:
+            body["top_k"] = top_k
+        else:
+            losses.lose("top_k")

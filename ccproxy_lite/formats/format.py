@@ -1,0 +1,50 @@
+"""What a wire format offers: one value of pure functions. Nothing outside a format's folder knows its wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ccproxy_lite.formats.neutral import Event, Failed, Outgoing, PathInfo, Reader, Reply, Request, Target, Writer
+from ccproxy_lite.sse import Event as SseEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """An upstream's own token counting: its path, the body that it accepts, and its answer read."""
+
+    path: str
+    body: Callable[[Mapping[str, Any]], dict[str, Any]]
+    read: Callable[[Any], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A wire format in both roles.
+
+    Client side: ``read_request``, ``writer``, ``write_body``, ``write_error``, ``write_models``, ``write_count``.
+    Upstream side: ``write_request``, ``reader``, ``read_body``, ``read_error``, ``read_models``, ``counting``.
+    ``is_notable`` says which events of a relayed stream are worth reading: those that end it, count or fail.
+    """
+
+    name: str
+    default_base_url: str
+    key_variables: tuple[str, ...]
+    key_header: str
+    models_path: str
+    fixed_headers: tuple[tuple[str, str], ...]
+    read_request: Callable[[Mapping[str, Any], PathInfo], Request]
+    write_request: Callable[[Request, Target], Outgoing]
+    read_body: Callable[[Mapping[str, Any]], list[Event]]
+    write_body: Callable[[Iterable[Event], Reply], dict[str, Any]]
+    reader: Callable[[str], Reader]
+    writer: Callable[[Reply], Writer]
+    is_notable: Callable[[SseEvent], bool]
+    read_error: Callable[[int, Any], Failed]
+    write_error: Callable[[Failed], tuple[int, Mapping[str, Any]]]
+    read_models: Callable[[Any], list[str]]
+    write_models: Callable[[Sequence[str], int], dict[str, Any]]
+    write_model: Callable[[str, int], dict[str, Any]]
+    counting: Counting | None
+    write_count: Callable[[int], dict[str, Any]] | None

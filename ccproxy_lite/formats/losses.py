@@ -1,0 +1,181 @@
+"""What each format cannot express, and what then happens: the one table of it. Pure.
+
+silent
+    has no effect on the answer; nobody is told
+dropped
+    softens the answer: named in ``x-ccproxy-dropped`` and in the log, refused when the client or the file says strict
+refused
+    the answer would be wrong, or history would be lost: 400, naming the field
+
+>>> losses = Losses("anthropic", "openai-chat")
+>>> losses.lose("top_k"); losses.dropped
+['top_k']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from ccproxy_lite.errors import ClientError
+from ccproxy_lite.formats.neutral import Own, Request, ServerTool, Tool
+
+Action = Literal["silent", "dropped", "refused"]
+
+
+class Loss(NamedTuple):
+    action: Action
+    why: str
+
+
+def _all(action: Action, why: str, *names: str) -> dict[str, Loss]:
+    return {name: Loss(action, why) for name in names}
+
+
+TO: dict[str, dict[str, Loss]] = {
+    "anthropic": {
+        **_all("dropped", "has no such parameter", "seed", "frequency_penalty", "presence_penalty", "logprobs"),
+        **_all("dropped", "has no such parameter", "verbosity"),
+        **_all("dropped", "current Claude models reject sampling parameters", "temperature", "top_p", "top_k"),
+        **_all("silent", "its tiers have other names and prices", "service_tier"),
+        **_all("silent", "its cache needs no key", "cache_key"),
+        **_all("silent", "images have no detail levels", "image.detail"),
+        **_all("refused", "gives one candidate only", "candidates"),
+        **_all("refused", "has no audio", "audio"),
+        **_all("refused", "takes jpeg, png, gif and webp only", "image.media_type"),
+        **_all("refused", "takes PDF and plain text only", "file.media_type"),
+        **_all("refused", "the file is stored at another provider", "file_id"),
+        **_all("dropped", "has JSON schemas, but no free JSON mode", "json_object"),
+        **_all("dropped", "the model cannot think", "reasoning"),
+        **_all("dropped", "the model cannot think while a tool is forced, or without its earlier thoughts",
+               "reasoning.conflict"),
+        **_all("dropped", "thoughts of another provider are not accepted", "thinking"),
+        **_all("dropped", "a call without a result is not accepted", "unanswered_call"),
+        **_all("dropped", "a result without a call is not accepted", "orphan_result"),
+        **_all("dropped", "is another provider's own kind of content", "foreign"),
+        **_all("dropped", "the provider runs no such tool", "server_tool"),
+        **_all("refused", "the provider runs no such tool, and the request depends on it", "server_tool.needed"),
+    },
+    "openai-chat": {
+        **_all("dropped", "has no such parameter", "top_k"),
+        **_all("dropped", "reasoning models accept the default only", "temperature", "top_p", "stop"),
+        **_all("dropped", "takes four stop sequences at the most", "stop.more"),
+        **_all("dropped", "answers cannot be started by the client", "prefill"),
+        **_all("silent", "its tiers have other names and prices", "service_tier"),
+        **_all("refused", "takes files by content only, not by URL", "file.url"),
+        **_all("refused", "the file is stored at another provider", "file_id"),
+        **_all("dropped", "has no place for thoughts", "thinking"),
+        **_all("dropped", "a call without a result is not accepted", "unanswered_call"),
+        **_all("dropped", "a result without a call is not accepted", "orphan_result"),
+        **_all("dropped", "is another provider's own kind of content", "foreign"),
+        **_all("dropped", "the provider runs no such tool", "server_tool"),
+        **_all("refused", "the provider runs no such tool, and the request depends on it", "server_tool.needed"),
+    },
+}  # fmt: skip
+"""By target: what of the neutral model it cannot express."""
+
+OWN: dict[str, dict[str, Loss]] = {
+    "anthropic": {
+        **_all("silent", "a cache marker", "cache_control"),
+        **_all("silent", "billing, routing or statistics of the service", "inference_geo", "diagnostics", "speed",
+               "fallback_credit_token", "billing_policy", "user_profile_id", "betas", "workspace_id"),
+        **_all("silent", "the client sends the whole history", "context_management", "compaction"),
+        **_all("silent", "a hint for the service's own tool search", "defer_loading", "eager_input_streaming",
+               "allowed_callers", "toolset_name", "caller"),
+        **_all("silent", "the image is sent as it is", "transformations"),
+        **_all("dropped", "examples have no place", "input_examples"),
+        **_all("dropped", "sources have no place", "citations"),
+        **_all("dropped", "the note has no place", "context"),
+        **_all("dropped", "another model is not tried by the service", "fallbacks"),
+        **_all("dropped", "the provider runs no such tool", "mcp_servers"),
+        **_all("silent", "how thoughts are shown", "thinking.display"),
+        **_all("refused", "the state is stored at another provider", "container", "thread"),
+    },
+    "openai-chat": {
+        **_all("dropped", "has no such parameter", "logit_bias"),
+        **_all("silent", "storage, billing or statistics of the service", "store", "metadata", "moderation",
+               "prompt_cache_options", "prompt_cache_retention", "prompt_cache_breakpoint"),
+        **_all("silent", "a speed-up", "prediction"),
+        **_all("silent", "handled here", "stream_options"),
+        **_all("silent", "a label of the speaker", "name"),
+        **_all("silent", "written by the client's library", "index", "parsed_arguments", "parsed", "annotations",
+               "extra_content", "refusal", "function_call", "reasoning", "reasoning_details"),
+        **_all("refused", "answers are text", "modalities", "audio"),
+        **_all("refused", "the provider runs no such search", "web_search_options"),
+        **_all("dropped", "a grammar has no place", "format"),
+    },
+}  # fmt: skip
+"""By origin: fields that no other format has. A field that is not listed is dropped, and named."""
+
+NAMES: dict[str, dict[str, str]] = {
+    "anthropic": {"stop": "stop_sequences", "output": "output_config.format", "reasoning": "thinking",
+                  "verbosity": "verbosity", "user": "metadata.user_id"},
+    "openai-chat": {"candidates": "n", "output": "response_format", "json_object": "response_format",
+                    "reasoning": "reasoning_effort", "cache_key": "prompt_cache_key"},
+}  # fmt: skip
+"""By origin: how a client of that format calls a neutral field."""
+
+
+class Losses:
+    """Collects what one conversion leaves out. Raises ClientError for what must not be."""
+
+    def __init__(self, origin: str, target: str, strict: bool = False) -> None:
+        self.dropped: list[str] = []
+        self._origin = origin
+        self._target = target
+        self._strict = strict
+
+    @property
+    def is_origin(self) -> bool:
+        """Whether the request goes back to the format that it came in."""
+        return self._origin == self._target
+
+    def lose(self, what: str, at: str = "") -> None:
+        """The target cannot express ``what``, which stands at the path ``at`` of the client's body."""
+        loss = TO[self._target].get(what) or Loss("dropped", "has no place")
+        self._note(loss, at or NAMES.get(self._origin, {}).get(what.partition(".")[0], what.partition(".")[0]))
+
+    def lose_own(self, own: Own, at: str = "") -> None:
+        """The fields in ``own`` are known to their origin only."""
+        if not own or self._origin == self._target:
+            return
+        table = OWN.get(self._origin, {})
+        for name in own:
+            loss = table.get(name) or Loss("dropped", "is unknown here")
+            self._note(loss, f"{at}.{name}" if at else name)
+
+    def lose_server_tool(self, tool: ServerTool, request: Request) -> None:
+        """A provider's tool that the target does not run: refused if the request has no other, or forces this one."""
+        alone = not any(isinstance(other, Tool) for other in request.tools)
+        forced = request.tool_choice is not None and tool.name in request.tool_choice.names
+        self.lose("server_tool.needed" if alone or forced else "server_tool", tool.at)
+
+    def _note(self, loss: Loss, path: str) -> None:
+        if loss.action == "silent":
+            return
+        if loss.action == "refused" or self._strict:
+            message = f"{path}: cannot be sent to a service that speaks {self._target}: {loss.why}"
+            raise ClientError(400, message, param=path)
+        if path not in self.dropped:
+            self.dropped.append(path)
+
+
+def rows() -> list[tuple[str, str, str, str]]:
+    """The table for people: direction, fields, what happens, why."""
+    found: list[tuple[str, str, str, str]] = []
+    sections: list[tuple[str, Mapping[str, Loss]]] = [(f"to {target}", table) for target, table in TO.items()]
+    sections += [(f"from {origin} to any other", table) for origin, table in OWN.items()]
+    for direction, table in sections:
+        groups: dict[Loss, list[str]] = {}
+        for name, loss in table.items():
+            groups.setdefault(loss, []).append(name)
+        for loss, names in groups.items():
+            found.append((direction, ", ".join(f"`{name}`" for name in names), loss.action, loss.why))
+    return found
+
+
+def markdown() -> str:
+    """The table of the README."""
+    lines = ["| direction | what | happens | because |", "|---|---|---|---|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows()]
+    return "\n".join(lines)

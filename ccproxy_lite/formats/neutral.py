@@ -1,0 +1,448 @@
+"""The neutral conversation: what the wire formats have in common, and the grammar of an answer.
+
+A request is one frozen value. An answer is a sequence of events, whether it came as one body or as a stream:
+
+    Begin (PartStart PartDelta* PartEnd)* End          or any prefix of that, then Failed
+
+One part is open at a time; ``check`` holds every reader to it. A field is neutral only if two formats have it.
+Everything else rides in ``own``, the slot of fields that only the format which the value came from understands.
+
+>>> check([Begin(), PartStart("text"), PartDelta("hi"), PartEnd(), End("end")])
+[]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, Protocol
+
+from ccproxy_lite.errors import Kind
+from ccproxy_lite.sse import Event as SseEvent
+
+Own = Mapping[str, Any]
+NOTHING: Own = MappingProxyType({})
+
+
+def _nothing() -> Own:
+    return NOTHING
+
+
+Role = Literal["system", "user", "assistant"]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "auto"]
+PartKind = Literal["text", "thinking", "redacted", "tool", "custom", "refusal", "image"]
+StopReason = Literal["end", "stop_sequence", "max_tokens", "context_window", "tool_use", "refusal", "pause"]
+
+# ---------------------------------------------------------------- requests
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of text. ``at`` is the path in the client's body, to name losses by; it is no part of the value."""
+
+    text: str
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image: ``data`` is standard base64 of ``media_type``; or a ``url``; or a ``file_id`` of the provider."""
+
+    media_type: str = ""
+    data: str = ""
+    url: str = ""
+    file_id: str = ""
+    detail: str = ""
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A document or any other file, base64 in ``data``; ``text/plain`` documents carry their text in ``text``."""
+
+    media_type: str = ""
+    data: str = ""
+    text: str = ""
+    url: str = ""
+    file_id: str = ""
+    name: str = ""
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """Recorded speech or sound: base64 ``data`` in ``format`` (wav, mp3, ...)."""
+
+    data: str
+    format: str
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """Reasoning of an earlier answer.
+
+    ``signature`` and ``redacted`` are opaque values that only their ``origin`` (a format name) may see again.
+    """
+
+    text: str = ""
+    signature: str = ""
+    redacted: str = ""
+    origin: str = ""
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model made. ``arguments`` is the JSON text as it came; free text where ``kind`` is custom."""
+
+    id: str
+    name: str
+    arguments: str
+    kind: Literal["function", "custom"] = "function"
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a call gave back. ``name`` is known where the format says it."""
+
+    call_id: str
+    content: tuple[Text | Image | File | Foreign, ...]
+    is_error: bool = False
+    name: str = ""
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The model's refusal in an earlier answer."""
+
+    text: str
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A part that only its own format knows: ``data`` is the whole block, ``type`` its name there."""
+
+    type: str
+    data: Own
+    at: str = field(default="", compare=False)
+
+    @property
+    def own(self) -> Own:
+        return NOTHING
+
+
+Part = Text | Image | File | Audio | Thinking | ToolCall | ToolResult | Refusal | Foreign
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. A tool result stands in a ``user`` message. ``system`` messages here stand after the first turn."""
+
+    role: Role
+    parts: tuple[Part, ...]
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool that the client runs: a function with a JSON Schema, or a custom one that takes free text."""
+
+    name: str
+    description: str = ""
+    schema: Mapping[str, Any] | None = None
+    strict: bool | None = None
+    kind: Literal["function", "custom"] = "function"
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTool:
+    """A tool that the provider runs; only its own format can name it."""
+
+    type: str
+    name: str
+    data: Own
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether the model may or must call tools, and which: an empty ``names`` means any of them."""
+
+    mode: Literal["auto", "required", "none"]
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """How much to think: an effort or a budget in tokens, and whether the client wants to see the thoughts."""
+
+    effort: Effort = "auto"
+    budget: int | None = None
+    visible: bool | None = None
+    own: Own = field(default_factory=_nothing)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Structured output: any JSON object where ``schema`` is None, else a value of that JSON Schema."""
+
+    schema: Mapping[str, Any] | None = None
+    name: str = ""
+    strict: bool | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request for an answer. None means: the client did not say."""
+
+    model: str
+    messages: tuple[Message, ...] = ()
+    system: tuple[Text, ...] = ()
+    tools: tuple[Tool | ServerTool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tools: bool | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    candidates: int | None = None
+    logprobs: int | None = None
+    reasoning: Reasoning | None = None
+    output: Output | None = None
+    verbosity: str | None = None
+    user: str | None = None
+    cache_key: str | None = None
+    service_tier: str | None = None
+    stream: bool = False
+    origin: str = ""
+    own: Own = field(default_factory=_nothing)
+
+
+# ---------------------------------------------------------------- answers
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens. ``input`` excludes what was read from or written to a cache; ``output`` includes ``reasoning``."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    reasoning: int | None = None
+
+    @property
+    def total_input(self) -> int:
+        return self.input + self.cache_read + self.cache_write
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A source of a text part: a web page, and the characters of that part which it supports."""
+
+    url: str
+    title: str = ""
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(slots=True)
+class Begin:
+    """The answer has begun. ``id`` and ``model`` are the upstream's own."""
+
+    id: str = ""
+    model: str = ""
+    usage: Usage | None = None
+
+
+@dataclass(slots=True)
+class PartStart:
+    """A part opens. ``id`` and ``name`` belong to tool calls (``custom``: free text), ``media_type`` to images."""
+
+    kind: PartKind
+    id: str = ""
+    name: str = ""
+    media_type: str = ""
+
+
+@dataclass(slots=True)
+class PartDelta:
+    """More of the open part: text, JSON text of arguments, base64 of an image, or the opaque redacted data."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class PartEnd:
+    """The open part is complete. ``signature`` seals a thinking part and belongs to its ``origin`` alone."""
+
+    signature: str = ""
+    origin: str = ""
+    citations: tuple[Citation, ...] = ()
+
+
+@dataclass(slots=True)
+class End:
+    """The answer is complete."""
+
+    reason: StopReason
+    usage: Usage | None = None
+    stop_sequence: str | None = None
+
+
+@dataclass(slots=True)
+class Failed:
+    """The answer failed, at its start (an HTTP error) or later. ``retry_after_s`` is the upstream's own hint."""
+
+    status: int
+    kind: Kind
+    message: str
+    code: str = ""
+    param: str = ""
+    retry_after_s: float | None = None
+
+
+Event = Begin | PartStart | PartDelta | PartEnd | End | Failed
+
+
+def check(events: Iterable[Event]) -> list[str]:
+    """What is wrong with a sequence of events, by the grammar above; empty if nothing is. A prefix is fine."""
+    wrong: list[str] = []
+    state = "new"
+    for position, event in enumerate(events):
+        expected = _NEXT.get((state, type(event).__name__))
+        if expected is None:
+            wrong.append(f"event {position}: {type(event).__name__} while {state}")
+        else:
+            state = expected
+    return wrong
+
+
+_NEXT = {
+    ("new", "Begin"): "begun",
+    ("begun", "PartStart"): "open",
+    ("open", "PartDelta"): "open",
+    ("open", "PartEnd"): "begun",
+    ("begun", "End"): "over",
+    ("new", "Failed"): "over",
+    ("begun", "Failed"): "over",
+    ("open", "Failed"): "over",
+}
+
+
+@dataclass(slots=True)
+class WholePart:
+    """A part that is complete."""
+
+    start: PartStart
+    text: str
+    end: PartEnd
+
+
+def fold(events: Iterable[Event]) -> tuple[list[WholePart], End | Failed]:
+    """The parts of an answer and how it ended; one that just stops has failed."""
+    parts: list[WholePart] = []
+    start, pieces = PartStart("text"), []
+    for event in events:
+        match event:
+            case PartDelta():
+                pieces.append(event.text)
+            case PartStart():
+                start, pieces = event, []
+            case PartEnd():
+                parts.append(WholePart(start, "".join(pieces), event))
+            case End() | Failed():
+                return parts, event
+    return parts, Failed(502, "server", "the answer ended early")
+
+
+# ---------------------------------------------------------------- what a format offers
+
+
+@dataclass(frozen=True, slots=True)
+class PathInfo:
+    """What the URL says beside the body: the ``model`` and the ``method`` of Gemini's paths, and header values."""
+
+    model: str = ""
+    method: str = ""
+    headers: Mapping[str, str] = field(default_factory=_nothing)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a request is written for."""
+
+    model: str
+    quirks: frozenset[str] = frozenset()
+    default_max_tokens: int = 8192
+    budgets: Mapping[str, int] = field(default_factory=_nothing)
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request in an upstream's format. ``names`` maps tool names on the wire to the client's own ones."""
+
+    path: str
+    body: dict[str, Any]
+    headers: tuple[tuple[str, str], ...] = ()
+    dropped: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=_nothing)
+    custom: frozenset[str] = frozenset()
+
+
+class Reader(Protocol):
+    """Reads one streamed answer."""
+
+    def feed(self, event: SseEvent) -> list[Event]:
+        """What one server-sent event says. Raises UpstreamError for one that breaks the format."""
+
+    def close(self) -> list[Event]:
+        """The stream has ended: ``End`` if the format's own end was seen, else ``Failed``; nothing the second time."""
+
+
+class Writer(Protocol):
+    """Writes one streamed answer."""
+
+    def write(self, event: Event) -> bytes:
+        """The bytes for an event; empty if the format says nothing yet."""
+
+    def keep_alive(self) -> bytes:
+        """Bytes that every client of the format ignores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a writer must know of the exchange: the client's ``request``, and identity and time from outside."""
+
+    request: Request
+    id: str
+    created: int
+
+
+def own_of(source: Mapping[str, Any], known: frozenset[str]) -> Own:
+    """The members of ``source`` that the neutral model does not take."""
+    if source.keys() <= known:
+        return NOTHING
+    return {key: value for key, value in source.items() if key not in known and value is not None}

@@ -1,0 +1,346 @@
+"""OpenAI Chat Completions: messages, read and written. Source: ``types.chat.chat_completion_message_param``."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ccproxy_lite.errors import ClientError
+from ccproxy_lite.formats import names, shape, thinking, turns
+from ccproxy_lite.formats.losses import Losses
+from ccproxy_lite.formats.neutral import (
+    NOTHING,
+    Audio,
+    File,
+    Foreign,
+    Image,
+    Message,
+    Own,
+    Part,
+    Refusal,
+    Request,
+    Target,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    own_of,
+)
+
+NAME = "openai-chat"
+
+# ---------------------------------------------------------------- reading
+
+_MESSAGE = frozenset(
+    "role content tool_calls tool_call_id refusal function_call name reasoning_content reasoning thinking_blocks "
+    "reasoning_details".split()
+)
+
+
+def read_messages(body: shape.Object) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
+    """The leading instructions, and the turns after them. Raises ClientError."""
+    system: list[Text] = []
+    messages: list[Message] = []
+    legacy_ids: dict[str, str] = {}
+    for message, at in shape.objects(body, "messages", ""):
+        role = shape.text(message, "role", at)
+        own = own_of(message, _MESSAGE)
+        if role in ("system", "developer"):
+            parts = tuple(part for part in _read_content(message, at) if isinstance(part, Text))
+            if messages:
+                messages.append(Message("system", parts, own, at))
+            else:
+                system += parts
+        elif role == "user":
+            messages.append(Message("user", tuple(_read_content(message, at)), own, at))
+        elif role == "assistant":
+            messages.append(Message("assistant", tuple(_read_assistant(message, at, legacy_ids)), own, at))
+        elif role in ("tool", "function"):
+            messages.append(Message("user", (_read_result(message, at, legacy_ids),), own, at))
+        else:
+            raise shape.wrong(f"{at}.role", "system, developer, user, assistant or tool")
+    return tuple(system), tuple(messages)
+
+
+def _read_content(message: shape.Object, at: str) -> Iterable[Part]:
+    value = message.get("content")
+    if value is None:
+        return
+    if isinstance(value, str):
+        if value:
+            yield Text(value, at=f"{at}.content")
+        return
+    for part, inner in shape.objects(message, "content", at):
+        yield _read_part(part, inner)
+
+
+def _read_part(part: shape.Object, at: str) -> Part:
+    match shape.text(part, "type", at):
+        case "text":
+            return Text(shape.text(part, "text", at), own_of(part, frozenset(("type", "text"))), at)
+        case "refusal":
+            return Refusal(shape.text(part, "refusal", at), at=at)
+        case "image_url":
+            image = part.get("image_url")
+            holder = {"url": image} if isinstance(image, str) else shape.as_object(image, f"{at}.image_url")
+            own = own_of(part, frozenset(("type", "image_url")))
+            detail = shape.text(holder, "detail", at, "")
+            return _read_image(shape.text(holder, "url", f"{at}.image_url"), detail, own, at)
+        case "input_audio":
+            audio = shape.as_object(part.get("input_audio"), f"{at}.input_audio")
+            where = f"{at}.input_audio"
+            return Audio(shape.text(audio, "data", where), shape.text(audio, "format", where, "wav"), at=at)
+        case "file":
+            return _read_file(shape.as_object(part.get("file"), f"{at}.file"), at)
+        case kind:
+            return Foreign(kind, dict(part), at)
+
+
+def data_url(url: str, at: str) -> tuple[str, str]:
+    """Media type and standard base64 of a data URL. Raises ClientError."""
+    head, comma, data = url[5:].partition(",")
+    media_type, *parameters = [word.strip() for word in head.split(";")]
+    if not comma or "base64" not in parameters:
+        raise ClientError(400, f"{at}: a base64 data URL expected", param=at)
+    return media_type.lower() or _sniffed(data), data
+
+
+_MAGIC = {
+    b"\x89PNG": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF8": "image/gif",
+    b"RIFF": "image/webp",
+    b"%PDF": "application/pdf",
+}
+
+
+def _sniffed(data: str) -> str:
+    try:
+        start = base64.b64decode(data[:16])
+    except (binascii.Error, ValueError):
+        return ""
+    return next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), "")
+
+
+def _read_image(url: str, detail: str, own: Own, at: str) -> Image:
+    if url.startswith("data:"):
+        media_type, data = data_url(url, at)
+        return Image(media_type.replace("image/jpg", "image/jpeg"), data, detail=detail, own=own, at=at)
+    if not url.startswith(("http://", "https://")):
+        raise ClientError(400, f"{at}: an http(s) or data URL expected", param=at)
+    return Image(url=url, detail=detail, own=own, at=at)
+
+
+def _read_file(file: shape.Object, at: str) -> File:
+    name = shape.text(file, "filename", at, "")
+    if file.get("file_id"):
+        return File(file_id=shape.text(file, "file_id", at), name=name, at=at)
+    value = shape.text(file, "file_data", f"{at}.file")
+    if value.startswith("data:"):
+        media_type, data = data_url(value, f"{at}.file.file_data")
+    else:
+        media_type, data = _sniffed(value) or "application/pdf", value
+    if media_type.startswith("text/plain"):
+        try:
+            return File("text/plain", text=base64.b64decode(data).decode(), name=name, at=at)
+        except ValueError:
+            raise shape.wrong(f"{at}.file.file_data", "base64 of UTF-8 text") from None
+    return File(media_type, data, name=name, at=at)
+
+
+def _read_assistant(message: shape.Object, at: str, legacy_ids: dict[str, str]) -> Iterable[Part]:
+    yield from _read_thoughts(message, at)
+    yield from _read_content(message, at)
+    refusal = shape.text(message, "refusal", at, "")
+    if refusal:
+        yield Refusal(refusal, at=f"{at}.refusal")
+    for call, inner in shape.objects(message, "tool_calls", at):
+        yield _read_call(call, inner)
+    legacy = shape.optional_object(message, "function_call", at)
+    if legacy:
+        name = shape.text(legacy, "name", f"{at}.function_call")
+        legacy_ids[name] = names.made_up_id(at, name)
+        arguments = shape.text(legacy, "arguments", f"{at}.function_call", "")
+        yield ToolCall(legacy_ids[name], name, arguments, at=f"{at}.function_call")
+
+
+def _read_thoughts(message: shape.Object, at: str) -> Iterable[Thinking]:
+    """The conventions for thoughts: LiteLLM's blocks and OpenRouter's details are signed, plain text is not."""
+    signed = []
+    for block, inner in shape.objects(message, "thinking_blocks", at):
+        signed.append((shape.text(block, "thinking", inner, ""), shape.text(block, "signature", inner, "")))
+    for block, inner in shape.objects(message, "reasoning_details", at):
+        if str(block.get("format") or "").startswith("anthropic"):
+            signed.append((shape.text(block, "text", inner, ""), shape.text(block, "signature", inner, "")))
+    if any(signature for _, signature in signed):
+        for text, signature in signed:
+            origin, value = thinking.untag(signature) or ("anthropic", signature)
+            yield Thinking(text, value, origin=origin, at=f"{at}.thinking_blocks")
+        return
+    for key in ("reasoning_content", "reasoning"):
+        thought = message.get(key)
+        if isinstance(thought, str) and thought:
+            yield Thinking(thought, origin=NAME, at=f"{at}.{key}")
+            return
+
+
+def _read_call(call: shape.Object, at: str) -> ToolCall:
+    call_id = shape.text(call, "id", at, "") or names.made_up_id(at)
+    own = own_of(call, frozenset(("id", "type", "function", "custom")))
+    if call.get("type") == "custom":
+        custom = shape.as_object(call.get("custom"), f"{at}.custom")
+        name, text = shape.text(custom, "name", at), shape.text(custom, "input", at, "")
+        return ToolCall(call_id, name, text, "custom", own, at)
+    function = shape.as_object(call.get("function"), f"{at}.function")
+    name = shape.text(function, "name", f"{at}.function")
+    return ToolCall(call_id, name, shape.text(function, "arguments", f"{at}.function", ""), own=own, at=at)
+
+
+def _read_result(message: shape.Object, at: str, legacy_ids: dict[str, str]) -> ToolResult:
+    content = tuple(part for part in _read_content(message, at) if isinstance(part, Text | Image | File | Foreign))
+    if message.get("role") == "function":
+        name = shape.text(message, "name", at)
+        return ToolResult(legacy_ids.get(name, ""), content, name=name, at=at)
+    return ToolResult(shape.text(message, "tool_call_id", at), content, at=at)
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write_messages(request: Request, target: Target, losses: Losses) -> list[dict[str, Any]]:
+    """All messages, tool results directly after the calls that they answer. Raises ClientError."""
+    written: list[dict[str, Any]] = []
+    for part in request.system:
+        losses.lose_own(part.own, part.at)
+    if request.system:
+        written.append({"role": "system", "content": "\n".join(part.text for part in request.system)})
+    paired = turns.paired(request.messages, losses)
+    for message in paired:
+        losses.lose_own(message.own, message.at)
+        if message.role == "assistant":
+            written += _write_assistant(message, target, losses)
+        elif message.role == "system":
+            text = "\n".join(part.text for part in message.parts if isinstance(part, Text))
+            written.append({"role": "system", "content": text})
+        else:
+            written += _write_user(message, losses)
+    if not written:
+        raise ClientError(400, "messages: at least one message is required", param="messages")
+    last = paired[-1] if paired else None
+    if last and last.role == "assistant" and not any(isinstance(part, ToolCall) for part in last.parts):
+        losses.lose("prefill", last.at)
+    return written
+
+
+def _write_user(message: Message, losses: Losses) -> Iterable[dict[str, Any]]:
+    pictures: list[dict[str, Any]] = []
+    rest: list[Part] = []
+    for part in message.parts:
+        if isinstance(part, ToolResult):
+            yield _write_result(part, pictures, losses)
+        else:
+            rest.append(part)
+    content = pictures + _write_content(rest, losses)
+    if len(content) == 1 and content[0]["type"] == "text" and len(content[0]) == 2:
+        yield {"role": "user", "content": content[0]["text"]}
+    elif content:
+        yield {"role": "user", "content": content}
+
+
+def _write_result(part: ToolResult, pictures: list[dict[str, Any]], losses: Losses) -> dict[str, Any]:
+    """A tool message holds text only; what else the result holds follows the batch, labelled with the call's id."""
+    losses.lose_own(part.own, part.at)
+    call_id = names.fit_id(part.call_id, names.CHAT)
+    content = _write_content(part.content, losses)
+    lines = [inner["text"] for inner in content if inner["type"] == "text"]
+    others = [inner for inner in content if inner["type"] != "text"]
+    if others:
+        lines = lines or ["(see the content below)"]
+        pictures += [{"type": "text", "text": f"Content of the tool result {call_id}:"}, *others]
+    text = "\n".join(lines)
+    if part.is_error and not text.lower().startswith("error"):
+        text = f"Error: {text}"
+    return {"role": "tool", "tool_call_id": call_id, "content": text}
+
+
+def _write_content(parts: Sequence[Part], losses: Losses) -> list[dict[str, Any]]:
+    return [written for part in parts for written in _write_part(part, losses)]
+
+
+def _write_part(part: Part, losses: Losses) -> Iterable[dict[str, Any]]:
+    losses.lose_own(part.own, part.at)
+    back = part.own if losses.is_origin else NOTHING
+    match part:
+        case Text() | Refusal():
+            if part.text:
+                yield {"type": "text", "text": part.text, **back}
+        case Image():
+            if part.file_id:
+                losses.lose("file_id", part.at)
+            url = part.url or f"data:{part.media_type};base64,{part.data}"
+            detail = {"detail": part.detail} if part.detail else {}
+            yield {"type": "image_url", "image_url": {"url": url, **detail}, **back}
+        case File():
+            yield _write_file(part, losses)
+        case Audio():
+            yield {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
+        case Foreign() if losses.is_origin:
+            yield dict(part.data)
+        case _:
+            losses.lose("foreign", part.at)
+
+
+def _write_file(part: File, losses: Losses) -> dict[str, Any]:
+    if part.file_id:
+        if not losses.is_origin:
+            losses.lose("file_id", part.at)
+        return {"type": "file", "file": {"file_id": part.file_id}}
+    if part.text or part.media_type == "text/plain":
+        return {"type": "text", "text": f"{part.name}\n{part.text}" if part.name else part.text}
+    if part.url:
+        losses.lose("file.url", part.at)
+    name = part.name or ("document.pdf" if part.media_type == "application/pdf" else "document")
+    file_data = f"data:{part.media_type};base64,{part.data}"
+    return {"type": "file", "file": {"filename": name, "file_data": file_data}}
+
+
+def _write_assistant(message: Message, target: Target, losses: Losses) -> Iterable[dict[str, Any]]:
+    written: dict[str, Any] = {"role": "assistant"}
+    text, thoughts, refusals, calls = [], [], [], []
+    for part in message.parts:
+        losses.lose_own(part.own, part.at)
+        match part:
+            case Text():
+                text.append(part.text)
+            case Refusal():
+                refusals.append(part.text)
+            case ToolCall():
+                calls.append(_write_call(part, losses))
+            case Thinking() if "reasoning_content" in target.quirks and part.text:
+                thoughts.append(part.text)
+            case Thinking():
+                losses.lose("thinking", part.at)
+            case _:
+                losses.lose("foreign", part.at)
+    if not (text or calls or refusals):
+        return
+    written["content"] = "".join(text) if text else None
+    if refusals:
+        written["refusal"] = "\n".join(refusals)
+    if thoughts:
+        written["reasoning_content"] = "\n\n".join(thoughts)
+    if calls:
+        written["tool_calls"] = calls
+    yield {**written, **(message.own if losses.is_origin else NOTHING)}
+
+
+def _write_call(part: ToolCall, losses: Losses) -> dict[str, Any]:
+    part = replace(part, id=names.fit_id(part.id, names.CHAT), name=names.fit_name(part.name, names.CHAT))
+    back = part.own if losses.is_origin else NOTHING
+    if part.kind == "custom":
+        return {"id": part.id, "type": "custom", "custom": {"name": part.name, "input": part.arguments}, **back}
+    function = {"name": part.name, "arguments": part.arguments or "{}"}
+    return {"id": part.id, "type": "function", "function": function, **back}

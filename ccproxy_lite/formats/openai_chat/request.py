@@ -1,0 +1,300 @@
+"""OpenAI Chat Completions: requests, read and written. Source: the SDK's ``types.chat.completion_create_params``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ccproxy_lite.formats import names, schema, shape, thinking
+from ccproxy_lite.formats.losses import Losses
+from ccproxy_lite.formats.neutral import (
+    NOTHING,
+    Effort,
+    Outgoing,
+    Output,
+    PathInfo,
+    Reasoning,
+    Request,
+    ServerTool,
+    Target,
+    Tool,
+    ToolChoice,
+    own_of,
+)
+from ccproxy_lite.formats.openai_chat.messages import NAME, read_messages, write_messages
+
+_KNOWN = frozenset(
+    "model messages max_tokens max_completion_tokens temperature top_p top_k frequency_penalty presence_penalty seed n "
+    "stop stream tools tool_choice functions function_call parallel_tool_calls response_format reasoning_effort "
+    "reasoning thinking verbosity logprobs top_logprobs user safety_identifier prompt_cache_key service_tier".split()
+)
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "auto")
+
+# ---------------------------------------------------------------- reading
+
+
+def read_request(body: shape.Object, path: PathInfo) -> Request:
+    """What a Chat client asks. Raises ClientError."""
+    system, messages = read_messages(body)
+    own = own_of(body, _KNOWN)
+    if own.get("modalities") == ["text"]:
+        own = {key: value for key, value in own.items() if key != "modalities"}
+    return Request(
+        model=shape.text(body, "model", ""),
+        messages=messages,
+        system=system,
+        tools=tuple(_read_tools(body)),
+        tool_choice=_read_choice(body),
+        parallel_tools=shape.optional_bool(body, "parallel_tool_calls"),
+        max_tokens=shape.optional_int(body, "max_completion_tokens") or shape.optional_int(body, "max_tokens"),
+        temperature=shape.optional_number(body, "temperature"),
+        top_p=shape.optional_number(body, "top_p"),
+        top_k=shape.optional_int(body, "top_k"),
+        stop=shape.texts(body, "stop"),
+        seed=shape.optional_int(body, "seed"),
+        frequency_penalty=shape.optional_number(body, "frequency_penalty"),
+        presence_penalty=shape.optional_number(body, "presence_penalty"),
+        candidates=shape.optional_int(body, "n"),
+        logprobs=_read_logprobs(body),
+        reasoning=_read_reasoning(body),
+        output=_read_output(body),
+        verbosity=shape.optional_text(body, "verbosity"),
+        user=shape.optional_text(body, "safety_identifier") or shape.optional_text(body, "user"),
+        cache_key=shape.optional_text(body, "prompt_cache_key"),
+        service_tier=shape.optional_text(body, "service_tier"),
+        stream=shape.optional_bool(body, "stream") or False,
+        origin=NAME,
+        own=own,
+    )
+
+
+def _read_tools(body: shape.Object) -> Iterable[Tool | ServerTool]:
+    for tool, at in shape.objects(body, "tools", ""):
+        match shape.text(tool, "type", at, "function"):
+            case "function":
+                yield _read_function(shape.as_object(tool.get("function"), f"{at}.function"), at)
+            case "custom":
+                custom = shape.as_object(tool.get("custom"), f"{at}.custom")
+                name, about = shape.text(custom, "name", at), shape.text(custom, "description", at, "")
+                own = own_of(custom, frozenset(("name", "description")))
+                yield Tool(name, about, kind="custom", own=own, at=at)
+            case kind:
+                yield ServerTool(kind, kind, dict(tool), at)
+    for function, at in shape.objects(body, "functions", ""):
+        yield _read_function(function, at)
+
+
+def _read_function(function: shape.Object, at: str) -> Tool:
+    return Tool(
+        shape.text(function, "name", at),
+        shape.text(function, "description", at, ""),
+        shape.optional_object(function, "parameters", at),
+        shape.optional_bool(function, "strict", at),
+        own=own_of(function, frozenset(("name", "description", "parameters", "strict"))),
+        at=at,
+    )
+
+
+_MODES = {"auto": ToolChoice("auto"), "required": ToolChoice("required"), "none": ToolChoice("none")}
+
+
+def _read_choice(body: shape.Object) -> ToolChoice | None:
+    value = body.get("tool_choice") or body.get("function_call")
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if value not in _MODES:
+            raise shape.wrong("tool_choice", "none, auto, required or an object")
+        return _MODES[value]
+    choice = shape.as_object(value, "tool_choice")
+    if "name" in choice and "type" not in choice:  # the old function_call
+        return ToolChoice("required", (shape.text(choice, "name", "function_call"),))
+    kind = shape.text(choice, "type", "tool_choice")
+    if kind == "allowed_tools":
+        allowed = shape.as_object(choice.get("allowed_tools"), "tool_choice.allowed_tools")
+        at = "tool_choice.allowed_tools"
+        called = tuple(_name_of(tool, where) for tool, where in shape.objects(allowed, "tools", at))
+        return ToolChoice("required" if allowed.get("mode") == "required" else "auto", called)
+    return ToolChoice("required", (_name_of(choice, "tool_choice"),))
+
+
+def _name_of(tool: shape.Object, at: str) -> str:
+    kind = shape.text(tool, "type", at)
+    if kind not in ("function", "custom"):
+        return kind
+    return shape.text(shape.as_object(tool.get(kind), f"{at}.{kind}"), "name", f"{at}.{kind}")
+
+
+def _read_logprobs(body: shape.Object) -> int | None:
+    wanted = shape.optional_bool(body, "logprobs")
+    return (shape.optional_int(body, "top_logprobs") or 0) if wanted else None
+
+
+def _read_reasoning(body: shape.Object) -> Reasoning | None:
+    """``reasoning_effort``, or the spellings of gateways: ``reasoning.effort`` and ``thinking.type``."""
+    effort = shape.optional_text(body, "reasoning_effort")
+    budget = None
+    if isinstance(body.get("reasoning"), dict):
+        effort = effort or shape.optional_text(body["reasoning"], "effort", "reasoning")
+        budget = shape.optional_int(body["reasoning"], "max_tokens", "reasoning")
+    if isinstance(body.get("thinking"), dict):
+        if body["thinking"].get("type") == "disabled":
+            effort = effort or "none"
+        else:
+            budget = shape.optional_int(body["thinking"], "budget_tokens", "thinking")
+            effort = effort or "auto"
+    if effort is None and budget is None:
+        return None
+    if effort is not None and effort not in _EFFORTS:
+        raise shape.wrong("reasoning_effort", ", ".join(_EFFORTS[:-1]))
+    level: Effort = effort or "auto"  # type: ignore[assignment]
+    return Reasoning(level, budget if level == "auto" else None)
+
+
+def _read_output(body: shape.Object) -> Output | None:
+    form = shape.optional_object(body, "response_format")
+    if form is None:
+        return None
+    match shape.text(form, "type", "response_format"):
+        case "text":
+            return None
+        case "json_object":
+            return Output()
+        case "json_schema":
+            inner = shape.as_object(form.get("json_schema"), "response_format.json_schema")
+            at = "response_format.json_schema"
+            return Output(
+                shape.as_object(inner.get("schema"), f"{at}.schema"),
+                shape.text(inner, "name", at, ""),
+                shape.optional_bool(inner, "strict", at),
+                shape.text(inner, "description", at, ""),
+            )
+        case _:
+            raise shape.wrong("response_format.type", "text, json_object or json_schema")
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write_request(request: Request, target: Target) -> Outgoing:
+    """The request for a Chat upstream. Raises ClientError for what it must not leave out."""
+    losses = Losses(request.origin, NAME, target.strict)
+    losses.lose_own(request.own)
+    body: dict[str, Any] = {"model": target.model, "messages": write_messages(request, target, losses)}
+    _write_tools(body, request, losses)
+    _write_limits(body, request, target, losses)
+    _write_output(body, request, losses)
+    if request.user:
+        body["user"] = names.short_user(request.user, 64)
+    if request.stream:
+        body["stream"] = True
+        body["stream_options"] = {"include_usage": True}
+    if losses.is_origin:
+        body.update(request.own)
+        if request.service_tier:
+            body["service_tier"] = request.service_tier
+    elif request.service_tier:
+        losses.lose("service_tier")
+    called = [tool.name for tool in request.tools if isinstance(tool, Tool)]
+    restored = names.restored_names(called, names.CHAT)
+    return Outgoing("/chat/completions", body, (), tuple(losses.dropped), restored)
+
+
+def _write_tools(body: dict[str, Any], request: Request, losses: Losses) -> None:
+    written = []
+    for tool in request.tools:
+        if isinstance(tool, ServerTool):
+            if losses.is_origin:
+                written.append(dict(tool.data))
+            else:
+                losses.lose_server_tool(tool, request)
+        else:
+            written.append(_write_tool(tool, losses))
+    if not written:
+        return
+    body["tools"] = written
+    if request.tool_choice is not None:
+        body["tool_choice"] = _write_choice(request.tool_choice, request)
+    if request.parallel_tools is not None:
+        body["parallel_tool_calls"] = request.parallel_tools
+
+
+def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
+    losses.lose_own(tool.own, tool.at)
+    back = tool.own if losses.is_origin else NOTHING
+    written: dict[str, Any] = {"name": names.fit_name(tool.name, names.CHAT)}
+    if tool.description:
+        written["description"] = tool.description
+    if tool.kind == "custom":
+        return {"type": "custom", "custom": {**written, **back}}
+    written["parameters"] = schema.as_parameters(tool.schema)
+    if tool.strict is not None:
+        written["strict"] = tool.strict and schema.is_strict(written["parameters"])
+    return {"type": "function", "function": {**written, **back}}
+
+
+def _write_choice(choice: ToolChoice, request: Request) -> Any:
+    if choice.mode == "none" or not choice.names:
+        return choice.mode
+    kinds = {tool.name: tool.kind for tool in request.tools if isinstance(tool, Tool)}
+    chosen = []
+    for name in choice.names:
+        kind = kinds.get(name, "function")
+        chosen.append({"type": kind, kind: {"name": names.fit_name(name, names.CHAT)}})
+    if choice.mode == "required" and len(chosen) == 1:
+        return chosen[0]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": chosen}}
+
+
+def _write_limits(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
+    reasons = thinking.is_openai_reasoning(target.model)
+    if request.max_tokens is not None:
+        new = reasons or "max_completion_tokens" in target.quirks
+        body["max_completion_tokens" if new else "max_tokens"] = request.max_tokens
+    for what in ("temperature", "top_p"):
+        value = getattr(request, what)
+        if value is not None and not (reasons and not losses.is_origin):
+            body[what] = value
+        elif value not in (None, 1):
+            losses.lose(what)
+    if request.stop:
+        if reasons and not losses.is_origin:
+            losses.lose("stop")
+        else:
+            body["stop"] = list(request.stop[:4])
+            if len(request.stop) > 4:
+                losses.lose("stop.more")
+    for what in ("seed", "frequency_penalty", "presence_penalty", "verbosity"):
+        if getattr(request, what) is not None:
+            body[what] = getattr(request, what)
+    if request.candidates is not None:
+        body["n"] = request.candidates
+    if request.cache_key is not None:
+        body["prompt_cache_key"] = request.cache_key
+    if request.logprobs is not None:
+        body["logprobs"] = True
+        body["top_logprobs"] = request.logprobs
+    if request.top_k is not None:
+        if "top_k" in target.quirks or losses.is_origin:
+            body["top_k"] = request.top_k
+        else:
+            losses.lose("top_k")
+    if request.reasoning is not None and "no_reasoning_effort" not in target.quirks:
+        effort = thinking.openai_effort(request.reasoning, target.model)
+        if effort is not None:
+            body["reasoning_effort"] = effort
+
+
+def _write_output(body: dict[str, Any], request: Request, losses: Losses) -> None:
+    output = request.output
+    if output is None:
+        return
+    if output.schema is None:
+        body["response_format"] = {"type": "json_object"}
+        return
+    inner: dict[str, Any] = {"name": output.name or "response", "schema": dict(output.schema)}
+    if output.description:
+        inner["description"] = output.description
+    if output.strict is not None:
+        inner["strict"] = output.strict and (losses.is_origin or schema.is_strict(output.schema))
+    body["response_format"] = {"type": "json_schema", "json_schema": inner}

@@ -1,0 +1,122 @@
+"""Typed access to JSON that somebody else wrote: the value, or a ClientError that names its path.
+
+>>> text({"model": "m"}, "model", "")
+'m'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ccproxy_lite.errors import ClientError
+
+Object = Mapping[str, Any]
+
+
+def wrong(at: str, expected: str) -> ClientError:
+    """The error for a value of the wrong type."""
+    return ClientError(400, f"{at or 'body'}: {expected} expected", param=at or None)
+
+
+def join(at: str, key: str | int) -> str:
+    """A path one step deeper.
+
+    >>> join(join("messages", 3), "content")
+    'messages[3].content'
+    """
+    if isinstance(key, int):
+        return f"{at}[{key}]"
+    return f"{at}.{key}" if at else key
+
+
+def as_object(value: Any, at: str) -> Object:
+    if not isinstance(value, dict):
+        raise wrong(at, "an object")
+    return value
+
+
+def as_array(value: Any, at: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise wrong(at, "an array")
+    return value
+
+
+def as_text(value: Any, at: str) -> str:
+    if not isinstance(value, str):
+        raise wrong(at, "a string")
+    return value
+
+
+def objects(source: Object, key: str, at: str) -> list[tuple[Object, str]]:
+    """The objects in an array member, each with its path; an absent or null member is empty."""
+    value = source.get(key)
+    if value is None:
+        return []
+    inner = join(at, key)
+    return [(as_object(item, join(inner, i)), join(inner, i)) for i, item in enumerate(as_array(value, inner))]
+
+
+def text(source: Object, key: str, at: str, default: str | None = None) -> str:
+    """A string member; required where there is no default."""
+    value = source.get(key)
+    if value is None and default is not None:
+        return default
+    return as_text(value, join(at, key))
+
+
+def optional_text(source: Object, key: str, at: str = "") -> str | None:
+    return None if source.get(key) is None else as_text(source[key], join(at, key))
+
+
+def optional_object(source: Object, key: str, at: str = "") -> Object | None:
+    return None if source.get(key) is None else as_object(source[key], join(at, key))
+
+
+def optional_bool(source: Object, key: str, at: str = "") -> bool | None:
+    value = source.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise wrong(join(at, key), "true or false")
+    return value
+
+
+def optional_int(source: Object, key: str, at: str = "") -> int | None:
+    value = source.get(key)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise wrong(join(at, key), "an integer")
+    return value
+
+
+def optional_number(source: Object, key: str, at: str = "") -> float | None:
+    value = source.get(key)
+    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
+        raise wrong(join(at, key), "a number")
+    return value
+
+
+def texts(source: Object, key: str, at: str = "") -> tuple[str, ...]:
+    """An array of strings, or one string."""
+    value = source.get(key)
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    inner = join(at, key)
+    return tuple(as_text(item, join(inner, i)) for i, item in enumerate(as_array(value, inner)))
+
+
+def count(source: Any, *keys: str) -> int:
+    """A token count somewhere inside an answer; 0 where it is missing or odd, for a count is never worth an error."""
+    for key in keys:
+        source = source.get(key) if isinstance(source, dict) else None
+    if isinstance(source, bool) or not isinstance(source, int | float):
+        return 0
+    return max(int(source), 0)
+
+
+def lenient(source: Any, key: str) -> str:
+    """A string in an upstream's answer; empty where it is missing or odd."""
+    value = source.get(key) if isinstance(source, dict) else None
+    return value if isinstance(value, str) else ""

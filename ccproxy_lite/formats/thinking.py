@@ -1,0 +1,122 @@
+"""Reasoning: one canonical setting, the table between efforts and budgets, and who may see a signature again. Pure.
+
+>>> effort_of(Reasoning(budget=31999))
+'xhigh'
+>>> tag("anthropic", "c2ln"), untag("ccp1.anthropic.c2ln")
+('ccp1.anthropic.c2ln', ('anthropic', 'c2ln'))
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from ccproxy_lite.formats.neutral import Effort, Reasoning
+
+BUDGETS: dict[str, int] = {
+    "minimal": 512,
+    "low": 1024,
+    "medium": 8192,
+    "high": 24_576,
+    "xhigh": 32_768,
+    "max": 64_000,
+    "auto": 8192,
+}
+"""Effort to tokens, for upstreams that want a budget; the configuration's ``thinking_budgets`` overrides it."""
+
+_THRESHOLDS: tuple[tuple[int, Effort], ...] = ((0, "none"), (512, "minimal"), (1024, "low"), (8192, "medium"))
+
+_MARK = "ccp1."
+
+
+def tag(origin: str, value: str) -> str:
+    """An opaque value as another format's client may carry it: marked with the one format that may read it."""
+    return f"{_MARK}{origin}.{value}"
+
+
+def untag(value: str) -> tuple[str, str] | None:
+    """Origin and value of a marked opaque value, or None."""
+    if not value.startswith(_MARK):
+        return None
+    origin, _, inner = value[len(_MARK) :].partition(".")
+    return origin, inner
+
+
+def effort_of(reasoning: Reasoning) -> Effort:
+    """The effort that stands for a setting."""
+    if reasoning.budget is None:
+        return reasoning.effort
+    for most, effort in _THRESHOLDS:
+        if reasoning.budget <= most:
+            return effort
+    return "high" if reasoning.budget <= 24_576 else "xhigh"
+
+
+def budget_of(reasoning: Reasoning, budgets: Mapping[str, int]) -> int:
+    """The budget that stands for a setting, in tokens."""
+    if reasoning.budget is not None:
+        return reasoning.budget
+    return budgets.get(reasoning.effort) or BUDGETS.get(reasoning.effort, 0)
+
+
+_OFFICIAL_REASONING = re.compile(r"(?:.*/)?(?:o[1-9](?:-|\Z)|gpt-(?:[5-9]|[1-9]\d)|codex)")
+_KNOWS_NONE = re.compile(r"(?:.*/)?gpt-(?:5\.[1-9]|[6-9]|[1-9]\d)")
+_KNOWS_XHIGH = re.compile(r"(?:.*/)?gpt-(?:5\.1-codex-max|5\.[2-9]|[6-9]|[1-9]\d)")
+
+
+def is_openai_reasoning(model: str) -> bool:
+    """Whether the name is that of an OpenAI reasoning model, which rejects sampling parameters."""
+    return _OFFICIAL_REASONING.match(model) is not None
+
+
+def openai_effort(reasoning: Reasoning, model: str) -> str | None:
+    """``reasoning_effort`` for a model, or None where nothing should be sent.
+
+    A model of unknown make gets the three levels that everybody knows, and silence for "do not think".
+    """
+    effort = effort_of(reasoning)
+    if effort == "auto":
+        return None
+    if not is_openai_reasoning(model):
+        return {"none": None, "minimal": "low", "xhigh": "high", "max": "high"}.get(effort, effort)
+    if effort == "none" and not _KNOWS_NONE.match(model):
+        return "minimal" if model.rpartition("/")[2].startswith("gpt-5") else "low"
+    if effort == "minimal" and not model.rpartition("/")[2].startswith("gpt-5"):
+        return "low"
+    if effort in ("xhigh", "max"):
+        return "xhigh" if _KNOWS_XHIGH.match(model) else "high"
+    return effort
+
+
+def claude_version(model: str) -> tuple[int, int] | None:
+    """Major and minor version in a Claude model's name; None for any other model, (99, 0) where it has none.
+
+    >>> claude_version("claude-opus-4-8"), claude_version("claude-3-5-haiku-20241022"), claude_version("kimi-k2")
+    ((4, 8), (3, 5), None)
+    """
+    name = model.rpartition("/")[2]
+    if not name.startswith("claude"):
+        return None
+    found = re.match(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2})(?!\d))?(?!\d)", name)
+    return (int(found[1]), int(found[2] or 0)) if found else (99, 0)
+
+
+def claude_thinking(model: str, quirks: frozenset[str]) -> str:
+    """How a model behind an Anthropic upstream is told to think: ``adaptive``, ``manual`` or ``none``."""
+    for quirk in ("adaptive_thinking", "manual_thinking", "no_thinking"):
+        if quirk in quirks:
+            return quirk.removesuffix("_thinking").replace("no", "none")
+    version = claude_version(model)
+    if version is None:
+        return "manual"
+    if version < (3, 7):
+        return "none"
+    return "manual" if version < (4, 6) else "adaptive"
+
+
+def claude_takes_sampling(model: str, quirks: frozenset[str]) -> bool:
+    """Whether ``temperature``, ``top_p`` and ``top_k`` are accepted: by Claude before 4.7, and by other makes."""
+    if "no_sampling" in quirks:
+        return False
+    version = claude_version(model)
+    return version is None or version < (4, 7) or "sampling" in quirks

@@ -1,0 +1,95 @@
+"""The order of turns that services insist on: roles that alternate, every call followed by its result. Pure.
+
+Works on neutral messages only, so every format's ``write_request`` shares it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ccproxy_lite.formats.losses import Losses
+from ccproxy_lite.formats.neutral import Message, Part, Text, ToolCall, ToolResult
+
+
+def merged(messages: Iterable[Message]) -> list[Message]:
+    """Neighbours of one role as one message; a turn without parts disappears."""
+    turns: list[Message] = []
+    for message in messages:
+        if not message.parts:
+            continue
+        if turns and turns[-1].role == message.role:
+            turns[-1] = replace(turns[-1], parts=turns[-1].parts + message.parts)
+        else:
+            turns.append(message)
+    return turns
+
+
+def paired(messages: Iterable[Message], losses: Losses) -> list[Message]:
+    """Merged turns in which each call is answered at the start of what follows it.
+
+    A result may come late within the user's turn, or twice (the last one counts). A call that is never answered and a
+    result that nobody asked for are refused by every service, so they are left out, and named.
+    """
+    turns = merged(messages)
+    done: list[Message] = []
+    at = 0
+    while at < len(turns):
+        turn = turns[at]
+        at += 1
+        if turn.role != "assistant":
+            done += _without_results([turn], losses)
+            continue
+        following = []
+        while at < len(turns) and turns[at].role != "assistant":
+            following.append(turns[at])
+            at += 1
+        done += _pair(turn, following, losses)
+    return merged(done)
+
+
+def _pair(turn: Message, following: list[Message], losses: Losses) -> list[Message]:
+    calls = [part for part in turn.parts if isinstance(part, ToolCall)]
+    if not calls:
+        return [turn, *_without_results(following, losses)]
+    wanted = {call.id for call in calls}
+    results: dict[str, ToolResult] = {}
+    for message in following:
+        for part in message.parts:
+            if isinstance(part, ToolResult) and part.call_id in wanted:
+                results[part.call_id] = part
+    if following:
+        kept: list[Part] = []
+        for part in turn.parts:
+            if isinstance(part, ToolCall) and part.id not in results:
+                losses.lose("unanswered_call", part.at)
+            else:
+                kept.append(part)
+        turn = replace(turn, parts=tuple(kept))
+    answers = Message("user", tuple(results.values()), at=following[0].at if following else "")
+    return [turn, answers, *_without_results(following, losses, wanted)]
+
+
+def _without_results(messages: list[Message], losses: Losses, wanted: Iterable[str] = ()) -> list[Message]:
+    rest = []
+    for message in messages:
+        parts = []
+        for part in message.parts:
+            if not isinstance(part, ToolResult):
+                parts.append(part)
+            elif part.call_id not in wanted:
+                losses.lose("orphan_result", part.at)
+        rest.append(replace(message, parts=tuple(parts)))
+    return rest
+
+
+def downgraded(messages: Iterable[Message]) -> list[Message]:
+    """System messages in the middle as user text that says what it is, for targets that know no such turn."""
+    turns = []
+    for message in messages:
+        if message.role == "system":
+            text = "\n".join(part.text for part in message.parts if isinstance(part, Text) and part.text)
+            wrapped = f"<system-reminder>\n{text}\n</system-reminder>"
+            message = replace(message, role="user", parts=(Text(wrapped, at=message.at),) if text else ())
+        turns.append(message)
+    return turns

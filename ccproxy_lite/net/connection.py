@@ -1,0 +1,384 @@
+"""The server's side of one connection: bytes in protocol callbacks, one request at a time, absolute deadlines.
+
+It knows HTTP/1.1 and nothing about what is asked. The application decides in ``admit`` whether a request may send its
+body, and answers in ``serve``, through the methods ``respond``, ``begin``, ``write``, ``finish`` and ``abort`` here.
+
+    waiting -> head -> body -> serving -> waiting ...
+                 `------`---------`---> lingering (the last answer is out, input is discarded) -> closed
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol, cast
+
+import anyio
+import h11
+
+from ccproxy_lite.net.framing import LAST_CHUNK, Decoder, FramingError, encode_chunk
+from ccproxy_lite.net.heads import MAX_HEAD_BYTES, Refused, RequestHead, find_end, read_head, reason
+from ccproxy_lite.net.watchdog import NEVER, Watchdog
+
+WRITE_HIGH_BYTES = 65_536
+_LINGER_S = 1.0
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+State = Literal["waiting", "head", "body", "serving", "lingering", "closed"]
+OutHeaders = list[tuple[str, str]]
+
+
+class Response(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    headers: OutHeaders
+    body: bytes = b""
+
+
+class Application(Protocol):
+    """What the connection needs from the program."""
+
+    def admit(self, head: RequestHead) -> Response | None:
+        """Refuse a request before its body is read, or return None."""
+
+    def refuse(self, head: RequestHead | None, status: int, message: str) -> Response:
+        """The answer to a request that broke the protocol or a limit."""
+
+    async def serve(self, head: RequestHead, body: bytes, client: Connection) -> None:
+        """Answer a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds and bytes; SPEC names and defaults."""
+
+    head_s: float = 10
+    body_s: float = 30
+    idle_s: float = 75
+    write_s: float = 60
+    drain_s: float = 30
+    max_body_bytes: int = 67_108_864
+    max_connections: int = 512
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all connections of a listener share."""
+
+    app: Application
+    limits: Limits
+    watchdog: Watchdog
+    spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], object]
+    connections: set[Connection] = field(default_factory=set)
+    draining: bool = False
+    on_empty: Callable[[], None] = lambda: None
+
+
+class Connection(asyncio.Protocol):
+    """One accepted connection. ``on_blocked`` is told when the peer's window is full, and when it drains."""
+
+    def __init__(self, shared: Shared) -> None:
+        self.deadline = NEVER
+        self.state: State = "waiting"
+        self.gone = False
+        self.on_blocked: Callable[[bool], None] | None = None
+        self.peer = ""
+        self._shared = shared
+        self._inbox = bytearray()
+        self._searched = 0
+        self._head: RequestHead | None = None
+        self._decoder = Decoder(0)
+        self._pieces: list[bytes] = []
+        self._body_bytes = 0
+        self._scope: anyio.CancelScope | None = None
+        self._cancel_on_eof = False
+        self._began = False
+        self._chunked = False
+        self._pending = b""
+        self._blocked = False
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if isinstance(peer, tuple) else "unix"
+        shared = self._shared
+        shared.watchdog.watch(self)
+        self._due(shared.limits.head_s)
+        if len(shared.connections) >= shared.limits.max_connections:
+            shared.connections.add(self)
+            self._refuse(503, "too many connections")
+            return
+        shared.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.state == "body":
+            self._feed_body(data)
+        elif self.state in ("waiting", "head"):
+            self._inbox += data
+            self._next_head()
+        elif self.state == "serving":
+            self._inbox += data
+            if len(self._inbox) > 2 * MAX_HEAD_BYTES:
+                self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """A half-close. Clients of AI services never do that to wait: while an upstream works, EOF means gone."""
+        self.gone = True
+        if self.state == "serving":
+            if self._cancel_on_eof and self._scope is not None:
+                self._scope.cancel()
+            return True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gone = True
+        self.state = "closed"
+        self.deadline = NEVER
+        if self._scope is not None:
+            self._scope.cancel()
+        self.on_blocked = None
+        self._inbox.clear()
+        self._pieces = []
+        self._shared.watchdog.forget(self)
+        self._shared.connections.discard(self)
+        if not self._shared.connections:
+            self._shared.on_empty()
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+        self._due(self._shared.limits.write_s)
+        if self.on_blocked is not None:
+            self.on_blocked(True)
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        if self.state == "serving":
+            self.deadline = NEVER
+        if self.on_blocked is not None:
+            self.on_blocked(False)
+
+    # --- the watchdog, and the listener
+
+    def expire(self) -> None:
+        if self.state == "head":
+            self._refuse(408, "the request head took too long")
+        elif self.state == "body":
+            self._refuse(408, "the request body took too long")
+        elif self.state == "waiting":
+            self._transport.close()
+        else:
+            self._transport.abort()
+
+    def close_when_idle(self) -> None:
+        """The listener drains: nothing new is read, a running answer is finished."""
+        if self.state in ("waiting", "head"):
+            self._transport.close()
+
+    def cancel(self) -> None:
+        """The listener's patience has ended: the answer is cut, in its own format where it has one."""
+        if self._scope is not None:
+            self._scope.cancel()
+        else:
+            self._transport.abort()
+
+    # --- what the application calls
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the peer does not take what was written; whoever writes should wait for ``on_blocked(False)``."""
+        return self._blocked
+
+    @property
+    def began(self) -> bool:
+        """Whether the head of an answer is out."""
+        return self._began
+
+    def cancel_on_eof(self) -> None:
+        """From now on a half-close cancels ``serve``; an earlier one does so at once."""
+        self._cancel_on_eof = True
+        if self.gone and self._scope is not None:
+            self._scope.cancel()
+
+    def respond(self, response: Response) -> None:
+        """Send a whole answer."""
+        if self._began or self.state == "closed":
+            return
+        self._began = True
+        length = [("content-length", str(len(response.body)))]
+        head = self._head_bytes(response.status, response.headers + length)
+        without_body = self._head is not None and self._head.method == "HEAD"
+        self._transport.write(head if without_body else head + response.body)
+        self._finished()
+
+    def begin(self, status: int, headers: OutHeaders) -> None:
+        """Start an answer of unknown length; its head goes out together with the first ``write``."""
+        assert self._head is not None
+        self._began = True
+        self._chunked = not self._head.http_10
+        framing = [("transfer-encoding", "chunked")] if self._chunked else []
+        self._pending = self._head_bytes(status, headers + framing)
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the answer that was begun."""
+        if self.state == "closed" or not data:
+            return
+        framed = encode_chunk(data) if self._chunked else data
+        if self._pending:
+            framed, self._pending = self._pending + framed, b""
+        self._transport.write(framed)
+
+    def finish(self) -> None:
+        """End the answer that was begun."""
+        if self.state == "closed":
+            return
+        last = self._pending + (LAST_CHUNK if self._chunked else b"")
+        self._pending = b""
+        if last:
+            self._transport.write(last)
+        self._finished()
+
+    def abort(self) -> None:
+        """End the connection so that the client sees a broken answer, after what was written has been sent."""
+        if self.state == "closed":
+            return
+        if self._pending:
+            self._transport.write(self._pending)
+            self._pending = b""
+        self.state = "lingering"
+        self._due(self._shared.limits.write_s)
+        self._transport.close()
+
+    # --- heads
+
+    def _next_head(self) -> None:
+        """Go on reading a head, as far as the bytes reach."""
+        inbox = self._inbox
+        if self.state == "waiting":
+            if inbox.startswith(b"\r\n"):  # RFC 9112 section 2.2
+                del inbox[:2]
+            if not inbox:
+                return
+            self.state = "head"
+            self._searched = 0
+            self._due(self._shared.limits.head_s)
+        try:
+            end = find_end(inbox, self._searched)
+            if end < 0:
+                self._searched = len(inbox)
+                return
+            self._head = head = read_head(bytes(inbox[:end]))
+        except Refused as refusal:
+            self._refuse(refusal.status, refusal.message)
+            return
+        rest = bytes(inbox[end:])
+        inbox.clear()
+        self._start_body(head, rest)
+
+    def _start_body(self, head: RequestHead, rest: bytes) -> None:
+        refusal = self._shared.app.admit(head)
+        limit = self._shared.limits.max_body_bytes
+        if refusal is None and isinstance(head.framing, int) and head.framing > limit:
+            refusal = self._shared.app.refuse(head, 413, f"the body is larger than {limit} bytes")
+        if refusal is not None:
+            head.keep_alive = head.keep_alive and head.framing == 0
+            self.state = "serving"
+            self._inbox += rest
+            self.respond(refusal)
+            return
+        self._decoder = Decoder(head.framing)
+        self._pieces, self._body_bytes = [], 0
+        self.state = "body"
+        self._due(self._shared.limits.body_s)
+        if head.expects_continue and not rest:
+            self._transport.write(_CONTINUE)
+        self._feed_body(rest)
+
+    def _feed_body(self, data: bytes) -> None:
+        try:
+            piece = self._decoder.feed(data)
+        except FramingError as error:
+            self._refuse(400, str(error))
+            return
+        if piece:
+            self._pieces.append(piece)
+            self._body_bytes += len(piece)
+            limit = self._shared.limits.max_body_bytes
+            if self._body_bytes > limit:
+                self._refuse(413, f"the body is larger than {limit} bytes")
+                return
+        if self._decoder.done:
+            self._inbox += self._decoder.trailing
+            body = b"".join(self._pieces)
+            self._pieces = []
+            self.state = "serving"
+            self.deadline = NEVER
+            head = cast(RequestHead, self._head)
+            self._shared.spawn(lambda: self._serve(head, body))
+
+    # --- answers
+
+    async def _serve(self, head: RequestHead, body: bytes) -> None:
+        with anyio.CancelScope() as scope:
+            self._scope = scope
+            if self.state == "serving":
+                await self._shared.app.serve(head, body, self)
+        self._scope = None
+        if self.state == "serving":  # neither finished nor ended: nothing true can be said any more
+            self.abort()
+
+    def _head_bytes(self, status: int, headers: OutHeaders) -> bytes:
+        head = self._head
+        keep_alive = head is not None and head.keep_alive and not self._shared.draining and not self.gone
+        if head is not None:
+            head.keep_alive = keep_alive
+        if not keep_alive:
+            headers = [*headers, ("connection", "close")]
+        elif head is not None and head.http_10:
+            headers = [*headers, ("connection", "keep-alive")]
+        machine = head.machine if head is not None else h11.Connection(h11.SERVER)
+        encoded = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
+        event = h11.Response(status_code=status, headers=encoded, reason=reason(status))
+        return machine.send(event) or b""
+
+    def _finished(self) -> None:
+        """An answer is complete: on to the next request, or close."""
+        head = self._head
+        self.on_blocked = None
+        if head is None or not head.keep_alive:
+            self._linger()
+            return
+        self._head = None
+        self._began = self._chunked = self._cancel_on_eof = False
+        self.state = "waiting"
+        self._due(self._shared.limits.write_s if self._blocked else self._shared.limits.idle_s)
+        self._transport.resume_reading()
+        if self._inbox:
+            self._next_head()
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer a broken request and close: what follows it cannot be trusted."""
+        self._scope = None
+        if self._head is not None:
+            self._head.keep_alive = False
+        self.state = "serving"
+        self.respond(self._shared.app.refuse(self._head, status, message))
+
+    def _linger(self) -> None:
+        """Close so that the answer survives: closing with unread input would reset the connection under it."""
+        self.state = "lingering"
+        self._inbox.clear()
+        self._pieces = []
+        if self.gone or (self._head is not None and self._head.framing == 0) or not self._transport.can_write_eof():
+            self._due(self._shared.limits.write_s)
+            self._transport.close()
+            return
+        self._due(_LINGER_S)
+        self._transport.write_eof()
+
+    def _due(self, seconds: float) -> None:
+        self.deadline = asyncio.get_running_loop().time() + seconds

@@ -1,0 +1,197 @@
+"""HTTP/1.1 message bodies: sized, chunked, or until the connection ends; both directions. Pure.
+
+h11 parses heads and serialises them; bodies are framed here, because one streamed event costs 5 microseconds to
+receive and 2 to send through h11, and 0.4 and 0.1 here. What is accepted is what h11 accepts, less what it should
+not: endless chunk extensions and trailers. The tests compare both, byte by byte.
+
+>>> decoder = Decoder("chunked")
+>>> decoder.feed(b"3\\r\\nabc\\r\\n0\\r\\n\\r\\nnext")
+b'abc'
+>>> decoder.done, decoder.trailing
+(True, b'next')
+
+Source: RFC 9112 sections 6 and 7.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Literal
+
+Framing = int | Literal["chunked", "until-close"]
+"""How long a body is: a number of bytes, ``chunked``, or until the peer closes."""
+
+Headers = list[tuple[bytes, bytes]]
+"""Lower-case names and values, as h11 gives them."""
+
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\x00\r\n]*)?\Z")
+_MAX_SIZE_LINE_BYTES = 1024
+_MAX_EXTENSION_BYTES = 16_384
+_MAX_TRAILER_BYTES = 8192
+_MAX_TRAILERS = 16
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class FramingError(Exception):
+    """The peer broke the framing of a body: nothing that follows on the connection can be trusted."""
+
+
+def encode_chunk(data: bytes) -> bytes:
+    """``data`` as one chunk; empty data is no chunk, because an empty one would end the body."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+class Decoder:
+    """Takes the bytes after a head and gives those of the body.
+
+    ``done`` turns true at the end of the body; ``trailing`` then holds what came after it.
+    """
+
+    def __init__(self, framing: Framing) -> None:
+        self.framing = framing
+        self.done = framing == 0
+        self.trailing = b""
+        self._left = framing if isinstance(framing, int) else 0
+        self._buffer = b""
+        self._state: Literal["size", "data", "end", "trailer"] = "size"
+        self._extension_bytes = 0
+        self._trailer_bytes = 0
+        self._trailers = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """The body bytes in ``data``. Raises FramingError."""
+        if self.done:
+            self.trailing += data
+            return b""
+        if self.framing == "until-close":
+            return data
+        if self.framing != "chunked":
+            self._left -= len(data)
+            if self._left > 0:
+                return data
+            self.done = True
+            if self._left < 0:
+                self.trailing = data[self._left :]
+                data = data[: self._left]
+            return data
+        return self._chunks(data)
+
+    def end(self) -> None:
+        """The peer closed its side. Raises FramingError if the body was not complete."""
+        if self.framing == "until-close":
+            self.done = True
+        if not self.done:
+            raise FramingError("the connection ended in the middle of the body")
+
+    def _chunks(self, data: bytes) -> bytes:
+        data = self._buffer + data if self._buffer else data
+        self._buffer = b""
+        out = []
+        at, size = 0, len(data)
+        while at < size and not self.done:
+            if self._state == "data":
+                piece = data[at : at + self._left]
+                out.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                if not self._left:
+                    self._state = "end"
+            elif self._state == "end":
+                if data[at : at + 2] == b"\r\n":
+                    self._state = "size"
+                    at += 2
+                elif data[at:] == b"\r":
+                    break
+                else:
+                    raise FramingError("a chunk does not end with CRLF")
+            else:
+                line_end = data.find(b"\r\n", at)
+                if line_end < 0:
+                    self._check_unfinished(data[at:])
+                    break
+                line = data[at:line_end]
+                at = line_end + 2
+                if self._state == "size":
+                    self._size(line)
+                else:
+                    self._trailer(line)
+        if self.done:
+            self.trailing = data[at:]
+        else:
+            self._buffer = data[at:]
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def _check_unfinished(self, line: bytes) -> None:
+        limit = _MAX_SIZE_LINE_BYTES if self._state == "size" else _MAX_TRAILER_BYTES
+        if len(line) > limit:
+            raise FramingError("a chunk size line or a trailer is too long")
+        if b"\n" in line or b"\r" in line[:-1]:
+            raise FramingError("a line of the chunked framing does not end with CRLF")
+
+    def _size(self, line: bytes) -> None:
+        match = _SIZE_LINE.match(line)
+        if not match or len(line) > _MAX_SIZE_LINE_BYTES:
+            raise FramingError("not a chunk size")
+        self._extension_bytes += len(match[2] or b"")
+        if self._extension_bytes > _MAX_EXTENSION_BYTES:
+            raise FramingError("too many chunk extensions")
+        self._left = int(match[1], 16)
+        self._state = "data" if self._left else "trailer"
+
+    def _trailer(self, line: bytes) -> None:
+        if not line:
+            self.done = True
+            return
+        self._trailers += 1
+        self._trailer_bytes += len(line)
+        if self._trailers > _MAX_TRAILERS or self._trailer_bytes > _MAX_TRAILER_BYTES:
+            raise FramingError("too many trailers")
+        if b":" not in line or b"\n" in line or b"\r" in line or b"\0" in line or line[:1] in b" \t:":
+            raise FramingError("not a trailer")
+
+
+def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """The first value of a header; names are lower-case, as h11 gives them."""
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
+
+
+def tokens(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+    """The comma-separated, lower-cased tokens of all headers of that name."""
+    found = []
+    for key, value in headers:
+        if key == name:
+            found += [token.strip().lower() for token in value.split(b",") if token.strip()]
+    return found
+
+
+def request_framing(headers: Headers) -> Framing:
+    """The framing of a request body; h11 has already merged and checked equal lengths."""
+    if header(headers, b"transfer-encoding") is not None:
+        return "chunked"
+    return int(header(headers, b"content-length") or b"0")
+
+
+def response_framing(method: bytes, status: int, headers: Headers) -> Framing:
+    """The framing of a response body. Raises FramingError where it is ambiguous."""
+    if method == b"HEAD" or status in (204, 304) or status < 200:
+        return 0
+    coding = tokens(headers, b"transfer-encoding")
+    length = header(headers, b"content-length")
+    if coding:
+        if coding != [b"chunked"] or length is not None:
+            raise FramingError("the framing of the answer is ambiguous")
+        return "chunked"
+    return int(length) if length is not None else "until-close"
+
+
+def keeps_alive(http_version: bytes, headers: Headers) -> bool:
+    """Whether the sender of these headers will keep its connection open."""
+    words = tokens(headers, b"connection")
+    if http_version < b"1.1":
+        return b"keep-alive" in words and b"close" not in words
+    return b"close" not in words

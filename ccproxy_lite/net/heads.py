@@ -1,0 +1,161 @@
+"""Request heads: what h11 parses and what this server accepts of it. Pure.
+
+h11 is a parser, not a policy. It accepts a length beside a transfer coding, bare line feeds, folded headers, HTTP/2.0,
+any Host, and heads of any size that arrive in one piece. All of these are refused here, before anything acts on them.
+
+>>> read_head(b"GET /v1/models HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n").path
+'/v1/models'
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import unquote
+
+import h11
+
+from ccproxy_lite.net.framing import Framing, Headers, header, keeps_alive, request_framing, tokens
+
+MAX_HEAD_BYTES = 32_768
+MAX_TARGET_BYTES = 8192
+MAX_HEADERS = 100
+
+_METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"}
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?\Z")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+class Refused(Exception):
+    """A head that is answered with ``status`` and a closed connection."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """One accepted request head. ``path`` is percent-decoded, ``raw_path`` and ``query`` are as sent."""
+
+    method: str
+    path: str
+    raw_path: str
+    query: str
+    host: str
+    headers: Headers
+    framing: Framing
+    keep_alive: bool
+    expects_continue: bool
+    machine: h11.Connection
+    http_10: bool
+
+    def get(self, name: str) -> str | None:
+        """The first value of a header; the name in lower case."""
+        value = header(self.headers, name.encode())
+        return None if value is None else value.decode("latin-1")
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a header."""
+        wanted = name.encode()
+        return [value.decode("latin-1") for key, value in self.headers if key == wanted]
+
+
+def find_end(data: bytes | bytearray, start: int) -> int:
+    """Where the head in ``data`` ends (the offset of the byte after it), or -1 while more is needed. Raises Refused."""
+    end = data.find(b"\r\n\r\n", max(start - 3, 0))
+    if end > MAX_HEAD_BYTES or (end < 0 and len(data) > MAX_HEAD_BYTES):
+        if data.find(b"\r\n", 0, MAX_TARGET_BYTES + 32) < 0:
+            raise Refused(414, "the request line is too long")
+        raise Refused(431, f"the request head is larger than {MAX_HEAD_BYTES} bytes")
+    if end >= 0:
+        return end + 4
+    if data[:1] == b"\x16":
+        raise Refused(400, "this port speaks plain HTTP: use http://, not https://")
+    if _BARE_LF.search(data, max(start - 1, 0)):
+        raise Refused(400, "a line of the request head does not end with CRLF")
+    return -1
+
+
+def read_head(raw: bytes) -> RequestHead:
+    """Parse a complete head. Raises Refused."""
+    _check_raw(raw)
+    machine = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES + 1)
+    try:
+        machine.receive_data(raw)
+        event = machine.next_event()
+    except h11.RemoteProtocolError as error:
+        raise Refused(error.error_status_hint, str(error)) from None
+    if not isinstance(event, h11.Request):
+        raise Refused(400, "not an HTTP/1.1 request")
+    headers: Headers = list(event.headers)
+    _check(event, headers)
+    raw_path, _, query = event.target.decode("latin-1").partition("?")
+    if _BAD_ESCAPE.search(raw_path):
+        raise Refused(400, "a bad percent escape in the path")
+    path = unquote(raw_path, errors="replace")
+    if any(char < " " or char == "\x7f" for char in path):
+        raise Refused(400, "a control character in the path")
+    expectation = header(headers, b"expect")
+    if expectation is not None and expectation.lower() != b"100-continue":
+        raise Refused(417, "only 100-continue can be expected")
+    return RequestHead(
+        method=event.method.decode(),
+        path=path,
+        raw_path=raw_path,
+        query=query,
+        host=(header(headers, b"host") or b"").decode("latin-1"),
+        headers=headers,
+        framing=request_framing(headers),
+        keep_alive=keeps_alive(event.http_version, headers),
+        expects_continue=expectation is not None and event.http_version >= b"1.1",
+        machine=machine,
+        http_10=event.http_version < b"1.1",
+    )
+
+
+def _check_raw(raw: bytes) -> None:
+    if _BARE_LF.search(raw):
+        raise Refused(400, "a line of the request head does not end with CRLF")
+    if b"\r\n " in raw or b"\r\n\t" in raw:
+        raise Refused(400, "folded header lines are obsolete")
+    if raw.find(b"\r\n") > MAX_TARGET_BYTES + 32:
+        raise Refused(414, "the request line is too long")
+    if raw.count(b"\r\n") - 2 > MAX_HEADERS:
+        raise Refused(431, f"more than {MAX_HEADERS} headers")
+    version = raw[: raw.find(b"\r\n")].rpartition(b" ")[2]
+    if version.startswith(b"HTTP/") and version not in (b"HTTP/1.1", b"HTTP/1.0"):
+        raise Refused(505, "only HTTP/1.1 is spoken here")
+
+
+def _check(event: h11.Request, headers: Headers) -> None:
+    if event.method not in _METHODS:
+        raise Refused(501, "method not supported")
+    if len(event.target) > MAX_TARGET_BYTES:
+        raise Refused(414, "the request target is too long")
+    if not event.target.startswith(b"/") and not (event.target == b"*" and event.method == b"OPTIONS"):
+        raise Refused(400, "the request target must be a path")
+    coding = tokens(headers, b"transfer-encoding")
+    if coding:
+        if header(headers, b"content-length") is not None:
+            raise Refused(400, "both Content-Length and Transfer-Encoding")
+        if event.http_version < b"1.1":
+            raise Refused(400, "Transfer-Encoding in HTTP/1.0")
+        if coding != [b"chunked"]:
+            raise Refused(501, "only the chunked transfer coding is supported")
+    hosts = [value for key, value in headers if key == b"host"]
+    if len(hosts) > 1 or (hosts and not _HOST.match(hosts[0])):
+        raise Refused(400, "not a valid Host header")
+    if not hosts and event.http_version >= b"1.1":
+        raise Refused(400, "no Host header")
+
+
+def reason(status: int) -> bytes:
+    """The reason phrase of a status; never empty, because strict clients refuse ``HTTP/1.1 200 ``."""
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b"Overloaded" if status == 529 else b"Status"

@@ -1,0 +1,174 @@
+"""Accepting connections: TCP, IPv6 and unix sockets, a cap on their number, and draining.
+
+>>> Address.parse("[::1]:8317").url(8317)
+'http://[::1]:8317'
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import anyio
+
+from ccproxy_lite.errors import CcproxyError
+from ccproxy_lite.net.connection import Application, Connection, Limits, Shared
+from ccproxy_lite.net.watchdog import Watchdog
+
+
+class Address(NamedTuple):
+    """Where to listen: ``host`` and ``port``, or the ``path`` of a unix socket."""
+
+    host: str
+    port: int
+    path: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read ``host:port``, ``[::1]:port`` or ``unix:/path``. Raises ValueError."""
+        if text.startswith("unix:"):
+            if len(text) < 6:
+                raise ValueError("unix: needs a path")
+            return cls("", 0, text[5:])
+        host, colon, port = text.rpartition(":")
+        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ValueError("must be host:port, [::1]:port or unix:/path")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise ValueError("an IPv6 address needs brackets: [::1]:8317")
+        if not host:
+            raise ValueError("a host is needed; 0.0.0.0 and [::] listen everywhere")
+        return cls(host, int(port))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the address."""
+        return bool(self.path) or self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    def url(self, port: int) -> str:
+        """The base URL of a client on this machine, for the port that was really bound."""
+        if self.path:
+            return f"unix:{self.path}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Listener:
+    """A running server. ``port`` is the one that was bound; ``drain`` ends it."""
+
+    def __init__(self, shared: Shared) -> None:
+        self.port = 0
+        self._shared = shared
+        self._servers: list[asyncio.Server] = []
+        self._empty = anyio.Event()
+        shared.on_empty = self._on_empty
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._shared.connections)
+
+    @property
+    def draining(self) -> bool:
+        return self._shared.draining
+
+    async def listen(self, address: Address) -> None:
+        """Bind. Raises CcproxyError with a remedy."""
+        loop = asyncio.get_running_loop()
+        shared = self._shared
+        try:
+            if address.path:
+                _free_unix_path(address.path)
+                mask = os.umask(0o177)
+                try:
+                    server = await loop.create_unix_server(lambda: Connection(shared), address.path)
+                finally:
+                    os.umask(mask)
+            else:
+                server = await loop.create_server(
+                    lambda: Connection(shared), address.host, address.port, reuse_address=True, backlog=128
+                )
+                self.port = server.sockets[0].getsockname()[1]
+        except OSError as error:
+            raise CcproxyError(_bind_problem(address, error)) from None
+        self._servers.append(server)
+
+    async def drain(self) -> None:
+        """Stop accepting, finish what runs within ``drain_s``, cut the rest."""
+        shared = self._shared
+        shared.draining = True
+        for server in self._servers:
+            server.close()
+        for connection in list(shared.connections):
+            connection.close_when_idle()
+        with anyio.move_on_after(shared.limits.drain_s):
+            await self._wait_empty()
+        for connection in list(shared.connections):
+            connection.cancel()
+        with anyio.move_on_after(1):
+            await self._wait_empty()
+
+    async def _wait_empty(self) -> None:
+        while self._shared.connections:
+            self._empty = anyio.Event()
+            await self._empty.wait()
+
+    def _on_empty(self) -> None:
+        self._empty.set()
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.close()
+        for connection in list(self._shared.connections):
+            connection.cancel()
+
+
+@contextlib.asynccontextmanager
+async def serve(app: Application, limits: Limits, addresses: list[Address]) -> AsyncIterator[Listener]:
+    """Listen on all addresses until the block ends; whatever still runs then is cut."""
+    watchdog = Watchdog()
+    async with anyio.create_task_group() as tasks:
+        listener = Listener(Shared(app, limits, watchdog, tasks.start_soon))
+        try:
+            for address in addresses:
+                await listener.listen(address)
+            yield listener
+        finally:
+            listener.close()
+            watchdog.stop()
+            tasks.cancel_scope.cancel()
+            for address in addresses:
+                if address.path:
+                    with contextlib.suppress(OSError):
+                        os.unlink(address.path)
+
+
+def _free_unix_path(path: str) -> None:
+    """Remove the socket file of a server that is gone; leave everything else alone."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise OSError(f"{path} exists and is not a socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise OSError(f"{path} is in use")
+
+
+def _bind_problem(address: Address, error: OSError) -> str:
+    where = address.path or f"{address.host}:{address.port}"
+    if isinstance(error, socket.gaierror):
+        return f"cannot listen on {where}: the name does not resolve"
+    if error.errno == 98 or "in use" in str(error):
+        return f"cannot listen on {where}: it is in use (another port: --listen {address.host or '127.0.0.1'}:0)"
+    return f"cannot listen on {where}: {error.strerror or error}"

@@ -1,0 +1,430 @@
+"""The client's side: connections to upstreams, a pool of idle ones per origin, one request at a time on each.
+
+An answer is told to a ``Sink`` in protocol callbacks. A pooled connection that the peer has closed meanwhile is left
+out; if the peer closes it just as the request is sent, and no byte of an answer was read, the request is sent once
+more on a fresh connection. Nothing else is ever sent twice from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from urllib.parse import urlsplit
+
+import anyio
+import h11
+
+from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.net.framing import Decoder, FramingError, Headers, header, keeps_alive, response_framing, tokens
+from ccproxy_lite.net.tls import context_for, describe
+from ccproxy_lite.net.watchdog import NEVER, Watchdog
+
+if TYPE_CHECKING:
+    import ssl
+
+_MAX_HEAD_BYTES = 65_536
+_MAX_HEADERS = 200
+_MAX_INFORMATIONAL = 10
+_MAX_IDLE_PER_ORIGIN = 32
+_IDLE_S = 60.0
+_INFLATE_RATIO = 200
+_INFLATE_FREE_BYTES = 1_048_576
+
+
+class Origin(NamedTuple):
+    """Where to connect, and whom to trust there; equal origins share connections."""
+
+    tls: bool
+    host: str
+    port: int
+    ca_file: str = ""
+    client_cert: str = ""
+
+    @classmethod
+    def of(cls, url: str, ca_file: str = "", client_cert: str = "") -> Origin:
+        """The origin of a base URL that the configuration has checked."""
+        parts = urlsplit(url)
+        tls = parts.scheme == "https"
+        return cls(tls, parts.hostname or "", parts.port or (443 if tls else 80), ca_file, client_cert)
+
+    @property
+    def authority(self) -> str:
+        """The value of the Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """One request; ``target`` is path and query."""
+
+    method: str
+    target: str
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds."""
+
+    connect_s: float = 10
+    first_byte_s: float = 600
+    idle_s: float = 300
+
+
+@dataclass(slots=True)
+class AnswerHead:
+    """The head of an answer; header names are lower-case."""
+
+    status: int
+    headers: Headers
+
+    def get(self, name: str) -> str:
+        """The first value of a header, or the empty string."""
+        return (header(self.headers, name.encode()) or b"").decode("latin-1")
+
+
+class Sink(Protocol):
+    """Who is told of an answer. Exactly one of ``end`` and ``failed`` is the last call."""
+
+    def head(self, head: AnswerHead) -> None:
+        """The final head; interim answers are skipped."""
+
+    def data(self, data: bytes) -> None:
+        """Bytes of the body, decoded."""
+
+    def end(self) -> None:
+        """The body is complete."""
+
+    def failed(self, error: UpstreamError) -> None:
+        """The answer broke off, or never came."""
+
+
+class _Stale(Exception):
+    """A pooled connection was closed by the peer before it answered."""
+
+
+class Inflater:
+    """Undoes gzip and deflate, as far as the ratio is sane."""
+
+    def __init__(self, coding: str) -> None:
+        self._raw_allowed = coding == "deflate"
+        self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        self._in = 0
+        self._out = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """The plain bytes. Raises UpstreamError for a broken or bomb-like stream."""
+        self._in += len(data)
+        allowed = _INFLATE_FREE_BYTES + _INFLATE_RATIO * self._in - self._out
+        try:
+            plain = self._zlib.decompress(data, allowed)
+        except zlib.error:
+            if not self._raw_allowed or self._out:
+                raise UpstreamError("the upstream's compressed answer is broken") from None
+            self._raw_allowed = False
+            self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
+            return self.feed(data)
+        self._out += len(plain)
+        if self._zlib.unconsumed_tail:
+            raise UpstreamError("the upstream's compressed answer inflates beyond all reason")
+        return plain
+
+    @property
+    def complete(self) -> bool:
+        return self._zlib.eof
+
+
+class Connection(asyncio.Protocol):
+    """One connection to an upstream."""
+
+    def __init__(self, pool: Pool, origin: Origin) -> None:
+        self.deadline = NEVER
+        self.origin = origin
+        self.used = False
+        self.closed = False
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self._sink: Sink | None = None
+        self._answered: asyncio.Future[None] | None = None
+        self._machine = h11.Connection(h11.CLIENT)
+        self._method = b"GET"
+        self._decoder: Decoder | None = None
+        self._inflater: Inflater | None = None
+        self._sniff = False
+        self._keep_alive = True
+        self._got_bytes = False
+        self._informational = 0
+        self._paused = False
+        self._timeouts = Timeouts()
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._pool.watchdog.watch(self)
+
+    def data_received(self, data: bytes) -> None:
+        sink = self._sink
+        if sink is None:  # bytes nobody asked for: the connection is poisoned
+            self.close()
+            return
+        self._got_bytes = True
+        if not self._paused:
+            self._due(self._timeouts.idle_s)
+        try:
+            if self._decoder is None:
+                self._feed_head(data, sink)
+            else:
+                self._feed_body(data, sink)
+        except UpstreamError as error:
+            self._fail(error)
+        except (FramingError, h11.RemoteProtocolError) as error:
+            self._fail(UpstreamError(f"{self.origin.host} broke HTTP: {error}"))
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._pool.forget(self)
+        if self._sink is None:
+            return
+        if self._decoder is not None:
+            try:
+                self._decoder.end()
+            except FramingError as error:
+                self._fail(UpstreamError(f"{self.origin.host} closed the connection early: {error}"))
+            else:
+                self._end()
+        elif self.used and not self._got_bytes and self._answered is not None and not self._answered.done():
+            self._sink = None
+            self._answered.set_exception(_Stale())
+        else:
+            self._fail(UpstreamError(f"{self.origin.host} closed the connection without an answer"))
+
+    # --- the watchdog
+
+    def expire(self) -> None:
+        if self._sink is None:
+            self.close()
+        elif self._decoder is None:
+            self._fail(UpstreamError(f"{self.origin.host} did not answer in time", status=504, kind="timeout"))
+        else:
+            self._fail(UpstreamError(f"{self.origin.host} fell silent", status=504, kind="timeout"))
+
+    # --- what the pool and the relay call
+
+    async def exchange(self, outbound: Outbound, sink: Sink, timeouts: Timeouts) -> None:
+        """Send a request; returns once the answer has begun or failed. Raises _Stale."""
+        assert self._transport is not None
+        self._machine = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
+        self._sink, self._timeouts = sink, timeouts
+        self._decoder = self._inflater = None
+        self._got_bytes, self._informational = False, 0
+        self._method = outbound.method.encode()
+        headers = [("host", self.origin.authority), *outbound.headers, ("accept-encoding", "identity")]
+        if outbound.body or outbound.method in ("POST", "PUT", "PATCH"):
+            headers.append(("content-length", str(len(outbound.body))))
+        event = h11.Request(method=outbound.method, target=outbound.target, headers=headers)
+        head = self._machine.send(event) or b""
+        self._transport.write(head + outbound.body if len(outbound.body) < 65_536 else head)
+        if len(outbound.body) >= 65_536:
+            self._transport.write(outbound.body)
+        self._due(timeouts.first_byte_s)
+        self._answered = asyncio.get_running_loop().create_future()
+        try:
+            await self._answered
+        finally:
+            self._answered = None
+
+    def pause(self, paused: bool) -> None:
+        """Stop or go on reading, because the client does not keep up, or does again."""
+        if self.closed or self._transport is None or paused == self._paused or self._sink is None:
+            return
+        self._paused = paused
+        if paused:
+            self._transport.pause_reading()
+            self.deadline = NEVER
+        else:
+            self._transport.resume_reading()
+            self._due(self._timeouts.idle_s)
+
+    def close(self) -> None:
+        """Close at once, whatever is under way; nobody is told."""
+        self._sink = None
+        self.deadline = NEVER
+        self._pool.forget(self)
+        if self._transport is not None and not self.closed:
+            self.closed = True
+            self._transport.abort()
+
+    # --- answers
+
+    def _feed_head(self, data: bytes, sink: Sink) -> None:
+        self._machine.receive_data(data)
+        while True:
+            event = self._machine.next_event()
+            if isinstance(event, h11.Response):
+                break
+            if not isinstance(event, h11.InformationalResponse):
+                return
+            self._informational += 1
+            if self._informational > _MAX_INFORMATIONAL:
+                raise UpstreamError(f"{self.origin.host} sent too many interim answers")
+        headers: Headers = list(event.headers)
+        if len(headers) > _MAX_HEADERS or sum(len(k) + len(v) for k, v in headers) > _MAX_HEAD_BYTES:
+            raise UpstreamError(f"{self.origin.host} sent a head that is too large")
+        self._keep_alive = keeps_alive(event.http_version, headers)
+        self._decoder = Decoder(response_framing(self._method, event.status_code, headers))
+        self._choose_inflater(headers)
+        rest = self._machine.trailing_data[0]
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_result(None)
+        sink.head(AnswerHead(event.status_code, headers))
+        if self._sink is sink and (rest or self._decoder.done):
+            self._feed_body(rest, sink)
+
+    def _choose_inflater(self, headers: Headers) -> None:
+        coding = b",".join(tokens(headers, b"content-encoding")).decode("latin-1")
+        if coding in ("", "identity"):
+            self._sniff = True
+        elif coding in ("gzip", "x-gzip", "deflate"):
+            self._sniff = False
+            self._inflater = Inflater(coding)
+        else:
+            raise UpstreamError(f"{self.origin.host} answered in the coding {coding}, which nobody asked for")
+
+    def _feed_body(self, data: bytes, sink: Sink) -> None:
+        decoder = cast(Decoder, self._decoder)
+        body = decoder.feed(data)
+        if body:
+            if self._sniff:
+                self._sniff = False
+                if body[:2] == b"\x1f\x8b":
+                    self._inflater = Inflater("gzip")
+            if self._inflater is not None:
+                body = self._inflater.feed(body)
+            if body:
+                sink.data(body)
+        if decoder.done and self._sink is sink:
+            self._end()
+
+    def _end(self) -> None:
+        sink = cast(Sink, self._sink)
+        if self._inflater is not None and not self._inflater.complete:
+            self._fail(UpstreamError("the upstream's compressed answer ends early"))
+            return
+        self._sink = None
+        clean = self._keep_alive and not self.closed and not (self._decoder and self._decoder.trailing)
+        if clean and self._transport is not None and self._transport.get_write_buffer_size() == 0:
+            if self._paused:
+                self._paused = False
+                self._transport.resume_reading()
+            self._due(_IDLE_S)
+            self._pool.give_back(self)
+        else:
+            self.close()
+        sink.end()
+
+    def _fail(self, error: UpstreamError) -> None:
+        sink = self._sink
+        answered = self._answered
+        self.close()
+        if answered is not None and not answered.done():
+            answered.set_result(None)
+        if sink is not None:
+            sink.failed(error)
+
+    def _due(self, seconds: float) -> None:
+        self.deadline = asyncio.get_running_loop().time() + seconds
+
+
+@dataclass(slots=True)
+class Pool:
+    """Idle connections by origin, the most recently used first."""
+
+    watchdog: Watchdog
+    tls_context: Callable[[str, str], ssl.SSLContext] = context_for
+    _idle: dict[Origin, list[Connection]] = field(default_factory=dict)
+    _open: set[Connection] = field(default_factory=set)
+
+    async def fetch(
+        self, origin: Origin, outbound: Outbound, sink: Sink, timeouts: Timeouts, took: Callable[[Connection], None]
+    ) -> None:
+        """Send a request and tell the sink of its answer; returns when the answer has begun or failed.
+
+        :param took: is given the connection before anything is sent, so that it can be closed or paused
+        Raises UpstreamError when no connection can be made.
+        """
+        connection = self._take(origin)
+        if connection is not None:
+            took(connection)
+            try:
+                await connection.exchange(outbound, sink, timeouts)
+                return
+            except _Stale:
+                pass
+        connection = await self._connect(origin, timeouts.connect_s)
+        took(connection)
+        await connection.exchange(outbound, sink, timeouts)
+
+    def give_back(self, connection: Connection) -> None:
+        """A clean connection whose answer is complete."""
+        idle = self._idle.setdefault(connection.origin, [])
+        connection.used = True
+        if len(idle) >= _MAX_IDLE_PER_ORIGIN:
+            connection.close()
+        else:
+            idle.append(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """A connection that is closed."""
+        self.watchdog.forget(connection)
+        self._open.discard(connection)
+        idle = self._idle.get(connection.origin)
+        if idle and connection in idle:
+            idle.remove(connection)
+
+    @property
+    def open(self) -> int:
+        """How many connections are open, idle or not."""
+        return len(self._open)
+
+    def close(self) -> None:
+        for connection in list(self._open):
+            connection.close()
+
+    def _take(self, origin: Origin) -> Connection | None:
+        idle = self._idle.get(origin)
+        while idle:
+            connection = idle.pop()
+            if not connection.closed:
+                return connection
+        return None
+
+    async def _connect(self, origin: Origin, connect_s: float) -> Connection:
+        loop = asyncio.get_running_loop()
+        connection = Connection(self, origin)
+        context = self.tls_context(origin.ca_file, origin.client_cert) if origin.tls else None
+        try:
+            with anyio.fail_after(connect_s):
+                await loop.create_connection(
+                    lambda: connection,
+                    origin.host,
+                    origin.port,
+                    ssl=context,
+                    server_hostname=origin.host if origin.tls else None,
+                    happy_eyeballs_delay=0.25,
+                )
+        except (OSError, TimeoutError) as error:
+            status = 504 if isinstance(error, TimeoutError) else 502
+            kind = "timeout" if status == 504 else "server"
+            message = describe(error, origin.host, origin.port)
+            raise UpstreamError(message, status=status, kind=kind) from None  # type: ignore[arg-type]
+        self._open.add(connection)
+        return connection

@@ -1,0 +1,110 @@
+"""Runs conversion cases: the pure formats alone, as the relay joins them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ccproxy_lite.errors import ClientError, UpstreamError
+from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats.names import Restorer
+from ccproxy_lite.formats.neutral import Event, Failed, Outgoing, PathInfo, Reply, Request, Target, check
+from ccproxy_lite.sse import Parser
+
+CASES = Path(__file__).parent / "cases"
+Case = dict[str, Any]
+
+SMALLEST = {
+    "anthropic": {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]},
+    "openai-chat": {"model": "m", "messages": [{"role": "user", "content": "hi"}]},
+}
+
+
+def load() -> list[Case]:
+    """Every case of every file, with the file's name in front of its own."""
+    cases = []
+    for path in sorted(CASES.glob("*.json")):
+        for case in json.loads(path.read_text()):
+            cases.append({**case, "name": f"{path.stem}: {case['name']}"})
+    return cases
+
+
+def read_request(case: Case, body: dict[str, Any]) -> Request:
+    return FORMATS[case["from"]].read_request(body, PathInfo())
+
+
+def convert_request(case: Case) -> Outgoing:
+    request = read_request(case, case["request"])
+    target = Target(
+        model=case.get("model", request.model),
+        quirks=frozenset(case.get("quirks", ())),
+        strict=case.get("strict", False),
+    )
+    return FORMATS[case["to"]].write_request(request, target)
+
+
+def asked(case: Case) -> tuple[Request, Outgoing]:
+    """The client's request that an answer case replies to: the case's ``asked``, or the smallest one."""
+    body = {**SMALLEST[case["to"]], **case.get("asked", {})}
+    request = FORMATS[case["to"]].read_request(body, PathInfo())
+    return request, FORMATS[case["from"]].write_request(request, Target(request.model))
+
+
+def sse_bytes(stream: list[Any]) -> bytes:
+    """A stream as bytes: an object, ``[event name, object]``, or a raw string, one event each."""
+    out = b""
+    for item in stream:
+        name, data = item if isinstance(item, list) else ("", item)
+        if isinstance(data, dict) and not name and isinstance(data.get("type"), str) and "choices" not in data:
+            name = data["type"]
+        text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+        out += (f"event: {name}\n" if name else "").encode() + f"data: {text}\n\n".encode()
+    return out
+
+
+def read_stream(format_name: str, pieces: list[bytes]) -> list[Event]:
+    """The neutral events of a stream that comes in these pieces."""
+    parser, reader = Parser(), FORMATS[format_name].reader("seed")
+    events: list[Event] = []
+    try:
+        for piece in pieces:
+            for event in parser.feed(piece):
+                events += reader.feed(event)
+        events += reader.close()
+    except UpstreamError as error:
+        events.append(Failed(error.status, error.kind, error.message))
+    assert check(events) == [], (check(events), events)
+    return events
+
+
+def convert_stream(case: Case, pieces: list[bytes]) -> bytes:
+    """What the client gets for an upstream's stream."""
+    request, outgoing = asked(case)
+    restorer = Restorer(outgoing.names, outgoing.custom)
+    writer = FORMATS[case["to"]].writer(Reply(request, "id", 1))
+    return b"".join(writer.write(event) for event in restorer.restore(read_stream(case["from"], pieces)))
+
+
+def convert_response(case: Case) -> dict[str, Any]:
+    request, outgoing = asked(case)
+    events = FORMATS[case["from"]].read_body(case["response"])
+    assert check(events) == []
+    restored = Restorer(outgoing.names, outgoing.custom).restore(events)
+    return FORMATS[case["to"]].write_body(restored, Reply(request, "id", 1))
+
+
+def whole_of(case: Case, sse: bytes) -> dict[str, Any]:
+    """A stream for a client, read back into the whole answer that the client ends up with."""
+    events = read_stream(case["to"], [sse])
+    if events and isinstance(events[-1], Failed):
+        return {"error": {"kind": events[-1].kind, "message": events[-1].message}}
+    return FORMATS[case["to"]].write_body(events, Reply(asked(case)[0], "id", 1))
+
+
+def payloads(sse: bytes) -> list[Any]:
+    """The data of every event of a stream for a client."""
+    return [json.loads(e.data) if e.data != "[DONE]" else e.data for e in Parser().feed(sse)]
+
+
+__all__ = ["ClientError"]
