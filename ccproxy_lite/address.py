@@ -1,0 +1,47 @@
+"""Where to listen, as text and as a value. Pure.
+
+>>> Address.parse("[::1]:8317").url(8317)
+'http://[::1]:8317'
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Address(NamedTuple):
+    """Where to listen: ``host`` and ``port``, or the ``path`` of a unix socket."""
+
+    host: str
+    port: int
+    path: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read ``host:port``, ``[::1]:port`` or ``unix:/path``. Raises ValueError."""
+        if text.startswith("unix:"):
+            if len(text) < 6:
+                raise ValueError("unix: needs a path")
+            return cls("", 0, text[5:])
+        host, colon, port = text.rpartition(":")
+        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ValueError("must be host:port, [::1]:port or unix:/path")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise ValueError("an IPv6 address needs brackets: [::1]:8317")
+        if not host:
+            raise ValueError("a host is needed; 0.0.0.0 and [::] listen everywhere")
+        return cls(host, int(port))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the address."""
+        return bool(self.path) or self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    def url(self, port: int) -> str:
+        """The base URL of a client on this machine, for the port that was really bound."""
+        if self.path:
+            return f"unix:{self.path}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

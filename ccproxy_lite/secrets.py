@@ -1,0 +1,151 @@
+"""Secrets: where they come from, how they are shown, and that they never are.
+
+A secret string in the configuration is ``$NAME`` (environment), ``file:/path`` (read again after 5 minutes),
+``cmd:helper --args`` (a credential helper, run again after 5 minutes or after a 401), or the secret itself.
+
+>>> mask("made-up-key-0123-abcdef"), mask("short")
+('...cdef', '***')
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import anyio
+
+from ccproxy_lite.errors import UpstreamError
+
+MAX_AGE_S = 300.0
+_HELPER_TIMEOUT_S = 20.0
+_PLACEHOLDER = re.compile(
+    r"(?:sk-)?x{3,}|change-?me|your[-_ ].*|<.*>|replace[-_ ]?me|todo|placeholder|.*your[-_]?api[-_]?key.*|(?:sk-)?\.{3}",
+    re.IGNORECASE,
+)
+_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))\Z")
+_SHORTEST_REDACTED = 6
+
+
+def mask(secret: str) -> str:
+    """The last four characters of a long secret, nothing of a short one."""
+    return f"...{secret[-4:]}" if len(secret) >= 20 else "***"
+
+
+def variable(spec: str) -> str | None:
+    """The name of the environment variable that a secret string refers to, or None."""
+    match = _VARIABLE.match(spec)
+    return (match[1] or match[2]) if match else None
+
+
+def is_literal(spec: str) -> bool:
+    """Whether the string is the secret itself."""
+    return variable(spec) is None and not spec.startswith(("file:", "cmd:"))
+
+
+def label(spec: str) -> str:
+    """What to call a secret in front of people: the reference, or the masked literal."""
+    if is_literal(spec):
+        return mask(spec)
+    return spec if not spec.startswith("cmd:") else f"cmd:{spec[4:].split(maxsplit=1)[0]}"
+
+
+def problem(spec: str, environ: Mapping[str, str]) -> str | None:
+    """Why a secret string cannot work, as far as that shows without running anything."""
+    name = variable(spec)
+    if name is not None:
+        if not environ.get(name, "").strip():
+            return f"the environment variable {name} is {'empty' if name in environ else 'not set'}"
+        return _unusable(environ[name].strip(), f"the environment variable {name}")
+    if spec.startswith("file:"):
+        path = Path(spec[5:])
+        try:
+            return _unusable(path.read_text().strip(), str(path))
+        except (OSError, ValueError) as error:
+            return f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+    if spec.startswith("cmd:"):
+        try:
+            words = shlex.split(spec[4:])
+        except ValueError as error:
+            return f"the command cannot be parsed: {error}"
+        return None if words else "the command is empty"
+    return _unusable(spec.strip(), "the key")
+
+
+def _unusable(secret: str, where: str) -> str | None:
+    if not secret:
+        return f"{where} is empty"
+    if _PLACEHOLDER.fullmatch(secret):
+        return f"{where} holds a placeholder, not a key"
+    if not secret.isprintable() or " " in secret or not secret.isascii():
+        return f"{where} holds characters that cannot stand in a header"
+    return None
+
+
+class Vault:
+    """Resolves secret strings, remembers what it has seen, and blots it out of texts."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self._environ = os.environ if environ is None else environ
+        self._values: dict[str, tuple[str, float]] = {}
+        self._seen: set[str] = set()
+
+    async def value(self, spec: str, now: float) -> str:
+        """The secret, at most 5 minutes old. Raises UpstreamError when its source fails and nothing is known."""
+        known = self._values.get(spec)
+        if known is not None and (now - known[1] < MAX_AGE_S or not spec.startswith(("file:", "cmd:"))):
+            return known[0]
+        try:
+            secret = (await self._read(spec)).strip()
+        except OSError as error:
+            if known is not None:
+                return known[0]
+            raise UpstreamError(f"the key {label(spec)} cannot be read: {error.strerror or error}") from None
+        self._values[spec] = (secret, now)
+        self.remember(secret)
+        return secret
+
+    def forget(self, spec: str) -> None:
+        """The secret was refused: look for a new one the next time."""
+        if spec.startswith(("file:", "cmd:")):
+            self._values.pop(spec, None)
+
+    def remember(self, secret: str) -> None:
+        """Blot this value out of every text from now on."""
+        if len(secret) >= _SHORTEST_REDACTED:
+            self._seen.add(secret)
+
+    def redact(self, text: str) -> str:
+        """The text without any secret that was ever resolved."""
+        for secret in self._seen:
+            if secret in text:
+                text = text.replace(secret, "[redacted]")
+        return text
+
+    async def _read(self, spec: str) -> str:
+        name = variable(spec)
+        if name is not None:
+            return self._environ.get(name, "")
+        if spec.startswith("file:"):
+            return await anyio.Path(spec[5:]).read_text()
+        if spec.startswith("cmd:"):
+            return await _run(shlex.split(spec[4:]))
+        return spec
+
+
+async def _run(words: list[str]) -> str:
+    """The standard output of a credential helper; no shell, no input, a time limit."""
+    try:
+        with anyio.fail_after(_HELPER_TIMEOUT_S):
+            done = await anyio.run_process(words, stdin=subprocess.DEVNULL, check=False)
+    except TimeoutError:
+        raise OSError(f"{words[0]} did not finish in {_HELPER_TIMEOUT_S:.0f} s") from None
+    if done.returncode != 0:
+        raise OSError(f"{words[0]} exited with status {done.returncode}")
+    token = done.stdout.decode("ascii", "replace").strip()
+    if not token:
+        raise OSError(f"{words[0]} printed nothing")
+    return token
