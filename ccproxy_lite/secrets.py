@@ -23,7 +23,7 @@ from ccproxy_lite.errors import UpstreamError
 MAX_AGE_S = 300.0
 _HELPER_TIMEOUT_S = 20.0
 _PLACEHOLDER = re.compile(
-    r"(?:sk-)?x{3,}|change-?me|your[-_ ].*|<.*>|replace[-_ ]?me|todo|placeholder|.*your[-_]?api[-_]?key.*|(?:sk-)?\.{3}",
+    r"(?:sk-)?(?:x{3,}|\.{3})|change-?me|your[-_ ].*|<.*>|replace[-_ ]?me|todo|placeholder|.*your[-_]?api[-_]?key.*",
     re.IGNORECASE,
 )
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))\Z")

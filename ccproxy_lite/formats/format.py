@@ -6,8 +6,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ccproxy_lite.formats.neutral import Event, Failed, Outgoing, PathInfo, Reader, Reply, Request, Target, Writer
-from ccproxy_lite.sse import Event as SseEvent
+from ccproxy_lite.formats.neutral import (
+    Event,
+    Failed,
+    Outgoing,
+    PathInfo,
+    Reader,
+    Reply,
+    Request,
+    Target,
+    Watcher,
+    Writer,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +35,15 @@ class Format:
 
     Client side: ``read_request``, ``writer``, ``write_body``, ``write_error``, ``write_models``, ``write_count``.
     Upstream side: ``write_request``, ``reader``, ``read_body``, ``read_error``, ``read_models``, ``counting``.
-    ``is_notable`` says which events of a relayed stream are worth reading: those that end it, count or fail.
+    ``watcher`` looks on while a stream between two sides of this format is relayed as it is. ``without_foreign``
+    returns a request body without thoughts that came from other providers, or None where there are none.
     """
 
     name: str
     default_base_url: str
     key_variables: tuple[str, ...]
     key_header: str
+    messages_path: str
     models_path: str
     fixed_headers: tuple[tuple[str, str], ...]
     read_request: Callable[[Mapping[str, Any], PathInfo], Request]
@@ -40,7 +52,8 @@ class Format:
     write_body: Callable[[Iterable[Event], Reply], dict[str, Any]]
     reader: Callable[[str], Reader]
     writer: Callable[[Reply], Writer]
-    is_notable: Callable[[SseEvent], bool]
+    watcher: Callable[[], Watcher]
+    without_foreign: Callable[[Mapping[str, Any]], dict[str, Any] | None]
     read_error: Callable[[int, Any], Failed]
     write_error: Callable[[Failed], tuple[int, Mapping[str, Any]]]
     read_models: Callable[[Any], list[str]]

@@ -432,6 +432,22 @@ class Writer(Protocol):
         """Bytes that every client of the format ignores."""
 
 
+class Watcher(Protocol):
+    """Looks on while a stream is relayed unconverted: has content begun, has it ended, is it over, did it fail?
+
+    ``ended`` means that the format's ending was seen, ``over`` that nothing more will come.
+    """
+
+    content: bool
+    ended: bool
+    over: bool
+    failed: Failed | None
+    usage: Usage | None
+
+    def feed(self, event: SseEvent) -> None:
+        """One event passes by."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What a writer must know of the exchange: the client's ``request``, and identity and time from outside."""

@@ -77,13 +77,18 @@ class Shared:
 
 
 class Connection(asyncio.Protocol):
-    """One accepted connection. ``on_blocked`` is told when the peer's window is full, and when it drains."""
+    """One accepted connection.
+
+    :ivar on_blocked: is told when the peer's window is full, and when it drains
+    :ivar extra_headers: stand on the answer to the current request, whatever it is
+    """
 
     def __init__(self, shared: Shared) -> None:
         self.deadline = NEVER
         self.state: State = "waiting"
         self.gone = False
         self.on_blocked: Callable[[bool], None] | None = None
+        self.extra_headers: OutHeaders = []
         self.peer = ""
         self._shared = shared
         self._inbox = bytearray()
@@ -327,8 +332,7 @@ class Connection(asyncio.Protocol):
             self._scope = scope
             if self.state == "serving":
                 await self._shared.app.serve(head, body, self)
-        self._scope = None
-        if self.state == "serving":  # neither finished nor ended: nothing true can be said any more
+        if self._head is head and self.state == "serving":  # not finished: nothing true can be said any more
             self.abort()
 
     def _head_bytes(self, status: int, headers: OutHeaders) -> bytes:
@@ -340,6 +344,7 @@ class Connection(asyncio.Protocol):
             headers = [*headers, ("connection", "close")]
         elif head is not None and head.http_10:
             headers = [*headers, ("connection", "keep-alive")]
+        headers = headers + self.extra_headers
         machine = head.machine if head is not None else h11.Connection(h11.SERVER)
         encoded = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
         event = h11.Response(status_code=status, headers=encoded, reason=reason(status))
@@ -348,12 +353,13 @@ class Connection(asyncio.Protocol):
     def _finished(self) -> None:
         """An answer is complete: on to the next request, or close."""
         head = self._head
-        self.on_blocked = None
+        self.on_blocked = self._scope = None
         if head is None or not head.keep_alive:
             self._linger()
             return
         self._head = None
         self._began = self._chunked = self._cancel_on_eof = False
+        self.extra_headers = []
         self.state = "waiting"
         self._due(self._shared.limits.write_s if self._blocked else self._shared.limits.idle_s)
         self._transport.resume_reading()

@@ -89,7 +89,7 @@ class AnswerHead:
 
 
 class Sink(Protocol):
-    """Who is told of an answer. Exactly one of ``end`` and ``failed`` is the last call."""
+    """Who is told of an answer. Exactly one of ``end`` and ``failed_upstream`` is the last call."""
 
     def head(self, head: AnswerHead) -> None:
         """The final head; interim answers are skipped."""
@@ -100,7 +100,7 @@ class Sink(Protocol):
     def end(self) -> None:
         """The body is complete."""
 
-    def failed(self, error: UpstreamError) -> None:
+    def failed_upstream(self, error: UpstreamError) -> None:
         """The answer broke off, or never came."""
 
 
@@ -254,6 +254,11 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
             self._due(self._timeouts.idle_s)
 
+    def drop(self, sink: Sink) -> None:
+        """Whoever waits with this sink has lost interest: close, unless the answer was complete."""
+        if self._sink is sink:
+            self.close()
+
     def close(self) -> None:
         """Close at once, whatever is under way; nobody is told."""
         self._sink = None
@@ -338,7 +343,7 @@ class Connection(asyncio.Protocol):
         if answered is not None and not answered.done():
             answered.set_result(None)
         if sink is not None:
-            sink.failed(error)
+            sink.failed_upstream(error)
 
     def _due(self, seconds: float) -> None:
         self.deadline = asyncio.get_running_loop().time() + seconds

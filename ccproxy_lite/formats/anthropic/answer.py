@@ -239,9 +239,43 @@ _STEPS = {
 }
 
 
-def is_notable(event: SseEvent) -> bool:
-    """Whether an event of a relayed stream may end it, count its tokens or break it."""
-    return event.name not in ("content_block_delta", "content_block_start", "content_block_stop", "ping")
+class Watcher:
+    """Looks on while a stream is relayed as it is. Deltas, nearly all of the bytes, are not even parsed."""
+
+    def __init__(self) -> None:
+        self.content = self.ended = self.over = False
+        self.failed: Failed | None = None
+        self.usage: Usage | None = None
+        self._usage: dict[str, Any] = {}
+
+    def feed(self, event: SseEvent) -> None:
+        name = event.name
+        if name in ("content_block_delta", "content_block_stop", "ping"):
+            return
+        if name == "content_block_start":
+            self.content = True
+            return
+        try:
+            data = loads(event.data)
+        except ValueError:
+            return
+        if isinstance(data, dict):
+            self._look(str(data.get("type") or name), data)
+
+    def _look(self, kind: str, data: dict[str, Any]) -> None:
+        holder = data.get("message") if kind == "message_start" else data
+        totals = holder.get("usage") if isinstance(holder, dict) else None
+        if isinstance(totals, dict):
+            self._usage.update((key, value) for key, value in totals.items() if value is not None)
+            self.usage = _read_usage({"usage": self._usage})
+        if kind == "error":
+            self.failed = failed_of(data, 500)
+        elif kind == "message_stop":
+            self.content = self.ended = self.over = True
+        elif kind == "message_delta":
+            self.ended = True
+        elif kind.startswith("content_block"):
+            self.content = True
 
 
 # ---------------------------------------------------------------- writing

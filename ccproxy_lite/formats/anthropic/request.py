@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ccproxy_lite.errors import ClientError
@@ -356,3 +356,26 @@ def _write_sampling(body: dict[str, Any], request: Request, target: Target, loss
             body["top_k"] = top_k
         else:
             losses.lose("top_k")
+
+
+def without_foreign(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The body without thoughts of other providers, whose marks Anthropic would refuse; None if there are none."""
+    found = False
+    messages = []
+    for message in body.get("messages") or ():
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, list):
+            kept = [block for block in content if not _is_foreign(block)]
+            found = found or len(kept) < len(content)
+            if not kept and content:
+                continue
+            message = {**message, "content": kept}
+        messages.append(message)
+    return {**body, "messages": messages} if found else None
+
+
+def _is_foreign(block: Any) -> bool:
+    if not isinstance(block, dict) or block.get("type") not in ("thinking", "redacted_thinking"):
+        return False
+    mark = thinking.untag(str(block.get("signature") or block.get("data") or ""))
+    return mark is not None and mark[0] != NAME

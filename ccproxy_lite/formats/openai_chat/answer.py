@@ -347,14 +347,42 @@ class Reader:
         self._shut(events)
 
 
-def is_notable(event: SseEvent) -> bool:
-    """Whether an event of a relayed stream may end it, count its tokens or break it."""
-    data = event.data
-    if data == "[DONE]":
-        return True
+class Watcher:
+    """Looks on while a stream is relayed as it is. After the first content only chunks that may end it are parsed."""
+
+    def __init__(self) -> None:
+        self.content = self.ended = self.over = False
+        self.failed: Failed | None = None
+        self.usage: Usage | None = None
+
+    def feed(self, event: SseEvent) -> None:
+        data = event.data
+        if self.content and not _is_notable(data):
+            return
+        if data.strip() == "[DONE]":
+            self.content = self.ended = self.over = True
+            return
+        try:
+            chunk = loads(data)
+        except ValueError:
+            return
+        if not isinstance(chunk, dict):
+            return
+        if chunk.get("error"):
+            self.failed = failed_of(chunk, 500)
+        self.usage = _read_usage(chunk.get("usage")) or self.usage
+        for choice in chunk.get("choices") or ():
+            if isinstance(choice, dict):
+                self.ended = self.ended or bool(choice.get("finish_reason"))
+                delta = choice.get("delta")
+                said = isinstance(delta, dict) and any(value for key, value in delta.items() if key != "role")
+                self.content = self.content or said or self.ended
+
+
+def _is_notable(data: str) -> bool:
     at = data.find('"finish_reason":')
-    finish = at >= 0 and not data[at + 16 : at + 22].lstrip().startswith("null")
-    return finish or '"usage":{' in data or '"usage": {' in data or '"error"' in data or event.name == "error"
+    finished = at >= 0 and not data.startswith("null", at + 16) and not data.startswith(" null", at + 16)
+    return finished or '"usage":' in data or data.startswith("[DONE]") or '"error"' in data
 
 
 # ---------------------------------------------------------------- writing

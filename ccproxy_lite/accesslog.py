@@ -1,0 +1,134 @@
+"""The log: one line a request and a few about the process; text for people, JSON for machines; never a secret."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from logging.handlers import WatchedFileHandler
+from typing import TextIO
+
+from ccproxy_lite.config import Log
+from ccproxy_lite.formats.neutral import Usage
+from ccproxy_lite.jsontext import dumps
+
+log = logging.getLogger("ccproxy_lite")
+
+_LONGEST = 2000
+
+
+@dataclass(slots=True)
+class Record:
+    """What the access log says of one request; filled in on its way."""
+
+    format: str = ""
+    method: str = ""
+    path: str = ""
+    model: str = ""
+    route: str = ""
+    key: str = ""
+    status: int = 0
+    started_s: float = 0.0
+    first_byte_s: float | None = None
+    usage: Usage | None = None
+    dropped: tuple[str, ...] = ()
+    attempts: list[str] = field(default_factory=list)
+    error: str = ""
+
+    def fields(self, now_s: float) -> dict[str, object]:
+        """The members of a JSON line; what is empty is left out."""
+        usage = self.usage
+        found: dict[str, object] = {
+            "format": self.format,
+            "request": f"{self.method} {self.path}",
+            "model": self.model,
+            "upstream": self.route,
+            "key": self.key,
+            "status": self.status,
+            "first_byte_s": None if self.first_byte_s is None else round(self.first_byte_s, 4),
+            "total_s": round(now_s - self.started_s, 4),
+            "input_tokens": usage.total_input if usage else None,
+            "output_tokens": usage.output if usage else None,
+            "dropped": ", ".join(self.dropped),
+            "attempts": "; ".join(self.attempts) if len(self.attempts) > 1 else "",
+            "error": self.error,
+        }
+        return {name: value for name, value in found.items() if value not in (None, "")}
+
+    def line(self, now_s: float) -> str:
+        """The line for people."""
+        known = self.fields(now_s)
+        route = f"{known.pop('format', '-')} {known.pop('model', '')} -> {known.pop('upstream', '-')}"
+        head = f"{known.pop('status')} {known.pop('request')} {route}"
+        first = known.pop("first_byte_s", None)
+        times = f"{known.pop('total_s')}s" + (f" (first byte {first}s)" if first is not None else "")
+        tokens = f"{known.pop('input_tokens', '-')}/{known.pop('output_tokens', '-')} tokens"
+        rest = [f"{name}={value}" for name, value in known.items()]
+        return " ".join([head, times, tokens, *rest])
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, as_json: bool, colour: bool, redact: Callable[[str], str]) -> None:
+        super().__init__()
+        self._json = as_json
+        self._colour = colour
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(record.created))
+        entry = getattr(record, "entry", None)
+        level = record.levelname.lower()
+        if self._json:
+            fields = {"time": when, "level": level}
+            fields |= entry.fields(record.__dict__["now_s"]) if entry else {"message": record.getMessage()}
+            return self._redact(dumps({name: _shortened(value) for name, value in fields.items()}))
+        text = entry.line(record.__dict__["now_s"]) if entry else record.getMessage()
+        text = _shortened(_printable(self._redact(text)))
+        mark = level if level != "info" else ""
+        if self._colour and mark:
+            mark = f"\x1b[{31 if level == 'error' else 33}m{mark}\x1b[0m"
+        return " ".join(filter(None, [when[11:], mark, text]))
+
+
+def _printable(text: str) -> str:
+    """No line of the log can be forged, no terminal be steered."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _shortened(value: object) -> str:
+    text = value if isinstance(value, str) else None
+    if text is None:
+        return value  # type: ignore[return-value]
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+
+
+class _Quiet(logging.StreamHandler[TextIO]):
+    """A full disk or a closed terminal must not disturb a request."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
+class _QuietFile(WatchedFileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
+def configure(settings: Log, redact: Callable[[str], str], environ: dict[str, str]) -> None:
+    """Log as the configuration says. Raises OSError for a file that cannot be written."""
+    handler: logging.Handler = _QuietFile(settings.file) if settings.file else _Quiet(sys.stderr)
+    terminal = not settings.file and sys.stderr.isatty()
+    as_json = settings.format == "json" or (settings.format == "auto" and not terminal)
+    colour = terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    handler.setFormatter(_Formatter(as_json, colour or bool(environ.get("FORCE_COLOR")), redact))
+    log.handlers[:] = [handler]
+    log.setLevel(settings.level.upper())
+    log.propagate = False
+
+
+def access(record: Record, now_s: float) -> None:
+    """Write the line of a request that is over."""
+    level = logging.INFO if record.status < 500 else logging.WARNING
+    log.log(level, "", extra={"entry": record, "now_s": now_s})

@@ -1,0 +1,303 @@
+"""The endpoints: who may ask, what is asked, and in which dialect the answer is.
+
+Everything is refused as early as it can be: a wrong Host, a browser's foreign Origin, a wrong key or a wrong type of
+body before the body is read.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from secrets import token_hex
+from urllib.parse import parse_qsl
+
+from ccproxy_lite import accesslog
+from ccproxy_lite.accesslog import Record, log
+from ccproxy_lite.address import Address
+from ccproxy_lite.catalog import Catalog
+from ccproxy_lite.errors import ClientError, kind_of
+from ccproxy_lite.formats import FORMATS, Format
+from ccproxy_lite.formats.neutral import Failed
+from ccproxy_lite.jsontext import dumps
+from ccproxy_lite.net.connection import Connection, OutHeaders, Response
+from ccproxy_lite.net.heads import RequestHead
+from ccproxy_lite.relay import Call, Relay
+
+_STARTED = int(time.time())
+_JSON: OutHeaders = [("content-type", "application/json")]
+_COMMON: OutHeaders = [("x-content-type-options", "nosniff")]
+_ANTHROPIC, _CHAT = FORMATS["anthropic"], FORMATS["openai-chat"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One thing that can be asked: the methods, the dialect of its errors, and who answers."""
+
+    methods: tuple[str, ...]
+    form: Format | None
+    answer: Callable[[App, Asked], Awaitable[None]]
+    open: bool = False
+
+
+@dataclass(slots=True)
+class Asked:
+    """One request for an endpoint."""
+
+    form: Format
+    head: RequestHead
+    body: bytes
+    client: Connection
+    record: Record
+    pinned: str = ""
+    rest: str = ""
+
+
+class App:
+    """Implements ``net.connection.Application`` for one configuration."""
+
+    def __init__(self, relay: Relay, catalog: Catalog, client_keys: tuple[str, ...], is_draining: Callable[[], bool]):
+        self.relay = relay
+        self.catalog = catalog
+        self.is_draining = is_draining
+        self._keys = [key.encode() for key in client_keys]
+        config = relay.config
+        self._address = Address.parse(config.listen)
+        self._hosts = {"localhost", "127.0.0.1", "[::1]", *(name.lower() for name in config.allowed_hosts)}
+        if self._address.host not in ("0.0.0.0", "::"):
+            host = self._address.host.lower()
+            self._hosts.add(f"[{host}]" if ":" in host else host)
+
+    # --- net.connection.Application
+
+    def admit(self, head: RequestHead) -> Response | None:
+        """Refuse a request before its body is read, or return None."""
+        try:
+            if self._is_preflight(head):
+                return Response(204, self._cors(head) + _COMMON)
+            self._check_source(head)
+            endpoint, _, _ = self._find(head)
+            if not endpoint.open:
+                self._check_key(head)
+            if head.method == "POST":
+                _check_body_type(head)
+        except ClientError as error:
+            return self._refusal(head, error)
+        return None
+
+    def refuse(self, head: RequestHead | None, status: int, message: str) -> Response:
+        """The answer to a request that broke the protocol or a limit."""
+        return self._refusal(head, ClientError(status, message))
+
+    async def serve(self, head: RequestHead, body: bytes, client: Connection) -> None:
+        """Answer a request; whatever goes wrong, the client hears it in its own format."""
+        record = Record(method=head.method, path=head.path, started_s=time.monotonic())
+        client.extra_headers = self._cors(head) + _COMMON
+        form = _dialect(head)
+        try:
+            endpoint, pinned, rest = self._find(head)
+            form = endpoint.form or form
+            record.format = form.name if endpoint.form else ""
+            await endpoint.answer(self, Asked(form, head, body, client, record, pinned, rest))
+        except ClientError as error:
+            record.status, record.error = error.status, error.message
+            failed = Failed(error.status, error.kind, error.message, param=error.param or "")
+            self._tell(client, form, failed)
+        except Exception as error:
+            mark = token_hex(4)
+            record.status, record.error = 500, f"bug {mark}: {_where(error)}"
+            self._tell(client, form, Failed(500, "server", f"an error inside the proxy; its log calls it {mark}"))
+        finally:
+            if not record.status:
+                record.status, record.error = 499, "the client went away"
+            if record.path not in ("/", "/healthz"):
+                accesslog.access(record, time.monotonic())
+
+    # --- who may ask
+
+    def _check_source(self, head: RequestHead) -> None:
+        """Loopback is no protection against a page in the user's browser; the Host and Origin headers are."""
+        if not self._address.path and not self._knows_host(head.host):
+            raise ClientError(403, "this Host is not allowed; name it in allowed_hosts", kind="permission")
+        origin = head.get("origin")
+        allowed = origin in self.relay.config.cors_origins
+        if origin is not None and not allowed:
+            raise ClientError(403, "this Origin is not allowed; name it in cors_origins", kind="permission")
+        if not allowed and head.get("sec-fetch-site") in ("cross-site", "same-site"):
+            raise ClientError(403, "requests from other sites are not allowed", kind="permission")
+
+    def _knows_host(self, value: str) -> bool:
+        host = value.lower()
+        if not host.endswith("]"):
+            host = host.rpartition(":")[0] if ":" in host else host
+        host = host.removesuffix(".")
+        if host in self._hosts or (host.startswith("127.") and host.replace(".", "").isdigit()):
+            return True
+        everywhere = self._address.host in ("0.0.0.0", "::")
+        is_number = host.replace(".", "").isdigit() or host.startswith("[")
+        return everywhere and is_number and host not in ("0.0.0.0", "[::]")
+
+    def _is_preflight(self, head: RequestHead) -> bool:
+        asked = head.method == "OPTIONS" and head.get("access-control-request-method")
+        return bool(asked) and head.get("origin") in self.relay.config.cors_origins
+
+    def _cors(self, head: RequestHead) -> OutHeaders:
+        origin = head.get("origin")
+        if origin is None or origin not in self.relay.config.cors_origins:
+            return []
+        allowed = head.get("access-control-request-headers") or "*"
+        return [
+            ("access-control-allow-origin", origin),
+            ("access-control-allow-headers", allowed),
+            ("access-control-allow-methods", "GET, POST, OPTIONS"),
+            ("vary", "origin"),
+        ]
+
+    def _check_key(self, head: RequestHead) -> None:
+        """Any of the usual places, but one value; compared in constant time with every key."""
+        if not self._keys:
+            return
+        given = set(presented_keys(head))
+        attempt = given.pop().encode("utf-8", "replace") if len(given) == 1 else b""
+        matches = [hmac.compare_digest(attempt, key) for key in self._keys]
+        if not any(matches):
+            raise ClientError(401, "a valid client key is needed: Authorization: Bearer, x-api-key or x-goog-api-key")
+
+    # --- what is asked
+
+    def _find(self, head: RequestHead) -> tuple[Endpoint, str, str]:
+        """The endpoint, the upstream that the path pins, and the rest of the path."""
+        path, pinned = head.path, ""
+        if path.startswith("/api/provider/"):
+            pinned, _, path = path[len("/api/provider/") :].partition("/")
+            path = f"/{path}"
+            if self.relay.config.upstream(pinned) is None:
+                raise ClientError(404, f"there is no upstream {pinned}")
+        endpoint, rest = ENDPOINTS.get(path), ""
+        if endpoint is None and path.startswith("/v1/models/") and len(path) > 11:
+            endpoint, rest = _MODEL, path[11:]
+        if endpoint is None:
+            raise ClientError(404, f"there is nothing at {head.method} {head.path}")
+        if head.method not in endpoint.methods:
+            raise ClientError(405, f"use {' or '.join(endpoint.methods)} here")
+        return endpoint, pinned, rest
+
+    def _refusal(self, head: RequestHead | None, error: ClientError) -> Response:
+        form = _dialect(head) if head else _CHAT
+        failed = Failed(error.status, kind_of(error.status), error.message)
+        status, body = form.write_error(failed)
+        extra: OutHeaders = [("retry-after", "1")] if status == 503 else []
+        if head is not None:
+            log.debug("refused %s %s: %s", head.method, head.path, error.message)
+        return Response(status, _JSON + _COMMON + extra, dumps(body).encode())
+
+    def _tell(self, client: Connection, form: Format, failed: Failed) -> None:
+        if client.began:
+            client.abort()
+            return
+        status, body = form.write_error(failed)
+        client.respond(Response(status, _JSON, self.relay.vault.redact(dumps(body)).encode()))
+
+
+def presented_keys(head: RequestHead) -> list[str]:
+    """Every key that a request shows, in the order of their weight."""
+    found = [*head.all("x-api-key"), *head.all("x-goog-api-key")]
+    for value in head.all("authorization"):
+        scheme, _, token = value.partition(" ")
+        found.append(token.strip() if scheme.lower() == "bearer" else "")
+    found += [value for name, value in parse_qsl(head.query, keep_blank_values=True) if name == "key"]
+    return found
+
+
+def _dialect(head: RequestHead) -> Format:
+    """The format of whoever asks, where the path does not tell: only Anthropic's clients send a version."""
+    endpoint = ENDPOINTS.get("/" + head.path.split("/", 4)[-1] if head.path.startswith("/api/provider/") else head.path)
+    if endpoint is not None and endpoint.form is not None:
+        return endpoint.form
+    return _ANTHROPIC if head.get("anthropic-version") is not None else _CHAT
+
+
+def _check_body_type(head: RequestHead) -> None:
+    """JSON only: a web page could send anything else without asking first."""
+    kind = (head.get("content-type") or "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ClientError(415, "Content-Type must be application/json")
+    if (head.get("content-encoding") or "identity").lower() != "identity":
+        raise ClientError(415, "compressed request bodies are not supported")
+
+
+def _where(error: BaseException) -> str:
+    """An exception and its innermost place, in one line."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f" at {place.tb_frame.f_code.co_filename.rpartition('/')[2]}:{place.tb_lineno}" if place else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+# ---------------------------------------------------------------- endpoints
+
+
+def _call(app: App, asked: Asked) -> Call:
+    given = [key for key in presented_keys(asked.head) if key]
+    return Call(
+        form=asked.form,
+        head=asked.head,
+        raw=asked.body,
+        pinned=asked.pinned,
+        client_key=given[0] if given else "",
+        id=token_hex(12),
+        created=int(time.time()),
+        strict=asked.head.get("x-ccproxy-strict") == "1",
+    )
+
+
+async def _messages(app: App, asked: Asked) -> None:
+    await app.relay.answer(_call(app, asked), asked.client, asked.record)
+
+
+async def _count(app: App, asked: Asked) -> None:
+    await app.relay.count(_call(app, asked), asked.client, asked.record)
+
+
+async def _models(app: App, asked: Asked) -> None:
+    names = await app.catalog.names()
+    asked.record.status = 200
+    body = _dialect(asked.head).write_models(names, _STARTED)
+    asked.client.respond(Response(200, _JSON, dumps(body).encode()))
+
+
+async def _one_model(app: App, asked: Asked) -> None:
+    if asked.rest not in await app.catalog.names():
+        raise ClientError(404, f"the model {asked.rest} does not exist here")
+    asked.record.status = 200
+    body = _dialect(asked.head).write_model(asked.rest, _STARTED)
+    asked.client.respond(Response(200, _JSON, dumps(body).encode()))
+
+
+async def _health(app: App, asked: Asked) -> None:
+    asked.record.status = 503 if app.is_draining() else 200
+    word = "draining" if app.is_draining() else "ok"
+    asked.client.respond(Response(asked.record.status, _JSON, dumps({"status": word}).encode()))
+
+
+async def _root(app: App, asked: Asked) -> None:
+    asked.record.status = 200
+    text = "ccproxy-lite is running.\n"
+    asked.client.respond(Response(200, [("content-type", "text/plain; charset=utf-8")], text.encode()))
+
+
+_GET = ("GET", "HEAD")
+_MODEL = Endpoint(_GET, None, _one_model)
+
+ENDPOINTS: dict[str, Endpoint] = {
+    "/": Endpoint(_GET, None, _root, open=True),
+    "/healthz": Endpoint(_GET, None, _health, open=True),
+    "/v1/models": Endpoint(_GET, None, _models),
+    "/models": Endpoint(_GET, None, _models),
+    "/v1/messages": Endpoint(("POST",), _ANTHROPIC, _messages),
+    "/v1/messages/count_tokens": Endpoint(("POST",), _ANTHROPIC, _count),
+    "/v1/chat/completions": Endpoint(("POST",), _CHAT, _messages),
+    "/chat/completions": Endpoint(("POST",), _CHAT, _messages),
+}

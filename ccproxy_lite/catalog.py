@@ -1,0 +1,79 @@
+"""What models there are: the configuration's own names, and the upstreams' lists, remembered for five minutes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import anyio
+
+from ccproxy_lite import headers as hd
+from ccproxy_lite.config import Upstream
+from ccproxy_lite.delivery import Delivery
+from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.exchange import Attempt
+from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.jsontext import loads
+from ccproxy_lite.net.upstream import Outbound
+from ccproxy_lite.routing import Route, known
+
+if TYPE_CHECKING:
+    from ccproxy_lite.relay import Relay
+
+_FRESH_S = 300.0
+_RETRY_S = 15.0
+_PATIENCE_S = 10.0
+
+
+class Catalog:
+    """The models that a client can ask for."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._lists: dict[str, tuple[list[str], float]] = {}
+
+    async def names(self) -> list[str]:
+        """Aliases first, then what each upstream lists, each name once."""
+        config = self._relay.config
+        asked = [upstream for upstream in config.upstreams if not upstream.models and not upstream.from_client]
+        async with anyio.create_task_group() as tasks:
+            for upstream in asked:
+                tasks.start_soon(self._refresh, upstream)
+        lists = [self._lists[upstream.name][0] for upstream in asked]
+        return list(dict.fromkeys([*known(config), *(name for names in lists for name in names)]))
+
+    async def ask(self, upstream: Upstream) -> list[str]:
+        """The upstream's own list, now. Raises UpstreamError."""
+        relay = self._relay
+        form = FORMATS["openai-chat"] if upstream.format == "echo" else FORMATS[upstream.format]
+        key = relay.rings[upstream.name].pick(time.monotonic())
+        secret = await relay.key_of(Attempt(Route(upstream, ""), key), None)
+        own = [("accept", "application/json"), ("user-agent", hd.USER_AGENT)]
+        headers = hd.merged(
+            own, form.fixed_headers, hd.credential(form, upstream, secret), hd.configured(upstream, None)
+        )
+        target = urlsplit(relay.base_url(upstream, form)).path + form.models_path
+        delivery = Delivery(None, None, lambda head: [], 16_777_216, time.monotonic)
+        with anyio.move_on_after(_PATIENCE_S) as scope:
+            await relay.send(None, upstream, Outbound("GET", target, headers), delivery)
+        if scope.cancelled_caught:
+            raise UpstreamError(f"{upstream.name} did not list its models in {_PATIENCE_S:.0f} s")
+        if delivery.failed or delivery.answer is None:
+            raise UpstreamError(delivery.failed.message if delivery.failed else "no answer")
+        if delivery.answer.status != 200:
+            raise UpstreamError(f"{upstream.name} answered {delivery.answer.status}", status=delivery.answer.status)
+        try:
+            return form.read_models(loads(delivery.body))
+        except ValueError:
+            raise UpstreamError(f"{upstream.name} did not answer with JSON") from None
+
+    async def _refresh(self, upstream: Upstream) -> None:
+        names, until_s = self._lists.get(upstream.name, ([], 0.0))
+        now_s = time.monotonic()
+        if now_s < until_s:
+            return
+        try:
+            self._lists[upstream.name] = (await self.ask(upstream), now_s + _FRESH_S)
+        except UpstreamError:
+            self._lists[upstream.name] = (names, now_s + _RETRY_S)

@@ -1,0 +1,63 @@
+"""``ccproxy-lite convert``: the pure converters on standard input; what is dropped goes to standard error."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
+from ccproxy_lite.formats import FORMATS, Format
+from ccproxy_lite.formats.neutral import Failed, PathInfo, Reply, Request, Target
+from ccproxy_lite.jsontext import dumps, loads
+from ccproxy_lite.sse import Parser
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Exit code 0, 1 for input that cannot be converted, 2 for a format that does not exist."""
+    source, target = _format(arguments.source), _format(arguments.target)
+    raw = sys.stdin.buffer.read()
+    try:
+        if arguments.what == "stream":
+            sys.stdout.buffer.write(_stream(raw, source, target))
+            return 0
+        body = loads(raw)
+        if not isinstance(body, dict):
+            raise CcproxyError("the input is not a JSON object")
+        if arguments.what == "request":
+            return _request(body, source, target, arguments.strict)
+        events = source.read_body(body)
+        if events and isinstance(events[-1], Failed):
+            print(dumps(target.write_error(events[-1])[1]))
+        else:
+            print(dumps(target.write_body(events, _reply())))
+    except ValueError as error:
+        raise CcproxyError(f"the input is not JSON: {error}") from None
+    except ClientError as error:
+        raise CcproxyError(error.message) from None
+    return 0
+
+
+def _format(name: str) -> Format:
+    if name not in FORMATS:
+        raise ConfigError([f"ccproxy-lite: there is no format {name}; there are {', '.join(FORMATS)}"])
+    return FORMATS[name]
+
+
+def _request(body: dict[str, object], source: Format, target: Format, strict: bool) -> int:
+    request = source.read_request(body, PathInfo())
+    outgoing = target.write_request(request, Target(request.model, strict=strict))
+    print(dumps(outgoing.body))
+    if outgoing.dropped:
+        print(f"dropped: {', '.join(outgoing.dropped)}", file=sys.stderr)
+    return 0
+
+
+def _stream(raw: bytes, source: Format, target: Format) -> bytes:
+    reader, writer, parser = source.reader("id"), target.writer(_reply()), Parser()
+    events = [event for part in parser.feed(raw) for event in reader.feed(part)] + reader.close()
+    return b"".join(writer.write(event) for event in events)
+
+
+def _reply() -> Reply:
+    own = {"stream_options": {"include_usage": True}}
+    return Reply(Request("model", stream=True, own=own), "0", 0)

@@ -1,0 +1,61 @@
+"""Finding the configuration, for every command that needs one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from ccproxy_lite.address import Address
+from ccproxy_lite.config import Config, from_environment
+from ccproxy_lite.errors import ConfigError
+
+
+def find(given: str | None, environ: Mapping[str, str]) -> Path | None:
+    """The configuration file: the one that was named, ``$CCPROXY_CONFIG``, or the user's own; never the working
+    directory's, because a cloned repository must not be able to redirect keys or run helpers.
+    """
+    named = given or environ.get("CCPROXY_CONFIG")
+    if named:
+        return Path(named)
+    home = environ.get("XDG_CONFIG_HOME") or (f"{environ['HOME']}/.config" if environ.get("HOME") else "")
+    usual = Path(home) / "ccproxy-lite" / "config.json" if home else None
+    return usual if usual is not None and usual.exists() else None
+
+
+def load(given: str | None, environ: Mapping[str, str] | None = None) -> tuple[Config, str]:
+    """The configuration, and what it came from. Raises ConfigError."""
+    from ccproxy_lite.configfile import read
+
+    environ = os.environ if environ is None else environ
+    path = find(given, environ)
+    if path is None:
+        config, source = from_environment(environ)
+        return (
+            config,
+            "the environment" if source == "environment" else "no configuration and no key in the environment",
+        )
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: not UTF-8 at byte {error.start}"]) from None
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from None
+    return read(text, str(path), environ), str(path)
+
+
+def with_options(
+    config: Config, listen: str | None = None, level: str | None = None, form: str | None = None
+) -> Config:
+    """The configuration, with what the command line overrides. Raises ConfigError."""
+    if listen:
+        try:
+            address = Address.parse(listen)
+        except ValueError as error:
+            raise ConfigError([f"--listen {listen}: {error}"]) from None
+        if not address.is_local and not config.client_keys:
+            raise ConfigError([f"--listen {listen}: other machines can reach this address: set client_keys"])
+        config = replace(config, listen=listen)
+    log = replace(config.log, level=level or config.log.level, format=form or config.log.format)
+    return replace(config, log=log)

@@ -1,0 +1,46 @@
+"""``ccproxy-lite [serve]``: serve until interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+
+import anyio
+
+from ccproxy_lite import accesslog
+from ccproxy_lite.commands.load import load, with_options
+from ccproxy_lite.config import Config
+from ccproxy_lite.errors import CcproxyError
+from ccproxy_lite.secrets import Vault
+from ccproxy_lite.server import running, until_stopped
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Exit code 0 after SIGTERM, 130 after SIGINT."""
+    config, source = load(arguments.config)
+    config = with_options(config, arguments.listen, arguments.log_level, arguments.log_format)
+    return anyio.run(_serve, config, source)
+
+
+async def _serve(config: Config, source: str) -> int:
+    vault = Vault()
+    try:
+        accesslog.configure(config.log, vault.redact, dict(os.environ))
+    except OSError as error:
+        raise CcproxyError(f"the log file {config.log.file} cannot be written: {error.strerror}") from None
+    async with running(config, vault) as proxy:
+        print(f"ccproxy-lite serves at {proxy.url}", flush=True)
+        print(behind(config, source), flush=True)
+        for note in config.notes:
+            accesslog.log.warning("%s", note)
+        stop = await until_stopped(proxy.listener)
+    return 130 if stop.signal == signal.SIGINT else 0
+
+
+def behind(config: Config, source: str) -> str:
+    """One line about what answers."""
+    if [upstream.format for upstream in config.upstreams] == ["echo"]:
+        return f"behind it: only the embedded echo, which says back what it hears ({source})"
+    names = ", ".join(f"{upstream.name} ({upstream.format})" for upstream in config.upstreams)
+    return f"behind it: {names} (from {source})"

@@ -1,0 +1,183 @@
+"""The embedded upstream: a service on a loopback socket that speaks every format and says back what it hears.
+
+It streams the last thing that the user said, in several pieces; calls a tool where the text says ``call NAME`` and a
+tool of that name is offered (with the JSON object that follows, or one made from the tool's schema); thinks where
+thinking is asked for; counts tokens and lists its models. ``demo`` and the tests run on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from json import JSONDecoder
+from secrets import token_hex
+from typing import Any
+
+from ccproxy_lite.address import Address
+from ccproxy_lite.errors import ClientError
+from ccproxy_lite.formats import FORMATS, Format
+from ccproxy_lite.formats.neutral import (
+    Begin,
+    End,
+    Event,
+    Failed,
+    PartDelta,
+    PartEnd,
+    PartStart,
+    PathInfo,
+    Reply,
+    Request,
+    Text,
+    Tool,
+    ToolResult,
+    Usage,
+)
+from ccproxy_lite.formats.tokens import estimate, estimate_text
+from ccproxy_lite.jsontext import dumps, loads
+from ccproxy_lite.net.connection import Connection, Limits, OutHeaders, Response
+from ccproxy_lite.net.heads import RequestHead
+from ccproxy_lite.net.listener import Listener, serve
+
+MODELS = ["echo", "echo-thinking"]
+_JSON: OutHeaders = [("content-type", "application/json")]
+_WORDS = re.compile(r"\S+\s*|\s+")
+
+
+def last_text(request: Request) -> str:
+    """The last text of the user's last turn."""
+    for message in reversed(request.messages):
+        if message.role == "user":
+            return next((part.text for part in reversed(message.parts) if isinstance(part, Text)), "")
+    return ""
+
+
+def answer(request: Request) -> list[Event]:
+    """What the echo says, as neutral events."""
+    events: list[Event] = [Begin("echo", request.model)]
+    text = last_text(request)
+    if request.reasoning is not None and request.reasoning.effort != "none":
+        events += [
+            PartStart("thinking"),
+            PartDelta("The user said: "),
+            PartDelta(text),
+            PartEnd("ZWNobw==", "anthropic"),
+        ]
+    results = [
+        part for part in (request.messages[-1].parts if request.messages else ()) if isinstance(part, ToolResult)
+    ]
+    calls = [] if results or _forbids_tools(request) else _calls(request, text)
+    for number, (tool, arguments) in enumerate(calls):
+        events += [PartStart("tool", f"call_{number}_{token_hex(4)}", tool.name)]
+        middle = len(arguments) // 2
+        events += [PartDelta(piece) for piece in (arguments[:middle], arguments[middle:]) if piece] + [PartEnd()]
+    if not calls:
+        if results:
+            said = [part.text for result in results for part in result.content if isinstance(part, Text)]
+            text = "The tool said: " + "\n".join(said)
+        events.append(PartStart("text"))
+        events += [PartDelta(word) for word in _WORDS.findall(text)]
+        events.append(PartEnd())
+    output = sum(estimate_text(event.text) for event in events if isinstance(event, PartDelta))
+    events.append(End("tool_use" if calls else "end", Usage(estimate(request), output)))
+    return events
+
+
+def _forbids_tools(request: Request) -> bool:
+    return request.tool_choice is not None and request.tool_choice.mode == "none"
+
+
+def _calls(request: Request, text: str) -> list[tuple[Tool, str]]:
+    calls = []
+    for tool in request.tools:
+        if isinstance(tool, Tool):
+            for match in re.finditer(rf"\bcall {re.escape(tool.name)}\b\s*", text):
+                calls.append((match.start(), tool, _arguments(tool, text[match.end() :])))
+    calls.sort(key=lambda call: call[0])
+    if request.parallel_tools is False:
+        calls = calls[:1]
+    return [(tool, arguments) for _, tool, arguments in calls]
+
+
+def _arguments(tool: Tool, rest: str) -> str:
+    if rest.startswith("{"):
+        try:
+            value, _ = JSONDecoder().raw_decode(rest)
+        except ValueError:
+            pass
+        else:
+            return dumps(value)
+    return dumps(_sample(tool.schema or {}))
+
+
+_SAMPLES: Mapping[str, Any] = {
+    "string": "echo",
+    "integer": 1,
+    "number": 1.5,
+    "boolean": True,
+    "array": [],
+    "null": None,
+}
+
+
+def _sample(schema: Mapping[str, Any]) -> Any:
+    """A small value of a schema: what it requires, and no more."""
+    if schema.get("enum"):
+        return schema["enum"][0]
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        kind = kind[0] if kind else "string"
+    if kind != "object" and kind is not None:
+        return _SAMPLES.get(str(kind), "echo")
+    properties = schema.get("properties") or {}
+    return {name: _sample(properties.get(name) or {"type": "string"}) for name in schema.get("required") or ()}
+
+
+class Echo:
+    """Implements ``net.connection.Application``."""
+
+    def admit(self, head: RequestHead) -> Response | None:
+        return None
+
+    def refuse(self, head: RequestHead | None, status: int, message: str) -> Response:
+        return Response(status, _JSON, dumps({"error": {"message": message}}).encode())
+
+    async def serve(self, head: RequestHead, body: bytes, client: Connection) -> None:
+        form = next((form for form in FORMATS.values() if head.path.endswith(form.messages_path)), None)
+        if head.method == "GET" and head.path.endswith("/models"):
+            lister = FORMATS["anthropic" if head.get("anthropic-version") else "openai-chat"]
+            client.respond(Response(200, _JSON, dumps(lister.write_models(MODELS, 1_700_000_000)).encode()))
+            return
+        try:
+            if form is not None:
+                self._answer(form, form.read_request(loads(body), PathInfo()), client)
+                return
+            counted = next((f for f in FORMATS.values() if f.counting and head.path.endswith(f.counting.path)), None)
+            if counted is None or counted.write_count is None:
+                raise ClientError(404, f"the echo knows no {head.path}")
+            tokens = estimate(counted.read_request(loads(body), PathInfo()))
+            client.respond(Response(200, _JSON, dumps(counted.write_count(tokens)).encode()))
+        except (ClientError, ValueError) as error:
+            status = error.status if isinstance(error, ClientError) else 400
+            told = (form or FORMATS["openai-chat"]).write_error(Failed(status, "bad_request", str(error)))
+            client.respond(Response(told[0], _JSON, dumps(told[1]).encode()))
+
+    def _answer(self, form: Format, request: Request, client: Connection) -> None:
+        reply = Reply(request, token_hex(12), int(time.time()))
+        events = answer(request)
+        if not request.stream:
+            client.respond(Response(200, _JSON, dumps(form.write_body(events, reply)).encode()))
+            return
+        writer = form.writer(reply)
+        client.begin(200, [("content-type", "text/event-stream")])
+        for event in events:
+            client.write(writer.write(event))
+        client.finish()
+
+
+@contextlib.asynccontextmanager
+async def running() -> AsyncIterator[Listener]:
+    """The echo on a free loopback port, until the block ends."""
+    async with serve(Echo(), Limits(), [Address("127.0.0.1", 0)]) as listener:
+        yield listener

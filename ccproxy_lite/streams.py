@@ -1,0 +1,122 @@
+"""One streamed answer on its way from an upstream to a client: relayed as it is, or converted. Pure.
+
+Both kinds take the upstream's bytes and give the client's, at once: all events of one read are one write.
+``content`` turns true with the first content event; until then nothing needs to have reached the client, so that
+another upstream can still be tried.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.formats import Format
+from ccproxy_lite.formats.names import Restorer
+from ccproxy_lite.formats.neutral import End, Event, Failed, PartStart, Reply, Usage
+from ccproxy_lite.sse import Parser
+
+
+class Stream(Protocol):
+    """A streamed answer.
+
+    :ivar content: content has begun
+    :ivar over: the answer is complete, and the client has all of it
+    :ivar failed: the answer failed; the client's bytes say so already
+    """
+
+    content: bool
+    over: bool
+    failed: Failed | None
+    usage: Usage | None
+
+    def feed(self, data: bytes) -> bytes:
+        """The client's bytes for the upstream's. Raises UpstreamError."""
+
+    def close(self) -> bytes:
+        """The upstream's stream has ended."""
+
+    def fail(self, failed: Failed) -> bytes:
+        """The answer is cut: the client's in-band error."""
+
+
+class Relayed:
+    """Both sides speak the same format: the bytes are passed on untouched, and only looked at."""
+
+    def __init__(self, form: Format, reply: Reply, max_event_bytes: int) -> None:
+        self.content = self.over = False
+        self.failed: Failed | None = None
+        self.usage: Usage | None = None
+        self._parser = Parser(max_event_bytes)
+        self._watcher = form.watcher()
+        self._writer = form.writer(reply)
+
+    def feed(self, data: bytes) -> bytes:
+        watcher = self._watcher
+        for event in self._parser.feed(data):
+            watcher.feed(event)
+        self.content, self.over, self.failed = watcher.content, watcher.over, watcher.failed
+        self.usage = watcher.usage
+        return data
+
+    def close(self) -> bytes:
+        if self._watcher.ended or self.failed:
+            self.over = True
+            return b""
+        return self.fail(Failed(502, "server", "the upstream's stream ended early"))
+
+    def fail(self, failed: Failed) -> bytes:
+        self.failed = failed
+        unfinished = b"\n\n" if self._parser.unfinished() else b""
+        return unfinished + self._writer.write(failed)
+
+
+class Converted:
+    """The sides differ: bytes to events to neutral events and back."""
+
+    def __init__(
+        self, upstream: Format, client: Format, reply: Reply, restorer: Restorer, max_event_bytes: int
+    ) -> None:
+        self.content = self.over = False
+        self.failed: Failed | None = None
+        self.usage: Usage | None = None
+        self._parser = Parser(max_event_bytes)
+        self._reader = upstream.reader(reply.id)
+        self._restore = restorer.restore
+        self._writer = client.writer(reply)
+
+    def feed(self, data: bytes) -> bytes:
+        out = b""
+        reader = self._reader
+        for event in self._parser.feed(data):
+            events = reader.feed(event)
+            if events:
+                out += self.pass_on(events)
+        return out
+
+    def close(self) -> bytes:
+        return b"" if self.over or self.failed else self.pass_on(self._reader.close())
+
+    def fail(self, failed: Failed) -> bytes:
+        self.failed = failed
+        return self._writer.write(failed)
+
+    def pass_on(self, events: list[Event]) -> bytes:
+        """The client's bytes for neutral events."""
+        write = self._writer.write
+        pieces = []
+        for event in self._restore(events):
+            kind = type(event)
+            if kind is PartStart:
+                self.content = True
+            elif kind is End:
+                self.content = self.over = True
+                self.usage = event.usage  # type: ignore[union-attr]
+            elif kind is Failed:
+                self.failed = event  # type: ignore[assignment]
+            pieces.append(write(event))
+        return b"".join(pieces)
+
+
+def failed_of(error: UpstreamError) -> Failed:
+    """The failure that an error stands for."""
+    return Failed(error.status, error.kind, error.message)
