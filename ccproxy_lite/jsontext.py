@@ -36,6 +36,11 @@ _DECODER = json.JSONDecoder(parse_constant=_constant, parse_float=_finite)
 _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, allow_nan=False, check_circular=False)
 
 dumps = _ENCODER.encode
+"""Compact and ASCII only, for the wire: no surrogate can break its encoding."""
+
+dumps_text = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False).encode
+"""Compact and readable, for JSON inside a string that a model will read."""
+
 quote = json.encoder.encode_basestring_ascii
 """A string as a JSON string literal; the C escaper costs 0.06 microseconds where the encoder costs 1.4."""
 

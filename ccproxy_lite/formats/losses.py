@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.formats.neutral import Own, Request, ServerTool, Tool
+from ccproxy_lite.formats.neutral import Foreign, Own, Request, ServerTool, Tool
 
 Action = Literal["silent", "dropped", "refused"]
 
@@ -42,6 +42,8 @@ TO: dict[str, dict[str, Loss]] = {
         **_all("silent", "images have no detail levels", "image.detail"),
         **_all("refused", "gives one candidate only", "candidates"),
         **_all("refused", "has no audio", "audio"),
+        **_all("dropped", "stop sequences of white space are not accepted", "stop"),
+        **_all("dropped", "assistants have no pictures or files", "assistant.media"),
         **_all("refused", "takes jpeg, png, gif and webp only", "image.media_type"),
         **_all("refused", "takes PDF and plain text only", "file.media_type"),
         **_all("refused", "the file is stored at another provider", "file_id"),
@@ -53,6 +55,7 @@ TO: dict[str, dict[str, Loss]] = {
         **_all("dropped", "a call without a result is not accepted", "unanswered_call"),
         **_all("dropped", "a result without a call is not accepted", "orphan_result"),
         **_all("dropped", "is another provider's own kind of content", "foreign"),
+        **_all("refused", "is content that only another provider can read", "foreign.needed"),
         **_all("dropped", "the provider runs no such tool", "server_tool"),
         **_all("refused", "the provider runs no such tool, and the request depends on it", "server_tool.needed"),
     },
@@ -67,7 +70,10 @@ TO: dict[str, dict[str, Loss]] = {
         **_all("dropped", "has no place for thoughts", "thinking"),
         **_all("dropped", "a call without a result is not accepted", "unanswered_call"),
         **_all("dropped", "a result without a call is not accepted", "orphan_result"),
+        **_all("dropped", "the service takes no effort", "reasoning"),
+        **_all("dropped", "assistants have no pictures or files", "assistant.media"),
         **_all("dropped", "is another provider's own kind of content", "foreign"),
+        **_all("refused", "is content that only another provider can read", "foreign.needed"),
         **_all("dropped", "the provider runs no such tool", "server_tool"),
         **_all("refused", "the provider runs no such tool, and the request depends on it", "server_tool.needed"),
     },
@@ -87,21 +93,20 @@ OWN: dict[str, dict[str, Loss]] = {
         **_all("dropped", "sources have no place", "citations"),
         **_all("dropped", "the note has no place", "context"),
         **_all("dropped", "another model is not tried by the service", "fallbacks"),
-        **_all("dropped", "the provider runs no such tool", "mcp_servers"),
+        **_all("silent", "handled like the service's other tools", "mcp_servers"),
         **_all("silent", "how thoughts are shown", "thinking.display"),
         **_all("refused", "the state is stored at another provider", "container", "thread"),
     },
     "openai-chat": {
         **_all("dropped", "has no such parameter", "logit_bias"),
         **_all("silent", "storage, billing or statistics of the service", "store", "metadata", "moderation",
-               "prompt_cache_options", "prompt_cache_retention", "prompt_cache_breakpoint"),
+               "prompt_cache_options", "prompt_cache_retention", "prompt_cache_breakpoint", "cache_control"),
         **_all("silent", "a speed-up", "prediction"),
         **_all("silent", "handled here", "stream_options"),
         **_all("silent", "a label of the speaker", "name"),
         **_all("silent", "written by the client's library", "index", "parsed_arguments", "parsed", "annotations",
                "extra_content", "refusal", "function_call", "reasoning", "reasoning_details"),
         **_all("refused", "answers are text", "modalities", "audio"),
-        **_all("refused", "the provider runs no such search", "web_search_options"),
         **_all("dropped", "a grammar has no place", "format"),
     },
 }  # fmt: skip
@@ -114,6 +119,10 @@ NAMES: dict[str, dict[str, str]] = {
                     "reasoning": "reasoning_effort", "cache_key": "prompt_cache_key"},
 }  # fmt: skip
 """By origin: how a client of that format calls a neutral field."""
+
+
+NEEDED = frozenset(("video_url", "container_upload", "compaction"))
+"""Kinds of content without which the answer would be wrong."""
 
 
 class Losses:
@@ -134,6 +143,10 @@ class Losses:
         """The target cannot express ``what``, which stands at the path ``at`` of the client's body."""
         loss = TO[self._target].get(what) or Loss("dropped", "has no place")
         self._note(loss, at or NAMES.get(self._origin, {}).get(what.partition(".")[0], what.partition(".")[0]))
+
+    def lose_foreign(self, part: Foreign) -> None:
+        """A part that only its own format knows."""
+        self.lose("foreign.needed" if part.type in NEEDED else "foreign", part.at)
 
     def lose_own(self, own: Own, at: str = "") -> None:
         """The fields in ``own`` are known to their origin only."""

@@ -115,7 +115,7 @@ class ToolResult:
     """What a call gave back. ``name`` is known where the format says it."""
 
     call_id: str
-    content: tuple[Text | Image | File | Foreign, ...]
+    content: tuple[Text | Image | File | Audio | Foreign, ...]
     is_error: bool = False
     name: str = ""
     own: Own = field(default_factory=_nothing)
@@ -195,7 +195,7 @@ class Reasoning:
     effort: Effort = "auto"
     budget: int | None = None
     visible: bool | None = None
-    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +324,13 @@ class Failed:
 
 
 Event = Begin | PartStart | PartDelta | PartEnd | End | Failed
+
+
+def settled(reason: StopReason, called: bool) -> StopReason:
+    """Why an answer stopped: limits and filters first, then whether a tool was called, whatever the upstream says."""
+    if reason in ("end", "stop_sequence", "tool_use"):
+        return "tool_use" if called else ("end" if reason == "tool_use" else reason)
+    return reason
 
 
 def check(events: Iterable[Event]) -> list[str]:
@@ -458,7 +465,14 @@ class Reply:
 
 
 def own_of(source: Mapping[str, Any], known: frozenset[str]) -> Own:
-    """The members of ``source`` that the neutral model does not take."""
+    """The members of ``source`` that the neutral model does not take and that say something."""
     if source.keys() <= known:
         return NOTHING
-    return {key: value for key, value in source.items() if key not in known and value is not None}
+    return {key: value for key, value in source.items() if key not in known and not _is_void(value)}
+
+
+def _is_void(value: Any) -> bool:
+    """Whether a member changes nothing: null, false, 0, empty, or an object of such."""
+    if isinstance(value, Mapping):
+        return all(_is_void(inner) for inner in value.values())
+    return not value

@@ -68,11 +68,24 @@ def as_input_schema(schema: Any) -> dict[str, Any]:
     for key in _UNIONS:
         branches = root.pop(key, None)
         if isinstance(branches, list):
-            _merge(root, [branch for branch in branches if isinstance(branch, Mapping)], binding=key == "allOf")
+            _merge(root, [_resolved(branch, root) for branch in branches], binding=key == "allOf")
     root["type"] = "object"
     if not isinstance(root.get("properties"), Mapping):
         root["properties"] = {}
     return root
+
+
+def _resolved(branch: Any, root: Schema) -> Schema:
+    """A branch, or the definition in the same schema that it refers to."""
+    reference = branch.get("$ref") if isinstance(branch, Mapping) else None
+    for _ in range(8):
+        if not isinstance(reference, str) or not reference.startswith("#/"):
+            break
+        branch = root
+        for step in reference[2:].split("/"):
+            branch = branch.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(branch, Mapping) else None
+        reference = branch.get("$ref") if isinstance(branch, Mapping) else None
+    return branch if isinstance(branch, Mapping) else {}
 
 
 def _merge(root: dict[str, Any], branches: list[Schema], *, binding: bool) -> None:

@@ -114,6 +114,18 @@ def claude_thinking(model: str, quirks: frozenset[str]) -> str:
     return "manual" if version < (4, 6) else "adaptive"
 
 
+def claude_most_tokens(model: str) -> int:
+    """The most output tokens that a Claude model accepts, where asking for more is refused."""
+    version = claude_version(model)
+    if version is None:
+        return 1 << 31
+    if version < (3, 5):
+        return 4096
+    if version < (3, 7):
+        return 8192
+    return 32_000 if version < (4, 2) and "opus" in model else 64_000
+
+
 def claude_takes_sampling(model: str, quirks: frozenset[str]) -> bool:
     """Whether ``temperature``, ``top_p`` and ``top_k`` are accepted: by Claude before 4.7, and by other makes."""
     if "no_sampling" in quirks:

@@ -5,7 +5,7 @@ Works on neutral messages only, so every format's ``write_request`` shares it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from ccproxy_lite.formats.losses import Losses
@@ -23,6 +23,15 @@ def merged(messages: Iterable[Message]) -> list[Message]:
         else:
             turns.append(message)
     return turns
+
+
+def fitting(messages: Iterable[Message], fits: Callable[[Part, Message], bool], losses: Losses) -> list[Message]:
+    """The messages with only those parts that the target can hold; ``fits`` names what it turns away."""
+    kept = []
+    for message in messages:
+        losses.lose_own(message.own, message.at)
+        kept.append(replace(message, parts=tuple(part for part in message.parts if fits(part, message))))
+    return kept
 
 
 def paired(messages: Iterable[Message], losses: Losses) -> list[Message]:
@@ -60,11 +69,14 @@ def _pair(turn: Message, following: list[Message], losses: Losses) -> list[Messa
                 results[part.call_id] = part
     if following:
         kept: list[Part] = []
+        answered = set(results)
         for part in turn.parts:
-            if isinstance(part, ToolCall) and part.id not in results:
+            if isinstance(part, ToolCall) and part.id not in answered:
                 losses.lose("unanswered_call", part.at)
-            else:
-                kept.append(part)
+                continue
+            if isinstance(part, ToolCall):
+                answered.discard(part.id)  # a second call of the same id has no result of its own
+            kept.append(part)
         turn = replace(turn, parts=tuple(kept))
     answers = Message("user", tuple(results.values()), at=following[0].at if following else "")
     return [turn, answers, *_without_results(following, losses, wanted)]
@@ -88,7 +100,7 @@ def downgraded(messages: Iterable[Message]) -> list[Message]:
     turns = []
     for message in messages:
         if message.role == "system":
-            text = "\n".join(part.text for part in message.parts if isinstance(part, Text) and part.text)
+            text = "\n".join(part.text for part in message.parts if isinstance(part, Text) and part.text.strip())
             wrapped = f"<system-reminder>\n{text}\n</system-reminder>"
             message = replace(message, role="user", parts=(Text(wrapped, at=message.at),) if text else ())
         turns.append(message)

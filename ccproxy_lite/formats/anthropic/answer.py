@@ -26,8 +26,9 @@ from ccproxy_lite.formats.neutral import (
     Usage,
     WholePart,
     fold,
+    settled,
 )
-from ccproxy_lite.jsontext import dumps, loads, quote
+from ccproxy_lite.jsontext import dumps, dumps_text, loads, quote
 from ccproxy_lite.sse import Event as SseEvent
 from ccproxy_lite.sse import encode
 
@@ -66,13 +67,14 @@ def read_body(body: Mapping[str, Any]) -> list[Event]:
             continue
         events.append(PartStart(kind, shape.lenient(block, "id"), shape.lenient(block, "name")))
         if kind == "tool":
-            inner = dumps(block.get("input") or {})
+            inner = dumps_text(block.get("input") or {})
         else:
             inner = shape.lenient(block, {"thinking": "thinking", "redacted": "data"}.get(kind, "text"))
         if inner:
             events.append(PartDelta(inner))
         events.append(PartEnd(*_sealed(kind, shape.lenient(block, "signature")), _read_citations(block)))
-    reason = _REASONS.get(shape.lenient(body, "stop_reason"), "end")
+    called = any(isinstance(event, PartStart) and event.kind == "tool" for event in events)
+    reason = settled(_REASONS.get(shape.lenient(body, "stop_reason"), "end"), called)
     events.append(End(reason, _read_usage(body), shape.lenient(body, "stop_sequence") or None))
     return events
 
@@ -109,12 +111,17 @@ def _read_citations(block: Mapping[str, Any]) -> tuple[Citation, ...]:
 
 
 class Reader:
-    """Reads a streamed answer. Totals of tokens in ``message_delta`` overwrite those of ``message_start``."""
+    """Reads a streamed answer. Totals of tokens in ``message_delta`` overwrite those of ``message_start``.
+
+    One part is open at a time: what an upstream says of a second open block waits until the first is closed.
+    """
 
     def __init__(self, seed: str = "") -> None:
         self._begun = False
         self._over = False
         self._index: object = None
+        self._waiting: list[dict[str, Any]] = []
+        self._called = False
         self._kind: PartKind | None = None
         self._input = ""
         self._signature = ""
@@ -135,6 +142,10 @@ class Reader:
         kind = data.get("type") or event.name
         if kind == "content_block_delta":
             return self._delta(data)
+        if kind == "content_block_start":
+            return self._block_start(data)
+        if kind == "content_block_stop":
+            return self._block_stop(data)
         if kind == "error" or (kind is None and "error" in data):
             return self._fail(failed_of(data, 500))
         step = _STEPS.get(str(kind))
@@ -166,15 +177,19 @@ class Reader:
         return [Begin()]
 
     def _block_start(self, data: dict[str, Any]) -> list[Event]:
+        if self._kind is not None:
+            self._waiting.append({**data, "type": "content_block_start"})
+            return []
         block = data.get("content_block")
-        events = self._begin() + self._block_stop({"index": self._index})
+        events = self._begin()
         kind = _KINDS.get(shape.lenient(block, "type"))
         self._index, self._kind = data.get("index"), kind
+        self._called = self._called or kind == "tool"
         if kind is None or not isinstance(block, dict):
             return events
         self._signature = shape.lenient(block, "signature")
         self._citations = list(block.get("citations") or [])
-        self._input = dumps(block["input"]) if kind == "tool" and block.get("input") else ""
+        self._input = dumps_text(block["input"]) if kind == "tool" and block.get("input") else ""
         events.append(PartStart(kind, shape.lenient(block, "id"), shape.lenient(block, "name")))
         known = shape.lenient(block, {"thinking": "thinking", "redacted": "data", "tool": ""}.get(kind, "text"))
         if known:
@@ -183,7 +198,11 @@ class Reader:
 
     def _delta(self, data: dict[str, Any]) -> list[Event]:
         delta = data.get("delta")
-        if self._kind is None or not isinstance(delta, dict) or data.get("index") != self._index:
+        if data.get("index") != self._index:
+            if self._waiting:
+                self._waiting.append({**data, "type": "content_block_delta"})
+            return []
+        if self._kind is None or not isinstance(delta, dict):
             return []
         match delta.get("type"):
             case "text_delta":
@@ -205,12 +224,19 @@ class Reader:
         return [PartDelta(piece)] if isinstance(piece, str) and piece else []
 
     def _block_stop(self, data: dict[str, Any]) -> list[Event]:
-        if self._kind is None or data.get("index") != self._index:
+        if data.get("index") != self._index:
+            if self._waiting:
+                self._waiting.append({**data, "type": "content_block_stop"})
+            return []
+        if self._kind is None:
             return []
         events: list[Event] = [PartDelta(self._input)] if self._input else []
         sealed = _sealed(self._kind, self._signature)
         events.append(PartEnd(*sealed, _read_citations({"citations": self._citations})))
         self._kind, self._input, self._signature, self._citations = None, "", "", []
+        waiting, self._waiting = self._waiting, []
+        for said in waiting:
+            events += _BLOCK_STEPS[said["type"]](self, said)
         return events
 
     def _message_delta(self, data: dict[str, Any]) -> list[Event]:
@@ -223,17 +249,23 @@ class Reader:
         return []
 
     def _stop(self, data: dict[str, Any]) -> list[Event]:
-        events = self._begin() + self._block_stop({"index": self._index})
+        events = self._begin()
+        while self._kind is not None:
+            events += self._block_stop({"index": self._index})
         self._over = True
         usage = _read_usage({"usage": self._usage}) if self._usage else None
-        events.append(End(_REASONS.get(self._reason or "", "end"), usage, self._stop_sequence))
+        reason = settled(_REASONS.get(self._reason or "", "end"), self._called)
+        events.append(End(reason, usage, self._stop_sequence))
         return events
 
 
+_BLOCK_STEPS = {
+    "content_block_start": Reader._block_start,
+    "content_block_delta": Reader._delta,
+    "content_block_stop": Reader._block_stop,
+}
 _STEPS = {
     "message_start": Reader._start,
-    "content_block_start": Reader._block_start,
-    "content_block_stop": Reader._block_stop,
     "message_delta": Reader._message_delta,
     "message_stop": Reader._stop,
 }

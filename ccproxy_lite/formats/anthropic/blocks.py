@@ -13,14 +13,16 @@ from ccproxy_lite.formats.neutral import (
     File,
     Foreign,
     Image,
+    Message,
     Part,
+    Refusal,
     Text,
     Thinking,
     ToolCall,
     ToolResult,
     own_of,
 )
-from ccproxy_lite.jsontext import dumps, loads
+from ccproxy_lite.jsontext import dumps_text, loads
 
 NAME = "anthropic"
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
@@ -37,7 +39,7 @@ def read_content(holder: shape.Object, at: str) -> Iterable[Part]:
             yield Text(value, at=f"{at}.content")
         return
     for block, inner in shape.objects(holder, "content", at):
-        yield _read_block(block, inner)
+        yield from _read_block(block, inner)
 
 
 TEXT = frozenset(("type", "text"))
@@ -50,34 +52,35 @@ _TOOL_RESULT = frozenset(("type", "tool_use_id", "content", "is_error"))
 _SEARCH_RESULT = frozenset(("type", "source", "title", "content"))
 
 
-def _read_block(block: shape.Object, at: str) -> Part:
+def _read_block(block: shape.Object, at: str) -> Iterable[Part]:
     match shape.text(block, "type", at):
         case "text":
-            return Text(shape.text(block, "text", at), own_of(block, TEXT), at)
+            yield Text(shape.text(block, "text", at), own_of(block, TEXT), at)
         case "image":
-            return _read_image(block, at)
+            yield _read_image(block, at)
         case "document":
-            return _read_document(block, at)
+            yield from _read_document(block, at)
         case "search_result":
             lines = [shape.text(block, "title", at, ""), shape.text(block, "source", at, "")]
             lines += [shape.text(inner, "text", where, "") for inner, where in shape.objects(block, "content", at)]
-            return Text("\n".join(filter(None, lines)), own_of(block, _SEARCH_RESULT), at)
+            yield Text("\n".join(filter(None, lines)), own_of(block, _SEARCH_RESULT), at)
         case "thinking":
-            return _read_thinking(block, at)
+            yield _read_thinking(block, at)
         case "redacted_thinking":
             origin, data = thinking.untag(shape.text(block, "data", at)) or (NAME, shape.text(block, "data", at))
-            return Thinking(redacted=data, origin=origin, own=own_of(block, _REDACTED), at=at)
+            yield Thinking(redacted=data, origin=origin, own=own_of(block, _REDACTED), at=at)
         case "tool_use":
-            arguments = dumps(shape.optional_object(block, "input", at) or {})
+            arguments = dumps_text(shape.optional_object(block, "input", at) or {})
             name, call_id = shape.text(block, "name", at), shape.text(block, "id", at)
-            return ToolCall(call_id, name, arguments, own=own_of(block, _TOOL_USE), at=at)
+            yield ToolCall(call_id, name, arguments, own=own_of(block, _TOOL_USE), at=at)
         case "tool_result":
-            content = tuple(part for part in read_content(block, at) if isinstance(part, Text | Image | File | Foreign))
+            kinds = Text | Image | File | Foreign
+            content = tuple(part for part in read_content(block, at) if isinstance(part, kinds))
             is_error = shape.optional_bool(block, "is_error", at) or False
             call_id = shape.text(block, "tool_use_id", at)
-            return ToolResult(call_id, content, is_error, own=own_of(block, _TOOL_RESULT), at=at)
+            yield ToolResult(call_id, content, is_error, own=own_of(block, _TOOL_RESULT), at=at)
         case kind:
-            return Foreign(kind, dict(block), at)
+            yield Foreign(kind, dict(block), at)
 
 
 def _read_image(block: shape.Object, at: str) -> Image:
@@ -96,23 +99,26 @@ def _read_image(block: shape.Object, at: str) -> Image:
             raise shape.wrong(f"{where}.type", "base64, url or file")
 
 
-def _read_document(block: shape.Object, at: str) -> File | Text:
+def _read_document(block: shape.Object, at: str) -> Iterable[Part]:
     source = shape.as_object(block.get("source"), f"{at}.source")
     own, where = own_of(block, _DOCUMENT), f"{at}.source"
     title = shape.text(block, "title", at, "")
     match shape.text(source, "type", where):
         case "base64":
             media_type = shape.text(source, "media_type", where, "application/pdf")
-            return File(media_type, shape.text(source, "data", where), name=title, own=own, at=at)
+            yield File(media_type, shape.text(source, "data", where), name=title, own=own, at=at)
         case "text":
-            return File("text/plain", text=shape.text(source, "data", where), name=title, own=own, at=at)
+            yield File("text/plain", text=shape.text(source, "data", where), name=title, own=own, at=at)
         case "content":
-            parts = [part.text for part in read_content(source, where) if isinstance(part, Text)]
-            return File("text/plain", text="\n".join(parts), name=title, own=own, at=at)
+            parts = list(read_content(source, where))
+            lines = [part.text for part in parts if isinstance(part, Text)]
+            if lines:
+                yield File("text/plain", text="\n".join(lines), name=title, own=own, at=at)
+            yield from (part for part in parts if not isinstance(part, Text))
         case "url":
-            return File("application/pdf", url=shape.text(source, "url", where), name=title, own=own, at=at)
+            yield File("application/pdf", url=shape.text(source, "url", where), name=title, own=own, at=at)
         case "file":
-            return File(file_id=shape.text(source, "file_id", where), name=title, own=own, at=at)
+            yield File(file_id=shape.text(source, "file_id", where), name=title, own=own, at=at)
         case _:
             raise shape.wrong(f"{where}.type", "base64, text, content, url or file")
 
@@ -135,14 +141,36 @@ def back(own: Mapping[str, Any], losses: Losses) -> Mapping[str, Any]:
     return own if losses.is_origin else NOTHING
 
 
-def write_part(part: Part, losses: Losses) -> Iterable[dict[str, Any]]:
+def fits(part: Part, message: Message, losses: Losses) -> bool:
+    """Whether a part has a place in an Anthropic message; what has none is named."""
+    match part:
+        case Text() | Refusal():
+            return bool(part.text.strip())
+        case Thinking():
+            if part.origin == NAME and (part.signature or part.redacted):
+                return True
+            losses.lose("thinking", part.at)
+        case Foreign():
+            if losses.is_origin:
+                return True
+            losses.lose_foreign(part)
+        case Audio():
+            losses.lose("audio", part.at)
+        case Image() | File() if message.role == "assistant":
+            losses.lose("assistant.media", part.at)
+        case _:
+            return True
+    return False
+
+
+def write_part(part: Part, losses: Losses) -> dict[str, Any]:
+    """One block, of a part that fits."""
     match part:
         case Text():
-            if part.text.strip():
-                yield write_text(part, losses)
+            return write_text(part, losses)
         case ToolCall():
             losses.lose_own(part.own, part.at)
-            yield {
+            return {
                 "type": "tool_use",
                 "id": names.fit_id(part.id, names.ANTHROPIC),
                 "name": names.fit_name(part.name, names.ANTHROPIC),
@@ -150,23 +178,20 @@ def write_part(part: Part, losses: Losses) -> Iterable[dict[str, Any]]:
                 **back(part.own, losses),
             }
         case ToolResult():
-            yield _write_result(part, losses)
+            return _write_result(part, losses)
+        case Thinking() if part.redacted:
+            return {"type": "redacted_thinking", "data": part.redacted}
         case Thinking():
-            yield from _write_thought(part, losses)
+            return {"type": "thinking", "thinking": part.text, "signature": part.signature}
         case Image():
-            yield _write_image(part, losses)
+            return _write_image(part, losses)
         case File():
-            yield _write_file(part, losses)
+            return _write_file(part, losses)
         case Foreign():
-            if losses.is_origin:
-                yield dict(part.data)
-            else:
-                losses.lose("foreign", part.at)
-        case Audio():
-            losses.lose("audio", part.at)
-        case _:  # a refusal is what the model said
-            if part.text.strip():
-                yield {"type": "text", "text": part.text}
+            return dict(part.data)
+        case Refusal():  # what the model said
+            return {"type": "text", "text": part.text}
+    raise AssertionError(part)
 
 
 def arguments_object(arguments: str) -> dict[str, Any]:
@@ -186,22 +211,14 @@ def arguments_object(arguments: str) -> dict[str, Any]:
 
 def _write_result(part: ToolResult, losses: Losses) -> dict[str, Any]:
     losses.lose_own(part.own, part.at)
-    content = [block for inner in part.content for block in write_part(inner, losses)]
+    turn = Message("user", ())
+    content = [write_part(inner, losses) for inner in part.content if fits(inner, turn, losses)]
     result: dict[str, Any] = {"type": "tool_result", "tool_use_id": names.fit_id(part.call_id, names.ANTHROPIC)}
     if content:
         result["content"] = content
     if part.is_error:
         result["is_error"] = True
     return {**result, **back(part.own, losses)}
-
-
-def _write_thought(part: Thinking, losses: Losses) -> Iterable[dict[str, Any]]:
-    if part.origin != NAME or not (part.signature or part.redacted):
-        losses.lose("thinking", part.at)
-    elif part.redacted:
-        yield {"type": "redacted_thinking", "data": part.redacted}
-    else:
-        yield {"type": "thinking", "thinking": part.text, "signature": part.signature}
 
 
 def _write_image(part: Image, losses: Losses) -> dict[str, Any]:

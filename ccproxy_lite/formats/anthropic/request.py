@@ -7,7 +7,7 @@ from typing import Any
 
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import names, schema, shape, thinking, turns
-from ccproxy_lite.formats.anthropic.blocks import NAME, TEXT, back, read_content, write_part, write_text
+from ccproxy_lite.formats.anthropic.blocks import NAME, TEXT, back, fits, read_content, write_part, write_text
 from ccproxy_lite.formats.losses import Losses
 from ccproxy_lite.formats.neutral import (
     Effort,
@@ -27,6 +27,7 @@ from ccproxy_lite.formats.neutral import (
 
 VERSION = "2023-06-01"
 BILLING_HEADER = "x-anthropic-billing-header:"
+MCP = "mcp_server"
 
 _KNOWN = frozenset(
     "model max_tokens messages system tools tool_choice thinking output_config output_format stop_sequences stream "
@@ -41,11 +42,12 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
     config = shape.optional_object(body, "output_config") or {}
     choice = shape.optional_object(body, "tool_choice")
     metadata = shape.optional_object(body, "metadata") or {}
+    system, messages = _read_turns(body)
     return Request(
         model=shape.text(body, "model", ""),
-        messages=tuple(_read_message(*item) for item in shape.objects(body, "messages", "")),
-        system=tuple(_read_system(body)),
-        tools=tuple(_read_tool(*item) for item in shape.objects(body, "tools", "")),
+        messages=messages,
+        system=system,
+        tools=tuple(_read_tools(body)),
         tool_choice=_read_choice(choice) if choice else None,
         parallel_tools=_read_parallel(choice or {}),
         max_tokens=shape.optional_int(body, "max_tokens"),
@@ -64,16 +66,31 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
 
 
 def _read_system(body: shape.Object) -> Iterable[Text]:
-    """System blocks, without the billing line: it is for Anthropic alone, and defeats every other prompt cache."""
     value = body.get("system")
     if isinstance(value, str):
-        if value and not value.lstrip().startswith(BILLING_HEADER):
-            yield Text(value, at="system")
+        text = _without_billing(value)
+        if text:
+            yield Text(text, at="system")
         return
     for block, at in shape.objects(body, "system", ""):
-        text = shape.text(block, "text", at)
-        if text and not text.lstrip().startswith(BILLING_HEADER):
+        text = _without_billing(shape.text(block, "text", at))
+        if text:
             yield Text(text, own_of(block, TEXT), at)
+
+
+def _without_billing(text: str) -> str:
+    """Instructions without the billing line: it is for Anthropic alone, and defeats every other prompt cache."""
+    if text.lstrip().startswith(BILLING_HEADER):
+        return text.lstrip().partition("\n")[2].lstrip("\n")
+    return text
+
+
+def _read_turns(body: shape.Object) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
+    """System messages that stand before the first turn are instructions like ``system``."""
+    messages = [_read_message(*item) for item in shape.objects(body, "messages", "")]
+    first = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
+    leading = (part for message in messages[:first] for part in message.parts if isinstance(part, Text))
+    return (*_read_system(body), *leading), tuple(messages[first:])
 
 
 def _read_message(message: shape.Object, at: str) -> Message:
@@ -85,6 +102,13 @@ def _read_message(message: shape.Object, at: str) -> Message:
 
 
 _TOOL = frozenset(("type", "name", "description", "input_schema", "strict"))
+
+
+def _read_tools(body: shape.Object) -> Iterable[Tool | ServerTool]:
+    for tool, at in shape.objects(body, "tools", ""):
+        yield _read_tool(tool, at)
+    for server, at in shape.objects(body, "mcp_servers", ""):
+        yield ServerTool(MCP, shape.text(server, "name", at, MCP), dict(server), at)
 
 
 def _read_tool(tool: shape.Object, at: str) -> Tool | ServerTool:
@@ -130,7 +154,7 @@ def _read_reasoning(body: shape.Object, config: shape.Object) -> Reasoning | Non
         raise shape.wrong("output_config.effort", "low, medium, high, xhigh or max")
     level: Effort = effort or "auto"  # type: ignore[assignment]
     if setting is None:
-        return Reasoning(level) if effort else None
+        return Reasoning(level, at="output_config.effort") if effort else None
     display = setting.get("display")
     visible = display != "omitted" if display else None
     match shape.text(setting, "type", "thinking"):
@@ -165,7 +189,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     messages, system = _write_turns(request, target, losses)
     body: dict[str, Any] = {
         "model": target.model,
-        "max_tokens": request.max_tokens or target.default_max_tokens,
+        "max_tokens": _limit(request, target),
         "messages": messages,
     }
     if system:
@@ -176,8 +200,11 @@ def write_request(request: Request, target: Target) -> Outgoing:
         choice = _write_choice(request)
         if choice:
             body["tool_choice"] = choice
-    if request.stop:
-        body["stop_sequences"] = list(request.stop)
+    stop = [sequence for sequence in request.stop if sequence.strip()]
+    if stop:
+        body["stop_sequences"] = stop
+    if len(stop) < len(request.stop):
+        losses.lose("stop")
     if request.user:
         body["metadata"] = {"user_id": names.short_user(request.user, 128)}
     if request.stream:
@@ -197,9 +224,18 @@ def write_request(request: Request, target: Target) -> Outgoing:
     )
 
 
+def _limit(request: Request, target: Target) -> int:
+    if request.max_tokens is not None:
+        return request.max_tokens
+    return min(target.default_max_tokens, thinking.claude_most_tokens(target.model))
+
+
 def _write_rest(body: dict[str, Any], request: Request, losses: Losses) -> None:
-    for what in ("seed", "frequency_penalty", "presence_penalty", "logprobs", "verbosity", "cache_key"):
+    for what in ("seed", "logprobs", "verbosity", "cache_key"):
         if getattr(request, what) is not None:
+            losses.lose(what)
+    for what in ("frequency_penalty", "presence_penalty"):
+        if getattr(request, what):
             losses.lose(what)
     if (request.candidates or 1) > 1:
         losses.lose("candidates")
@@ -216,12 +252,11 @@ def _write_turns(request: Request, target: Target, losses: Losses) -> tuple[list
     messages: Iterable[Message] = request.messages
     if request.origin != NAME and "system_turns" not in target.quirks:
         messages = turns.downgraded(messages)
-    written: list[dict[str, Any]] = []
-    for message in turns.paired(messages, losses):
-        losses.lose_own(message.own, message.at)
-        content = [block for part in message.parts for block in write_part(part, losses)]
-        if content:
-            written.append({"role": message.role, "content": content})
+    messages = turns.fitting(messages, lambda part, message: fits(part, message, losses), losses)
+    written: list[dict[str, Any]] = [
+        {"role": message.role, "content": [write_part(part, losses) for part in message.parts]}
+        for message in turns.paired(messages, losses)
+    ]
     if not written and system:  # a conversation of instructions only: they are what the user says
         return [{"role": "user", "content": system}], []
     if not written:
@@ -234,15 +269,17 @@ def _write_turns(request: Request, target: Target, losses: Losses) -> tuple[list
 
 
 def _write_tools(request: Request, losses: Losses) -> list[dict[str, Any]]:
-    choice = request.tool_choice
+    choice = request.tool_choice or ToolChoice("auto")
+    named = choice.mode == "required" and len(choice.names) == 1
+    allowed = () if named else choice.names
     written = []
     for tool in request.tools:
         if isinstance(tool, ServerTool):
-            if losses.is_origin:
-                written.append(dict(tool.data))
-            else:
+            if not losses.is_origin:
                 losses.lose_server_tool(tool, request)
-        elif not (choice and len(choice.names) > 1 and tool.name not in choice.names):
+            elif tool.type != MCP:  # those stand beside the tools
+                written.append(dict(tool.data))
+        elif not allowed or tool.name in allowed:
             written.append(_write_tool(tool, losses))
     return written
 
@@ -288,20 +325,24 @@ def _write_thinking(body: dict[str, Any], request: Request, target: Target, loss
     if reasoning is None:
         return
     effort = thinking.effort_of(reasoning)
+    version = thinking.claude_version(target.model) or (0, 0)
     mode = thinking.claude_thinking(target.model, target.quirks)
     if mode == "none":
         if effort != "none":
-            losses.lose("reasoning")
+            losses.lose("reasoning", reasoning.at)
     elif effort == "none":
         body["thinking"] = {"type": "disabled"}
     elif mode == "manual":
         _write_manual_thinking(body, request, target, losses)
     else:
         body["thinking"] = {"type": "adaptive"}
-        if reasoning.visible is not None:
-            body["thinking"]["display"] = "summarized" if reasoning.visible else "omitted"
+        visible = reasoning.visible
+        if visible is None and not losses.is_origin and version >= (4, 7):  # these hide their thoughts by default
+            visible = True
+        if visible is not None:
+            body["thinking"]["display"] = "summarized" if visible else "omitted"
         level = _ADAPTIVE.get(effort, effort)
-        if level == "xhigh" and (thinking.claude_version(target.model) or (0, 0)) < (4, 7):
+        if level == "xhigh" and version < (4, 7):
             level = "high"
         if level:
             body.setdefault("output_config", {})["effort"] = level
@@ -311,13 +352,14 @@ def _write_manual_thinking(body: dict[str, Any], request: Request, target: Targe
     """A budget of at least 1024 tokens that leaves room for the answer, and nothing that forbids thinking beside it."""
     budget = max(thinking.budget_of(request.reasoning or Reasoning(), target.budgets), 1024)
     if request.max_tokens is None:
-        body["max_tokens"] = budget + target.default_max_tokens
+        body["max_tokens"] = min(budget + target.default_max_tokens, thinking.claude_most_tokens(target.model))
+        budget = min(budget, body["max_tokens"] - 1024)
     else:
         budget = min(budget, request.max_tokens - max(1024, request.max_tokens // 4))
     forced = request.tool_choice is not None and request.tool_choice.mode == "required" and "tools" in body
     if budget < 1024 or forced or _prefills_or_hides_thoughts(body["messages"]):
-        losses.lose("reasoning.conflict")
-        body["max_tokens"] = request.max_tokens or target.default_max_tokens
+        losses.lose("reasoning.conflict", request.reasoning.at if request.reasoning else "")
+        body["max_tokens"] = _limit(request, target)
     else:
         body["thinking"] = {"type": "enabled", "budget_tokens": budget}
 
@@ -336,9 +378,11 @@ def _prefills_or_hides_thoughts(messages: list[dict[str, Any]]) -> bool:
 
 def _write_sampling(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
     accepted = thinking.claude_takes_sampling(target.model, target.quirks)
-    thinks = body.get("thinking", {}).get("type") == "enabled"
+    thinks = body.get("thinking", {}).get("type", "disabled") != "disabled" and not losses.is_origin
     is_claude = thinking.claude_version(target.model) is not None
     temperature, top_p, top_k = request.temperature, request.top_p, request.top_k
+    if is_claude and temperature == 1 and top_p not in (None, 1):
+        temperature = None  # only one of the two is accepted, and 1 says nothing
     if temperature is not None:
         if accepted and not (thinks and temperature != 1):
             if temperature > 1:

@@ -1,7 +1,7 @@
 """The OpenAI Chat Completions format, in both roles."""
 
 from ccproxy_lite.formats.format import Format
-from ccproxy_lite.formats.openai_chat import answer, catalog, errors, request
+from ccproxy_lite.formats.openai_chat import answer, catalog, errors, reader, request
 
 FORMAT = Format(
     name="openai-chat",
@@ -13,11 +13,11 @@ FORMAT = Format(
     fixed_headers=(),
     read_request=request.read_request,
     write_request=request.write_request,
-    read_body=answer.read_body,
+    read_body=reader.read_body,
     write_body=answer.write_body,
-    reader=answer.Reader,
+    reader=reader.Reader,
     writer=answer.Writer,
-    watcher=answer.Watcher,
+    watcher=reader.Watcher,
     without_foreign=lambda body: None,
     read_error=errors.read_error,
     write_error=errors.write_error,

@@ -1,15 +1,14 @@
-"""OpenAI Chat Completions: answers, whole and streamed, read and written. Source: the SDK's ``types.chat`` and what its
-accumulator requires: role, id, type and name once, indexes from 0, one finish chunk, usage last, ``[DONE]``.
+"""OpenAI Chat Completions: answers, whole and streamed, written. Source: what the SDK's accumulator requires: role, id,
+type and name once, indexes from 0, one finish chunk, usage last, ``[DONE]``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import names, shape
+from ccproxy_lite.formats import names
 from ccproxy_lite.formats.neutral import (
     Begin,
     Citation,
@@ -18,7 +17,6 @@ from ccproxy_lite.formats.neutral import (
     Failed,
     PartDelta,
     PartEnd,
-    PartKind,
     PartStart,
     Reply,
     StopReason,
@@ -26,20 +24,10 @@ from ccproxy_lite.formats.neutral import (
     WholePart,
     fold,
 )
-from ccproxy_lite.formats.openai_chat.errors import failed_of, write_error
-from ccproxy_lite.formats.openai_chat.messages import NAME
-from ccproxy_lite.jsontext import dumps, loads, quote
-from ccproxy_lite.sse import Event as SseEvent
+from ccproxy_lite.formats.openai_chat.errors import write_error
+from ccproxy_lite.jsontext import dumps, quote
 from ccproxy_lite.sse import encode
 
-_REASONS: dict[str, StopReason] = {
-    "stop": "end",
-    "length": "max_tokens",
-    "max_tokens": "max_tokens",
-    "tool_calls": "tool_use",
-    "function_call": "tool_use",
-    "content_filter": "refusal",
-}
 _REASON_NAMES: dict[StopReason, str] = {
     "end": "stop",
     "stop_sequence": "stop",
@@ -49,343 +37,6 @@ _REASON_NAMES: dict[StopReason, str] = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-
-# ---------------------------------------------------------------- reading
-
-
-def _reason(said: str, called: bool) -> StopReason:
-    """Why it stopped: limits and filters first, then whether a tool was called, whatever the upstream says of that."""
-    reason = _REASONS.get(said, "end")
-    if reason in ("max_tokens", "refusal"):
-        return reason
-    return "tool_use" if called else "end"
-
-
-def _read_usage(usage: Any) -> Usage | None:
-    if not isinstance(usage, dict):
-        return None
-    cached = shape.count(usage, "prompt_tokens_details", "cached_tokens")
-    cached = cached or shape.count(usage, "prompt_cache_hit_tokens")
-    written = shape.count(usage, "prompt_tokens_details", "cache_write_tokens")
-    details = usage.get("completion_tokens_details")
-    return Usage(
-        max(shape.count(usage, "prompt_tokens") - cached - written, 0),
-        shape.count(usage, "completion_tokens"),
-        cached,
-        written,
-        shape.count(details, "reasoning_tokens") if isinstance(details, dict) else None,
-    )
-
-
-def _text_of(value: Any) -> str:
-    """Content as text; some servers send a list of parts."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "".join(shape.lenient(part, "text") for part in value)
-    return ""
-
-
-def _thought_of(message: Mapping[str, Any]) -> str:
-    for key in ("reasoning_content", "reasoning"):
-        value = message.get(key)
-        if value:
-            return _text_of(value) if not isinstance(value, dict) else shape.lenient(value, "text")
-    return ""
-
-
-def _read_citations(message: Mapping[str, Any]) -> tuple[Citation, ...]:
-    found = message.get("annotations")
-    citations = []
-    for annotation in found if isinstance(found, list) else ():
-        source = annotation.get("url_citation") if isinstance(annotation, dict) else None
-        if isinstance(source, dict) and shape.lenient(source, "url"):
-            start, end = source.get("start_index"), source.get("end_index")
-            citations.append(Citation(shape.lenient(source, "url"), shape.lenient(source, "title"), start, end))
-    return tuple(citations)
-
-
-def read_body(body: Mapping[str, Any]) -> list[Event]:
-    """A whole answer as events: the same reader takes it as one chunk. Raises UpstreamError."""
-    if body.get("error"):
-        return [failed_of(body, 500)]
-    choices = body.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise UpstreamError("the upstream's answer holds no choice")
-    message = choices[0].get("message")
-    if not isinstance(message, dict):
-        raise UpstreamError("the upstream's answer holds no message")
-    reader = Reader(shape.lenient(body, "id"))
-    calls = message.get("tool_calls")
-    if isinstance(calls, list):
-        calls = [{**call, "index": i} for i, call in enumerate(calls) if isinstance(call, dict)]
-    choice = {"delta": {**message, "tool_calls": calls}, "finish_reason": choices[0].get("finish_reason") or "stop"}
-    return reader.chunk({**body, "choices": [choice]}) + reader.close()
-
-
-@dataclass(slots=True)
-class _Call:
-    """A tool call of a stream, as far as it is known."""
-
-    id: str = ""
-    name: str = ""
-    kind: PartKind = "tool"
-    arguments: str = ""
-    sent: int = 0
-    state: Literal["waiting", "open", "sent", "void"] = "waiting"
-    checked: int = -1
-
-    def is_complete(self) -> bool:
-        """Whether the arguments are a whole JSON object, after which nothing can come; looked at once per length."""
-        if self.kind == "custom" or self.checked == len(self.arguments):
-            return False
-        try:
-            return isinstance(loads(self.arguments), dict)
-        except ValueError:
-            self.checked = len(self.arguments)
-            return False
-
-
-class Reader:
-    """Reads a streamed answer.
-
-    One part is open at a time. Fragments of a call that is not the open one wait; they are let through as soon as the
-    open call's arguments are complete JSON. Text that comes within a call waits in the same way.
-    """
-
-    def __init__(self, seed: str = "") -> None:
-        self._seed = seed
-        self._begun = False
-        self._over = False
-        self._open: PartKind | _Call | None = None
-        self._calls: dict[Any, _Call] = {}
-        self._waiting: list[tuple[PartKind, str]] = []
-        self._citations: tuple[Citation, ...] = ()
-        self._images: list[str] = []
-        self._usage: Usage | None = None
-        self._finish: str | None = None
-        self._done = False
-
-    def feed(self, event: SseEvent) -> list[Event]:
-        if self._over or self._done or not event.data:
-            return []
-        if event.data.strip() == "[DONE]":
-            self._done = True
-            return self.close()
-        try:
-            data = loads(event.data)
-        except ValueError:
-            raise UpstreamError("the upstream sent a chunk that is not JSON") from None
-        if not isinstance(data, dict):
-            raise UpstreamError("the upstream sent a chunk that is no object")
-        if data.get("error") or event.name == "error":
-            self._over = True
-            return [failed_of(data, 500)]
-        return self.chunk(data)
-
-    def chunk(self, data: Mapping[str, Any]) -> list[Event]:
-        """What one chunk says."""
-        events: list[Event] = []
-        if data.get("usage"):
-            self._usage = _read_usage(data["usage"])
-        choices = data.get("choices")
-        if not isinstance(choices, list):
-            return events
-        if not self._begun:
-            self._begun = True
-            events.append(Begin(shape.lenient(data, "id"), shape.lenient(data, "model")))
-        for choice in choices:
-            if isinstance(choice, dict) and choice.get("index", 0) in (0, None):
-                delta = choice.get("delta")
-                if isinstance(delta, dict):
-                    self._delta(delta, events)
-                self._finish = choice.get("finish_reason") or self._finish
-                if choice.get("usage"):
-                    self._usage = _read_usage(choice["usage"])
-        return events
-
-    def close(self) -> list[Event]:
-        if self._over:
-            return []
-        self._over = True
-        if self._finish is None and not self._done:
-            return [Failed(502, "server", "the upstream's stream ended early")]
-        events: list[Event] = [] if self._begun else [Begin()]
-        self._flush(events)
-        if any(call.state == "waiting" for call in self._calls.values()):
-            return [*events, Failed(502, "server", "the upstream called a tool without saying which")]
-        called = any(call.state == "sent" for call in self._calls.values())
-        events.append(End(_reason(self._finish or "", called), self._usage))
-        return events
-
-    def _delta(self, delta: Mapping[str, Any], events: list[Event]) -> None:
-        self._citations = _read_citations(delta) or self._citations
-        thought = _thought_of(delta)
-        if thought:
-            self._say("thinking", thought, events)
-        text = _text_of(delta.get("content"))
-        if text:
-            self._say("text", text, events)
-        refusal = delta.get("refusal")
-        if isinstance(refusal, str) and refusal:
-            self._say("refusal", refusal, events)
-        for image in delta.get("images") or ():
-            url = shape.lenient(image.get("image_url") if isinstance(image, dict) else None, "url")
-            if url.startswith("data:"):
-                self._images.append(url)
-        calls = delta.get("tool_calls")
-        legacy = delta.get("function_call")
-        if isinstance(legacy, dict):
-            calls = [{"index": 0, "function": legacy}]
-        for position, fragment in enumerate(calls if isinstance(calls, list) else ()):
-            if isinstance(fragment, dict):
-                self._fragment(fragment, position, events)
-
-    def _say(self, kind: PartKind, text: str, events: list[Event]) -> None:
-        if self._open == kind:
-            events.append(PartDelta(text))
-        elif self._free(events):
-            self._emit(kind, text, events)
-        else:
-            self._waiting.append((kind, text))
-
-    def _emit(self, kind: PartKind, text: str, events: list[Event]) -> None:
-        if self._open != kind:
-            self._shut(events)
-            self._open = kind
-            events.append(PartStart(kind))
-        events.append(PartDelta(text))
-
-    def _free(self, events: list[Event]) -> bool:
-        """Whether another part may open now; if so, the open call is closed and the text that waited is out."""
-        if isinstance(self._open, _Call):
-            if not self._open.is_complete():
-                return False
-            self._shut(events)
-        waiting, self._waiting = self._waiting, []
-        for kind, text in waiting:
-            self._emit(kind, text, events)
-        return True
-
-    def _shut(self, events: list[Event]) -> None:
-        if self._open is None:
-            return
-        if isinstance(self._open, _Call):
-            self._open.state = "sent"
-            events.append(PartEnd())
-        elif self._open == "thinking":
-            events.append(PartEnd("", NAME))
-        else:
-            events.append(PartEnd(citations=self._citations if self._open == "text" else ()))
-            self._citations = ()
-        self._open = None
-
-    def _fragment(self, fragment: Mapping[str, Any], position: int, events: list[Event]) -> None:
-        call = self._call_of(fragment, position)
-        body = fragment.get("function")
-        if isinstance(fragment.get("custom"), dict):
-            body, call.kind = fragment["custom"], "custom"
-        if not isinstance(body, dict):
-            body = {}
-        call.id = call.id or shape.lenient(fragment, "id")
-        call.name = call.name or shape.lenient(body, "name")
-        arguments = body.get("arguments" if call.kind == "tool" else "input")
-        if isinstance(arguments, dict):
-            arguments = dumps(arguments)
-        if isinstance(arguments, str):
-            call.arguments += arguments
-        self._advance(call, events)
-
-    def _call_of(self, fragment: Mapping[str, Any], position: int) -> _Call:
-        """The call that a fragment belongs to: by index, else by id, else the last one or a new one."""
-        index, call_id = fragment.get("index"), shape.lenient(fragment, "id")
-        if not isinstance(index, int):
-            known = [key for key, call in self._calls.items() if call_id and call.id == call_id]
-            if known:
-                index = known[0]
-            elif call_id or not self._calls:
-                index = ("unnumbered", len(self._calls), position)
-            else:
-                index = next(reversed(self._calls))
-        return self._calls.setdefault(index, _Call())
-
-    def _advance(self, call: _Call, events: list[Event]) -> None:
-        """Let through what may be: more of the open call, or the calls that waited for its end."""
-        if call is self._open:
-            self._pass_on(call, events)
-            return
-        for other in self._calls.values():
-            if other.state == "waiting" and other.name and self._free(events):
-                self._start(other, events)
-
-    def _start(self, call: _Call, events: list[Event]) -> None:
-        self._shut(events)
-        number = list(self._calls.values()).index(call)
-        call.id = call.id or names.made_up_id(self._seed, number, call.name)
-        call.state, self._open = "open", call
-        events.append(PartStart(call.kind, call.id, call.name))
-        self._pass_on(call, events)
-
-    def _pass_on(self, call: _Call, events: list[Event]) -> None:
-        if len(call.arguments) > call.sent:
-            events.append(PartDelta(call.arguments[call.sent :]))
-            call.sent = len(call.arguments)
-
-    def _flush(self, events: list[Event]) -> None:
-        """Everything that waits, now that nothing more comes."""
-        self._shut(events)
-        self._free(events)
-        for url in self._images:
-            self._shut(events)
-            media_type, _, data = url[5:].partition(";base64,")
-            events += [PartStart("image", media_type=media_type), PartDelta(data), PartEnd()]
-        for call in self._calls.values():
-            if call.state == "waiting" and call.name:
-                self._start(call, events)
-            elif call.state == "waiting" and not (call.id or call.arguments):
-                call.state = "void"
-        self._shut(events)
-
-
-class Watcher:
-    """Looks on while a stream is relayed as it is. After the first content only chunks that may end it are parsed."""
-
-    def __init__(self) -> None:
-        self.content = self.ended = self.over = False
-        self.failed: Failed | None = None
-        self.usage: Usage | None = None
-
-    def feed(self, event: SseEvent) -> None:
-        data = event.data
-        if self.content and not _is_notable(data):
-            return
-        if data.strip() == "[DONE]":
-            self.content = self.ended = self.over = True
-            return
-        try:
-            chunk = loads(data)
-        except ValueError:
-            return
-        if not isinstance(chunk, dict):
-            return
-        if chunk.get("error"):
-            self.failed = failed_of(chunk, 500)
-        self.usage = _read_usage(chunk.get("usage")) or self.usage
-        for choice in chunk.get("choices") or ():
-            if isinstance(choice, dict):
-                self.ended = self.ended or bool(choice.get("finish_reason"))
-                delta = choice.get("delta")
-                said = isinstance(delta, dict) and any(value for key, value in delta.items() if key != "role")
-                self.content = self.content or said or self.ended
-
-
-def _is_notable(data: str) -> bool:
-    at = data.find('"finish_reason":')
-    finished = at >= 0 and not data.startswith("null", at + 16) and not data.startswith(" null", at + 16)
-    return finished or '"usage":' in data or data.startswith("[DONE]") or '"error"' in data
-
-
-# ---------------------------------------------------------------- writing
 
 
 def _write_usage(usage: Usage) -> dict[str, Any]:
@@ -402,15 +53,16 @@ def _write_usage(usage: Usage) -> dict[str, Any]:
     return written
 
 
-def _annotations(citations: Iterable[Citation]) -> list[dict[str, Any]]:
+def _annotations(citations: Iterable[Citation], offset: int, length: int) -> list[dict[str, Any]]:
+    """Citations of a text part that stands at ``offset`` of the content; one without a place covers the part."""
     return [
         {
             "type": "url_citation",
             "url_citation": {
                 "url": citation.url,
                 "title": citation.title,
-                "start_index": citation.start or 0,
-                "end_index": citation.end or 0,
+                "start_index": offset + (citation.start or 0),
+                "end_index": offset + (length if citation.end is None else citation.end),
             },
         }
         for citation in citations
@@ -439,9 +91,12 @@ def write_body(events: Iterable[Event], reply: Reply) -> dict[str, Any]:
     calls = [_write_call(part) for part in parts if part.start.kind in ("tool", "custom")]
     if calls:
         message["tool_calls"] = calls
-    citations = [citation for part in parts for citation in part.end.citations]
-    if citations:
-        message["annotations"] = _annotations(citations)
+    annotations, offset = [], 0
+    for part in by_kind.get("text", ()):
+        annotations += _annotations(part.end.citations, offset, len(part.text))
+        offset += len(part.text)
+    if annotations:
+        message["annotations"] = annotations
     if "image" in by_kind:
         message["images"] = [_image(part) for part in by_kind["image"]]
     body: dict[str, Any] = {
@@ -486,10 +141,14 @@ class Writer:
         self._suffix = ""
         self._silent = True
         self._held = ""
+        self._thought = False
+        self._annotations: list[dict[str, Any]] = []
+        self._offset = self._length = 0
 
     def write(self, event: Event) -> bytes:
         if type(event) is PartDelta:
             self._silent = False
+            self._length += len(event.text)
             if not self._prefix:
                 self._held += event.text
                 return b""
@@ -515,13 +174,16 @@ class Writer:
         return f'{self._head},"choices":[{dumps(choice)}]{self._tail}'.encode()
 
     def _open(self, start: PartStart) -> bytes:
-        self._start, self._silent, self._held = start, True, ""
+        self._start, self._silent, self._held, self._length = start, True, "", 0
         head = f'{self._head},"choices":[{{"index":0,"delta":'
         end = f',"finish_reason":null,"logprobs":null}}]{self._tail}'
         field = {"text": "content", "thinking": "reasoning_content", "refusal": "refusal"}.get(start.kind)
         if field:
             self._prefix, self._suffix = f'{head}{{"{field}":', "}" + end
-            return b""
+            if start.kind != "thinking":
+                return b""
+            again, self._thought = self._thought, True
+            return f'{self._prefix}"\\n\\n"{self._suffix}'.encode() if again else b""
         if start.kind not in ("tool", "custom"):
             self._prefix = ""
             return b""
@@ -537,13 +199,15 @@ class Writer:
             return f"{self._prefix}{quote('{}')}{self._suffix}".encode()
         if self._start.kind == "image":
             return self._chunk({"images": [{"index": 0, **_image(WholePart(self._start, self._held, end))}]})
-        if end.citations:
-            return self._chunk({"annotations": _annotations(end.citations)})
+        if self._start.kind == "text":
+            self._annotations += _annotations(end.citations, self._offset, self._length)
+            self._offset += self._length
         return b""
 
     def _end(self, end: End) -> bytes:
-        last = self._chunk({}, _REASON_NAMES[end.reason])
-        if self._usage_wanted:
-            usage = dumps(_write_usage(end.usage or Usage()))
+        last = self._chunk({"annotations": self._annotations}) if self._annotations else b""  # once: lists add up
+        last += self._chunk({}, _REASON_NAMES[end.reason])
+        if self._usage_wanted and end.usage is not None:
+            usage = dumps(_write_usage(end.usage))
             last += f'{self._head},"choices":[],"usage":{usage}}}\n\n'.encode()
         return last + b"data: [DONE]\n\n"

@@ -29,6 +29,7 @@ from ccproxy_lite.formats.neutral import (
     ToolResult,
     own_of,
 )
+from ccproxy_lite.jsontext import dumps_text
 
 NAME = "openai-chat"
 
@@ -49,11 +50,11 @@ def read_messages(body: shape.Object) -> tuple[tuple[Text, ...], tuple[Message, 
         role = shape.text(message, "role", at)
         own = own_of(message, _MESSAGE)
         if role in ("system", "developer"):
-            parts = tuple(part for part in _read_content(message, at) if isinstance(part, Text))
+            parts = tuple(_read_instructions(message, at))
             if messages:
                 messages.append(Message("system", parts, own, at))
             else:
-                system += parts
+                system += [replace(part, own={**part.own, **own}) if own else part for part in parts]
         elif role == "user":
             messages.append(Message("user", tuple(_read_content(message, at)), own, at))
         elif role == "assistant":
@@ -63,6 +64,13 @@ def read_messages(body: shape.Object) -> tuple[tuple[Text, ...], tuple[Message, 
         else:
             raise shape.wrong(f"{at}.role", "system, developer, user, assistant or tool")
     return tuple(system), tuple(messages)
+
+
+def _read_instructions(message: shape.Object, at: str) -> Iterable[Text]:
+    for part in _read_content(message, at):
+        if not isinstance(part, Text):
+            raise shape.wrong(part.at, "text")
+        yield part
 
 
 def _read_content(message: shape.Object, at: str) -> Iterable[Part]:
@@ -170,21 +178,29 @@ def _read_assistant(message: shape.Object, at: str, legacy_ids: dict[str, str]) 
 def _read_thoughts(message: shape.Object, at: str) -> Iterable[Thinking]:
     """The conventions for thoughts: LiteLLM's blocks and OpenRouter's details are signed, plain text is not."""
     signed = []
-    for block, inner in shape.objects(message, "thinking_blocks", at):
-        signed.append((shape.text(block, "thinking", inner, ""), shape.text(block, "signature", inner, "")))
-    for block, inner in shape.objects(message, "reasoning_details", at):
-        if str(block.get("format") or "").startswith("anthropic"):
-            signed.append((shape.text(block, "text", inner, ""), shape.text(block, "signature", inner, "")))
-    if any(signature for _, signature in signed):
-        for text, signature in signed:
-            origin, value = thinking.untag(signature) or ("anthropic", signature)
-            yield Thinking(text, value, origin=origin, at=f"{at}.thinking_blocks")
+    for key in ("thinking_blocks", "reasoning_details"):
+        for block, inner in shape.objects(message, key, at):
+            if key == "thinking_blocks" or str(block.get("format") or "").startswith("anthropic"):
+                signed.append(_read_signed(block, inner))
+    if any(thought.signature or thought.redacted for thought in signed):
+        yield from signed
         return
     for key in ("reasoning_content", "reasoning"):
         thought = message.get(key)
         if isinstance(thought, str) and thought:
             yield Thinking(thought, origin=NAME, at=f"{at}.{key}")
             return
+
+
+def _read_signed(block: shape.Object, at: str) -> Thinking:
+    if block.get("type") in ("redacted_thinking", "reasoning.encrypted"):
+        data = shape.text(block, "data", at, "")
+        origin, value = thinking.untag(data) or ("anthropic", data)
+        return Thinking(redacted=value, origin=origin, at=at)
+    text = shape.text(block, "thinking", at, "") or shape.text(block, "text", at, "")
+    signature = shape.text(block, "signature", at, "")
+    origin, value = thinking.untag(signature) or ("anthropic", signature)
+    return Thinking(text, value, origin=origin, at=at)
 
 
 def _read_call(call: shape.Object, at: str) -> ToolCall:
@@ -196,11 +212,14 @@ def _read_call(call: shape.Object, at: str) -> ToolCall:
         return ToolCall(call_id, name, text, "custom", own, at)
     function = shape.as_object(call.get("function"), f"{at}.function")
     name = shape.text(function, "name", f"{at}.function")
+    if isinstance(function.get("arguments"), dict):  # as some servers want it
+        return ToolCall(call_id, name, dumps_text(function["arguments"]), own=own, at=at)
     return ToolCall(call_id, name, shape.text(function, "arguments", f"{at}.function", ""), own=own, at=at)
 
 
 def _read_result(message: shape.Object, at: str, legacy_ids: dict[str, str]) -> ToolResult:
-    content = tuple(part for part in _read_content(message, at) if isinstance(part, Text | Image | File | Foreign))
+    kinds = Text | Image | File | Audio | Foreign
+    content = tuple(part for part in _read_content(message, at) if isinstance(part, kinds))
     if message.get("role") == "function":
         name = shape.text(message, "name", at)
         return ToolResult(legacy_ids.get(name, ""), content, name=name, at=at)
@@ -217,11 +236,11 @@ def write_messages(request: Request, target: Target, losses: Losses) -> list[dic
         losses.lose_own(part.own, part.at)
     if request.system:
         written.append({"role": "system", "content": "\n".join(part.text for part in request.system)})
-    paired = turns.paired(request.messages, losses)
+    fitting = turns.fitting(request.messages, lambda part, message: _fits(part, message, target, losses), losses)
+    paired = turns.paired(fitting, losses)
     for message in paired:
-        losses.lose_own(message.own, message.at)
         if message.role == "assistant":
-            written += _write_assistant(message, target, losses)
+            written.append(_write_assistant(message, losses))
         elif message.role == "system":
             text = "\n".join(part.text for part in message.parts if isinstance(part, Text))
             written.append({"role": "system", "content": text})
@@ -233,6 +252,29 @@ def write_messages(request: Request, target: Target, losses: Losses) -> list[dic
     if last and last.role == "assistant" and not any(isinstance(part, ToolCall) for part in last.parts):
         losses.lose("prefill", last.at)
     return written
+
+
+def _fits(part: Part, message: Message, target: Target, losses: Losses) -> bool:
+    """Whether a part has a place in a Chat message; what has none is named."""
+    match part:
+        case Text() | Refusal():
+            return bool(part.text)
+        case Thinking():
+            spoken = message.role == "assistant" and any(
+                isinstance(other, Text | Refusal | ToolCall) for other in message.parts
+            )
+            if "reasoning_content" in target.quirks and part.text and spoken:
+                return True
+            losses.lose("thinking", part.at)
+        case Foreign():
+            if losses.is_origin:
+                return True
+            losses.lose_foreign(part)
+        case Image() | File() | Audio() if message.role == "assistant":
+            losses.lose("assistant.media", part.at)
+        case _:
+            return True
+    return False
 
 
 def _write_user(message: Message, losses: Losses) -> Iterable[dict[str, Any]]:
@@ -261,7 +303,7 @@ def _write_result(part: ToolResult, pictures: list[dict[str, Any]], losses: Loss
         lines = lines or ["(see the content below)"]
         pictures += [{"type": "text", "text": f"Content of the tool result {call_id}:"}, *others]
     text = "\n".join(lines)
-    if part.is_error and not text.lower().startswith("error"):
+    if part.is_error and not text.startswith("Error: "):
         text = f"Error: {text}"
     return {"role": "tool", "tool_call_id": call_id, "content": text}
 
@@ -289,8 +331,8 @@ def _write_part(part: Part, losses: Losses) -> Iterable[dict[str, Any]]:
             yield {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
         case Foreign() if losses.is_origin:
             yield dict(part.data)
-        case _:
-            losses.lose("foreign", part.at)
+        case Foreign():
+            losses.lose_foreign(part)
 
 
 def _write_file(part: File, losses: Losses) -> dict[str, Any]:
@@ -307,8 +349,7 @@ def _write_file(part: File, losses: Losses) -> dict[str, Any]:
     return {"type": "file", "file": {"filename": name, "file_data": file_data}}
 
 
-def _write_assistant(message: Message, target: Target, losses: Losses) -> Iterable[dict[str, Any]]:
-    written: dict[str, Any] = {"role": "assistant"}
+def _write_assistant(message: Message, losses: Losses) -> dict[str, Any]:
     text, thoughts, refusals, calls = [], [], [], []
     for part in message.parts:
         losses.lose_own(part.own, part.at)
@@ -319,22 +360,16 @@ def _write_assistant(message: Message, target: Target, losses: Losses) -> Iterab
                 refusals.append(part.text)
             case ToolCall():
                 calls.append(_write_call(part, losses))
-            case Thinking() if "reasoning_content" in target.quirks and part.text:
-                thoughts.append(part.text)
             case Thinking():
-                losses.lose("thinking", part.at)
-            case _:
-                losses.lose("foreign", part.at)
-    if not (text or calls or refusals):
-        return
-    written["content"] = "".join(text) if text else None
+                thoughts.append(part.text)
+    written: dict[str, Any] = {"role": "assistant", "content": "".join(text) if text else None}
     if refusals:
         written["refusal"] = "\n".join(refusals)
     if thoughts:
         written["reasoning_content"] = "\n\n".join(thoughts)
     if calls:
         written["tool_calls"] = calls
-    yield {**written, **(message.own if losses.is_origin else NOTHING)}
+    return {**written, **(message.own if losses.is_origin else NOTHING)}
 
 
 def _write_call(part: ToolCall, losses: Losses) -> dict[str, Any]:

@@ -26,8 +26,10 @@ from ccproxy_lite.formats.openai_chat.messages import NAME, read_messages, write
 _KNOWN = frozenset(
     "model messages max_tokens max_completion_tokens temperature top_p top_k frequency_penalty presence_penalty seed n "
     "stop stream tools tool_choice functions function_call parallel_tool_calls response_format reasoning_effort "
-    "reasoning thinking verbosity logprobs top_logprobs user safety_identifier prompt_cache_key service_tier".split()
+    "reasoning thinking verbosity logprobs top_logprobs user safety_identifier prompt_cache_key service_tier "
+    "web_search_options".split()
 )
+_SEARCH = "web_search_options"
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "auto")
 
 # ---------------------------------------------------------------- reading
@@ -72,16 +74,22 @@ def _read_tools(body: shape.Object) -> Iterable[Tool | ServerTool]:
     for tool, at in shape.objects(body, "tools", ""):
         match shape.text(tool, "type", at, "function"):
             case "function":
-                yield _read_function(shape.as_object(tool.get("function"), f"{at}.function"), at)
+                yield _read_function(shape.as_object(tool.get("function"), f"{at}.function"), f"{at}.function")
             case "custom":
                 custom = shape.as_object(tool.get("custom"), f"{at}.custom")
-                name, about = shape.text(custom, "name", at), shape.text(custom, "description", at, "")
+                name = shape.text(custom, "name", f"{at}.custom")
+                about = shape.text(custom, "description", f"{at}.custom", "")
                 own = own_of(custom, frozenset(("name", "description")))
-                yield Tool(name, about, kind="custom", own=own, at=at)
+                if own.get("format") == {"type": "text"}:  # the default
+                    own = NOTHING
+                yield Tool(name, about, kind="custom", own=own, at=f"{at}.custom")
             case kind:
                 yield ServerTool(kind, kind, dict(tool), at)
     for function, at in shape.objects(body, "functions", ""):
         yield _read_function(function, at)
+    search = shape.optional_object(body, _SEARCH)
+    if search is not None:
+        yield ServerTool(_SEARCH, _SEARCH, search, _SEARCH)
 
 
 def _read_function(function: shape.Object, at: str) -> Tool:
@@ -204,10 +212,12 @@ def _write_tools(body: dict[str, Any], request: Request, losses: Losses) -> None
     written = []
     for tool in request.tools:
         if isinstance(tool, ServerTool):
-            if losses.is_origin:
-                written.append(dict(tool.data))
-            else:
+            if not losses.is_origin:
                 losses.lose_server_tool(tool, request)
+            elif tool.type == _SEARCH:
+                body[_SEARCH] = dict(tool.data)
+            else:
+                written.append(dict(tool.data))
         else:
             written.append(_write_tool(tool, losses))
     if not written:
@@ -279,9 +289,11 @@ def _write_limits(body: dict[str, Any], request: Request, target: Target, losses
             body["top_k"] = request.top_k
         else:
             losses.lose("top_k")
-    if request.reasoning is not None and "no_reasoning_effort" not in target.quirks:
+    if request.reasoning is not None:
         effort = thinking.openai_effort(request.reasoning, target.model)
-        if effort is not None:
+        if effort is not None and "no_reasoning_effort" in target.quirks:
+            losses.lose("reasoning", request.reasoning.at)
+        elif effort is not None:
             body["reasoning_effort"] = effort
 
 
