@@ -125,6 +125,9 @@ def read(text: str, filename: str, environ: Mapping[str, str]) -> Config:
     except Misplaced as error:
         book.wrong(error.offset, "", error.message)
         raise ConfigError([line for _, line in book.problems]) from None
+    if not isinstance(root.value, list):
+        book.wrong(root.offset, "", "an object is expected")
+        raise ConfigError([line for _, line in book.problems])
     top = book.members(root, "", _TOP)
     upstreams = _upstreams(book, top.get("upstreams"), root.offset)
     config = _assemble(book, top, upstreams)

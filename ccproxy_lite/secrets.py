@@ -50,7 +50,7 @@ def label(spec: str) -> str:
     """What to call a secret in front of people: the reference, or the masked literal."""
     if is_literal(spec):
         return mask(spec)
-    return spec if not spec.startswith("cmd:") else f"cmd:{spec[4:].split(maxsplit=1)[0]}"
+    return spec if not spec.startswith("cmd:") else f"cmd:{spec[4:].lstrip().partition(' ')[0]}"
 
 
 def problem(spec: str, environ: Mapping[str, str]) -> str | None:
