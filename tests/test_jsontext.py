@@ -56,11 +56,12 @@ def test_errors_say_where() -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
 )
 
 
-@given(st.dictionaries(st.text(), JSON), st.sampled_from([None, 1, "\t"]))
+@given(st.dictionaries(st.text(max_size=8), JSON, max_size=4), st.sampled_from([None, 1, "\t"]))
 def test_members_are_where_they_say(value: dict[str, object], indent: int | str | None) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     found = members(text)
@@ -98,7 +99,7 @@ def plain(node: object) -> object:
     return value
 
 
-@given(st.dictionaries(st.text(), JSON))
+@given(st.dictionaries(st.text(max_size=8), JSON, max_size=4))
 def test_locate_reads_the_same(value: dict[str, object]) -> None:
     assert plain(locate(json.dumps(value, indent=1))) == json.loads(json.dumps(value))
 

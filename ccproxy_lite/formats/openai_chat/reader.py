@@ -363,7 +363,8 @@ class Watcher:
         if chunk.get("error"):
             self.failed = failed_of(chunk, 500)
         self.usage = _read_usage(chunk.get("usage")) or self.usage
-        for choice in chunk.get("choices") or ():
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
                 self.ended = self.ended or bool(choice.get("finish_reason"))
                 delta = choice.get("delta")

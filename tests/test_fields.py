@@ -1,0 +1,287 @@
+"""Every neutral field, through every pair: it arrives, or the table of losses names it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccproxy_lite.errors import ClientError, UpstreamError
+from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats.losses import NAMES, TO, Losses
+from ccproxy_lite.formats.neutral import (
+    Audio,
+    File,
+    Foreign,
+    Image,
+    Message,
+    Output,
+    Part,
+    PathInfo,
+    Reasoning,
+    Refusal,
+    Reply,
+    Request,
+    ServerTool,
+    Target,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from ccproxy_lite.sse import Event, Parser
+
+PAIRS = [(a, b) for a in FORMATS for b in FORMATS]
+MODEL = "some-model"
+HELLO = (Message("user", (Text("hello"),)),)
+TOOL = Tool("look_up", "Looks up.", {"type": "object", "properties": {"word": {"type": "string"}}})
+
+FIELDS: dict[str, Any] = {
+    "messages": HELLO,
+    "system": (Text("Be brief."),),
+    "tools": (TOOL,),
+    "tool_choice": ToolChoice("required", ("look_up",)),
+    "parallel_tools": False,
+    "max_tokens": 77,
+    "temperature": 0.5,
+    "top_p": 0.9,
+    "top_k": 40,
+    "stop": ("END",),
+    "seed": 7,
+    "frequency_penalty": 0.5,
+    "presence_penalty": 0.25,
+    "candidates": 2,
+    "logprobs": 3,
+    "reasoning": Reasoning("high"),
+    "output": Output({"type": "object", "properties": {}, "additionalProperties": False}, "response", True),
+    "verbosity": "low",
+    "user": "somebody",
+    "cache_key": "key",
+    "service_tier": "auto",
+    "stream": True,
+}
+NOT_ON_THE_WIRE = {"model", "origin", "own"}
+CONCEPTS = {
+    "output": ("output", "json_object"),
+    "reasoning": ("reasoning", "reasoning.conflict"),
+    "stop": ("stop", "stop.more"),
+}
+
+
+def base(origin: str, **more: Any) -> Request:
+    tools = (TOOL,) if {"tool_choice", "parallel_tools"} & more.keys() else ()
+    return Request(MODEL, **{"messages": HELLO, "tools": tools, "max_tokens": None, "origin": origin, **more})
+
+
+def test_every_field_is_tested() -> None:
+    assert {field.name for field in dataclasses.fields(Request)} == FIELDS.keys() | NOT_ON_THE_WIRE
+
+
+@pytest.mark.parametrize(("origin", "target"), PAIRS)
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_field_arrives_or_is_named(field: str, origin: str, target: str) -> None:
+    request = base(origin, **{field: FIELDS[field]})
+    concepts = CONCEPTS.get(field, (field,))
+    try:
+        outgoing = FORMATS[target].write_request(request, Target(MODEL))
+    except ClientError as error:
+        assert any(TO[target][concept].action == "refused" for concept in concepts if concept in TO[target])
+        assert NAMES[origin].get(field, field) in error.message
+        return
+    back = FORMATS[target].read_request(outgoing.body, PathInfo())
+    if arrived(field, back):
+        return
+    declared = [TO[target][concept] for concept in concepts if concept in TO[target]]
+    assert declared, f"{field} is lost on the way to {target}, and nobody says so"
+    if not any(loss.action == "silent" for loss in declared):
+        named = NAMES[origin].get(field, field)
+        assert any(named in path for path in outgoing.dropped), (field, outgoing.dropped)
+
+
+def arrived(field: str, back: Request) -> bool:
+    value = getattr(back, field)
+    if field == "reasoning":
+        return value is not None and value.effort != "none"
+    if field == "output":
+        return value is not None and value.schema == FIELDS["output"].schema
+    if field == "tools":
+        return value[0].name == "look_up" and value[0].schema == TOOL.schema
+    return bool(value == FIELDS[field])
+
+
+CALL = ToolCall("call_1", "look_up", '{"word":"x"}', at="messages[1].content[0]")
+RESULT = ToolResult("call_1", (Text("found"),), at="messages[2].content[0]")
+PARTS: dict[str, tuple[str, Part]] = {
+    "text": ("user", Text("more")),
+    "image": ("user", Image("image/png", "aGk=")),
+    "image by url": ("user", Image(url="https://example.com/a.png")),
+    "image by id": ("user", Image(file_id="file_1")),
+    "an image of another type": ("user", Image("image/tiff", "aGk=")),
+    "pdf": ("user", File("application/pdf", "aGk=", name="a.pdf")),
+    "text file": ("user", File("text/plain", text="content of the file")),
+    "pdf by url": ("user", File("application/pdf", url="https://example.com/a.pdf")),
+    "file by id": ("user", File(file_id="file_1")),
+    "another file": ("user", File("application/msword", "aGk=", name="a.doc")),
+    "audio": ("user", Audio("aGk=", "wav")),
+    "foreign": ("user", Foreign("video", {"type": "video"})),
+    "signed thought": ("assistant", Thinking("hm", "c2ln", origin="anthropic")),
+    "hidden thought": ("assistant", Thinking(redacted="aGk=", origin="anthropic")),
+    "plain thought": ("assistant", Thinking("hm", origin="openai-chat")),
+    "refusal": ("assistant", Refusal("I will not.")),
+    "call": ("assistant", CALL),
+    "failed result": ("user", dataclasses.replace(RESULT, is_error=True)),
+}
+
+
+@pytest.mark.parametrize(("origin", "target"), PAIRS)
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_arrives_or_is_named(name: str, origin: str, target: str) -> None:
+    role, part = PARTS[name]
+    part = dataclasses.replace(part, at="the.path")
+    turns = [Message("user", (Text("hello"),)), Message("assistant", (Text("yes"), CALL)), Message("user", (RESULT,))]
+    number = 1 if role == "assistant" else 2
+    parts = (Text("yes"), part) if isinstance(part, ToolCall) else (*turns[number].parts, part)
+    if isinstance(part, ToolResult):
+        parts = (part,)
+    turns[number] = Message(role, parts)  # type: ignore[arg-type]
+    request = Request(MODEL, tuple(turns), tools=(TOOL,), origin=origin)
+    try:
+        outgoing = FORMATS[target].write_request(request, Target(MODEL))
+    except ClientError as error:
+        assert "the.path" in error.message
+        return
+    back = FORMATS[target].read_request(outgoing.body, PathInfo())
+    found = [inner for message in back.messages for inner in message.parts]
+    if not any(same(part, inner) for inner in found):
+        assert "the.path" in outgoing.dropped, (part, found)
+
+
+def same(part: Part, found: Part) -> bool:
+    """Whether a part says the same; formats without refusals or files of text say it as text."""
+    if isinstance(part, Refusal) or (isinstance(part, File) and part.text):
+        return (part.text in found.text) if isinstance(found, Text | Refusal | File) else False
+    if isinstance(part, ToolResult) and isinstance(found, ToolResult):
+        failed = found.is_error or str(getattr(found.content[0], "text", "")).startswith("Error: ")
+        return found.call_id == part.call_id and failed == part.is_error
+    if isinstance(part, Thinking) and isinstance(found, Thinking):
+        return (part.text, part.redacted) == (found.text, found.redacted)
+    blank = {"at": "", "own": {}}
+    return type(part) is type(found) and dataclasses.replace(
+        part, **{k: v for k, v in blank.items() if k in fields_of(part)}
+    ) == dataclasses.replace(found, **{k: v for k, v in blank.items() if k in fields_of(found)})
+
+
+def fields_of(part: Part) -> set[str]:
+    return {field.name for field in dataclasses.fields(part)}
+
+
+@pytest.mark.parametrize(("origin", "target"), PAIRS)
+def test_a_providers_tool(origin: str, target: str) -> None:
+    tool = ServerTool(
+        "web_search_20260318", "web_search", {"type": "web_search_20260318", "name": "web_search"}, "tools[0]"
+    )
+    alone = Request(MODEL, HELLO, tools=(tool,), origin=origin)
+    beside = dataclasses.replace(alone, tools=(tool, TOOL))
+    if origin == target:
+        assert len(FORMATS[target].write_request(beside, Target(MODEL)).body["tools"]) == 2
+        return
+    with pytest.raises(ClientError, match=r"tools\[0\]"):
+        FORMATS[target].write_request(alone, Target(MODEL))
+    assert "tools[0]" in FORMATS[target].write_request(beside, Target(MODEL)).dropped
+
+
+@pytest.mark.parametrize("target", FORMATS)
+def test_strict_refuses_what_would_be_dropped(target: str) -> None:
+    other = next(name for name in FORMATS if name != target)
+    field = {"anthropic": "seed", "openai-chat": "top_k"}[target]
+    request = base(other, **{field: FIELDS[field]})
+    assert FORMATS[target].write_request(request, Target(MODEL)).dropped == (field,)
+    with pytest.raises(ClientError, match=field):
+        FORMATS[target].write_request(request, Target(MODEL, strict=True))
+
+
+def test_unknown_fields_of_the_client_are_named() -> None:
+    losses = Losses("anthropic", "openai-chat")
+    losses.lose_own({"cache_control": {}, "brand_new": 1}, "messages[0]")
+    assert losses.dropped == ["messages[0].brand_new"]
+
+
+# ---------------------------------------------------------------- nothing whatever raises anything but our own errors
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 2)
+    | st.sampled_from(["", "text", "user", "tool_use", "data:,", "auto"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                "type role content text id name input source messages tools function arguments delta index".split()
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+KEYS = [
+    "model", "messages", "system", "tools", "tool_choice", "thinking", "output_config", "stop_sequences", "stop", "max_tokens",
+    "temperature", "metadata", "stream", "response_format", "reasoning_effort", "functions", "choices", "content", "usage",
+    "error", "type", "index", "delta", "message", "content_block",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(st.dictionaries(st.sampled_from(KEYS), JUNK, max_size=6))
+def test_any_request_is_read_or_refused(name: str, body: dict[str, Any]) -> None:
+    try:
+        request = FORMATS[name].read_request({"model": "m", "max_tokens": 1, **body}, PathInfo())
+        for form in FORMATS.values():
+            form.write_request(request, Target("m"))
+    except ClientError as error:
+        assert 400 <= error.status < 500
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(st.lists(st.dictionaries(st.sampled_from(KEYS), JUNK, max_size=5), max_size=5))
+def test_any_stream_is_read_or_fails(name: str, chunks: list[dict[str, Any]]) -> None:
+    from ccproxy_lite.formats.neutral import check
+    from ccproxy_lite.jsontext import dumps
+
+    reader, watcher = FORMATS[name].reader("s"), FORMATS[name].watcher()
+    events = []
+    try:
+        for chunk in chunks:
+            event = Event(str(chunk.get("type") or ""), dumps(chunk))
+            watcher.feed(event)
+            events += reader.feed(event)
+        events += reader.close()
+    except UpstreamError:
+        pass
+    assert check(events) == []
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(st.dictionaries(st.sampled_from(KEYS), JUNK, max_size=6), st.sampled_from([400, 401, 429, 500, 529]))
+def test_any_answer_and_any_error_is_read_or_fails(name: str, body: dict[str, Any], status: int) -> None:
+    from ccproxy_lite.formats.neutral import check
+
+    failed = FORMATS[name].read_error(status, body)
+    assert failed.message and failed.status == status
+    for form in FORMATS.values():
+        assert 400 <= form.write_error(failed)[0] < 600
+    try:
+        events = FORMATS[name].read_body(body)
+    except UpstreamError:
+        return
+    assert check(events) == []
+    reply = Reply(Request("m"), "id", 1)
+    for form in FORMATS.values():
+        writer = form.writer(reply)
+        assert Parser().feed(b"".join(writer.write(event) for event in events)) or not events
