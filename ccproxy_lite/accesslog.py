@@ -123,9 +123,17 @@ def configure(settings: Log, redact: Callable[[str], str], environ: dict[str, st
     as_json = settings.format == "json" or (settings.format == "auto" and not terminal)
     colour = terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
     handler.setFormatter(_Formatter(as_json, colour or bool(environ.get("FORCE_COLOR")), redact))
-    log.handlers[:] = [handler]
+    close()
+    log.addHandler(handler)
     log.setLevel(settings.level.upper())
     log.propagate = False
+
+
+def close() -> None:
+    """Log nowhere any more."""
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()
 
 
 def access(record: Record, now_s: float) -> None:

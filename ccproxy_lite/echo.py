@@ -35,6 +35,7 @@ from ccproxy_lite.formats.neutral import (
     Usage,
 )
 from ccproxy_lite.formats.tokens import estimate, estimate_text
+from ccproxy_lite.formats.turns import merged
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.net.connection import Connection, Limits, OutHeaders, Response
 from ccproxy_lite.net.heads import RequestHead
