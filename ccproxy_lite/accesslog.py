@@ -6,9 +6,10 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from logging.handlers import WatchedFileHandler
-from typing import TextIO
+from secrets import token_hex
 
 from ccproxy_lite.config import Log
 from ccproxy_lite.formats.neutral import Usage
@@ -76,6 +77,9 @@ class _Formatter(logging.Formatter):
         self._colour = colour
         self._redact = redact
 
+    def _clean(self, value: object) -> object:
+        return self._redact(value) if isinstance(value, str) else value
+
     def format(self, record: logging.LogRecord) -> str:
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(record.created))
         entry = getattr(record, "entry", None)
@@ -83,9 +87,9 @@ class _Formatter(logging.Formatter):
         if self._json:
             fields = {"time": when, "level": level}
             fields |= entry.fields(record.__dict__["now_s"]) if entry else {"message": record.getMessage()}
-            return self._redact(dumps({name: _shortened(value) for name, value in fields.items()}))
+            return dumps({name: _shortened(self._clean(value)) for name, value in fields.items()})
         text = entry.line(record.__dict__["now_s"]) if entry else record.getMessage()
-        text = _shortened(_printable(self._redact(text)))
+        text = str(_shortened(_printable(self._redact(text))))
         mark = level if level != "info" else ""
         if self._colour and mark:
             mark = f"\x1b[{31 if level == 'error' else 33}m{mark}\x1b[0m"
@@ -97,14 +101,22 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def _shortened(value: object) -> str:
-    text = value if isinstance(value, str) else None
-    if text is None:
-        return value  # type: ignore[return-value]
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+def _shortened(value: object) -> object:
+    return value[:_LONGEST] + "..." if isinstance(value, str) and len(value) > _LONGEST else value
 
 
-class _Quiet(logging.StreamHandler[TextIO]):
+def bug(error: BaseException) -> str:
+    """Log an error that should not be, with its innermost place; returns the name by which the log knows it."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f" at {place.tb_frame.f_code.co_filename.rpartition('/')[2]}:{place.tb_lineno}" if place else ""
+    mark = token_hex(4)
+    log.error("bug %s: %s: %s%s", mark, type(error).__name__, error, where)
+    return mark
+
+
+class _Quiet(logging.StreamHandler):  # type: ignore[type-arg]  # no subscript before Python 3.11
     """A full disk or a closed terminal must not disturb a request."""
 
     def handleError(self, record: logging.LogRecord) -> None:
@@ -112,6 +124,12 @@ class _Quiet(logging.StreamHandler[TextIO]):
 
 
 class _QuietFile(WatchedFileHandler):
+    """The same for a file that is moved away, or whose folder is gone."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError, ValueError):
+            super().emit(record)
+
     def handleError(self, record: logging.LogRecord) -> None:
         pass
 
@@ -127,6 +145,7 @@ def configure(settings: Log, redact: Callable[[str], str], environ: dict[str, st
     log.addHandler(handler)
     log.setLevel(settings.level.upper())
     log.propagate = False
+    logging.getLogger("asyncio").addHandler(logging.NullHandler())  # its complaints come through the loop's handler
 
 
 def close() -> None:

@@ -74,7 +74,7 @@ class App:
     def admit(self, head: RequestHead) -> Response | None:
         """Refuse a request before its body is read, or return None."""
         try:
-            if self._is_preflight(head):
+            if self._is_preflight(head) or head.raw_path == "*":
                 return Response(204, self._cors(head) + _COMMON)
             self._check_source(head)
             endpoint, _, _ = self._find(head)
@@ -105,11 +105,14 @@ class App:
             failed = Failed(error.status, error.kind, error.message, param=error.param or "")
             self._tell(client, form, failed)
         except Exception as error:
-            mark = token_hex(4)
-            record.status, record.error = 500, f"bug {mark}: {_where(error)}"
+            mark = accesslog.bug(error)
+            record.status, record.error = 500, f"bug {mark}"
             self._tell(client, form, Failed(500, "server", f"an error inside the proxy; its log calls it {mark}"))
         finally:
-            if not record.status:
+            if not record.status and client.cut:
+                record.status, record.error = 503, "cut at the end of draining"
+                self._tell(client, form, Failed(503, "overloaded", "the proxy is shutting down"))
+            elif not record.status:
                 record.status, record.error = 499, "the client went away"
             if record.path not in ("/", "/healthz"):
                 accesslog.access(record, time.monotonic())
@@ -174,7 +177,8 @@ class App:
             path = f"/{path}"
             if self.relay.config.upstream(pinned) is None:
                 raise ClientError(404, f"there is no upstream {pinned}")
-        endpoint, rest = ENDPOINTS.get(path), ""
+        hidden = "%2f" in head.raw_path.lower()  # an escaped slash separates nothing
+        endpoint, rest = None if hidden else ENDPOINTS.get(path), ""
         if endpoint is None and path.startswith("/v1/models/") and len(path) > 11:
             endpoint, rest = _MODEL, path[11:]
         if endpoint is None:
@@ -220,20 +224,13 @@ def _dialect(head: RequestHead) -> Format:
 
 def _check_body_type(head: RequestHead) -> None:
     """JSON only: a web page could send anything else without asking first."""
-    kind = (head.get("content-type") or "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    kind, _, parameters = (head.get("content-type") or "").lower().partition(";")
+    if kind.strip() != "application/json":
         raise ClientError(415, "Content-Type must be application/json")
+    if "charset" in parameters and "utf-8" not in parameters and "utf8" not in parameters:
+        raise ClientError(415, "JSON is UTF-8")
     if (head.get("content-encoding") or "identity").lower() != "identity":
         raise ClientError(415, "compressed request bodies are not supported")
-
-
-def _where(error: BaseException) -> str:
-    """An exception and its innermost place, in one line."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = f" at {place.tb_frame.f_code.co_filename.rpartition('/')[2]}:{place.tb_lineno}" if place else ""
-    return f"{type(error).__name__}: {error}{where}"
 
 
 # ---------------------------------------------------------------- endpoints

@@ -123,10 +123,19 @@ def _run(arguments: argparse.Namespace) -> int:
         code: int = command.main(arguments)
         sys.stdout.flush()
         return code
-    except ConfigError as error:
-        for line in error.problems:
-            print(line, file=sys.stderr)
-        return 2
-    except CcproxyError as error:
-        print(f"ccproxy-lite: {error}", file=sys.stderr)
-        return 1
+    except Exception as error:
+        inner = _single(error)
+        if isinstance(inner, ConfigError):
+            for line in inner.problems:
+                print(line, file=sys.stderr)
+            return 2
+        if isinstance(inner, CcproxyError):
+            print(f"ccproxy-lite: {inner}", file=sys.stderr)
+            return 1
+        raise inner from None
+
+
+def _single(error: BaseException) -> BaseException:
+    """The one exception in a task group's wrapping."""
+    inner: Sequence[BaseException] = getattr(error, "exceptions", ())
+    return _single(inner[0]) if len(inner) == 1 else error

@@ -151,6 +151,9 @@ def _assemble(book: _Notebook, top: dict[str, Located], upstreams: tuple[Upstrea
     client_keys = take(
         "client_keys", lambda n, p: tuple(book.secret(item, inner) for item, inner in book.items(n, p)), no_texts
     )
+    for upstream in upstreams:
+        if _is_self(upstream.base_url, Address.parse(listen)):
+            book.wrong(top["upstreams"].offset, f"upstreams.{upstream.name}.base_url", "is this proxy's own address")
     if not client_keys and not Address.parse(listen).is_local:
         offset = top["listen"].offset if "listen" in top else 0
         book.wrong(offset, "listen", "other machines can reach this address: client_keys must not be empty")
@@ -190,6 +193,12 @@ def _listen(book: _Notebook, node: Located, path: str) -> str:
         book.wrong(node.offset, path, str(error))
         return DEFAULT_LISTEN
     return value
+
+
+def _is_self(base_url: str, own: Address) -> bool:
+    parts = urlsplit(base_url)
+    local = parts.hostname in (*_LOOPBACK, own.host)
+    return bool(own.port) and local and own.is_local and parts.port == own.port
 
 
 def _origins(book: _Notebook, node: Located, path: str) -> tuple[str, ...]:

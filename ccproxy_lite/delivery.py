@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import anyio
 
+from ccproxy_lite.accesslog import bug
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats.neutral import Failed
 from ccproxy_lite.net.connection import Connection as Client
@@ -35,6 +36,7 @@ class Delivery:
         answer_headers: Callable[[AnswerHead], OutHeaders],
         max_body_bytes: int,
         now: Callable[[], float],
+        redact: Callable[[bytes], bytes] = lambda data: data,
     ) -> None:
         self.done = anyio.Event()
         self.ended = anyio.Event()
@@ -47,6 +49,7 @@ class Delivery:
         self._answer_headers = answer_headers
         self._max_body_bytes = max_body_bytes
         self._now = now
+        self._redact = redact
         self._streams: bool | None = None
         self._over = False
         self._pieces: list[bytes] = []
@@ -92,15 +95,17 @@ class Delivery:
         self._pass_on(out, self.stream)
 
     def end(self) -> None:
-        if self._streams and self.stream is not None and not self._over and not self.failed:
-            try:
-                out = self.stream.close()
-            except UpstreamError as error:
-                self.failed_stream(failed_of(error))
-            else:
-                self._pass_on(out, self.stream, last=True)
-        self.ended.set()
-        self.done.set()
+        try:
+            if self._streams and self.stream is not None and not self._over and not self.failed:
+                self._pass_on(self.stream.close(), self.stream, last=True)
+        except UpstreamError as error:
+            self.failed_stream(failed_of(error))
+        except Exception as error:
+            message = f"an error inside the proxy; its log calls it {bug(error)}"
+            self.failed_stream(Failed(500, "server", message))
+        finally:
+            self.ended.set()
+            self.done.set()
 
     def failed_stream(self, failed: Failed) -> None:
         """The answer is broken: an attempt that failed, or the in-band error of a stream that has begun."""
@@ -108,7 +113,7 @@ class Delivery:
             return
         self.failed = failed
         if self.committed and self.stream is not None and self._client is not None:
-            self._client.write(self.stream.fail(failed))
+            self._client.write(self._redact(self.stream.fail(failed)))
             self._client.finish()
         self.done.set()
 
@@ -123,8 +128,12 @@ class Delivery:
             self.failed = stream.failed
             self.done.set()
             return
+        if stream.failed is not None:
+            out = self._redact(out)
         if not self.committed:
-            self._pieces.append(out)
+            self._collect(out)
+            if self.failed:
+                return
             if not stream.content:
                 if last:
                     self.failed_stream(Failed(502, "server", "the upstream's stream was empty"))

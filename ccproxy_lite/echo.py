@@ -65,9 +65,8 @@ def answer(request: Request) -> list[Event]:
             PartDelta(text),
             PartEnd("ZWNobw==", "anthropic"),
         ]
-    results = [
-        part for part in (request.messages[-1].parts if request.messages else ()) if isinstance(part, ToolResult)
-    ]
+    last = merged(request.messages)[-1:]
+    results = [part for message in last for part in message.parts if isinstance(part, ToolResult)]
     calls = [] if results or _forbids_tools(request) else _calls(request, text)
     for number, (tool, arguments) in enumerate(calls):
         events += [PartStart("tool", f"call_{number}_{token_hex(4)}", tool.name)]

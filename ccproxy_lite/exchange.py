@@ -85,7 +85,7 @@ class Exchange:
     _last: GiveUp | None = None
     _final: bool = False
     _worth_a_round: bool = False
-    _hint_s: float | None = None
+    _hints: list[float | None] = field(default_factory=list)
 
     def next(self, now: float) -> Attempt | Wait | GiveUp:
         """What to do now."""
@@ -126,20 +126,19 @@ class Exchange:
             self._out.add((number, attempt.key))
         else:
             self._worth_a_round = True
-            if failed.retry_after_s is not None:
-                hint = failed.retry_after_s
-                self._hint_s = hint if self._hint_s is None else min(self._hint_s, hint)
+            self._hints.append(failed.retry_after_s)
 
     def _end_of_round(self) -> Wait | GiveUp:
         last = self._last or GiveUp(Failed(503, "overloaded", "no key can be used now"), None)
         wait_s = min(_FIRST_WAIT_S * 2**self._round, _LONGEST_WAIT_S) * (0.75 + self.jitter / 2)
-        if self._hint_s is not None:
-            wait_s = self._hint_s
+        hints = [hint for hint in self._hints if hint is not None]
+        if hints and len(hints) == len(self._hints):  # somebody without a hint may be asked sooner
+            wait_s = min(hints)
         if not self._worth_a_round or self._round >= self.retries or wait_s > self.max_wait_s:
             return self._verdict(last)
         self._round += 1
         self._tried.clear()
-        self._worth_a_round, self._hint_s = False, None
+        self._worth_a_round, self._hints = False, []
         return Wait(wait_s)
 
     def _verdict(self, last: GiveUp) -> GiveUp:

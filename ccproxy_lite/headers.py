@@ -48,7 +48,11 @@ def downward(headers: Headers) -> OutHeaders:
     """The upstream's headers that a client of the same format gets."""
     named = {token.decode("latin-1") for token in tokens(headers, b"connection")}
     decoded = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-    return [(name, value) for name, value in decoded if name not in _NOT_DOWN and name not in named]
+    return [
+        (name, value)
+        for name, value in decoded
+        if name not in _NOT_DOWN and name not in named and not name.startswith("access-control-")
+    ]
 
 
 def credential(form: Format, upstream: Upstream, key: str) -> list[tuple[str, str]]:

@@ -14,11 +14,13 @@ It knows RFC 8259 and nothing about what a document means. Three uses:
 from __future__ import annotations
 
 import json
+import re
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
-_SPACE = " \t\n\r"
+_SPACE = re.compile(r"[ \t\n\r]*")
 MAX_DEPTH = 200
+MAX_MEMBERS = 10_000
 
 
 def _constant(name: str) -> Any:
@@ -76,9 +78,8 @@ class Member(NamedTuple):
 
 
 def _skip(text: str, at: int) -> int:
-    while text[at : at + 1] in _SPACE and at < len(text):
-        at += 1
-    return at
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
 
 
 def members(text: str) -> list[Member]:
@@ -100,6 +101,8 @@ def members(text: str) -> list[Member]:
             start = _skip(text, at + 1)
             value, at = _DECODER.raw_decode(text, start)
             found.append(Member(key, value, start, at))
+            if len(found) > MAX_MEMBERS:
+                raise ValueError(f"more than {MAX_MEMBERS} members")
             at = _skip(text, at)
             more = text[at : at + 1] == ","
             if more:

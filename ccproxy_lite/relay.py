@@ -14,7 +14,7 @@ from functools import cached_property
 from math import ceil
 from random import random
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 import anyio
 
@@ -107,7 +107,7 @@ class Call:
                 return dumps({**cleaned, "model": model}).encode()
         places = [member for member in self.members if member.key == "model"]
         if not places or places[-1].value == model:
-            return self.raw
+            return self.raw.removeprefix(b"\xef\xbb\xbf")
         last = places[-1]
         return (self.text[: last.start] + dumps(model) + self.text[last.end :]).encode()
 
@@ -131,14 +131,15 @@ class Relay:
         record.model = call.model
         routes = resolve(self.config, call.model, call.form.name, call.pinned)
         exchange = Exchange(routes, self.rings, self.config.retries, self.config.max_wait_s, random())
-        deliveries: dict[int, Delivery] = {}
+        last: tuple[Failed, Delivery] | None = None
         client.cancel_on_eof()
         while True:
             step = exchange.next(time.monotonic())
             if isinstance(step, Wait):
                 await anyio.sleep(step.seconds)
             elif isinstance(step, GiveUp):
-                self._give_up(call, client, step, record, deliveries.get(id(step.failed)))
+                own = last[1] if last is not None and last[0] is step.failed else None
+                self._give_up(call, client, step, record, own)
                 return
             else:
                 record.route, record.key = str(step.route), step.key.label if step.key else ""
@@ -147,8 +148,9 @@ class Relay:
                 record.attempts = [f"{a.route.upstream.name}: {what}" for a, what in exchange.attempts]
                 if failed is None or (delivery is not None and delivery.committed):
                     return
-                if delivery is not None:
-                    deliveries[id(failed)] = delivery
+                last = (failed, delivery) if delivery is not None else None
+                if failed.kind == "auth" and step.key is not None:
+                    self.vault.forget(step.key.secret)
 
     # --- one attempt
 
@@ -165,15 +167,19 @@ class Relay:
         stream = self._stream(call, form, outgoing) if call.wants_stream else None
 
         def answer_headers(head: AnswerHead) -> OutHeaders:
-            return hd.merged(hd.downward(head.headers) if same else _SSE, headers)
+            return hd.merged(self._downward(head) if same else _SSE, headers)
 
         limit = self.config.limits.max_event_bytes
-        delivery = Delivery(client, stream, answer_headers, limit, time.monotonic)
+        delivery = Delivery(client, stream, answer_headers, limit, time.monotonic, self.vault.redact_bytes)
         try:
             outbound = await self._outbound(call, attempt, form, outgoing)
             await self.send(client, upstream, outbound, delivery)
         except UpstreamError as error:
             return None, failed_of(error)
+        except anyio.get_cancelled_exc_class():
+            if client.cut:
+                delivery.failed_stream(Failed(503, "overloaded", "the proxy is shutting down"))
+            raise
         if delivery.committed_s is not None:
             record.first_byte_s = delivery.committed_s - record.started_s
         if delivery.streamed or delivery.failed:
@@ -228,6 +234,7 @@ class Relay:
     async def key_of(self, attempt: Attempt, call: Call | None) -> str:
         """The secret to send. Raises UpstreamError when its source fails."""
         if attempt.route.upstream.from_client:
+            self.vault.remember(call.client_key if call else "")
             return call.client_key if call else ""
         return await self.vault.value(attempt.key.secret, time.monotonic()) if attempt.key else ""
 
@@ -236,11 +243,13 @@ class Relay:
         url = upstream.base_url if upstream.format != "echo" else self._echo_url()
         origin = Origin.of(url, upstream.ca_file, upstream.client_cert)
         taken: list[Connection] = []
+        pauses: list[Callable[[bool], None]] = []
 
         def took(connection: Connection) -> None:
             taken.append(connection)
             if client is not None:
-                client.on_blocked = connection.pause
+                client.on_blocked = pause = connection.pause
+                pauses.append(pause)
 
         try:
             await self.pool.fetch(origin, outbound, delivery, self._timeouts, took)
@@ -249,7 +258,7 @@ class Relay:
                 with anyio.move_on_after(_GRACE_S):
                     await delivery.ended.wait()
         finally:
-            if client is not None:
+            if client is not None and client.on_blocked in pauses:  # not that of a later request
                 client.on_blocked = None
             for connection in taken:
                 connection.drop(delivery)
@@ -285,7 +294,7 @@ class Relay:
             client.write(b"".join(writer.write(event) for event in events))
             client.finish()
         elif outgoing is None and not delivery.is_event_stream:
-            down = hd.merged(hd.downward(delivery.answer.headers), headers)
+            down = hd.merged(self._downward(delivery.answer), headers)
             client.respond(Response(delivery.answer.status, down, delivery.body))
         else:
             body = dumps(call.form.write_body(events, call.reply)).encode()
@@ -301,15 +310,21 @@ class Relay:
         text = dumps(body)
         if delivery is not None and give_up.attempt is not None:
             upstream = give_up.attempt.route.upstream
-            if self.form_of(upstream, call.form) is call.form and _is_json(delivery) and delivery.answer is not None:
-                status, text = delivery.answer.status, delivery.body.decode("utf-8", "replace")
-                headers = hd.merged(hd.downward(delivery.answer.headers), headers)
+            answer = delivery.answer
+            same = self.form_of(upstream, call.form) is call.form
+            if same and answer is not None and answer.status >= 400 and not delivery.failed and _is_json(delivery):
+                status, text = answer.status, delivery.body.decode("utf-8", "replace")
+                headers = hd.merged(self._downward(answer), headers)
         if failed.retry_after_s is not None:
             headers = hd.merged(headers, [("retry-after", str(ceil(failed.retry_after_s)))])
         if give_up.should_retry is not None:
             headers.append(("x-should-retry", str(give_up.should_retry).lower()))
         record.status = status
         client.respond(Response(status, hd.merged(headers, _JSON), self.vault.redact(text).encode()))
+
+    def _downward(self, answer: AnswerHead) -> OutHeaders:
+        """The upstream's headers for a client of the same format, without any secret."""
+        return [(name, self.vault.redact(value)) for name, value in hd.downward(answer.headers)]
 
     # --- counting
 
@@ -362,6 +377,8 @@ def read_whole(form: Format, delivery: Delivery) -> list[Event]:
     if head is None:
         raise UpstreamError("the upstream gave no answer")
     kind = head.get("content-type").lower()
+    if head.status == 304 or head.status < 200:
+        raise UpstreamError(f"the upstream answered {head.status}")
     if 300 <= head.status < 400:
         where = urlsplit(head.get("location")).hostname or "somewhere else"
         raise UpstreamError(f"the upstream redirects to {where}; keys do not follow redirects")
@@ -413,4 +430,4 @@ def _bare_reply(call: Call) -> Reply:
 
 def _query(query: str) -> str:
     """The query without a client key."""
-    return "&".join(part for part in query.split("&") if part and not part.startswith("key="))
+    return "&".join(part for part in query.split("&") if part and unquote_plus(part.partition("=")[0]) != "key")

@@ -28,6 +28,7 @@ _PLACEHOLDER = re.compile(
 )
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))\Z")
 _SHORTEST_REDACTED = 6
+_MOST_REMEMBERED = 4096
 
 
 def mask(secret: str) -> str:
@@ -91,7 +92,7 @@ class Vault:
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._environ = os.environ if environ is None else environ
         self._values: dict[str, tuple[str, float]] = {}
-        self._seen: set[str] = set()
+        self._seen: dict[str, bytes] = {}
 
     async def value(self, spec: str, now: float) -> str:
         """The secret, at most 5 minutes old. Raises UpstreamError when its source fails and nothing is known."""
@@ -116,7 +117,10 @@ class Vault:
     def remember(self, secret: str) -> None:
         """Blot this value out of every text from now on."""
         if len(secret) >= _SHORTEST_REDACTED:
-            self._seen.add(secret)
+            self._seen.pop(secret, None)
+            self._seen[secret] = secret.encode("utf-8", "replace")
+            if len(self._seen) > _MOST_REMEMBERED:
+                del self._seen[next(iter(self._seen))]
 
     def redact(self, text: str) -> str:
         """The text without any secret that was ever resolved."""
@@ -124,6 +128,13 @@ class Vault:
             if secret in text:
                 text = text.replace(secret, "[redacted]")
         return text
+
+    def redact_bytes(self, data: bytes) -> bytes:
+        """The same for bytes."""
+        for secret in self._seen.values():
+            if secret in data:
+                data = data.replace(secret, b"[redacted]")
+        return data
 
     async def _read(self, spec: str) -> str:
         name = variable(spec)

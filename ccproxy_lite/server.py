@@ -8,6 +8,7 @@ import resource
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +92,7 @@ def _addresses(listen: str) -> list[Address]:
 def _connection_cap(wanted: int) -> int:
     """Never more connections than there are file descriptors: two for each, and some to spare."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return wanted if soft == resource.RLIM_INFINITY else max(min(wanted, soft // 2 - 16), 8)
+    return wanted if soft == resource.RLIM_INFINITY else min(wanted, max(soft // 2 - 16, 8))
 
 
 def _quieten_loop() -> None:
@@ -108,27 +109,21 @@ def _quieten_loop() -> None:
     asyncio.get_running_loop().set_exception_handler(handle)
 
 
-@dataclass(slots=True)
-class Stop:
-    """Why the proxy was asked to stop."""
-
-    signal: int = 0
+def stop_signals() -> AbstractContextManager[AsyncIterator[signal.Signals]]:
+    """SIGINT and SIGTERM from here on; also as process 1, which has no default actions."""
+    return anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM)
 
 
-async def until_stopped(listener: Listener) -> Stop:
-    """Wait for SIGINT or SIGTERM, then drain; a second signal ends the waiting at once. Works as process 1, too."""
-    stop = Stop()
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for number in signals:
-            stop.signal = number
-            break
-        if listener.connections:
-            log.info("draining %d connections; once more stops at once", listener.connections)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_drained, listener, tasks.cancel_scope)
-            async for _ in signals:
-                tasks.cancel_scope.cancel()
-    return stop
+async def until_stopped(signals: AsyncIterator[signal.Signals], listener: Listener) -> signal.Signals:
+    """Wait for a signal, then drain; a second one ends the waiting at once."""
+    first = await anext(signals)
+    if listener.connections:
+        log.info("draining %d connections; once more stops at once", listener.connections)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_drained, listener, tasks.cancel_scope)
+        async for _ in signals:
+            tasks.cancel_scope.cancel()
+    return first
 
 
 async def _drained(listener: Listener, scope: anyio.CancelScope) -> None:

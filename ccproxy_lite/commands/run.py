@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_urlsafe
@@ -116,7 +117,8 @@ async def _pass_signals(process: anyio.abc.Process) -> None:
     with anyio.open_signal_receiver(*wanted) as signals:
         async for number in signals:
             if number != signal.SIGINT or not sys.stdin.isatty():
-                process.send_signal(number)
+                with suppress(ProcessLookupError):
+                    process.send_signal(number)
 
 
 def _log_path() -> Path:

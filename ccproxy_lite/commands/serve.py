@@ -13,7 +13,7 @@ from ccproxy_lite.commands.load import load, with_options
 from ccproxy_lite.config import Config
 from ccproxy_lite.errors import CcproxyError
 from ccproxy_lite.secrets import Vault
-from ccproxy_lite.server import running, until_stopped
+from ccproxy_lite.server import running, stop_signals, until_stopped
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -30,12 +30,13 @@ async def _serve(config: Config, source: str) -> int:
     except OSError as error:
         raise CcproxyError(f"the log file {config.log.file} cannot be written: {error.strerror}") from None
     async with running(config, vault) as proxy:
-        print(f"ccproxy-lite serves at {proxy.url}", flush=True)
-        print(behind(config, source), flush=True)
-        for note in config.notes:
-            accesslog.log.warning("%s", note)
-        stop = await until_stopped(proxy.listener)
-    return 130 if stop.signal == signal.SIGINT else 0
+        with stop_signals() as signals:  # before anybody is told that it serves
+            print(f"ccproxy-lite serves at {proxy.url}", flush=True)
+            print(behind(config, source), flush=True)
+            for note in config.notes:
+                accesslog.log.warning("%s", note)
+            number = await until_stopped(signals, proxy.listener)
+    return 130 if number == signal.SIGINT else 0
 
 
 def behind(config: Config, source: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, Protocol, cast
 import anyio
 import h11
 
+from ccproxy_lite.accesslog import bug
 from ccproxy_lite.net.framing import LAST_CHUNK, Decoder, FramingError, encode_chunk
 from ccproxy_lite.net.heads import MAX_HEAD_BYTES, Refused, RequestHead, find_end, read_head, reason
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
@@ -80,13 +81,15 @@ class Connection(asyncio.Protocol):
     """One accepted connection.
 
     :ivar on_blocked: is told when the peer's window is full, and when it drains
+    :ivar gone: the peer has closed its side
+    :ivar cut: the listener ends the answer that is under way
     :ivar extra_headers: stand on the answer to the current request, whatever it is
     """
 
     def __init__(self, shared: Shared) -> None:
         self.deadline = NEVER
         self.state: State = "waiting"
-        self.gone = False
+        self.gone = self.cut = False
         self.on_blocked: Callable[[bool], None] | None = None
         self.extra_headers: OutHeaders = []
         self.peer = ""
@@ -115,8 +118,8 @@ class Connection(asyncio.Protocol):
         shared.watchdog.watch(self)
         self._due(shared.limits.head_s)
         if len(shared.connections) >= shared.limits.max_connections:
-            shared.connections.add(self)
             self._refuse(503, "too many connections")
+            self._transport.close()
             return
         shared.connections.add(self)
 
@@ -127,9 +130,10 @@ class Connection(asyncio.Protocol):
             self._inbox += data
             self._next_head()
         elif self.state == "serving":
-            self._inbox += data
-            if len(self._inbox) > 2 * MAX_HEAD_BYTES:
-                self._transport.pause_reading()
+            if len(self._inbox) > 2 * MAX_HEAD_BYTES:  # nobody pipelines that much: read on only to see the end
+                cast(RequestHead, self._head).keep_alive = False
+            else:
+                self._inbox += data
 
     def eof_received(self) -> bool:
         """A half-close. Clients of AI services never do that to wait: while an upstream works, EOF means gone."""
@@ -164,6 +168,10 @@ class Connection(asyncio.Protocol):
         self._blocked = False
         if self.state == "serving":
             self.deadline = NEVER
+        elif self.state == "waiting":
+            self._await_next()
+        elif self.state == "lingering":
+            self._due(_LINGER_S)
         if self.on_blocked is not None:
             self.on_blocked(False)
 
@@ -174,7 +182,7 @@ class Connection(asyncio.Protocol):
             self._refuse(408, "the request head took too long")
         elif self.state == "body":
             self._refuse(408, "the request body took too long")
-        elif self.state == "waiting":
+        elif self.state == "waiting" and not self._transport.get_write_buffer_size():
             self._transport.close()
         else:
             self._transport.abort()
@@ -186,6 +194,7 @@ class Connection(asyncio.Protocol):
 
     def cancel(self) -> None:
         """The listener's patience has ended: the answer is cut, in its own format where it has one."""
+        self.cut = True
         if self._scope is not None:
             self._scope.cancel()
         else:
@@ -255,6 +264,9 @@ class Connection(asyncio.Protocol):
             self._transport.write(self._pending)
             self._pending = b""
         self.state = "lingering"
+        if self._began and not self._chunked:  # only a reset tells that a body without a length is broken
+            self._transport.abort()
+            return
         self._due(self._shared.limits.write_s)
         self._transport.close()
 
@@ -263,10 +275,12 @@ class Connection(asyncio.Protocol):
     def _next_head(self) -> None:
         """Go on reading a head, as far as the bytes reach."""
         inbox = self._inbox
+        if self.state not in ("waiting", "head") or self._blocked:
+            return
         if self.state == "waiting":
             if inbox.startswith(b"\r\n"):  # RFC 9112 section 2.2
                 del inbox[:2]
-            if not inbox:
+            if not inbox or inbox == b"\r":
                 return
             self.state = "head"
             self._searched = 0
@@ -331,7 +345,10 @@ class Connection(asyncio.Protocol):
         with anyio.CancelScope() as scope:
             self._scope = scope
             if self.state == "serving":
-                await self._shared.app.serve(head, body, self)
+                try:
+                    await self._shared.app.serve(head, body, self)
+                except Exception as error:
+                    bug(error)
         if self._head is head and self.state == "serving":  # not finished: nothing true can be said any more
             self.abort()
 
@@ -354,17 +371,22 @@ class Connection(asyncio.Protocol):
         """An answer is complete: on to the next request, or close."""
         head = self._head
         self.on_blocked = self._scope = None
-        if head is None or not head.keep_alive:
+        if head is None or not head.keep_alive or self._shared.draining:
             self._linger()
             return
         self._head = None
         self._began = self._chunked = self._cancel_on_eof = False
         self.extra_headers = []
         self.state = "waiting"
-        self._due(self._shared.limits.write_s if self._blocked else self._shared.limits.idle_s)
-        self._transport.resume_reading()
+        if self._blocked:  # the next request waits until this answer is taken
+            self._due(self._shared.limits.write_s)
+        else:
+            self._await_next()
+
+    def _await_next(self) -> None:
+        self._due(self._shared.limits.idle_s)
         if self._inbox:
-            self._next_head()
+            asyncio.get_running_loop().call_soon(self._next_head)
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer a broken request and close: what follows it cannot be trusted."""
@@ -384,6 +406,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
             return
         self._due(_LINGER_S)
+        self._transport.set_write_buffer_limits(high=0)  # so that the end of the answer is told, and counts
         self._transport.write_eof()
 
     def _due(self, seconds: float) -> None:

@@ -24,6 +24,7 @@ class Listener:
         self.port = 0
         self._shared = shared
         self._servers: list[asyncio.Server] = []
+        self._bound: list[tuple[str, int]] = []
         self._empty = anyio.Event()
         shared.on_empty = self._on_empty
 
@@ -48,6 +49,7 @@ class Listener:
                     server = await loop.create_unix_server(lambda: Connection(shared), address.path)
                 finally:
                     os.umask(mask)
+                self._bound.append((address.path, os.stat(address.path).st_ino))
             else:
                 server = await loop.create_server(
                     lambda: Connection(shared), address.host, address.port, reuse_address=True, backlog=128
@@ -61,8 +63,7 @@ class Listener:
         """Stop accepting, finish what runs within ``drain_s``, cut the rest."""
         shared = self._shared
         shared.draining = True
-        for server in self._servers:
-            server.close()
+        self._stop_accepting()
         for connection in list(shared.connections):
             connection.close_when_idle()
         with anyio.move_on_after(shared.limits.drain_s):
@@ -80,9 +81,17 @@ class Listener:
     def _on_empty(self) -> None:
         self._empty.set()
 
-    def close(self) -> None:
+    def _stop_accepting(self) -> None:
         for server in self._servers:
             server.close()
+        for path, inode in self._bound:  # a socket file that somebody else has bound since is not ours
+            with contextlib.suppress(OSError):
+                if os.stat(path).st_ino == inode:
+                    os.unlink(path)
+        self._bound.clear()
+
+    def close(self) -> None:
+        self._stop_accepting()
         for connection in list(self._shared.connections):
             connection.cancel()
 
@@ -101,10 +110,6 @@ async def serve(app: Application, limits: Limits, addresses: list[Address]) -> A
             listener.close()
             watchdog.stop()
             tasks.cancel_scope.cancel()
-            for address in addresses:
-                if address.path:
-                    with contextlib.suppress(OSError):
-                        os.unlink(address.path)
 
 
 def _free_unix_path(path: str) -> None:

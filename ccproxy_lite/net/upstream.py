@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import anyio
 import h11
 
+from ccproxy_lite.accesslog import bug
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.net.framing import Decoder, FramingError, Headers, header, keeps_alive, response_framing, tokens
 from ccproxy_lite.net.tls import context_for, describe
@@ -113,12 +114,14 @@ class Inflater:
 
     def __init__(self, coding: str) -> None:
         self._raw_allowed = coding == "deflate"
+        self.started = False
         self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)
         self._in = 0
         self._out = 0
 
     def feed(self, data: bytes) -> bytes:
         """The plain bytes. Raises UpstreamError for a broken or bomb-like stream."""
+        self.started = True
         self._in += len(data)
         allowed = _INFLATE_FREE_BYTES + _INFLATE_RATIO * self._in - self._out
         try:
@@ -132,11 +135,15 @@ class Inflater:
         self._out += len(plain)
         if self._zlib.unconsumed_tail:
             raise UpstreamError("the upstream's compressed answer inflates beyond all reason")
+        rest = self._zlib.unused_data
+        if rest.startswith(b"\x1f\x8b"):  # another member
+            self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            return plain + self.feed(rest)
         return plain
 
     @property
     def complete(self) -> bool:
-        return self._zlib.eof
+        return self._zlib.eof or not self.started
 
 
 class Connection(asyncio.Protocol):
@@ -185,6 +192,8 @@ class Connection(asyncio.Protocol):
             self._fail(error)
         except (FramingError, h11.RemoteProtocolError) as error:
             self._fail(UpstreamError(f"{self.origin.host} broke HTTP: {error}"))
+        except Exception as error:
+            self._fail(UpstreamError(f"an error inside the proxy; its log calls it {bug(error)}", status=500))
 
     def eof_received(self) -> bool:
         return False
@@ -230,7 +239,8 @@ class Connection(asyncio.Protocol):
         headers = [("host", self.origin.authority), *outbound.headers, ("accept-encoding", "identity")]
         if outbound.body or outbound.method in ("POST", "PUT", "PATCH"):
             headers.append(("content-length", str(len(outbound.body))))
-        event = h11.Request(method=outbound.method, target=outbound.target, headers=headers)
+        encoded = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
+        event = h11.Request(method=outbound.method, target=outbound.target, headers=encoded)
         head = self._machine.send(event) or b""
         self._transport.write(head + outbound.body if len(outbound.body) < 65_536 else head)
         if len(outbound.body) >= 65_536:

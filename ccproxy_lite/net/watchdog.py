@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from ccproxy_lite.accesslog import bug
+
 NEVER = float("inf")
 _SHORTEST_S = 0.02
 _LONGEST_S = 0.5
@@ -53,7 +55,10 @@ class Watchdog:
         for thing in list(self._watched):
             if thing.deadline <= now:
                 thing.deadline = NEVER
-                thing.expire()
+                try:
+                    thing.expire()
+                except Exception as error:
+                    bug(error)
             elif thing.deadline < soonest:
                 soonest = thing.deadline
         if self._watched:

@@ -167,7 +167,8 @@ class Reader:
         if not isinstance(message, dict) or self._begun:
             return []
         self._begun = True
-        self._usage.update(message.get("usage") or {})
+        totals = message.get("usage")
+        self._usage.update(totals if isinstance(totals, dict) else {})
         return [Begin(shape.lenient(message, "id"), shape.lenient(message, "model"), _read_usage(message))]
 
     def _begin(self) -> list[Event]:

@@ -21,4 +21,5 @@ def write_model(model: str, created: int) -> dict[str, Any]:
 def read_models(body: Any) -> list[str]:
     """The ids in an upstream's list."""
     data = body.get("data") if isinstance(body, dict) else None
-    return [shape.lenient(item, "id") for item in data or () if shape.lenient(item, "id")]
+    items = data if isinstance(data, list) else ()
+    return [shape.lenient(item, "id") for item in items if shape.lenient(item, "id")]

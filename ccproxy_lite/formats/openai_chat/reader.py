@@ -178,7 +178,7 @@ class Reader:
                 delta = choice.get("delta")
                 if isinstance(delta, dict):
                     self._delta(delta, events)
-                self._finish = choice.get("finish_reason") or self._finish
+                self._finish = shape.lenient(choice, "finish_reason") or self._finish
                 if choice.get("usage"):
                     self._usage = _read_usage(choice["usage"])
         return events
