@@ -195,22 +195,22 @@ def read_answer(sock: socket.socket, buffered: bytes = b"", method: str = "POST"
     connection.send(h11.EndOfMessage())
     if buffered:
         connection.receive_data(buffered)
-    head, body = None, b""
+    head, pieces = None, []
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            data = sock.recv(65536)
+            data = sock.recv(1_048_576)
             if not data and head is None:
                 raise EOFError("the connection ended before an answer")
             connection.receive_data(data)
         elif isinstance(event, h11.Response):
             head = event
         elif isinstance(event, h11.Data):
-            body += bytes(event.data)
+            pieces.append(bytes(event.data))
         elif isinstance(event, h11.EndOfMessage):
             break
     headers = {name.decode(): value.decode() for name, value in head.headers}
-    return Answer(head.status_code, headers, body, connection.trailing_data[0])
+    return Answer(head.status_code, headers, b"".join(pieces), connection.trailing_data[0])
 
 
 def ask(port: int, path: str, body: Any = None, method: str = "POST", **headers: str) -> Answer:

@@ -19,11 +19,12 @@ import h11
 
 from ccproxy_lite.accesslog import bug
 from ccproxy_lite.net.framing import LAST_CHUNK, Decoder, FramingError, encode_chunk
-from ccproxy_lite.net.heads import MAX_HEAD_BYTES, Refused, RequestHead, find_end, read_head, reason
+from ccproxy_lite.net.heads import Refused, RequestHead, find_end, read_head, reason
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
 
 WRITE_HIGH_BYTES = 65_536
 _LINGER_S = 1.0
+_MAX_PIPELINED_BYTES = 1_048_576
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 State = Literal["waiting", "head", "body", "serving", "lingering", "closed"]
@@ -106,6 +107,7 @@ class Connection(asyncio.Protocol):
         self._chunked = False
         self._pending = b""
         self._blocked = False
+        self._unsent = 0
 
     # --- asyncio.Protocol
 
@@ -130,7 +132,7 @@ class Connection(asyncio.Protocol):
             self._inbox += data
             self._next_head()
         elif self.state == "serving":
-            if len(self._inbox) > 2 * MAX_HEAD_BYTES:  # nobody pipelines that much: read on only to see the end
+            if len(self._inbox) > _MAX_PIPELINED_BYTES:  # nobody pipelines that much: read on only to see the end
                 cast(RequestHead, self._head).keep_alive = False
             else:
                 self._inbox += data
@@ -178,11 +180,14 @@ class Connection(asyncio.Protocol):
     # --- the watchdog, and the listener
 
     def expire(self) -> None:
-        if self.state == "head":
+        unsent = self._transport.get_write_buffer_size()
+        if 0 < unsent < self._unsent:  # slow, but it takes what is sent
+            self._due(self._shared.limits.write_s)
+        elif self.state == "head":
             self._refuse(408, "the request head took too long")
         elif self.state == "body":
             self._refuse(408, "the request body took too long")
-        elif self.state == "waiting" and not self._transport.get_write_buffer_size():
+        elif self.state == "waiting" and not unsent:
             self._transport.close()
         else:
             self._transport.abort()
@@ -405,9 +410,10 @@ class Connection(asyncio.Protocol):
             self._due(self._shared.limits.write_s)
             self._transport.close()
             return
-        self._due(_LINGER_S)
         self._transport.set_write_buffer_limits(high=0)  # so that the end of the answer is told, and counts
+        self._due(self._shared.limits.write_s if self._transport.get_write_buffer_size() else _LINGER_S)
         self._transport.write_eof()
 
     def _due(self, seconds: float) -> None:
+        self._unsent = self._transport.get_write_buffer_size()
         self.deadline = asyncio.get_running_loop().time() + seconds

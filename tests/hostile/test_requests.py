@@ -16,12 +16,28 @@ from typing import Any
 
 import pytest
 
-from tests.support import CHAT_BODY, Answer, Proxy, Scripted, ask, behind, connect, http, is_closed, proxy, read_answer, upstream
+from tests.support import (
+    CHAT_BODY,
+    Answer,
+    Proxy,
+    Scripted,
+    ask,
+    behind,
+    connect,
+    http,
+    is_closed,
+    proxy,
+    read_answer,
+    upstream,
+)
 
 CASES = json.loads((Path(__file__).parent / "requests.json").read_text())
 PLAIN = [case for case in CASES if "options" not in case]
 SPECIAL = [case for case in CASES if "options" in case]
-HELLO = {**CHAT_BODY, "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]}
+HELLO = {
+    **CHAT_BODY,
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
+}
 
 
 def as_bytes(piece: Any) -> bytes:

@@ -1,0 +1,569 @@
+"""Slow, stalled, vanishing and greedy peers: what they cost, and how soon they are let go."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import (
+    ANTHROPIC_ASK,
+    ANTHROPIC_STREAM,
+    CHAT_ASK,
+    CHAT_BODY,
+    CHAT_END,
+    CHAT_STREAM,
+    ECHO,
+    LAST,
+    STALL,
+    STREAM_HEAD,
+    Answer,
+    Proxy,
+    Scripted,
+    ask,
+    behind,
+    chat_delta,
+    chunk,
+    connect,
+    http,
+    is_closed,
+    process,
+    proxy,
+    read_answer,
+    request_bytes,
+    sse,
+    upstream,
+)
+
+STREAMED = {**CHAT_ASK, "stream": True}
+CLIENTS = {
+    "same format": ("/v1/chat/completions", STREAMED),
+    "other format": ("/v1/messages", {**ANTHROPIC_ASK, "stream": True}),
+}
+PIECE = chat_delta(content="x" * 60_000)
+
+
+def eventually(condition: Callable[[], bool], patience_s: float = 5.0) -> bool:
+    """Whether a condition comes true; asked again at short intervals."""
+    until = time.monotonic() + patience_s
+    while time.monotonic() < until:
+        if condition():
+            return True
+        time.sleep(0.005)
+    return condition()
+
+
+# ---------------------------------------------------------------- clients that go away
+
+
+def leave(sock: socket.socket, how: str) -> None:
+    if how == "reset":
+        import struct
+
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+    elif how == "half-close":
+        sock.shutdown(socket.SHUT_WR)
+    else:
+        sock.close()
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "half-close"])
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("when", ["before the first byte", "in the middle"])
+def test_a_client_that_goes_away_closes_its_upstream_within_250_ms(how: str, client: str, when: str) -> None:
+    path, body = CLIENTS[client]
+    script: list[Any] = (
+        [STALL] if "before" in when else [STREAM_HEAD, chat_delta(role="assistant", content="hi"), STALL]
+    )
+    with upstream(script) as up, proxy(behind(up, "openai-chat")) as served:
+        sock = connect(served.port)
+        sock.sendall(request_bytes(path, body))
+        assert eventually(lambda: len(up.seen) == 1)
+        if "middle" in when:
+            assert sock.recv(1)
+        left = time.monotonic()
+        leave(sock, how)
+        assert up.gone.wait(5)
+        assert time.monotonic() - left < 0.25
+        sock.close()
+        assert eventually(lambda: served.parts.relay.pool.open == 0)
+    assert len(up.seen) == 1
+
+
+def test_a_client_that_goes_away_between_attempts_ends_them() -> None:
+    with upstream([http(500, {})]) as up, proxy({**behind(up, "openai-chat"), "retries": 5}) as served:
+        sock = connect(served.port)
+        sock.sendall(request_bytes("/v1/chat/completions", CHAT_ASK))
+        assert eventually(lambda: len(up.seen) == 1)
+        sock.close()
+        assert eventually(lambda: served.parts.listener.connections == 0)
+        time.sleep(0.8)  # the pause before the next attempt would have ended
+    assert len(up.seen) == 1
+
+
+def test_an_early_end_of_input_does_not_disturb_a_local_answer() -> None:
+    with proxy(ECHO) as served, connect(served.port) as sock:
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        sock.shutdown(socket.SHUT_WR)
+        assert read_answer(sock, method="GET").json == {"status": "ok"}
+        assert is_closed(sock)
+
+
+# ---------------------------------------------------------------- flow control
+
+
+class Flood:
+    """Sends pieces for as long as it may; ``sent`` counts the bytes that the proxy took."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.sent = 0
+        self.finished = threading.Event()
+
+    def script(self) -> list[Any]:
+        def pour(up: Scripted) -> None:
+            sock = next(iter(up._sockets))
+            while self.sent < self.total:
+                sock.sendall(PIECE)
+                self.sent += len(PIECE)
+            self.finished.set()
+
+        return [STREAM_HEAD, chat_delta(role="assistant", content="hi"), pour, CHAT_END + LAST]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_stalled_client_costs_less_than_two_megabytes(client: str) -> None:
+    path, body = CLIENTS[client]
+    flood = Flood(50_000_000)
+    with upstream(CHAT_STREAM, flood.script()) as up, process(behind(up, "openai-chat")) as served:
+        assert ask(served.port, path, body).status == 200  # everything is imported and warm
+        before = served.rss_kb()
+        with connect(served.port) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+            sock.sendall(request_bytes(path, body))
+            assert eventually(lambda: flood.sent > 1_000_000)
+            steady: list[int] = [0, 1]
+
+            def stopped() -> bool:
+                steady.append(flood.sent)
+                time.sleep(0.05)
+                return steady[-1] == steady[-2] == steady[-3]
+
+            assert eventually(stopped)
+            assert flood.sent < 20_000_000, "the upstream was not held back"
+            assert served.rss_kb() - before < 2048
+            got = read_answer(sock)
+            assert got.body.count(b"x" * 60_000) == sum(1 for _ in range(0, flood.sent, len(PIECE)))
+            assert flood.finished.is_set() and flood.sent >= flood.total
+        assert served.rss_kb() - before < 4096
+        assert served.stderr.count("Traceback") == 0
+
+
+def test_a_client_that_never_reads_is_cut() -> None:
+    flood = Flood(1_000_000_000)
+    with (
+        upstream(flood.script()) as up,
+        proxy({**behind(up, "openai-chat"), "timeouts": {"client_write_s": 0.4}}) as served,
+    ):
+        with connect(served.port) as sock:
+            sock.sendall(request_bytes("/v1/messages", {**ANTHROPIC_ASK, "stream": True}))
+            assert eventually(lambda: served.parts.listener.connections == 0 and served.parts.relay.pool.open == 0)
+
+
+def test_a_whole_answer_that_nobody_reads_is_dropped() -> None:
+    big = {**CHAT_BODY, "padding": "x" * 20_000_000}
+    with upstream([http(200, big)]) as up:
+        with proxy({**behind(up, "openai-chat"), "timeouts": {"client_write_s": 0.4, "client_idle_s": 0.4}}) as served:
+            with connect(served.port) as sock:
+                sock.sendall(request_bytes("/v1/chat/completions", CHAT_ASK))
+                assert eventually(lambda: len(up.seen) == 1)
+                assert eventually(lambda: served.parts.listener.connections == 0)
+
+
+def slowly(sock: socket.socket, total: int) -> int:
+    """Read at about 10 MB/s; how many bytes came."""
+    got = 0
+    while got < total:
+        data = sock.recv(200_000)
+        if not data:
+            break
+        got += len(data)
+        time.sleep(len(data) / 10_000_000)
+    return got
+
+
+def test_a_closing_connection_delivers_all_of_its_answer() -> None:
+    big = {**CHAT_BODY, "padding": "x" * 20_000_000}
+    with upstream([http(200, big)]) as up, proxy(behind(up, "openai-chat")) as served, connect(served.port) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        sock.sendall(request_bytes("/v1/chat/completions", CHAT_ASK, connection="close"))
+        assert slowly(sock, 20_000_000) >= 20_000_000
+
+
+def test_answers_that_pile_up_unread_stop_the_next_request() -> None:
+    big = {**CHAT_BODY, "padding": "x" * 5_000_000}
+    with upstream([http(200, big)]) as up, proxy(behind(up, "openai-chat")) as served, connect(served.port) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        sock.sendall(request_bytes("/v1/chat/completions", CHAT_ASK) * 10)
+        assert eventually(lambda: len(up.seen) >= 1)
+        time.sleep(0.3)
+        assert len(up.seen) == 1
+        rest = b""
+        for _ in range(10):
+            answer = read_answer(sock, rest)
+            assert len(answer.body) > 5_000_000
+            rest = answer.rest
+    assert len(up.seen) == 10
+
+
+def test_a_request_after_a_stream_that_lingers_upstream_has_flow_control_of_its_own() -> None:
+    flood = Flood(20_000_000)
+    release = threading.Event()
+    first: list[Any] = [
+        STREAM_HEAD,
+        chat_delta(role="assistant", content="a"),
+        CHAT_END,
+        lambda _: release.wait(5),
+        LAST,
+    ]
+
+    def pour(up: Scripted) -> None:
+        sock = max(up._sockets, key=lambda s: s.fileno())
+        while flood.sent < flood.total:
+            sock.sendall(PIECE)
+            flood.sent += len(PIECE)
+
+    second: list[Any] = [STREAM_HEAD, chat_delta(role="assistant", content="b"), pour, CHAT_END + LAST]
+    with upstream(first, second) as up, proxy(behind(up, "openai-chat")) as served, connect(served.port) as sock:
+        sock.sendall(request_bytes("/v1/messages", {**ANTHROPIC_ASK, "stream": True}))
+        one = read_answer(sock)
+        sock.sendall(request_bytes("/v1/messages", {**ANTHROPIC_ASK, "stream": True}))
+        assert eventually(lambda: len(up.seen) == 2)
+        time.sleep(0.4)  # longer than the grace that the first upstream's connection was given
+        release.set()
+        two = read_answer(sock, one.rest)
+    assert b"message_stop" in two.body and len(two.body) > 20_000_000
+
+
+def test_held_bytes_before_the_first_content_are_bounded() -> None:
+    comments = chunk(b": keep-alive\n\n" * 10_000)
+
+    def pour(up: Scripted) -> None:
+        for _ in range(1000):
+            next(iter(up._sockets)).sendall(comments)
+
+    config = {"limits": {"max_event_bytes": 1_000_000}, "retries": 0}
+    with upstream([STREAM_HEAD, pour]) as up, proxy({**behind(up, "openai-chat"), **config}) as served:
+        answer = ask(served.port, "/v1/chat/completions", STREAMED)
+    assert (answer.status, "larger than 1000000 bytes" in answer.body.decode()) == (502, True)
+
+
+def test_an_answer_that_is_too_large() -> None:
+    big = {**CHAT_BODY, "padding": "x" * 2_000_000}
+    with upstream([http(200, big)]) as up:
+        with proxy({**behind(up, "openai-chat"), "limits": {"max_event_bytes": 1_000_000}, "retries": 0}) as served:
+            assert ask(served.port, "/v1/chat/completions", CHAT_ASK).status == 502
+
+
+# ---------------------------------------------------------------- many connections
+
+
+def test_the_cap_refuses_politely_and_recovers() -> None:
+    with proxy({**ECHO, "limits": {"max_connections": 5}}) as served:
+        held = [connect(served.port) for _ in range(5)]
+        assert eventually(lambda: served.parts.listener.connections == 5)
+        with connect(served.port) as sock:
+            refused = read_answer(sock)
+            assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+        for sock in held:
+            sock.close()
+        assert eventually(lambda: served.parts.listener.connections == 0)
+        assert ask(served.port, "/healthz", method="GET").status == 200
+
+
+def test_two_thousand_refusals_at_once() -> None:
+    with proxy(ECHO) as served, connect(served.port) as sock:
+        sock.sendall(b"GET /nope HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000)
+        rest = b""
+        for _ in range(2000):
+            answer = read_answer(sock, rest, "GET")
+            assert answer.status == 404
+            rest = answer.rest
+
+
+def test_two_hundred_streams_at_once() -> None:
+    bodies: list[Answer] = []
+
+    def one(served: Proxy, number: int) -> None:
+        body = {**ANTHROPIC_ASK, "stream": True, "messages": [{"role": "user", "content": f"number {number} " * 20}]}
+        path = "/v1/messages"
+        answer = ask(served.port, path, body)
+        assert answer.body.count(b"event: message_stop") == 1
+        assert f"{number} ".encode() in answer.body
+        bodies.append(answer)
+
+    with proxy(ECHO) as served:
+        threads = [threading.Thread(target=one, args=(served, number)) for number in range(200)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+    assert len(bodies) == 200
+
+
+def test_nothing_is_left_behind() -> None:
+    with upstream(CHAT_STREAM) as up, process(behind(up, "openai-chat")) as served:
+        for path, body in CLIENTS.values():
+            ask(served.port, path, body)
+        assert eventually(lambda: served.files() <= 16)
+        before = served.files()
+        for number in range(60):
+            path, body = list(CLIENTS.values())[number % 2]
+            if number % 3:
+                ask(served.port, path, body)
+            else:
+                with connect(served.port) as sock:
+                    sock.sendall(request_bytes(path, body))
+        assert eventually(lambda: served.files() <= before + 2)
+        assert "Traceback" not in served.stderr
+
+
+def test_few_file_descriptors() -> None:
+    """The cap stays below what the process may open: no busy loop, and life goes on."""
+    with process(ECHO) as plain:
+        pid = plain.process.pid
+        import resource
+
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (40, 40))
+        held = []
+        for _ in range(60):
+            sock = socket.socket()
+            sock.settimeout(1)
+            sock.connect(("127.0.0.1", plain.port))
+            held.append(sock)
+        time.sleep(1.2)
+        for sock in held:
+            sock.close()
+        assert eventually(lambda: _answers(plain.port))
+        assert plain.stderr.count("\n") < 10
+        assert "Traceback" not in plain.stderr
+
+
+def _answers(port: int) -> bool:
+    try:
+        return ask(port, "/healthz", method="GET").status == 200
+    except (OSError, EOFError):
+        return False
+
+
+# ---------------------------------------------------------------- TLS
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    trustme = pytest.importorskip("trustme", reason="trustme is not installed")
+    made = trustme.CA()
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    made.cert_pem.write_to_path(str(path))
+    made.path = str(path)
+    yield made
+
+
+def server_context(authority: Any, *names: str, **more: Any) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*names, **more).configure_cert(context)
+    return context
+
+
+def tls_config(up: Scripted, **more: Any) -> dict[str, Any]:
+    entry = {
+        "format": "openai-chat",
+        "base_url": f"https://localhost:{up.port}/v1",
+        "keys": ["upstream-key-one"],
+        **more,
+    }
+    return {"upstreams": {"up": entry}, "retries": 0}
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_tls_with_a_root_of_its_own(authority: Any, client: str) -> None:
+    path, body = CLIENTS[client]
+    with upstream(CHAT_STREAM, tls=server_context(authority, "localhost")) as up:
+        with proxy(tls_config(up, ca_file=authority.path)) as served:
+            for _ in range(3):
+                assert b"lo" in ask(served.port, path, body).body
+    assert up.connections == 1
+
+
+def test_tls_failures_say_what_to_do(authority: Any) -> None:
+    import datetime
+
+    past = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
+    for context, more, message in (
+        (server_context(authority, "localhost"), {}, "unknown authority; name its root in ca_file or SSL_CERT_FILE"),
+        (
+            server_context(authority, "other.example"),
+            {"ca_file": authority.path},
+            "its certificate is for another host name",
+        ),
+        (
+            server_context(authority, "localhost", not_after=past),
+            {"ca_file": authority.path},
+            "its certificate has expired",
+        ),
+    ):
+        with upstream(CHAT_STREAM, tls=context) as up, proxy(tls_config(up, **more)) as served:
+            answer = ask(served.port, "/v1/chat/completions", CHAT_ASK)
+            assert (answer.status, message in answer.json["error"]["message"]) == (502, True), answer.body
+        assert up.seen == []
+
+
+def test_tls_to_a_port_without_it() -> None:
+    def refuse(listener: socket.socket) -> None:
+        with listener.accept()[0] as sock:
+            sock.recv(100)
+            sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=refuse, args=(listener,))
+        thread.start()
+        with proxy(tls_config(Scripted([], port=listener.getsockname()[1]))) as served:
+            answer = ask(served.port, "/v1/chat/completions", CHAT_ASK)
+        thread.join()
+    assert (answer.status, "is its base_url http://?" in answer.json["error"]["message"]) == (502, True)
+
+
+def test_ssl_cert_file(authority: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", authority.path)
+    with upstream(CHAT_STREAM, tls=server_context(authority, "localhost")) as up, proxy(tls_config(up)) as served:
+        assert ask(served.port, "/v1/chat/completions", STREAMED).status == 200
+
+
+# ---------------------------------------------------------------- what a review found once
+
+
+def test_several_refused_keys_are_still_not_the_clients_fault() -> None:
+    no = {"error": {"message": "no", "type": "invalid_request_error"}}
+    for keys in (["key-number-one", "key-number-two"], [f"key-number-{n}" for n in range(5)]):
+        for _ in range(5):
+            with upstream([http(401, no)]) as up, proxy(behind(up, "openai-chat", keys=keys)) as served:
+                answer = ask(served.port, "/v1/chat/completions", CHAT_ASK)
+            assert (answer.status, answer.headers["x-should-retry"]) == (502, "false")
+            assert len(up.seen) == len(keys)
+
+
+@pytest.mark.parametrize("body", [{"error": {"message": "broke"}}, {}, {"foo": 1}])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_200_that_is_no_answer_is_no_200(body: dict[str, Any], stream: bool) -> None:
+    with upstream([http(200, body)]) as up, proxy({**behind(up, "openai-chat"), "retries": 0}) as served:
+        assert ask(served.port, "/v1/chat/completions", {**CHAT_ASK, "stream": stream}).status >= 500
+
+
+def test_a_redirect_with_a_body_is_not_passed_on() -> None:
+    script = http(307, {"a": 1}, location="https://evil.example/x")
+    with upstream([script]) as up, proxy({**behind(up, "openai-chat"), "retries": 0}) as served:
+        answer = ask(served.port, "/v1/chat/completions", CHAT_ASK)
+    assert answer.status == 502
+    assert "location" not in answer.headers
+
+
+def test_a_body_that_is_cut_behind_complete_json_is_a_failure() -> None:
+    raw = json.dumps(CHAT_BODY).encode()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (len(raw) + 5)
+    with upstream([head + raw, "close"]) as up, proxy({**behind(up, "openai-chat"), "retries": 0}) as served:
+        assert ask(served.port, "/v1/chat/completions", CHAT_ASK).status == 502
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_odd_values_in_a_stream_end_it_and_hang_nobody(client: str) -> None:
+    path, body = CLIENTS[client]
+    odd = sse({"choices": [{"index": 0, "delta": {"content": 5, "tool_calls": 7}, "finish_reason": [5]}], "usage": [1]})
+    with upstream([STREAM_HEAD, chat_delta(role="assistant", content="hi"), odd + LAST]) as up:
+        with proxy(behind(up, "openai-chat")) as served:
+            answer = ask(served.port, path, body)
+    assert b"error" in answer.body or client == "same format"
+
+
+def test_an_error_in_our_own_code_hangs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ccproxy_lite import streams
+
+    for name in ("feed", "close"):
+        with monkeypatch.context() as patch:
+
+            def broken(*_: object) -> bytes:
+                raise ZeroDivisionError("secret")
+
+            patch.setattr(streams.Converted, name, broken)
+            with upstream(CHAT_STREAM) as up, proxy({**behind(up, "openai-chat"), "retries": 0}) as served:
+                if name == "close":
+                    up.scripts[0] = [STREAM_HEAD, chat_delta(role="assistant", content="hi") + LAST]
+                answer = ask(served.port, "/v1/messages", {**ANTHROPIC_ASK, "stream": True})
+                assert b"its log calls it" in answer.body
+                assert b"secret" not in answer.body
+                assert ask(served.port, "/healthz", method="GET").status == 200
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_secrets_in_a_late_error_are_blotted_out(client: str) -> None:
+    path, body = CLIENTS[client]
+    leak = sse({"error": {"message": "bad key upstream-key-one", "type": "server_error"}})
+    with upstream([STREAM_HEAD, chat_delta(role="assistant", content="hi"), leak + LAST]) as up:
+        with proxy(behind(up, "openai-chat")) as served:
+            answer = ask(served.port, path, body)
+    assert b"[redacted]" in answer.body and b"upstream-key-one" not in answer.body
+
+
+def test_secrets_in_an_upstreams_headers_are_blotted_out() -> None:
+    with upstream(
+        [http(200, CHAT_BODY, x_echo="upstream-key-one")], [http(400, {"error": {}}, x_echo="upstream-key-one")]
+    ) as up:
+        with proxy(behind(up, "openai-chat")) as served:
+            for _ in range(2):
+                assert ask(served.port, "/v1/chat/completions", CHAT_ASK).headers["x-echo"] == "[redacted]"
+
+
+def test_a_key_in_the_query_never_travels_on() -> None:
+    from tests.support import ANTHROPIC_BODY
+
+    with upstream([http(200, ANTHROPIC_BODY)]) as up:
+        with proxy({**behind(up, "anthropic"), "client_keys": ["client-key-one"]}) as served:
+            for spelling in ("key", "k%65y", "%6bey"):
+                assert (
+                    ask(served.port, f"/v1/messages?beta=true&{spelling}=client-key-one", ANTHROPIC_ASK).status == 200
+                )
+    for seen in up.seen:
+        assert seen.head.startswith("POST /v1/messages?beta=true HTTP/1.1")
+
+
+def test_header_values_beyond_ascii_travel() -> None:
+    with upstream(ANTHROPIC_STREAM) as up, proxy(behind(up, "anthropic")) as served:
+        assert (
+            ask(served.port, "/v1/messages", {**ANTHROPIC_ASK, "stream": True}, anthropic_beta="caf\xe9").status == 200
+        )
+    assert up.seen[0].header("anthropic-beta") == "caf\xe9"
+
+
+def test_an_upstream_that_lists_nonsense_hides_no_other(tmp_path: Path) -> None:
+    with upstream([http(200, {"data": 5})]) as up:
+        config = behind(up, "openai-chat")
+        config["upstreams"]["echo"] = {"format": "echo"}
+        with proxy(config) as served:
+            answer = ask(served.port, "/v1/models", method="GET")
+    assert [model["id"] for model in answer.json["data"]] == ["echo", "echo-thinking"]
+
+
+def test_a_long_hint_of_one_key_does_not_hold_back_another() -> None:
+    from tests.support import CHAT_BODY as body
+
+    limited = http(429, {"error": {"message": "later"}}, retry_after="3600")
+    with upstream([limited], [http(500, {})], [http(200, body)]) as up:
+        with proxy(behind(up, "openai-chat", keys=["key-number-one", "key-number-two"])) as served:
+            assert ask(served.port, "/v1/chat/completions", CHAT_ASK).status == 200
