@@ -33,12 +33,21 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         words = message.rpartition("arguments: ")[2].split()
-        known = [option for action in self._actions for option in action.option_strings]
+        known = sorted(_options(self))
         close = difflib.get_close_matches(words[0], known, 1) if words and words[0].startswith("-") else []
         hint = f' (did you mean "{close[0]}"?)' if close else ""
         print(f"ccproxy-lite: {message}{hint}", file=sys.stderr)
         print(f"try: {self.prog} --help", file=sys.stderr)
         raise SystemExit(2)
+
+
+def _options(parser: argparse.ArgumentParser) -> set[str]:
+    """The options of a parser and of its commands."""
+    known = {option for action in parser._actions for option in action.option_strings}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            known.update(*(_options(inner) for inner in action.choices.values()))
+    return known
 
 
 def _parser() -> _Parser:
