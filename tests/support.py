@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -231,6 +232,16 @@ def is_closed(sock: socket.socket, timeout_s: float = PATIENCE_S) -> bool:
     except ConnectionError:
         return True
     return True
+
+
+def eventually(condition: Callable[[], bool], patience_s: float = 5.0) -> bool:
+    """Whether a condition comes true; asked again at short intervals."""
+    until = time.monotonic() + patience_s
+    while time.monotonic() < until:
+        if condition():
+            return True
+        time.sleep(0.005)
+    return condition()
 
 
 # ---------------------------------------------------------------- an upstream that follows a script

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from tests.support import (
     chat_delta,
     chunk,
     connect,
+    eventually,
     http,
     is_closed,
     process,
@@ -48,16 +49,6 @@ CLIENTS = {
     "other format": ("/v1/messages", {**ANTHROPIC_ASK, "stream": True}),
 }
 PIECE = chat_delta(content="x" * 60_000)
-
-
-def eventually(condition: Callable[[], bool], patience_s: float = 5.0) -> bool:
-    """Whether a condition comes true; asked again at short intervals."""
-    until = time.monotonic() + patience_s
-    while time.monotonic() < until:
-        if condition():
-            return True
-        time.sleep(0.005)
-    return condition()
 
 
 # ---------------------------------------------------------------- clients that go away
