@@ -1,0 +1,192 @@
+"""Measurements: whole-process CPU per request and per streamed event, beside a floor from the same run.
+
+The floor is the same load on the same upstream without a proxy; its own CPU stands for what this machine is worth in
+this minute, so only ratios are worth comparing. ``pytest -m bench -s`` prints the tables of the README.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.bench.load import drive
+from tests.support import ROOT, ask, clean_environment, process, request_bytes
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
+
+TEXT = "Tell me something about proxies, please. " * 12
+ASKS = {
+    "anthropic": ("/v1/messages", {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": TEXT}]}),
+    "openai-chat": ("/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": TEXT}]}),
+}
+TICKS = os.sysconf("SC_CLK_TCK")
+EVENTS = 1000
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of a process, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+@contextmanager
+def canned(form: str, events: int, pace_s: float = 0.0) -> Iterator[tuple[int, int]]:
+    """An upstream process: its port and its process id."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.load", form, str(events), str(pace_s)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=clean_environment(ROOT), cwd=ROOT,
+    )  # fmt: skip
+    try:
+        assert child.stdout is not None
+        yield int(child.stdout.readline()), child.pid
+    finally:
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def load(port: int, pid: int, form: str, stream: bool, count: int, parallel: int = 8) -> float:
+    """CPU microseconds of a process for each of ``count`` requests."""
+    path, body = ASKS[form]
+    request = request_bytes(path, {**body, "stream": stream})
+    asyncio.run(drive(port, request, parallel * 4, parallel))  # warm
+    before = cpu_s(pid)
+    asyncio.run(drive(port, request, count, parallel))
+    return (cpu_s(pid) - before) / count * 1e6
+
+
+def config(form: str, port: int) -> dict[str, object]:
+    suffix = "/v1" if form.startswith("openai") else ""
+    return {
+        "upstreams": {
+            "up": {"format": form, "base_url": f"http://127.0.0.1:{port}{suffix}", "keys": ["some-bench-key"]}
+        },
+        "log": {"level": "error"},
+    }
+
+
+def measure(
+    client: str, upstream: str, stream: bool, events: int, count: int, pace_s: float = 0.0, parallel: int = 8
+) -> tuple[float, float]:
+    """The proxy's and the bare upstream's CPU microseconds per request."""
+    with canned(upstream, events, pace_s) as (port, pid), process(config(upstream, port)) as proxy:
+        floor = load(port, pid, upstream, stream, count, parallel)
+        return load(proxy.port, proxy.process.pid, client, stream, count, parallel), floor
+
+
+ROWS: list[str] = []
+
+
+@pytest.mark.parametrize("upstream", ASKS)
+@pytest.mark.parametrize("client", ASKS)
+def test_cpu_per_request(client: str, upstream: str) -> None:
+    proxy, floor = measure(client, upstream, False, 1, 4000)
+    ROWS.append(f"| {client} -> {upstream} | request | {proxy:.0f} | {floor:.0f} | {proxy / floor:.1f} |")
+    assert proxy / floor < 40
+
+
+@pytest.mark.parametrize("upstream", ASKS)
+@pytest.mark.parametrize("client", ASKS)
+def test_cpu_per_event_at_full_speed(client: str, upstream: str) -> None:
+    many, floor = measure(client, upstream, True, EVENTS, 240)
+    few, floor_few = measure(client, upstream, True, 1, 2000)
+    each, floor_each = (many - few) / EVENTS, max((floor - floor_few) / EVENTS, 0.01)
+    ROWS.append(
+        f"| {client} -> {upstream} | event, full speed | {each:.1f} | {floor_each:.2f} | {each / floor_each:.0f} |"
+    )
+    assert each < few  # an event is cheaper than a request
+
+
+@pytest.mark.parametrize(("client", "upstream"), [("openai-chat", "openai-chat"), ("anthropic", "openai-chat")])
+def test_cpu_per_paced_event(client: str, upstream: str) -> None:
+    events = 300
+    many, floor = measure(client, upstream, True, events, 60, pace_s=0.005, parallel=20)
+    few, floor_few = measure(client, upstream, True, 1, 1000, pace_s=0.0001, parallel=20)
+    each, floor_each = (many - few) / events, (floor - floor_few) / events
+    ROWS.append(f"| {client} -> {upstream} | event, paced | {each:.1f} | {floor_each:.1f} | {each / floor_each:.1f} |")
+    assert each < 500
+
+
+def test_start_memory_and_size(tmp_path: Path) -> None:
+    """The footprint, from a wheel that is installed as a user would."""
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    build = tmp_path / "source"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(build)], check=True)
+    before = installed(venv)
+    pip = subprocess.run([str(venv / "bin/pip"), "install", "-q", str(build)], capture_output=True, text=True)
+    if pip.returncode:
+        pytest.skip(f"nothing can be installed here: {pip.stderr.splitlines()[-1]}")
+    names = sorted(
+        path.name
+        for path in site(venv).glob("*.dist-info")
+        if not path.name.startswith(("pip-", "setuptools-", "ccproxy"))
+    )
+    assert len(names) <= 5, names
+    size = (installed(venv) - before) / 1e6
+    assert size < 7
+    binary = str(venv / "bin/ccproxy-lite")
+    version = best(lambda: subprocess.run([binary, "--version"], check=True, stdout=subprocess.DEVNULL))
+    start, idle_mb = first_answer(binary, tmp_path)
+    ROWS.append(f"installed {size:.1f} MB ({', '.join(name.split('-')[0] for name in names)}), --version {version:.3f} s, "
+                f"first answer {start:.3f} s after start, idle {idle_mb:.1f} MB")  # fmt: skip
+    assert version < 0.1
+    assert start < 0.3
+    assert idle_mb < 30
+
+
+def site(venv: Path) -> Path:
+    return next((venv / "lib").glob("python*/site-packages"))
+
+
+def installed(venv: Path) -> int:
+    return sum(path.stat().st_size for path in site(venv).rglob("*") if path.is_file())
+
+
+def best(action: object, times: int = 5) -> float:
+    """The quickest of several runs, in seconds: the rest is other people's noise."""
+    taken = []
+    for _ in range(times):
+        started = time.monotonic()
+        action()  # type: ignore[operator]
+        taken.append(time.monotonic() - started)
+    return min(taken)
+
+
+def first_answer(binary: str, home: Path) -> tuple[float, float]:
+    """Seconds from start to the first answered message, and resident megabytes some moments later."""
+    seconds, idle = [], 0.0
+    for _ in range(3):
+        started = time.monotonic()
+        child = subprocess.Popen(
+            [binary, "--listen", "127.0.0.1:0", "--log-level", "error"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=clean_environment(home),
+        )
+        try:
+            assert child.stdout is not None
+            port = int(child.stdout.readline().rpartition(":")[2])
+            assert ask(port, *ASKS["anthropic"]).status == 200
+            seconds.append(time.monotonic() - started)
+            idle = int(Path(f"/proc/{child.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        finally:
+            child.kill()
+            child.wait()
+            child.stdout.close()
+    return min(seconds), idle
+
+
+def test_print_what_was_measured() -> None:
+    print("\n| what | unit | proxy, us CPU | floor, us CPU | ratio |\n|---|---|---|---|---|")
+    print("\n".join(ROWS))
