@@ -554,3 +554,18 @@ def test_an_unterminated_tool_call_is_not_a_success() -> None:
     with upstream([STREAM_HEAD, ANTHROPIC_START + start + LAST]) as up, proxy(behind(up, "anthropic")) as served:
         answer = ask(served.port, "/v1/chat/completions", {**CHAT_ASK, "stream": True})
     assert b"ended early" in answer.body and b"[DONE]" not in answer.body
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_many_requests_at_once_over_a_few_connections(path: str, stream: bool) -> None:
+    """Connections change hands in the callback that ends an answer, before the task that waited for it goes on."""
+    import asyncio
+
+    from tests.bench.load import drive
+
+    body = {**(CHAT_ASK if "chat" in path else ANTHROPIC_ASK), "stream": stream}
+    with upstream(CHAT_STREAM if stream else [http(200, CHAT_BODY)]) as up, proxy(behind(up, "openai-chat")) as served:
+        asyncio.run(asyncio.wait_for(drive(served.port, request_bytes(path, body), 320, 8), 20))
+    assert len(up.seen) == 320
+    assert up.connections <= 16

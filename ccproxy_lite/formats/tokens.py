@@ -1,8 +1,10 @@
-"""A local estimate of tokens, for upstreams that cannot count. Pure; within 15 % of a byte pair encoder on prose,
-code, JSON and Chinese (measured in the tests), and it never forgets a block, a tool or the instructions.
+"""A local estimate of tokens, for upstreams that cannot count. Pure.
 
->>> estimate_text("Hello, world!")
-4
+Within 15 % of OpenAI's o200k encoder on English, code, JSON and Chinese (measured in the tests; a single Chinese text
+may be further off, by its register). No block, tool or instruction is left out. Claude's own encoder cuts finer.
+
+>>> estimate_text("Hello, world!"), estimate_text("")
+(3, 0)
 """
 
 from __future__ import annotations
@@ -30,33 +32,26 @@ _PDF_BYTES_PER_TOKEN = 12
 _MESSAGE_TOKENS = 4
 _TOOL_TOKENS = 12
 
-# How byte pair encoders cut: words with their leading space, digits in threes, runs of signs, and each script its own.
+# Cut like a byte pair encoder's own pre-tokenizer; a group's number is its row in _COST.
 _PIECE = re.compile(
-    r" ?[A-Za-z]+"  # 1 a word
-    r"|([0-9]{1,3})"
-    r"|(\n[ \t\n]*|[ \t]{2,})"  # 2 indentation and blank lines
-    r"|([⺀-鿿豈-﫿가-힣぀-ヿ]+)"  # 3 Chinese, Japanese, Korean
-    r"|( ?[^\sA-Za-z0-9\x80-\U0010ffff]+)"  # 4 signs
-    r"|([^\x00-\x7f]+)"  # 5 anything else
+    r"( ?[A-Z]?[a-z]+)"  # 1 a word, or a part of a camelCase name
+    r"|( ?[!-/:-@\[-`{-~]+\n*)"  # 2 signs, and the line ends behind them
+    r"|( ?[A-Z]+)"  # 3 capitals
+    r"|( ?[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff]+)"  # 4 Chinese, Japanese, Korean
+    r"|( ?[^\W\d_]+)"  # 5 letters of other scripts, and words with accents
+    r"|([0-9]{1,3}|\s*\n|\s+(?=\s)|\s)"  # 6 digits in threes, line ends, indentation
+    r"|(.)"  # 7 anything else
 )
+_COST = ((0.0, 0.0), (0.78, 0.05), (0.45, 0.23), (0.6, 0.3), (0.0, 0.8), (0.5, 0.18), (1.0, 0.0), (0.65, 0.0))
+"""Tokens for a piece, and for each of its characters: least squares over prose, code, JSON and Chinese."""
 
 
 def estimate_text(text: str) -> int:
     """About how many tokens a text is."""
     total = 0.0
     for match in _PIECE.finditer(text):
-        length = match.end() - match.start()
-        group = match.lastindex
-        if group is None:
-            total += 1.0 if length <= 8 else 1.0 + (length - 8) / 5
-        elif group in (1, 2):
-            total += 1.0
-        elif group == 3:
-            total += length * 0.75
-        elif group == 4:
-            total += 1.0 if length <= 3 else length / 2.5
-        else:
-            total += max(length * 0.5, 1.0)
+        piece, each = _COST[match.lastindex or 0]
+        total += piece + each * (match.end() - match.start())
     return max(round(total), 1) if text else 0
 
 

@@ -246,11 +246,9 @@ class Connection(asyncio.Protocol):
         if len(outbound.body) >= 65_536:
             self._transport.write(outbound.body)
         self._due(timeouts.first_byte_s)
-        self._answered = asyncio.get_running_loop().create_future()
-        try:
-            await self._answered
-        finally:
-            self._answered = None
+        # the answer may be complete, and the connection in another request's hands, before this task goes on
+        answered = self._answered = asyncio.get_running_loop().create_future()
+        await answered
 
     def pause(self, paused: bool) -> None:
         """Stop or go on reading, because the client does not keep up, or does again."""
