@@ -13,8 +13,8 @@ import sys
 from tests.support import ANTHROPIC_BODY, CHAT_BODY
 
 
-def canned(form: str, events: int) -> tuple[bytes, bytes, bytes]:
-    """A whole answer, and a streamed one: its first event and the rest."""
+def canned(form: str, events: int) -> tuple[bytes, bytes, list[bytes]]:
+    """A whole answer, and a streamed one: its head and its chunks."""
     if form == "anthropic":
         whole = json.dumps(ANTHROPIC_BODY)
         message = {**ANTHROPIC_BODY, "content": [], "stop_reason": None}
@@ -56,14 +56,15 @@ def canned(form: str, events: int) -> tuple[bytes, bytes, bytes]:
     chunks = [b"%x\r\n%b\r\n" % (len(text), text.encode()) for text in stream]
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     sized = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(whole)
-    return sized + whole.encode(), head, b"".join(chunks) + b"0\r\n\r\n"
+    return sized + whole.encode(), head, [*chunks, b"0\r\n\r\n"]
 
 
 class Upstream(asyncio.Protocol):
     """Answers by what the request's body asks for."""
 
-    def __init__(self, whole: bytes, head: bytes, stream: bytes, pace_s: float) -> None:
-        self.whole, self.head, self.stream, self.pace_s = whole, head, stream, pace_s
+    def __init__(self, whole: bytes, head: bytes, chunks: list[bytes], pace_s: float) -> None:
+        self.whole, self.head, self.chunks, self.pace_s = whole, head, chunks, pace_s
+        self.stream = head + b"".join(chunks)
         self.data = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -84,23 +85,21 @@ class Upstream(asyncio.Protocol):
                 self.transport.write(self.whole)
             elif self.pace_s:
                 self.transport.write(self.head)
-                self.paced(self.stream.split(b"\r\n\r\n")[:-1], 0)
+                self.paced(0)
             else:
-                self.transport.write(self.head + self.stream)
+                self.transport.write(self.stream)
 
-    def paced(self, pieces: list[bytes], at: int) -> None:
+    def paced(self, at: int) -> None:
         """One chunk at a time: the way tokens come."""
-        if at < len(pieces):
-            self.transport.write(pieces[at] + b"\r\n\r\n")
-            asyncio.get_running_loop().call_later(self.pace_s, self.paced, pieces, at + 1)
-        else:
-            self.transport.write(b"\r\n\r\n")
+        if at < len(self.chunks):
+            self.transport.write(self.chunks[at])
+            asyncio.get_running_loop().call_later(self.pace_s, self.paced, at + 1)
 
 
 async def serve(form: str, events: int, pace_s: float) -> None:
-    whole, head, stream = canned(form, events)
+    whole, head, chunks = canned(form, events)
     server = await asyncio.get_running_loop().create_server(
-        lambda: Upstream(whole, head, stream, pace_s), "127.0.0.1", 0
+        lambda: Upstream(whole, head, chunks, pace_s), "127.0.0.1", 0
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # until the parent closes it
@@ -121,6 +120,7 @@ async def drive(port: int, request: bytes, count: int, parallel: int) -> None:
                 at = head.find(b"content-length:")
                 await reader.readexactly(int(head[at + 15 :].split(b"\r\n")[0]))
         writer.close()
+        await writer.wait_closed()
 
     await asyncio.gather(*(one(count // parallel) for _ in range(parallel)))
 

@@ -92,7 +92,7 @@ ROWS: list[str] = []
 def test_cpu_per_request(client: str, upstream: str) -> None:
     proxy, floor = measure(client, upstream, False, 1, 4000)
     ROWS.append(f"| {client} -> {upstream} | request | {proxy:.0f} | {floor:.0f} | {proxy / floor:.1f} |")
-    assert proxy / floor < 40
+    assert proxy / floor < 100
 
 
 @pytest.mark.parametrize("upstream", ASKS)

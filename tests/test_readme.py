@@ -1,0 +1,45 @@
+"""What the README says is true: its table, its commands, its configuration, its list of keys."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from ccproxy_lite import configfile
+from ccproxy_lite.cli import COMMANDS
+from tests.readme import with_table
+from tests.support import ROOT
+
+TEXT = (ROOT / "README.md").read_text()
+
+
+def test_the_table_of_losses_is_the_code_s() -> None:
+    assert with_table(TEXT) == TEXT
+
+
+def test_every_command_is_there() -> None:
+    for command in COMMANDS:
+        assert f"ccproxy-lite {command}" in TEXT or f"`{command}`" in TEXT
+
+
+def test_every_configuration_key_is_there() -> None:
+    later = {name for names in configfile._LATER.values() for name in names}
+    for key in {*configfile._TOP, *configfile._UPSTREAM} - later:
+        assert f"`{key}`" in TEXT, key
+    for quirk in configfile.QUIRKS:
+        assert f"`{quirk}`" in TEXT, quirk
+
+
+@pytest.mark.parametrize("block", re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL))
+def test_every_configuration_shown_is_valid(block: str) -> None:
+    names = re.findall(r'"\$([A-Z_]+)"', block)
+    configfile.read(block, "README.md", {"HOME": "/nonexistent", **dict.fromkeys(names, "some-real-key")})
+    assert json.loads(block)
+
+
+def test_every_example_is_valid() -> None:
+    for path in (ROOT / "examples").glob("*.json"):
+        names = re.findall(r'"\$([A-Z_]+)"', path.read_text())
+        configfile.read(path.read_text(), str(path), {"HOME": "/nonexistent", **dict.fromkeys(names, "some-real-key")})
