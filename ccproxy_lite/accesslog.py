@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from logging.handlers import WatchedFileHandler
 from secrets import token_hex
 
 from ccproxy_lite.config import Log
@@ -123,20 +122,24 @@ class _Quiet(logging.StreamHandler):  # type: ignore[type-arg]  # no subscript b
         pass
 
 
-class _QuietFile(WatchedFileHandler):
-    """The same for a file that is moved away, or whose folder is gone."""
+def _file_handler(path: str) -> logging.Handler:
+    """The same for a file that is moved away, or whose folder is gone. Raises OSError."""
+    from logging.handlers import WatchedFileHandler
 
-    def emit(self, record: logging.LogRecord) -> None:
-        with suppress(OSError, ValueError):
-            super().emit(record)
+    class QuietFile(WatchedFileHandler):
+        def emit(self, record: logging.LogRecord) -> None:
+            with suppress(OSError, ValueError):
+                super().emit(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:
-        pass
+        def handleError(self, record: logging.LogRecord) -> None:
+            pass
+
+    return QuietFile(path)
 
 
 def configure(settings: Log, redact: Callable[[str], str], environ: dict[str, str]) -> None:
     """Log as the configuration says. Raises OSError for a file that cannot be written."""
-    handler: logging.Handler = _QuietFile(settings.file) if settings.file else _Quiet(sys.stderr)
+    handler: logging.Handler = _file_handler(settings.file) if settings.file else _Quiet(sys.stderr)
     terminal = not settings.file and sys.stderr.isatty()
     as_json = settings.format == "json" or (settings.format == "auto" and not terminal)
     colour = terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from email.utils import parsedate_to_datetime
 
 from ccproxy_lite import __version__
 from ccproxy_lite.config import Upstream
@@ -105,6 +104,8 @@ def retry_after_s(headers: Headers, now_s: float) -> float | None:
     seconds = _number(raw)
     if seconds is not None:
         return seconds
+    from email.utils import parsedate_to_datetime  # 1 MB that is hardly ever needed
+
     try:
         return max(parsedate_to_datetime(raw.decode("latin-1")).timestamp() - now_s, 0.0)
     except (ValueError, TypeError, OverflowError):

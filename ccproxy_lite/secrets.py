@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -69,7 +67,7 @@ def problem(spec: str, environ: Mapping[str, str]) -> str | None:
             return f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
     if spec.startswith("cmd:"):
         try:
-            words = shlex.split(spec[4:])
+            words = _words(spec)
         except ValueError as error:
             return f"the command cannot be parsed: {error}"
         return None if words else "the command is empty"
@@ -143,15 +141,23 @@ class Vault:
         if spec.startswith("file:"):
             return await anyio.Path(spec[5:]).read_text()
         if spec.startswith("cmd:"):
-            return await _run(shlex.split(spec[4:]))
+            return await _run(_words(spec))
         return spec
+
+
+def _words(spec: str) -> list[str]:
+    import shlex
+
+    return shlex.split(spec[4:])
 
 
 async def _run(words: list[str]) -> str:
     """The standard output of a credential helper; no shell, no input, a time limit."""
+    from subprocess import DEVNULL
+
     try:
         with anyio.fail_after(_HELPER_TIMEOUT_S):
-            done = await anyio.run_process(words, stdin=subprocess.DEVNULL, check=False)
+            done = await anyio.run_process(words, stdin=DEVNULL, check=False)
     except TimeoutError:
         raise OSError(f"{words[0]} did not finish in {_HELPER_TIMEOUT_S:.0f} s") from None
     if done.returncode != 0:

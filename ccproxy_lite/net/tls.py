@@ -10,8 +10,6 @@ import socket
 import ssl
 from functools import lru_cache
 
-import certifi
-
 from ccproxy_lite.errors import ConfigError
 
 
@@ -23,6 +21,8 @@ def client_context(ca_file: str = "", client_cert: str = "", env_ca_file: str = 
     :param client_cert: PEM file with certificate and key for mutual TLS
     :param env_ca_file: the value of ``SSL_CERT_FILE``: roots that are trusted as well
     """
+    import certifi
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
