@@ -297,32 +297,43 @@ class Scripted:
             self.connections += 1
             threading.Thread(target=self._connection, args=(sock, self.connections), daemon=True).start()
 
-    def _connection(self, sock: socket.socket, number: int) -> None:
-        with contextlib.suppress(OSError, ValueError):
+    def _connection(self, raw: socket.socket, number: int) -> None:
+        sock = raw
+        try:
             if self._tls is not None:
-                sock = self._tls.wrap_socket(sock, server_side=True)
+                sock = self._tls.wrap_socket(raw, server_side=True)
             self._sockets.add(sock)
-            buffer = b""
-            while True:
-                while b"\r\n\r\n" not in buffer:
-                    data = sock.recv(65536)
-                    if not data:
-                        return
-                    buffer += data
-                head, _, buffer = buffer.partition(b"\r\n\r\n")
-                length = 0
-                for line in head.split(b"\r\n")[1:]:
-                    if line.lower().startswith(b"content-length:"):
-                        length = int(line.split(b":")[1])
-                while len(buffer) < length:
-                    buffer += sock.recv(65536)
-                body, buffer = buffer[:length], buffer[length:]
-                with self._lock:
-                    index = len(self.seen)
-                    self.seen.append(Seen(head.decode("latin-1"), body, number))
-                if not self._follow(sock, self.scripts[min(index, len(self.scripts) - 1)]):
+            self._requests(sock, number)
+        except (OSError, ValueError):
+            pass
+        finally:
+            sock.close()
+            raw.close()
+
+    def _requests(self, sock: socket.socket, number: int) -> None:
+        buffer = b""
+        while True:
+            while b"\r\n\r\n" not in buffer:
+                data = sock.recv(65536)
+                if not data:
                     return
-        sock.close()
+                buffer += data
+            head, _, buffer = buffer.partition(b"\r\n\r\n")
+            length = 0
+            for line in head.split(b"\r\n")[1:]:
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+            while len(buffer) < length:
+                data = sock.recv(65536)
+                if not data:
+                    return
+                buffer += data
+            body, buffer = buffer[:length], buffer[length:]
+            with self._lock:
+                index = len(self.seen)
+                self.seen.append(Seen(head.decode("latin-1"), body, number))
+            if not self._follow(sock, self.scripts[min(index, len(self.scripts) - 1)]):
+                return
 
     def _follow(self, sock: socket.socket, steps: list[Step]) -> bool:
         for step in steps:

@@ -41,12 +41,25 @@ CHAT_TOOLS = [
 FORMATS = ["anthropic", "openai-chat"]
 
 
-def anthropic_client(served: Proxy, **more: Any) -> Any:
-    return anthropic.Anthropic(base_url=served.url, api_key="client-key", max_retries=0, **more)
+CLIENTS: list[Any] = []
 
 
-def openai_client(served: Proxy, **more: Any) -> Any:
-    return openai.OpenAI(base_url=f"{served.url}/v1", api_key="client-key", max_retries=0, **more)
+@pytest.fixture(autouse=True)
+def closed_clients() -> Iterator[None]:
+    """The SDKs keep connections open until they are told."""
+    yield
+    while CLIENTS:
+        CLIENTS.pop().close()
+
+
+def anthropic_client(served: Proxy, retries: int = 0) -> Any:
+    CLIENTS.append(anthropic.Anthropic(base_url=served.url, api_key="client-key", max_retries=retries))
+    return CLIENTS[-1]
+
+
+def openai_client(served: Proxy) -> Any:
+    CLIENTS.append(openai.OpenAI(base_url=f"{served.url}/v1", api_key="client-key", max_retries=0))
+    return CLIENTS[-1]
 
 
 @pytest.fixture(params=FORMATS)
@@ -256,7 +269,7 @@ CUT_ANTHROPIC: list[Any] = [STREAM_HEAD, ANTHROPIC_START + ANTHROPIC_TEXT, CLOSE
 @pytest.mark.parametrize("how", ["an error", "a cut"])
 def test_a_failure_in_the_middle_is_raised(form: str, how: str) -> None:
     script = {"an error": (LATE_ANTHROPIC, LATE_CHAT), "a cut": (CUT_ANTHROPIC, CUT_CHAT)}[how][form == "openai-chat"]
-    with upstream(script) as up, proxy(behind(up, form)) as served:
+    with upstream(script) as up, proxy({**behind(up, form), "retries": 0}) as served:
         for module, ask, client in ((anthropic, ask_anthropic, anthropic_client), (openai, ask_openai, openai_client)):
             with pytest.raises(module.APIError):
                 ask(client(served), True, messages=said("hi"))
@@ -265,7 +278,7 @@ def test_a_failure_in_the_middle_is_raised(form: str, how: str) -> None:
 def test_the_sdks_own_retry_meets_the_truth() -> None:
     """``x-should-retry: false`` keeps the SDK from repeating what is pointless."""
     with upstream([http(401, {"error": {"message": "no"}})]) as up, proxy(behind(up, "openai-chat")) as served:
-        client = anthropic.Anthropic(base_url=served.url, api_key="client-key", max_retries=2)
+        client = anthropic_client(served, retries=2)
         with pytest.raises(anthropic.APIStatusError):
             ask_anthropic(client, False, messages=said("hi"))
     assert len(up.seen) == 1

@@ -507,7 +507,7 @@ def test_secrets_in_a_late_error_are_blotted_out(client: str) -> None:
     path, body = CLIENTS[client]
     leak = sse({"error": {"message": "bad key upstream-key-one", "type": "server_error"}})
     with upstream([STREAM_HEAD, chat_delta(role="assistant", content="hi"), leak + LAST]) as up:
-        with proxy(behind(up, "openai-chat")) as served:
+        with proxy({**behind(up, "openai-chat"), "retries": 0}) as served:
             answer = ask(served.port, path, body)
     assert b"[redacted]" in answer.body and b"upstream-key-one" not in answer.body
 
