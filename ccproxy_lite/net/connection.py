@@ -261,9 +261,12 @@ class Connection(asyncio.Protocol):
             self._transport.write(last)
         self._finished()
 
-    def abort(self) -> None:
+    def abort(self, *, at_once: bool = False) -> None:
         """End the connection so that the client sees a broken answer, after what was written has been sent."""
         if self.state == "closed":
+            return
+        if at_once:
+            self._transport.abort()
             return
         if self._pending:
             self._transport.write(self._pending)

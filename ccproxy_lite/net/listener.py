@@ -81,6 +81,11 @@ class Listener:
     def _on_empty(self) -> None:
         self._empty.set()
 
+    def abort(self) -> None:
+        """Close what is left, unsent bytes or not."""
+        for connection in list(self._shared.connections):
+            connection.abort(at_once=True)
+
     def _stop_accepting(self) -> None:
         for server in self._servers:
             server.close()
@@ -110,6 +115,9 @@ async def serve(app: Application, limits: Limits, addresses: list[Address]) -> A
             listener.close()
             watchdog.stop()
             tasks.cancel_scope.cancel()
+    listener.abort()
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep(0)  # the loop tells the connections of their end
 
 
 def _free_unix_path(path: str) -> None:
