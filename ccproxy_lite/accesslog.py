@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from secrets import token_hex
 
 from ccproxy_lite.config import Log
+from ccproxy_lite.errors import ConfigError
 from ccproxy_lite.formats.neutral import Usage
 from ccproxy_lite.jsontext import dumps
-
-log = logging.getLogger("ccproxy_lite")
+from ccproxy_lite.log import log
 
 _LONGEST = 2000
 
@@ -80,7 +79,7 @@ class _Formatter(logging.Formatter):
         return self._redact(value) if isinstance(value, str) else value
 
     def format(self, record: logging.LogRecord) -> str:
-        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(record.created))
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
         entry = getattr(record, "entry", None)
         level = record.levelname.lower()
         if self._json:
@@ -92,7 +91,7 @@ class _Formatter(logging.Formatter):
         mark = level if level != "info" else ""
         if self._colour and mark:
             mark = f"\x1b[{31 if level == 'error' else 33}m{mark}\x1b[0m"
-        return " ".join(filter(None, [when[11:], mark, text]))
+        return " ".join(filter(None, [time.strftime("%H:%M:%S", time.localtime(record.created)), mark, text]))
 
 
 def _printable(text: str) -> str:
@@ -102,17 +101,6 @@ def _printable(text: str) -> str:
 
 def _shortened(value: object) -> object:
     return value[:_LONGEST] + "..." if isinstance(value, str) and len(value) > _LONGEST else value
-
-
-def bug(error: BaseException) -> str:
-    """Log an error that should not be, with its innermost place; returns the name by which the log knows it."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = f" at {place.tb_frame.f_code.co_filename.rpartition('/')[2]}:{place.tb_lineno}" if place else ""
-    mark = token_hex(4)
-    log.error("bug %s: %s: %s%s", mark, type(error).__name__, error, where)
-    return mark
 
 
 class _Quiet(logging.StreamHandler):  # type: ignore[type-arg]  # no subscript before Python 3.11
@@ -138,8 +126,11 @@ def _file_handler(path: str) -> logging.Handler:
 
 
 def configure(settings: Log, redact: Callable[[str], str], environ: dict[str, str]) -> None:
-    """Log as the configuration says. Raises OSError for a file that cannot be written."""
-    handler: logging.Handler = _file_handler(settings.file) if settings.file else _Quiet(sys.stderr)
+    """Log as the configuration says. Raises ConfigError for a file that cannot be written."""
+    try:
+        handler: logging.Handler = _file_handler(settings.file) if settings.file else _Quiet(sys.stderr)
+    except OSError as error:
+        raise ConfigError([f"the log file {settings.file} cannot be written: {error.strerror}"]) from None
     terminal = not settings.file and sys.stderr.isatty()
     as_json = settings.format == "json" or (settings.format == "auto" and not terminal)
     colour = terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 
 class Address(NamedTuple):
@@ -24,8 +25,10 @@ class Address(NamedTuple):
                 raise ValueError("unix: needs a path")
             return cls("", 0, text[5:])
         host, colon, port = text.rpartition(":")
-        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        if not colon or not port.isascii() or not port.isdigit():
             raise ValueError("must be host:port, [::1]:port or unix:/path")
+        if int(port) > 65535:
+            raise ValueError("a port is at most 65535")
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
         elif ":" in host:
@@ -38,6 +41,13 @@ class Address(NamedTuple):
     def is_local(self) -> bool:
         """Whether only this machine can reach the address."""
         return bool(self.path) or self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    def answers(self, url: str) -> bool:
+        """Whether a URL leads here, as far as that shows."""
+        parts = urlsplit(url)
+        local = ("localhost", "127.0.0.1", "::1")
+        everywhere = self.host in ("0.0.0.0", "::", *local) and parts.hostname in local
+        return bool(self.port) and parts.port == self.port and (everywhere or parts.hostname == self.host)
 
     def url(self, port: int) -> str:
         """The base URL of a client on this machine, for the port that was really bound."""

@@ -14,13 +14,14 @@ from secrets import token_hex
 from urllib.parse import parse_qsl
 
 from ccproxy_lite import accesslog
-from ccproxy_lite.accesslog import Record, log
+from ccproxy_lite.accesslog import Record
 from ccproxy_lite.address import Address
 from ccproxy_lite.catalog import Catalog
 from ccproxy_lite.errors import ClientError, kind_of
 from ccproxy_lite.formats import FORMATS, Format
 from ccproxy_lite.formats.neutral import Failed
 from ccproxy_lite.jsontext import dumps
+from ccproxy_lite.log import bug, log
 from ccproxy_lite.net.connection import Connection, OutHeaders, Response
 from ccproxy_lite.net.heads import RequestHead
 from ccproxy_lite.relay import Call, Relay
@@ -57,10 +58,10 @@ class Asked:
 class App:
     """Implements ``net.connection.Application`` for one configuration."""
 
-    def __init__(self, relay: Relay, catalog: Catalog, client_keys: tuple[str, ...], is_draining: Callable[[], bool]):
+    def __init__(self, relay: Relay, catalog: Catalog, client_keys: tuple[str, ...]) -> None:
         self.relay = relay
         self.catalog = catalog
-        self.is_draining = is_draining
+        self.is_draining: Callable[[], bool] = lambda: False
         self._keys = [key.encode() for key in client_keys]
         config = relay.config
         self._address = Address.parse(config.listen)
@@ -105,7 +106,7 @@ class App:
             failed = Failed(error.status, error.kind, error.message, param=error.param or "")
             self._tell(client, form, failed)
         except Exception as error:
-            mark = accesslog.bug(error)
+            mark = bug(error)
             record.status, record.error = 500, f"bug {mark}"
             self._tell(client, form, Failed(500, "server", f"an error inside the proxy; its log calls it {mark}"))
         finally:
@@ -182,7 +183,8 @@ class App:
         if endpoint is None and path.startswith("/v1/models/") and len(path) > 11:
             endpoint, rest = _MODEL, path[11:]
         if endpoint is None:
-            raise ClientError(404, f"there is nothing at {head.method} {head.path}")
+            hint = "; leave /v1 out of the base URL" if path.startswith("/v1/v1/") else ""
+            raise ClientError(404, f"there is nothing at {head.method} {head.path}{hint}")
         if head.method not in endpoint.methods:
             raise ClientError(405, f"use {' or '.join(endpoint.methods)} here")
         return endpoint, pinned, rest
@@ -193,7 +195,7 @@ class App:
         status, body = form.write_error(failed)
         extra: OutHeaders = [("retry-after", "1")] if status == 503 else []
         if head is not None:
-            log.debug("refused %s %s: %s", head.method, head.path, error.message)
+            log.info("%d %s %s: %s", error.status, head.method, head.path, error.message)
         return Response(status, _JSON + _COMMON + extra, dumps(body).encode())
 
     def _tell(self, client: Connection, form: Format, failed: Failed) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import anyio
 
@@ -15,7 +14,6 @@ from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.exchange import Attempt
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.jsontext import loads
-from ccproxy_lite.net.upstream import Outbound
 from ccproxy_lite.routing import Route, known
 
 if TYPE_CHECKING:
@@ -49,14 +47,11 @@ class Catalog:
         form = FORMATS["openai-chat"] if upstream.format == "echo" else FORMATS[upstream.format]
         key = relay.rings[upstream.name].pick(time.monotonic())
         secret = await relay.key_of(Attempt(Route(upstream, ""), key), None)
-        own = [("accept", "application/json"), ("user-agent", hd.USER_AGENT)]
-        headers = hd.merged(
-            own, form.fixed_headers, hd.credential(form, upstream, secret), hd.configured(upstream, None)
-        )
-        target = urlsplit(relay.base_url(upstream, form)).path + form.models_path
+        own = [("accept", "application/json"), ("user-agent", hd.USER_AGENT), *form.fixed_headers]
+        outbound = relay.outbound(upstream, form, secret, None, form.models_path, own)
         delivery = Delivery(None, None, lambda head: [], 16_777_216, time.monotonic)
         with anyio.move_on_after(_PATIENCE_S) as scope:
-            await relay.send(None, upstream, Outbound("GET", target, headers), delivery)
+            await relay.send(None, upstream, outbound, delivery)
         if scope.cancelled_caught:
             raise UpstreamError(f"{upstream.name} did not list its models in {_PATIENCE_S:.0f} s")
         if delivery.failed or delivery.answer is None:

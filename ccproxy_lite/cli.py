@@ -101,11 +101,11 @@ def _add_convert(convert: argparse.ArgumentParser) -> None:
 
 def _with_default(argv: list[str]) -> list[str]:
     """``serve`` where no command is named."""
-    first = next((word for word in argv if not word.startswith("-")), None)
-    if any(word in ("-h", "--help", "--version") for word in argv[:1]) or (argv and argv[0] in COMMANDS):
+    if argv and (argv[0] in ("-h", "--help", "--version") or not argv[0].startswith("-")):
         return argv
-    if first is not None and argv[0] == first:
-        return argv
+    if any(word in COMMANDS for word in argv) and "--" not in argv:  # options before the command
+        at = next(i for i, word in enumerate(argv) if word in COMMANDS)
+        return [argv[at], *argv[:at], *argv[at + 1 :]]
     return ["serve", *argv]
 
 
@@ -140,6 +140,9 @@ def _run(arguments: argparse.Namespace) -> int:
             return 2
         if isinstance(inner, CcproxyError):
             print(f"ccproxy-lite: {inner}", file=sys.stderr)
+            return 1
+        if isinstance(inner, OSError) and not isinstance(inner, BrokenPipeError):
+            print(f"ccproxy-lite: {inner.strerror or inner}", file=sys.stderr)
             return 1
         raise inner from None
 

@@ -98,20 +98,23 @@ class Config:
 
 # ---------------------------------------------------------------- without a file
 
-Source = Literal["file", "environment", "echo"]
+Source = Literal["environment", "echo"]
 
 
 def from_environment(environ: Mapping[str, str]) -> tuple[Config, Source]:
     """The configuration of the usual key variables; with none of them, the embedded echo upstream."""
-    upstreams = []
+    upstreams, notes = [], []
     for kind, form in FORMATS.items():
         for variable in form.key_variables:
-            if not secrets.problem(f"${variable}", environ):
+            trouble = secrets.problem(f"${variable}", environ)
+            if trouble and environ.get(variable):
+                notes.append(trouble)
+            if not trouble:
                 quirks = frozenset({"max_completion_tokens"} if "openai" in form.default_base_url else ())
                 key = Key(f"${variable}", f"${variable}")
                 source = f"the environment variable {variable}"
                 upstreams.append(Upstream(kind, kind, form.default_base_url, (key,), quirks=quirks, source=source))
                 break
     if upstreams:
-        return Config(tuple(upstreams)), "environment"
-    return Config((Upstream("echo", "echo", "", source="none needed"),)), "echo"
+        return Config(tuple(upstreams), notes=tuple(notes)), "environment"
+    return Config((Upstream("echo", "echo", "", source="none needed"),), notes=tuple(notes)), "echo"

@@ -30,7 +30,7 @@ _LATER = {
     "": ("sticky_sessions", "keepalive_s", "workers", "mounts"),
     "upstream": ("proxy", "command", "tools", "max_parallel"),
 }
-"""Keys of the contract that this version reads and does not act on; using one is reported as a note."""
+"""Keys that this version reads and does not act on; using one is reported as a note."""
 
 
 class _Notebook:
@@ -152,8 +152,9 @@ def _assemble(book: _Notebook, top: dict[str, Located], upstreams: tuple[Upstrea
         "client_keys", lambda n, p: tuple(book.secret(item, inner) for item, inner in book.items(n, p)), no_texts
     )
     for upstream in upstreams:
-        if _is_self(upstream.base_url, Address.parse(listen)):
-            book.wrong(top["upstreams"].offset, f"upstreams.{upstream.name}.base_url", "is this proxy's own address")
+        if upstream.from_client and client_keys:
+            message = "the key that a client shows would be the proxy's own: client_keys must be empty"
+            book.wrong(top["upstreams"].offset, f"upstreams.{upstream.name}.keys", message)
     if not client_keys and not Address.parse(listen).is_local:
         offset = top["listen"].offset if "listen" in top else 0
         book.wrong(offset, "listen", "other machines can reach this address: client_keys must not be empty")
@@ -193,12 +194,6 @@ def _listen(book: _Notebook, node: Located, path: str) -> str:
         book.wrong(node.offset, path, str(error))
         return DEFAULT_LISTEN
     return value
-
-
-def _is_self(base_url: str, own: Address) -> bool:
-    parts = urlsplit(base_url)
-    local = parts.hostname in (*_LOOPBACK, own.host)
-    return bool(own.port) and local and own.is_local and parts.port == own.port
 
 
 def _origins(book: _Notebook, node: Located, path: str) -> tuple[str, ...]:
@@ -313,10 +308,20 @@ def _upstream(book: _Notebook, name: str, node: Located) -> Upstream:
         headers=_headers(book, given["headers"], f"{path}.headers") if "headers" in given else (),
         models=texts("models"),
         quirks=frozenset(quirks - {""}),
-        ca_file=book.text_of(given["ca_file"], f"{path}.ca_file") if "ca_file" in given else "",
-        client_cert=book.text_of(given["client_cert"], f"{path}.client_cert") if "client_cert" in given else "",
+        ca_file=_file(book, given, path, "ca_file"),
+        client_cert=_file(book, given, path, "client_cert"),
         source=source,
     )
+
+
+def _file(book: _Notebook, given: dict[str, Located], path: str, key: str) -> str:
+    if key not in given:
+        return ""
+    name = book.text_of(given[key], f"{path}.{key}")
+    trouble = secrets.unreadable(name)
+    if trouble:
+        book.wrong(given[key].offset, f"{path}.{key}", trouble)
+    return name
 
 
 def _allows_http(book: _Notebook, given: dict[str, Located], path: str) -> bool:
@@ -339,6 +344,8 @@ def _base_url(book: _Notebook, node: Located, path: str, kind: str, allow_http: 
     local = parts.hostname in _LOOPBACK or (parts.hostname or "").startswith("127.")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         book.wrong(node.offset, path, "must start with https:// (or http:// for this machine)")
+    elif parts.path.rstrip("/").endswith(("/chat/completions", "/messages", "/responses", "/v1/v1")):
+        book.wrong(node.offset, path, "is the address of an endpoint: the part before it is wanted")
     elif "@" in parts.netloc or parts.query or parts.fragment or "\\" in url or not url.isprintable() or " " in url:
         book.wrong(node.offset, path, "only scheme, host, port and path may stand here")
     elif parts.scheme == "http" and not local and not allow_http:
@@ -367,6 +374,8 @@ def _headers(book: _Notebook, node: Located, path: str) -> tuple[tuple[str, str]
             book.wrong(value.offset, f"{path}.{name}", "not a header name")
         elif not text.isprintable():
             book.wrong(value.offset, f"{path}.{name}", "not a header value")
+        elif text.startswith("$") and not text.startswith("$header:"):
+            book.wrong(value.offset, f"{path}.{name}", "only $header:Name can be referred to here")
         headers.append((name.lower(), text))
     return tuple(headers)
 

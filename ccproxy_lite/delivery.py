@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import anyio
 
-from ccproxy_lite.accesslog import bug
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats.neutral import Failed
+from ccproxy_lite.log import bug
 from ccproxy_lite.net.connection import Connection as Client
 from ccproxy_lite.net.connection import OutHeaders
 from ccproxy_lite.net.upstream import AnswerHead

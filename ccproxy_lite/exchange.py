@@ -60,7 +60,7 @@ _OUTCOMES: Mapping[str, Outcome] = {
 
 
 def outcome_of(failed: Failed) -> Outcome:
-    """What a failure says about the key: the upstream's table of the contract.
+    """What a failure says about the key.
 
     >>> outcome_of(Failed(422, "bad_request", "no")), outcome_of(Failed(529, "overloaded", "busy"))
     ('client', 'rate_limit')

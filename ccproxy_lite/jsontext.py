@@ -134,6 +134,8 @@ class Misplaced(ValueError):
 
 def locate(text: str, at: int = 0) -> Located:
     """Parse a whole document, keeping the offset of each key and value. Raises Misplaced."""
+    if not text.strip():
+        raise Misplaced("the file is empty", 0)
     node, end = _locate(text, _skip(text, at), 0)
     end = _skip(text, end)
     if end != len(text):
@@ -164,6 +166,8 @@ def _locate_object(text: str, start: int, depth: int) -> tuple[Located, int]:
     items: list[tuple[str, int, Located]] = []
     at = _skip(text, start + 1)
     while text[at : at + 1] != "}":
+        if text[at : at + 2] in ("//", "/*") or text[at : at + 1] == "#":
+            raise Misplaced("JSON has no comments", at)
         if text[at : at + 1] != '"':
             raise Misplaced('a key in double quotes or "}" was expected', at)
         key_at = at

@@ -13,7 +13,7 @@ from typing import Literal
 
 from ccproxy_lite.config import Key
 
-Outcome = Literal["ok", "rate_limit", "billing", "refused", "missing_model", "transient", "client", "gone"]
+Outcome = Literal["ok", "rate_limit", "billing", "refused", "missing_model", "transient", "client"]
 """What a key's use came to: see ``exchange.outcome_of``."""
 
 
@@ -54,5 +54,5 @@ class KeyRing:
         for state in self.states:
             if state.key == key:
                 state.used += 1
-                state.failed += outcome not in ("ok", "client", "gone")
+                state.failed += outcome not in ("ok", "client")
                 state.last, state.last_s = outcome, now

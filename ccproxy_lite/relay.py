@@ -1,6 +1,6 @@
 """The way of one request through the house: read, route, pick a key, write, send, and bring the answer back.
 
-It joins ``exchange`` (decisions), the formats (wire) and ``net`` (bytes), and decides nothing itself. When both sides
+It joins ``exchange`` (which target and key), the formats (wire) and ``net`` (bytes). When both sides
 speak one format the body is not written anew: only the value of ``model`` is exchanged in the client's own bytes.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil
@@ -214,16 +214,28 @@ class Relay:
         if outgoing is None:
             body = call.with_model(attempt.route.model)
             own = hd.merged(form.fixed_headers, [("content-type", "application/json")], hd.upward(call.head))
-            path = form.messages_path
-            query = _query(call.head.query)
-            path = f"{path}?{query}" if query else path
+            path = form.messages_path + _query(call.head.query)
         else:
             body = dumps(outgoing.body).encode()
             own = hd.merged(hd.own_upward(call.wants_stream), outgoing.headers)
             path = outgoing.path
-        credential = hd.credential(form, upstream, await self.key_of(attempt, call))
-        all_headers = hd.merged(own, credential, hd.configured(upstream, call.head))
-        return Outbound("POST", urlsplit(self.base_url(upstream, form)).path + path, all_headers, body)
+        return self.outbound(upstream, form, await self.key_of(attempt, call), call.head, path, own, body)
+
+    def outbound(
+        self,
+        upstream: Upstream,
+        form: Format,
+        key: str,
+        head: RequestHead | None,
+        path: str,
+        own: Iterable[tuple[str, str]],
+        body: bytes | None = None,
+    ) -> Outbound:
+        """A request for an upstream: its address, its key and its configured headers around what is sent."""
+        credential = hd.credential(form, upstream, key)
+        headers = hd.merged(own, credential, hd.configured(upstream, head))
+        method = "GET" if body is None else "POST"
+        return Outbound(method, urlsplit(self.base_url(upstream, form)).path + path, headers, body or b"")
 
     def base_url(self, upstream: Upstream, form: Format) -> str:
         """Where an upstream is; the echo listens on a port of its own."""
@@ -349,19 +361,21 @@ class Relay:
         """The upstream's own count; None where it has none or does not give it."""
         if form.counting is None:
             return None
+        path = form.counting.path
         if form is call.form:
-            body: Mapping[str, Any] = loads(call.with_model(route.model))
+            raw, body, own = call.with_model(route.model), call.body, hd.upward(call.head)
+            path += _query(call.head.query)
         else:
-            body = form.write_request(call.request, self._target(call, route)).body
-        key = self.rings[route.upstream.name].pick(time.monotonic())
-        attempt = Attempt(route, key)
-        own = hd.upward(call.head) if form is call.form else hd.own_upward(False)
+            body, own = form.write_request(call.request, self._target(call, route)).body, hd.own_upward(False)
+            raw = dumps(body).encode()
+        counted = form.counting.body(body)
+        if len(counted) < len(body):  # what the counting endpoint would refuse
+            raw = dumps({**counted, "model": route.model}).encode()
+        attempt = Attempt(route, self.rings[route.upstream.name].pick(time.monotonic()))
         try:
-            credential = hd.credential(form, route.upstream, await self.key_of(attempt, call))
-            extra = hd.configured(route.upstream, call.head)
-            all_headers = hd.merged(form.fixed_headers, own, credential, extra)
-            target = urlsplit(self.base_url(route.upstream, form)).path + form.counting.path
-            outbound = Outbound("POST", target, all_headers, dumps(form.counting.body(body)).encode())
+            key = await self.key_of(attempt, call)
+            own = hd.merged(form.fixed_headers, own)
+            outbound = self.outbound(route.upstream, form, key, call.head, path, own, raw)
             delivery = Delivery(None, None, lambda head: [], 1_048_576, time.monotonic)
             await self.send(None, route.upstream, outbound, delivery)
             if delivery.failed or delivery.answer is None or delivery.answer.status != 200:
@@ -429,5 +443,6 @@ def _bare_reply(call: Call) -> Reply:
 
 
 def _query(query: str) -> str:
-    """The query without a client key."""
-    return "&".join(part for part in query.split("&") if part and unquote_plus(part.partition("=")[0]) != "key")
+    """The query without a client key, and its question mark if anything is left."""
+    kept = "&".join(part for part in query.split("&") if part and unquote_plus(part.partition("=")[0]) != "key")
+    return f"?{kept}" if kept else ""

@@ -37,7 +37,7 @@ def family(model: str) -> tuple[str, ...]:
 
 
 def resolve(config: Config, model: str, client_format: str, pinned: str = "") -> list[Route]:
-    """The targets of a model name in failover order, by the rules of the contract. Raises ClientError (404).
+    """The targets of a model name in failover order. Raises ClientError (404).
 
     :param pinned: the upstream that the request's path names
     """

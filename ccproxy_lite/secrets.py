@@ -61,17 +61,27 @@ def problem(spec: str, environ: Mapping[str, str]) -> str | None:
         return _unusable(environ[name].strip(), f"the environment variable {name}")
     if spec.startswith("file:"):
         path = Path(spec[5:])
-        try:
-            return _unusable(path.read_text().strip(), str(path))
-        except (OSError, ValueError) as error:
-            return f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+        return unreadable(str(path)) or _unusable(path.read_text().strip(), str(path))
     if spec.startswith("cmd:"):
         try:
             words = _words(spec)
         except ValueError as error:
             return f"the command cannot be parsed: {error}"
         return None if words else "the command is empty"
+    if re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", spec):
+        return f"looks like the name of a variable: ${spec} is its value"
+    if spec.startswith(("$", "~", "/")):
+        return "is neither a variable nor a key; a file is named as file:/path"
     return _unusable(spec.strip(), "the key")
+
+
+def unreadable(path: str) -> str | None:
+    """Why a text file cannot be read, or None."""
+    try:
+        Path(path).read_text()
+    except (OSError, ValueError) as error:
+        return f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+    return None
 
 
 def _unusable(secret: str, where: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
 import signal
 import time
@@ -15,12 +16,12 @@ from typing import Any
 import anyio
 
 from ccproxy_lite import echo
-from ccproxy_lite.accesslog import log
 from ccproxy_lite.address import Address
 from ccproxy_lite.app import App
 from ccproxy_lite.catalog import Catalog
 from ccproxy_lite.config import Config
 from ccproxy_lite.errors import ConfigError
+from ccproxy_lite.log import log
 from ccproxy_lite.net.connection import Limits
 from ccproxy_lite.net.listener import Listener, serve
 from ccproxy_lite.net.tls import context_for
@@ -36,7 +37,6 @@ class Running:
 
     listener: Listener
     relay: Relay
-    catalog: Catalog
 
     @property
     def url(self) -> str:
@@ -55,7 +55,7 @@ async def upstreams(config: Config, vault: Vault) -> AsyncIterator[Relay]:
             listener = await stack.enter_async_context(echo.running())
             url = f"http://127.0.0.1:{listener.port}"
         for upstream in config.upstreams:
-            if upstream.ca_file or upstream.client_cert:
+            if upstream.ca_file or upstream.client_cert or os.environ.get("SSL_CERT_FILE"):
                 context_for(upstream.ca_file, upstream.client_cert)
         try:
             yield Relay(config, pool, vault, lambda: url)
@@ -77,16 +77,10 @@ async def running(config: Config, vault: Vault) -> AsyncIterator[Running]:
         config.limits.max_body_bytes, _connection_cap(config.limits.max_connections),
     )  # fmt: skip
     async with upstreams(config, vault) as relay:
-        catalog = Catalog(relay)
-        draining = False
-        app = App(relay, catalog, client_keys, lambda: draining)
-        async with serve(app, limits, _addresses(config.listen)) as listener:
+        app = App(relay, Catalog(relay), client_keys)
+        async with serve(app, limits, [Address.parse(config.listen)]) as listener:
             app.is_draining = lambda: listener.draining
-            yield Running(listener, relay, catalog)
-
-
-def _addresses(listen: str) -> list[Address]:
-    return [Address.parse(listen)]
+            yield Running(listener, relay)
 
 
 def _connection_cap(wanted: int) -> int:

@@ -280,7 +280,7 @@ def test_a_log_that_cannot_be_written_disturbs_nobody(tmp_path: Path) -> None:
     with process({**ECHO, "log": {"file": "/dev/full"}}) as served:
         assert ask(served.port, "/v1/messages", ANTHROPIC_ASK).status == 200
     done = cli("--config", config_file(tmp_path, {**ECHO, "log": {"file": "/nonexistent/log"}}), home=tmp_path)
-    assert (done.returncode, "the log file /nonexistent/log cannot be written" in done.stderr) == (1, True)
+    assert (done.returncode, "the log file /nonexistent/log cannot be written" in done.stderr) == (2, True)
 
 
 def test_a_reader_that_stops_reading_is_no_traceback(tmp_path: Path) -> None:
@@ -330,6 +330,28 @@ def test_check_shows_what_it_comes_to_and_no_secret(tmp_path: Path) -> None:
         "others can read it: chmod 600"
         in cli("check", "--config", path, home=tmp_path, NAMED="named-key-0123456789").stdout
     )
+
+
+def test_options_may_stand_before_the_command(tmp_path: Path) -> None:
+    path = config_file(tmp_path, ECHO)
+    assert cli("--config", path, "check", home=tmp_path).stdout == cli("check", "--config", path, home=tmp_path).stdout
+
+
+def test_check_says_where_it_looked(tmp_path: Path) -> None:
+    done = cli("check", home=tmp_path, OPENAI_API_KEY="changeme")
+    assert f"{tmp_path}/.config/ccproxy-lite/config.json" in done.stdout and "$OPENAI_API_KEY" in done.stdout
+    assert "note: the environment variable OPENAI_API_KEY holds a placeholder" in done.stdout
+
+
+def test_run_cannot_know_the_keys_of_its_client(tmp_path: Path) -> None:
+    path = config_file(tmp_path, {"upstreams": {"up": {"format": "anthropic", "keys": "from-client"}}})
+    done = cli("run", "--config", path, "--", "true", home=tmp_path)
+    assert (done.returncode, "keys from the client are unknown here" in done.stderr) == (2, True)
+
+
+def test_a_broken_trust_store_is_told_at_the_start(tmp_path: Path) -> None:
+    done = cli(home=tmp_path, SSL_CERT_FILE="/nonexistent.pem")
+    assert (done.returncode, "SSL_CERT_FILE: /nonexistent.pem" in done.stderr) == (2, True)
 
 
 def test_check_live(tmp_path: Path) -> None:

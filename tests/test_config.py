@@ -31,7 +31,7 @@ def upstream(members: str) -> str:
 
 MISTAKES = [
     ("{", 'c.json:1:2: a key in double quotes or "}" was expected'),
-    ("", "c.json:1:1: Expecting value"),
+    ("", "c.json:1:1: the file is empty"),
     ("[]", "c.json:1:1: an object is expected"),
     ("{}", "c.json:1:1: upstreams: at least one upstream is needed"),
     ('{"upstreams": {}}', "c.json:1:15: upstreams: at least one upstream is needed"),
@@ -83,6 +83,13 @@ MISTAKES = [
     (upstream('"format": "echo", "quirks": ["max_tokens"]'), 'quirks[0]: must be one of'),
     (upstream('"format": "echo", "headers": {"a b": "x"}'), "headers.a b: not a header name"),
     (upstream('"format": "echo", "headers": {"a": "x\\ny"}'), "headers.a: not a header value"),
+    (upstream('"format": "anthropic", "keys": ["ANTHROPIC_API_KEY"]'), "looks like the name of a variable: $ANTHROPIC_API_KEY is its value"),
+    (upstream('"format": "anthropic", "keys": ["~/.key"]'), "is neither a variable nor a key; a file is named as file:/path"),
+    (upstream('"format": "anthropic", "base_url": "https://x.de/v1/messages", "keys": ["$GOOD"]'), "is the address of an endpoint"),
+    (upstream('"format": "echo", "ca_file": "/nonexistent.pem"'), "ca_file: /nonexistent.pem cannot be read: No such file or directory"),
+    (upstream('"format": "echo", "headers": {"x-org": "$ORG"}'), "headers.x-org: only $header:Name can be referred to here"),
+    ('{"client_keys": ["$GOOD"], "upstreams": {"up": {"format": "anthropic", "keys": "from-client"}}}',
+     "the key that a client shows would be the proxy's own: client_keys must be empty"),
     ('{"upstreams": {"a/b": {"format": "echo"}}}', "upstreams.a/b: a name has letters, digits, '-', '_' and '.' only"),
 ]  # fmt: skip
 
@@ -202,7 +209,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, make: str, message: str) -> N
 
 def test_options_override_and_keep_the_rules() -> None:
     config = read("{" + UP + "}")
-    assert with_options(config, "[::1]:1", "debug", "json").log.level == "debug"
-    for listen in ("nope", "0.0.0.0:80"):
+    assert with_options(config, "[::1]:2", "debug", "json").log.level == "debug"
+    for listen in ("nope", "0.0.0.0:80", "127.0.0.1:99999", "127.0.0.1:1", "localhost:1", "[::1]:1"):
         with pytest.raises(ConfigError):
             with_options(config, listen, None, None)

@@ -158,9 +158,9 @@ def test_what_became_of_a_key_is_remembered() -> None:
     ring = KeyRing((A, B))
     ring.report(A, "ok", 1.0)
     ring.report(A, "transient", 2.0)
-    ring.report(A, "gone", 3.0)
+    ring.report(A, "client", 3.0)
     state = ring.states[0]
-    assert (state.used, state.failed, state.last, state.last_s) == (3, 1, "gone", 3.0)
+    assert (state.used, state.failed, state.last, state.last_s) == (3, 1, "client", 3.0)
 
 
 def test_an_attempt_is_a_value() -> None:

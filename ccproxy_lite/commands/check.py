@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import anyio
 
 from ccproxy_lite import secrets
 from ccproxy_lite.catalog import Catalog
-from ccproxy_lite.commands.load import load
+from ccproxy_lite.commands.load import load, places, with_options
 from ccproxy_lite.config import Config, Upstream
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.secrets import Vault
@@ -21,6 +22,7 @@ from ccproxy_lite.server import upstreams
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0 if it can be used (and with ``--live`` every key works), 1 if one does not, 2 if it is wrong."""
     config, source = load(arguments.config)
+    config = with_options(config, None, None, None)
     print(f"configuration: {source}")
     print(f"listens at:    {config.listen}" + ("" if config.client_keys else " (no client key needed)"))
     for upstream in config.upstreams:
@@ -29,6 +31,8 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"model {name} -> {', then '.join(targets)}")
     for note in [*config.notes, *_file_notes(source, config)]:
         print(f"note: {note}")
+    if not Path(source).is_file():
+        print(f"looked for: {', '.join(places(os.environ))}")
     if arguments.live:
         return anyio.run(_ask, config)
     print("ok")

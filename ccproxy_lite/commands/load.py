@@ -10,6 +10,7 @@ from pathlib import Path
 from ccproxy_lite.address import Address
 from ccproxy_lite.config import Config, from_environment
 from ccproxy_lite.errors import ConfigError
+from ccproxy_lite.formats import FORMATS
 
 
 def find(given: str | None, environ: Mapping[str, str]) -> Path | None:
@@ -22,6 +23,13 @@ def find(given: str | None, environ: Mapping[str, str]) -> Path | None:
     home = environ.get("XDG_CONFIG_HOME") or (f"{environ['HOME']}/.config" if environ.get("HOME") else "")
     usual = Path(home) / "ccproxy-lite" / "config.json" if home else None
     return usual if usual is not None and usual.exists() else None
+
+
+def places(environ: Mapping[str, str]) -> list[str]:
+    """Where a configuration or a key would have been found."""
+    home = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '~')}/.config"
+    variables = [f"${name}" for form in FORMATS.values() for name in form.key_variables]
+    return ["--config", "$CCPROXY_CONFIG", f"{home}/ccproxy-lite/config.json", *variables]
 
 
 def load(given: str | None, environ: Mapping[str, str] | None = None) -> tuple[Config, str]:
@@ -57,5 +65,9 @@ def with_options(
         if not address.is_local and not config.client_keys:
             raise ConfigError([f"--listen {listen}: other machines can reach this address: set client_keys"])
         config = replace(config, listen=listen)
+    own = Address.parse(config.listen)
+    for upstream in config.upstreams:
+        if own.answers(upstream.base_url):
+            raise ConfigError([f"upstreams.{upstream.name}.base_url: {upstream.base_url} is this proxy itself"])
     log = replace(config.log, level=level or config.log.level, format=form or config.log.format)
     return replace(config, log=log)

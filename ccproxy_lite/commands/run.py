@@ -37,13 +37,17 @@ def main(arguments: argparse.Namespace) -> int:
     words = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
     if not words:
         raise ConfigError(["ccproxy-lite run: a command is needed: ccproxy-lite run -- claude"])
-    config, _ = load(arguments.config)
+    config, source = load(arguments.config)
     config = with_options(config, None, arguments.log_level, arguments.log_format)
     if arguments.model:
         config = _with_model(config, arguments.model)
+    if any(upstream.from_client for upstream in config.upstreams):
+        raise ConfigError(["ccproxy-lite run: keys from the client are unknown here: name them in the configuration"])
     if shutil.which(words[0]) is None:
         print(f"ccproxy-lite: {words[0]}: command not found", file=sys.stderr)
         return 127
+    if [upstream.format for upstream in config.upstreams] == ["echo"] and "no key" in source:
+        print(f"ccproxy-lite: {source}: only the embedded echo answers", file=sys.stderr)
     return anyio.run(_run, config, words)
 
 

@@ -11,7 +11,7 @@ import anyio
 from ccproxy_lite import accesslog
 from ccproxy_lite.commands.load import load, with_options
 from ccproxy_lite.config import Config
-from ccproxy_lite.errors import CcproxyError
+from ccproxy_lite.log import log
 from ccproxy_lite.secrets import Vault
 from ccproxy_lite.server import running, stop_signals, until_stopped
 
@@ -25,16 +25,13 @@ def main(arguments: argparse.Namespace) -> int:
 
 async def _serve(config: Config, source: str) -> int:
     vault = Vault()
-    try:
-        accesslog.configure(config.log, vault.redact, dict(os.environ))
-    except OSError as error:
-        raise CcproxyError(f"the log file {config.log.file} cannot be written: {error.strerror}") from None
+    accesslog.configure(config.log, vault.redact, dict(os.environ))
     async with running(config, vault) as proxy:
         with stop_signals() as signals:  # before anybody is told that it serves
             print(f"ccproxy-lite serves at {proxy.url}", flush=True)
             print(behind(config, source), flush=True)
             for note in config.notes:
-                accesslog.log.warning("%s", note)
+                log.warning("%s", note)
             number = await until_stopped(signals, proxy.listener)
     return 130 if number == signal.SIGINT else 0
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, Protocol, cast
 import anyio
 import h11
 
-from ccproxy_lite.accesslog import bug
+from ccproxy_lite.log import bug
 from ccproxy_lite.net.framing import LAST_CHUNK, Decoder, FramingError, encode_chunk
 from ccproxy_lite.net.heads import Refused, RequestHead, find_end, read_head, reason
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
@@ -54,7 +54,7 @@ class Application(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds and bytes; SPEC names and defaults."""
+    """Seconds and bytes."""
 
     head_s: float = 10
     body_s: float = 30
@@ -93,7 +93,6 @@ class Connection(asyncio.Protocol):
         self.gone = self.cut = False
         self.on_blocked: Callable[[bool], None] | None = None
         self.extra_headers: OutHeaders = []
-        self.peer = ""
         self._shared = shared
         self._inbox = bytearray()
         self._searched = 0
@@ -114,8 +113,6 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
-        peer = transport.get_extra_info("peername")
-        self.peer = peer[0] if isinstance(peer, tuple) else "unix"
         shared = self._shared
         shared.watchdog.watch(self)
         self._due(shared.limits.head_s)
@@ -206,11 +203,6 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     # --- what the application calls
-
-    @property
-    def blocked(self) -> bool:
-        """Whether the peer does not take what was written; whoever writes should wait for ``on_blocked(False)``."""
-        return self._blocked
 
     @property
     def began(self) -> bool:

@@ -10,6 +10,7 @@ import stat
 from collections.abc import AsyncIterator
 
 import anyio
+import anyio.lowlevel
 
 from ccproxy_lite.address import Address
 from ccproxy_lite.errors import CcproxyError
@@ -117,7 +118,7 @@ async def serve(app: Application, limits: Limits, addresses: list[Address]) -> A
             tasks.cancel_scope.cancel()
     listener.abort()
     with anyio.CancelScope(shield=True):
-        await anyio.sleep(0)  # the loop tells the connections of their end
+        await anyio.lowlevel.checkpoint()  # the loop tells the connections of their end
 
 
 def _free_unix_path(path: str) -> None:

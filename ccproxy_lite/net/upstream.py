@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import anyio
 import h11
 
-from ccproxy_lite.accesslog import bug
 from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.log import bug
 from ccproxy_lite.net.framing import Decoder, FramingError, Headers, header, keeps_alive, response_framing, tokens
 from ccproxy_lite.net.tls import context_for, describe
 from ccproxy_lite.net.watchdog import NEVER, Watchdog

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from ccproxy_lite.accesslog import bug
+from ccproxy_lite.log import bug
 
 NEVER = float("inf")
 _SHORTEST_S = 0.02

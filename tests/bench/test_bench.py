@@ -1,7 +1,7 @@
 """Measurements: whole-process CPU per request and per streamed event, beside a floor from the same run.
 
 The floor is the same load on the same upstream without a proxy; its own CPU stands for what this machine is worth in
-this minute, so only ratios are worth comparing. ``pytest -m bench -s`` prints the tables of the README.
+this minute, so only ratios are worth comparing. ``pytest -n 0 -m bench -s`` prints the tables of the README.
 """
 
 from __future__ import annotations

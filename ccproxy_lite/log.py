@@ -1,0 +1,19 @@
+"""The logger of the program, and how it speaks of what should never happen. Nothing here knows what is logged."""
+
+from __future__ import annotations
+
+import logging
+from secrets import token_hex
+
+log = logging.getLogger("ccproxy_lite")
+
+
+def bug(error: BaseException) -> str:
+    """Log an error that should not be, with its innermost place; returns the name by which the log knows it."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f" at {place.tb_frame.f_code.co_filename.rpartition('/')[2]}:{place.tb_lineno}" if place else ""
+    mark = token_hex(4)
+    log.error("bug %s: %s: %s%s", mark, type(error).__name__, error, where)
+    return mark
