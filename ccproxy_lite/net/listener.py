@@ -64,6 +64,7 @@ class Listener:
         """Stop accepting, finish what runs within ``drain_s``, cut the rest."""
         shared = self._shared
         shared.draining = True
+        await _settle()
         self._stop_accepting()
         for connection in list(shared.connections):
             connection.close_when_idle()
@@ -113,12 +114,19 @@ async def serve(app: Application, limits: Limits, addresses: list[Address]) -> A
                 await listener.listen(address)
             yield listener
         finally:
+            await _settle()
             listener.close()
             watchdog.stop()
             tasks.cancel_scope.cancel()
     listener.abort()
+    await _settle()
+
+
+async def _settle() -> None:
+    """Let the loop finish what it has begun: asyncio loses a connection that is accepted while its server closes."""
     with anyio.CancelScope(shield=True):
-        await anyio.lowlevel.checkpoint()  # the loop tells the connections of their end
+        for _ in range(3):
+            await anyio.lowlevel.checkpoint()
 
 
 def _free_unix_path(path: str) -> None:
