@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -143,6 +144,11 @@ def _assemble(book: _Notebook, top: dict[str, Located], upstreams: tuple[Upstrea
     def strings(node: Located, path: str) -> tuple[str, ...]:
         return tuple(book.text_of(item, inner) for item, inner in book.items(node, path))
 
+    usual: dict[str, Any] = {field.name: field.default for field in fields(Config)}
+
+    def count(key: str, kind: type, least: float) -> Any:
+        return take(key, lambda node, path: book.number(node, path, kind, least, usual[key]), usual[key])
+
     for key in _LATER[""]:
         if key in top:
             book.notes.append(f"{key}: has no effect in this version")
@@ -168,10 +174,10 @@ def _assemble(book: _Notebook, top: dict[str, Located], upstreams: tuple[Upstrea
         strict=take("strict", lambda n, p: _flag(book, n, p), False),
         strategy=take("strategy", lambda n, p: book.choice(n, p, ("round-robin", "fill-first"), "round-robin"),
                       "round-robin"),
-        retries=take("retries", lambda n, p: book.number(n, p, int, 0, 2), 2),
-        max_wait_s=take("max_wait_s", lambda n, p: book.number(n, p, float, 0, 20), 20),
+        retries=count("retries", int, 0),
+        max_wait_s=count("max_wait_s", float, 0),
         thinking_budgets=take("thinking_budgets", lambda n, p: _budgets(book, n, p), MappingProxyType(BUDGETS)),
-        default_max_tokens=take("default_max_tokens", lambda n, p: book.number(n, p, int, 1, 8192), 8192),
+        default_max_tokens=count("default_max_tokens", int, 1),
         timeouts=take("timeouts", lambda n, p: _group(book, n, p, Timeouts, float, 0.001), Timeouts()),
         limits=take("limits", lambda n, p: _group(book, n, p, Limits, int, 1), Limits()),
         log=take("log", lambda n, p: _log(book, n, p), Log()),

@@ -181,6 +181,7 @@ class Answer:
     headers: dict[str, str]
     body: bytes
     rest: bytes = b""
+    interim: int = 0
 
     @property
     def json(self) -> Any:
@@ -196,7 +197,7 @@ def read_answer(sock: socket.socket, buffered: bytes = b"", method: str = "POST"
     connection.send(h11.EndOfMessage())
     if buffered:
         connection.receive_data(buffered)
-    head, pieces = None, []
+    head, pieces, interim = None, [], 0
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
@@ -204,6 +205,8 @@ def read_answer(sock: socket.socket, buffered: bytes = b"", method: str = "POST"
             if not data and head is None:
                 raise EOFError("the connection ended before an answer")
             connection.receive_data(data)
+        elif isinstance(event, h11.InformationalResponse):
+            interim += 1
         elif isinstance(event, h11.Response):
             head = event
         elif isinstance(event, h11.Data):
@@ -211,7 +214,7 @@ def read_answer(sock: socket.socket, buffered: bytes = b"", method: str = "POST"
         elif isinstance(event, h11.EndOfMessage):
             break
     headers = {name.decode(): value.decode() for name, value in head.headers}
-    return Answer(head.status_code, headers, b"".join(pieces), connection.trailing_data[0])
+    return Answer(head.status_code, headers, b"".join(pieces), connection.trailing_data[0], interim)
 
 
 def ask(port: int, path: str, body: Any = None, method: str = "POST", **headers: str) -> Answer:

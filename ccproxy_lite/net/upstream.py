@@ -72,9 +72,9 @@ class Outbound:
 class Timeouts:
     """Seconds."""
 
-    connect_s: float = 10
-    first_byte_s: float = 600
-    idle_s: float = 300
+    connect_s: float
+    first_byte_s: float
+    idle_s: float
 
 
 @dataclass(slots=True)
@@ -167,7 +167,7 @@ class Connection(asyncio.Protocol):
         self._got_bytes = False
         self._informational = 0
         self._paused = False
-        self._timeouts = Timeouts()
+        self._timeouts: Timeouts  # of the request under way
 
     # --- asyncio.Protocol
 

@@ -65,6 +65,7 @@ def play(case: dict[str, Any], served: Proxy, up: Scripted) -> None:
         for _ in range(case.get("responses", 1) if case["status"] else 0):
             answer = read_answer(sock, rest, _method(case))
             rest = answer.rest
+        assert answer.interim == case.get("interim", 0)
         wanted = case["status"] if isinstance(case["status"], list) else [case["status"]]
         assert answer.status in wanted, answer
         assert case.get("body_contains", "").encode() in answer.body
