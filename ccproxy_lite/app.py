@@ -7,9 +7,10 @@ body before the body is read.
 from __future__ import annotations
 
 import hmac
+import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from secrets import token_hex
 from urllib.parse import parse_qsl
 
@@ -19,7 +20,7 @@ from ccproxy_lite.address import Address
 from ccproxy_lite.catalog import Catalog
 from ccproxy_lite.errors import ClientError, kind_of
 from ccproxy_lite.formats import FORMATS, Format
-from ccproxy_lite.formats.neutral import Failed
+from ccproxy_lite.formats.neutral import Failed, PathInfo
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import bug, log
 from ccproxy_lite.net.connection import Connection, OutHeaders, Response
@@ -29,7 +30,7 @@ from ccproxy_lite.relay import Call, Relay
 _STARTED = int(time.time())
 _JSON: OutHeaders = [("content-type", "application/json")]
 _COMMON: OutHeaders = [("x-content-type-options", "nosniff")]
-_ANTHROPIC, _CHAT = FORMATS["anthropic"], FORMATS["openai-chat"]
+_ANTHROPIC, _CHAT, _GEMINI = FORMATS["anthropic"], FORMATS["openai-chat"], FORMATS["gemini"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Endpoint:
     form: Format | None
     answer: Callable[[App, Asked], Awaitable[None]]
     open: bool = False
+    path: PathInfo = field(default_factory=PathInfo)
+    rest: str = ""
 
 
 @dataclass(slots=True)
@@ -53,6 +56,7 @@ class Asked:
     record: Record
     pinned: str = ""
     rest: str = ""
+    path: PathInfo = field(default_factory=PathInfo)
 
 
 class App:
@@ -78,7 +82,7 @@ class App:
             if self._is_preflight(head) or head.raw_path == "*":
                 return Response(204, self._cors(head) + _COMMON)
             self._check_source(head)
-            endpoint, _, _ = self._find(head)
+            endpoint, _ = self._find(head)
             if not endpoint.open:
                 self._check_key(head)
             if head.method == "POST":
@@ -97,10 +101,11 @@ class App:
         client.extra_headers = self._cors(head) + _COMMON
         form = _dialect(head)
         try:
-            endpoint, pinned, rest = self._find(head)
+            endpoint, pinned = self._find(head)
             form = endpoint.form or form
             record.format = form.name if endpoint.form else ""
-            await endpoint.answer(self, Asked(form, head, body, client, record, pinned, rest))
+            asked = Asked(form, head, body, client, record, pinned, endpoint.rest, endpoint.path)
+            await endpoint.answer(self, asked)
         except ClientError as error:
             record.status, record.error = error.status, error.message
             failed = Failed(error.status, error.kind, error.message, param=error.param or "")
@@ -170,30 +175,27 @@ class App:
 
     # --- what is asked
 
-    def _find(self, head: RequestHead) -> tuple[Endpoint, str, str]:
-        """The endpoint, the upstream that the path pins, and the rest of the path."""
-        path, pinned = head.path, ""
-        if path.startswith("/api/provider/"):
-            pinned, _, path = path[len("/api/provider/") :].partition("/")
-            path = f"/{path}"
-            if self.relay.config.upstream(pinned) is None:
-                raise ClientError(404, f"there is no upstream {pinned}")
-        hidden = "%2f" in head.raw_path.lower()  # an escaped slash separates nothing
-        endpoint, rest = None if hidden else ENDPOINTS.get(path), ""
-        if endpoint is None and path.startswith("/v1/models/") and len(path) > 11:
-            endpoint, rest = _MODEL, path[11:]
+    def _find(self, head: RequestHead) -> tuple[Endpoint, str]:
+        """The endpoint, and the upstream that the path pins."""
+        pinned, path, raw_path = _unpinned(head)
+        if pinned and self.relay.config.upstream(pinned) is None:
+            raise ClientError(404, f"there is no upstream {pinned}")
+        endpoint = find(path, raw_path, head.query)
         if endpoint is None:
             hint = "; leave /v1 out of the base URL" if path.startswith("/v1/v1/") else ""
             raise ClientError(404, f"there is nothing at {head.method} {head.path}{hint}")
         if head.method not in endpoint.methods:
+            if head.get("upgrade") is not None:
+                raise ClientError(426, "WebSockets are not spoken here; use HTTP")
             raise ClientError(405, f"use {' or '.join(endpoint.methods)} here")
-        return endpoint, pinned, rest
+        return endpoint, pinned
 
     def _refusal(self, head: RequestHead | None, error: ClientError) -> Response:
         form = _dialect(head) if head else _CHAT
         failed = Failed(error.status, kind_of(error.status), error.message)
         status, body = form.write_error(failed)
         extra: OutHeaders = [("retry-after", "1")] if status == 503 else []
+        extra += [("upgrade", "HTTP/1.1")] if status == 426 else []
         if head is not None:
             log.info("%d %s %s: %s", error.status, head.method, head.path, error.message)
         return Response(status, _JSON + _COMMON + extra, dumps(body).encode())
@@ -217,11 +219,25 @@ def presented_keys(head: RequestHead) -> list[str]:
 
 
 def _dialect(head: RequestHead) -> Format:
-    """The format of whoever asks, where the path does not tell: only Anthropic's clients send a version."""
-    endpoint = ENDPOINTS.get("/" + head.path.split("/", 4)[-1] if head.path.startswith("/api/provider/") else head.path)
+    """The format of whoever asks; where the path does not tell, Anthropic's and Google's own headers do."""
+    _, path, raw_path = _unpinned(head)
+    endpoint = find(path, raw_path, head.query)
     if endpoint is not None and endpoint.form is not None:
         return endpoint.form
-    return _ANTHROPIC if head.get("anthropic-version") is not None else _CHAT
+    if head.get("anthropic-version") is not None:
+        return _ANTHROPIC
+    google = head.get("x-goog-api-key") is not None or head.get("x-goog-api-client") is not None
+    keyed = any(name == "key" for name, _ in parse_qsl(head.query, keep_blank_values=True))
+    return _GEMINI if google or keyed or path.startswith("/v1beta/") else _CHAT
+
+
+def _unpinned(head: RequestHead) -> tuple[str, str, str]:
+    """The upstream that a path pins, and the path behind that: as text, and as it came."""
+    if not head.path.startswith(_PINNED):
+        return "", head.path, head.raw_path.partition("?")[0]
+    pinned, _, path = head.path[len(_PINNED) :].partition("/")
+    _, _, raw_path = head.raw_path.partition("?")[0][len(_PINNED) :].partition("/")
+    return pinned, f"/{path}", f"/{raw_path}"
 
 
 def _check_body_type(head: RequestHead) -> None:
@@ -249,6 +265,7 @@ def _call(app: App, asked: Asked) -> Call:
         id=token_hex(12),
         created=int(time.time()),
         strict=asked.head.get("x-ccproxy-strict") == "1",
+        path=asked.path,
     )
 
 
@@ -288,15 +305,28 @@ async def _root(app: App, asked: Asked) -> None:
 
 
 _GET = ("GET", "HEAD")
-_MODEL = Endpoint(_GET, None, _one_model)
+_PINNED = "/api/provider/"
+_MODELS = re.compile(r"/v1(?:beta|alpha)?/models/(.+)")
 
 ENDPOINTS: dict[str, Endpoint] = {
     "/": Endpoint(_GET, None, _root, open=True),
     "/healthz": Endpoint(_GET, None, _health, open=True),
     "/v1/models": Endpoint(_GET, None, _models),
     "/models": Endpoint(_GET, None, _models),
-    "/v1/messages": Endpoint(("POST",), _ANTHROPIC, _messages),
-    "/v1/messages/count_tokens": Endpoint(("POST",), _ANTHROPIC, _count),
-    "/v1/chat/completions": Endpoint(("POST",), _CHAT, _messages),
-    "/chat/completions": Endpoint(("POST",), _CHAT, _messages),
+    "/v1beta/models": Endpoint(_GET, _GEMINI, _models),
+    "/v1alpha/models": Endpoint(_GET, _GEMINI, _models),
 }
+
+
+def find(path: str, raw_path: str, query: str) -> Endpoint | None:
+    """What is at a path; an escaped slash separates nothing, but may stand in a model's name."""
+    for form in FORMATS.values():
+        asked = form.read_path(raw_path, query)
+        if asked is not None:
+            return Endpoint(("POST",), form, _count if asked.action == "count" else _messages, path=asked)
+    known = ENDPOINTS.get(path) if "%2f" not in raw_path.lower() else None
+    model = _MODELS.fullmatch(path)
+    if known is None and model is not None:
+        dialect = None if path.startswith("/v1/") else _GEMINI
+        return Endpoint(_GET, dialect, _one_model, rest=model[1].removeprefix("models/"))
+    return known

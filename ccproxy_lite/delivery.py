@@ -37,6 +37,7 @@ class Delivery:
         max_body_bytes: int,
         now: Callable[[], float],
         redact: Callable[[bytes], bytes] = lambda data: data,
+        breaks_off: bool = False,
     ) -> None:
         self.done = anyio.Event()
         self.ended = anyio.Event()
@@ -50,6 +51,7 @@ class Delivery:
         self._max_body_bytes = max_body_bytes
         self._now = now
         self._redact = redact
+        self._breaks_off = breaks_off
         self._streams: bool | None = None
         self._over = False
         self._pieces: list[bytes] = []
@@ -114,7 +116,7 @@ class Delivery:
         self.failed = failed
         if self.committed and self.stream is not None and self._client is not None:
             self._client.write(self._redact(self.stream.fail(failed)))
-            self._client.finish()
+            self._finish()
         self.done.set()
 
     def failed_upstream(self, error: UpstreamError) -> None:
@@ -156,7 +158,9 @@ class Delivery:
 
     def _finish(self) -> None:
         self._over = True
-        if self._client is not None:
+        if self._client is not None and self.failed and self._breaks_off:
+            self._client.abort()
+        elif self._client is not None:
             self._client.finish()
         self.done.set()
 

@@ -26,7 +26,6 @@ from ccproxy_lite.formats.neutral import (
     PartDelta,
     PartEnd,
     PartStart,
-    PathInfo,
     Reply,
     Request,
     Text,
@@ -54,8 +53,8 @@ def last_text(request: Request) -> str:
     return ""
 
 
-def answer(request: Request) -> list[Event]:
-    """What the echo says, as neutral events."""
+def answer(request: Request, origin: str) -> list[Event]:
+    """What the echo says, as neutral events; its thoughts are sealed by the format ``origin``."""
     events: list[Event] = [Begin("echo", request.model)]
     text = last_text(request)
     if request.reasoning is not None and request.reasoning.effort != "none":
@@ -63,7 +62,7 @@ def answer(request: Request) -> list[Event]:
             PartStart("thinking"),
             PartDelta("The user said: "),
             PartDelta(text),
-            PartEnd("ZWNobw==", "anthropic"),
+            PartEnd("ZWNobw==", origin),
         ]
     last = merged(request.messages)[-1:]
     results = [part for message in last for part in message.parts if isinstance(part, ToolResult)]
@@ -80,7 +79,9 @@ def answer(request: Request) -> list[Event]:
         events += [PartDelta(word) for word in _WORDS.findall(text)]
         events.append(PartEnd())
     output = sum(estimate_text(event.text) for event in events if isinstance(event, PartDelta))
-    events.append(End("tool_use" if calls else "end", Usage(estimate(request), output)))
+    thought = 3 + estimate_text(text) if isinstance(events[1], PartStart) and events[1].kind == "thinking" else None
+    usage = Usage(estimate(request), output, reasoning=None if thought is None else min(thought, output))
+    events.append(End("tool_use" if calls else "end", usage))
     return events
 
 
@@ -144,28 +145,30 @@ class Echo:
         return Response(status, _JSON, dumps({"error": {"message": message}}).encode())
 
     async def serve(self, head: RequestHead, body: bytes, client: Connection) -> None:
-        form = next((form for form in FORMATS.values() if head.path.endswith(form.messages_path)), None)
         if head.method == "GET" and head.path.endswith("/models"):
-            lister = FORMATS["anthropic" if head.get("anthropic-version") else "openai-chat"]
+            google = "gemini" if head.path.startswith("/v1beta/") else "openai-chat"
+            lister = FORMATS["anthropic" if head.get("anthropic-version") else google]
             client.respond(Response(200, _JSON, dumps(lister.write_models(MODELS, 1_700_000_000)).encode()))
             return
+        asked = {name: form.read_path(head.raw_path, head.query) for name, form in FORMATS.items()}
+        found = next(((FORMATS[name], path) for name, path in asked.items() if path is not None), None)
+        form = found[0] if found else FORMATS["openai-chat"]
         try:
-            if form is not None:
-                self._answer(form, form.read_request(loads(body), PathInfo()), client)
-                return
-            counted = next((f for f in FORMATS.values() if f.counting and head.path.endswith(f.counting.path)), None)
-            if counted is None or counted.write_count is None:
+            if found is None or found[1].action == "compact":
                 raise ClientError(404, f"the echo knows no {head.path}")
-            tokens = estimate(counted.read_request(loads(body), PathInfo()))
-            client.respond(Response(200, _JSON, dumps(counted.write_count(tokens)).encode()))
+            request = form.read_request(loads(body), found[1])
+            if found[1].action == "count":
+                client.respond(Response(200, _JSON, dumps(form.write_count(estimate(request))).encode()))
+            else:
+                self._answer(form, request, client)
         except (ClientError, ValueError) as error:
             status = error.status if isinstance(error, ClientError) else 400
-            told = (form or FORMATS["openai-chat"]).write_error(Failed(status, "bad_request", str(error)))
+            told = form.write_error(Failed(status, "bad_request", str(error)))
             client.respond(Response(told[0], _JSON, dumps(told[1]).encode()))
 
     def _answer(self, form: Format, request: Request, client: Connection) -> None:
         reply = Reply(request, token_hex(12), int(time.time()))
-        events = answer(request)
+        events = answer(request, form.name)
         if not request.stream:
             client.respond(Response(200, _JSON, dumps(form.write_body(events, reply)).encode()))
             return

@@ -27,6 +27,7 @@ from ccproxy_lite.exchange import Attempt, Exchange, GiveUp, Wait
 from ccproxy_lite.formats import FORMATS, Format
 from ccproxy_lite.formats.names import Restorer
 from ccproxy_lite.formats.neutral import End, Event, Failed, Outgoing, PathInfo, Reply, Request, Target, Usage
+from ccproxy_lite.formats.thinking import is_marked
 from ccproxy_lite.formats.tokens import estimate
 from ccproxy_lite.jsontext import Member, decode, dumps, loads, members
 from ccproxy_lite.keys import KeyRing
@@ -36,8 +37,9 @@ from ccproxy_lite.net.heads import RequestHead
 from ccproxy_lite.net.upstream import AnswerHead, Connection, Origin, Outbound, Pool, Timeouts
 from ccproxy_lite.routing import Route, resolve
 from ccproxy_lite.secrets import Vault
+from ccproxy_lite.sse import Event as SseEvent
 from ccproxy_lite.sse import Parser
-from ccproxy_lite.streams import Converted, Relayed, Stream, failed_of
+from ccproxy_lite.streams import AsArray, Converted, Relayed, Stream, as_array, failed_of
 
 _GRACE_S = 0.25
 _JSON: OutHeaders = [("content-type", "application/json")]
@@ -88,7 +90,7 @@ class Call:
 
     @cached_property
     def wants_stream(self) -> bool:
-        return self.body.get("stream") is True
+        return self.body.get("stream") is True if self.path.streams is None else self.path.streams
 
     @cached_property
     def request(self) -> Request:
@@ -101,11 +103,11 @@ class Call:
 
     def with_model(self, model: str) -> bytes:
         """The client's bytes, with another model name and without thoughts that only other providers understand."""
-        if "ccp1." in self.text:
+        if is_marked(self.text):
             cleaned = self.form.without_foreign(self.body)
             if cleaned is not None:
-                return dumps({**cleaned, "model": model}).encode()
-        places = [member for member in self.members if member.key == "model"]
+                return dumps(cleaned if self.path.model else {**cleaned, "model": model}).encode()
+        places = [member for member in self.members if member.key == "model" and not self.path.model]
         if not places or places[-1].value == model:
             return self.raw.removeprefix(b"\xef\xbb\xbf")
         last = places[-1]
@@ -167,10 +169,13 @@ class Relay:
         stream = self._stream(call, form, outgoing) if call.wants_stream else None
 
         def answer_headers(head: AnswerHead) -> OutHeaders:
-            return hd.merged(self._downward(head) if same else _SSE, headers)
+            kind = _JSON if call.path.array else []
+            return hd.merged(self._downward(head) if same else _SSE, kind, headers)
 
         limit = self.config.limits.max_event_bytes
-        delivery = Delivery(client, stream, answer_headers, limit, time.monotonic, self.vault.redact_bytes)
+        delivery = Delivery(
+            client, stream, answer_headers, limit, time.monotonic, self.vault.redact_bytes, call.form.breaks_off
+        )
         try:
             outbound = await self._outbound(call, attempt, form, outgoing)
             await self.send(client, upstream, outbound, delivery)
@@ -205,16 +210,19 @@ class Relay:
 
     def _stream(self, call: Call, form: Format, outgoing: Outgoing | None) -> Stream:
         limit = self.config.limits.max_event_bytes
+        stream: Stream
         if outgoing is None:
-            return Relayed(form, _bare_reply(call), limit)
-        return Converted(form, call.form, call.reply, Restorer(outgoing.names, outgoing.custom), limit)
+            stream = Relayed(form, limit)
+        else:
+            stream = Converted(form, call.form, call.reply, Restorer(outgoing.names, outgoing.custom), limit)
+        return AsArray(stream, limit) if call.path.array else stream
 
     async def _outbound(self, call: Call, attempt: Attempt, form: Format, outgoing: Outgoing | None) -> Outbound:
         upstream = attempt.route.upstream
         if outgoing is None:
             body = call.with_model(attempt.route.model)
             own = hd.merged(form.fixed_headers, [("content-type", "application/json")], hd.upward(call.head))
-            path = form.messages_path + _query(call.head.query)
+            path = _with_query(form.write_path(attempt.route.model, call.path), call.head.query)
         else:
             body = dumps(outgoing.body).encode()
             own = hd.merged(hd.own_upward(call.wants_stream), outgoing.headers)
@@ -302,8 +310,9 @@ class Relay:
             events = Restorer(outgoing.names, outgoing.custom).restore(events)
         if call.wants_stream:
             writer = call.form.writer(call.reply)
-            client.begin(200, hd.merged(_SSE, headers))
-            client.write(b"".join(writer.write(event) for event in events))
+            written = b"".join(writer.write(event) for event in events)
+            client.begin(200, hd.merged(_JSON if call.path.array else _SSE, headers))
+            client.write(as_array(written) if call.path.array else written)
             client.finish()
         elif outgoing is None and not delivery.is_event_stream:
             down = hd.merged(self._downward(delivery.answer), headers)
@@ -352,7 +361,6 @@ class Relay:
         if counted is None:
             counted = estimate(call.request)
             headers.append(("x-ccproxy-estimate", "1"))
-        assert call.form.write_count is not None
         record.status, record.usage = 200, Usage(input=counted)
         body = dumps(call.form.write_count(counted)).encode()
         client.respond(Response(200, hd.merged(_JSON, headers), body))
@@ -361,16 +369,15 @@ class Relay:
         """The upstream's own count; None where it has none or does not give it."""
         if form.counting is None:
             return None
-        path = form.counting.path
+        path = form.counting.path(route.model, call.path)
         if form is call.form:
-            raw, body, own = call.with_model(route.model), call.body, hd.upward(call.head)
-            path += _query(call.head.query)
+            body, own = call.body, hd.upward(call.head)
+            path = _with_query(path, call.head.query)
         else:
             body, own = form.write_request(call.request, self._target(call, route)).body, hd.own_upward(False)
-            raw = dumps(body).encode()
-        counted = form.counting.body(body)
-        if len(counted) < len(body):  # what the counting endpoint would refuse
-            raw = dumps({**counted, "model": route.model}).encode()
+        counted = form.counting.body(body, route.model)
+        untouched = form is call.form and counted in (body, {**body, "model": route.model})
+        raw = call.with_model(route.model) if untouched else dumps(counted).encode()
         attempt = Attempt(route, self.rings[route.upstream.name].pick(time.monotonic()))
         try:
             key = await self.key_of(attempt, call)
@@ -404,6 +411,9 @@ def read_whole(form: Format, delivery: Delivery) -> list[Event]:
         parser, reader = Parser(), form.reader("")
         return [event for part in parser.feed(body) for event in reader.feed(part)] + reader.close()
     value = _json_or_text(body, kind)
+    if isinstance(value, list):  # a stream in one piece
+        reader = form.reader("")
+        return [event for part in value for event in reader.feed(SseEvent("", dumps(part)))] + reader.close()
     if not isinstance(value, dict):
         raise UpstreamError(str(value) or "the upstream's answer was empty")
     return form.read_body(value)
@@ -437,12 +447,8 @@ def _header_safe(text: str) -> str:
     return "".join(char if "\x20" <= char <= "\x7e" else "?" for char in text)
 
 
-def _bare_reply(call: Call) -> Reply:
-    """For in-band errors of a relayed stream, which need nothing of the request."""
-    return Reply(Request(call.model), call.id, call.created)
-
-
-def _query(query: str) -> str:
-    """The query without a client key, and its question mark if anything is left."""
-    kept = "&".join(part for part in query.split("&") if part and unquote_plus(part.partition("=")[0]) != "key")
-    return f"?{kept}" if kept else ""
+def _with_query(path: str, query: str) -> str:
+    """A path with the client's query behind it, without a client key and what the path says itself."""
+    own = {"key", "alt"} if "alt=" in path else {"key"}
+    kept = "&".join(part for part in query.split("&") if part and unquote_plus(part.partition("=")[0]) not in own)
+    return path + (("&" if "?" in path else "?") + kept if kept else "")

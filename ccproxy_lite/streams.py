@@ -42,13 +42,12 @@ class Stream(Protocol):
 class Relayed:
     """Both sides speak the same format: the bytes are passed on untouched, and only looked at."""
 
-    def __init__(self, form: Format, reply: Reply, max_event_bytes: int) -> None:
+    def __init__(self, form: Format, max_event_bytes: int) -> None:
         self.content = self.over = False
         self.failed: Failed | None = None
         self.usage: Usage | None = None
         self._parser = Parser(max_event_bytes)
         self._watcher = form.watcher()
-        self._writer = form.writer(reply)
 
     def feed(self, data: bytes) -> bytes:
         watcher = self._watcher
@@ -67,7 +66,7 @@ class Relayed:
     def fail(self, failed: Failed) -> bytes:
         self.failed = failed
         unfinished = b"\n\n" if self._parser.unfinished() else b""
-        return unfinished + self._writer.write(failed)
+        return unfinished + self._watcher.fail(failed)
 
 
 class Converted:
@@ -115,6 +114,43 @@ class Converted:
                 self.failed = event  # type: ignore[assignment]
             pieces.append(write(event))
         return b"".join(pieces)
+
+
+class AsArray:
+    """A stream of server-sent events as one JSON array that grows: how Gemini streams unless it is asked for these."""
+
+    def __init__(self, stream: Stream, max_event_bytes: int) -> None:
+        self.content = self.over = False
+        self.failed: Failed | None = None
+        self.usage: Usage | None = None
+        self._stream = stream
+        self._parser = Parser(max_event_bytes)
+        self._between = b"["
+
+    def feed(self, data: bytes) -> bytes:
+        return self._framed(self._stream.feed(data))
+
+    def close(self) -> bytes:
+        last = self._framed(self._stream.close())
+        end = b"" if self.failed else (b"[]" if self._between == b"[" else b"]")
+        return last + end
+
+    def fail(self, failed: Failed) -> bytes:
+        return self._framed(self._stream.fail(failed))
+
+    def _framed(self, data: bytes) -> bytes:
+        stream, out = self._stream, b""
+        self.content, self.failed, self.usage = stream.content, stream.failed, stream.usage
+        for event in self._parser.feed(data):
+            out += self._between + event.data.encode()
+            self._between = b",\r\n"
+        return out
+
+
+def as_array(events: bytes) -> bytes:
+    """A whole stream of server-sent events as one JSON array."""
+    parser = Parser()
+    return b"[" + b",\r\n".join(event.data.encode() for event in parser.feed(events)) + b"]"
 
 
 def failed_of(error: UpstreamError) -> Failed:

@@ -18,6 +18,8 @@ Case = dict[str, Any]
 SMALLEST = {
     "anthropic": {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]},
     "openai-chat": {"model": "m", "messages": [{"role": "user", "content": "hi"}]},
+    "openai-responses": {"model": "m", "input": "hi"},
+    "gemini": {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]},
 }
 
 
@@ -31,7 +33,8 @@ def load() -> list[Case]:
 
 
 def read_request(case: Case, body: dict[str, Any]) -> Request:
-    return FORMATS[case["from"]].read_request(body, PathInfo())
+    path = PathInfo(model=body.get("model", "m"), streams=case.get("streams")) if case["from"] == "gemini" else PathInfo()
+    return FORMATS[case["from"]].read_request(body, path)
 
 
 def convert_request(case: Case) -> Outgoing:
@@ -47,7 +50,8 @@ def convert_request(case: Case) -> Outgoing:
 def asked(case: Case) -> tuple[Request, Outgoing]:
     """The client's request that an answer case replies to: the case's ``asked``, or the smallest one."""
     body = {**SMALLEST[case["to"]], **case.get("asked", {})}
-    request = FORMATS[case["to"]].read_request(body, PathInfo())
+    path = PathInfo(model="m") if case["to"] == "gemini" else PathInfo()
+    request = FORMATS[case["to"]].read_request(body, path)
     return request, FORMATS[case["from"]].write_request(request, Target(request.model))
 
 

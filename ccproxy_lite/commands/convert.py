@@ -44,7 +44,7 @@ def _format(name: str) -> Format:
 
 
 def _request(body: dict[str, object], source: Format, target: Format, strict: bool) -> int:
-    request = source.read_request(body, PathInfo())
+    request = source.read_request(body, PathInfo(model=str(body.get("model") or "model")))
     outgoing = target.write_request(request, Target(request.model, strict=strict))
     print(dumps(outgoing.body))
     if outgoing.dropped:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-from dataclasses import dataclass
 
 import anyio
 
 from ccproxy_lite import accesslog, echo
 from ccproxy_lite.config import Config, Log, Upstream
 from ccproxy_lite.formats import FORMATS, Format
-from ccproxy_lite.formats.neutral import Event, Message, Reasoning, Request, Target, Text, Tool, fold
+from ccproxy_lite.formats.neutral import End, Event, Message, Reasoning, Request, Target, Text, Tool, fold
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.secrets import Vault
 from ccproxy_lite.server import Running, running
 from ccproxy_lite.sse import Parser
 
-_SAID = "Grüße aus dem Echo! Please call look_up"
+_TEXT = "Grüße aus dem Echo!"
+_CALLS = 'Please call look_up {"word": "Gruß"} and call look_up {"word": "Echo"}'
 _TOOL = Tool("look_up", "Looks a word up.", {"type": "object", "properties": {"word": {"type": "string"}}})
 
 
@@ -42,43 +42,40 @@ async def _demo() -> int:
 
 async def _table(proxy: Running) -> int:
     width = max(map(len, FORMATS)) + 2
-    print("client \\ upstream".ljust(width + 6) + "".join(name.ljust(24) for name in FORMATS))
+    print("client \\ upstream".ljust(width) + "".join(name.ljust(width) for name in FORMATS))
     faults = 0
     for client in FORMATS.values():
         cells = []
         for name in FORMATS:
-            seen = [await _ask(proxy, client, name, stream) for stream in (False, True)]
-            faults += sum(not result.complete for result in seen)
-            cells.append(" / ".join(str(result) for result in seen))
-        print(client.name.ljust(width + 6) + "".join(cell.ljust(24) for cell in cells))
-    print("\neach cell: whole / streamed; a cell says ok if text, thoughts and a tool call came back")
+            seen = [await _missing(proxy, client, name, stream) for stream in (False, True)]
+            faults += any(seen)
+            cells.append(" / ".join(f"no {', '.join(missing)}" if missing else "ok" for missing in seen))
+        print(client.name.ljust(width) + "".join(cell.ljust(width) for cell in cells))
+    pairs = len(FORMATS) ** 2
+    print(f"\n{pairs - faults} of {pairs} pairs: whole / streamed. A cell says ok if text, a tool call, two parallel")
+    print("tool calls with their arguments, thoughts and the count of tokens came back.")
     return 1 if faults else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came back of one question."""
-
-    missing: tuple[str, ...]
-
-    @property
-    def complete(self) -> bool:
-        return not self.missing
-
-    def __str__(self) -> str:
-        return "ok" if self.complete else f"no {', '.join(self.missing)}"
-
-
-async def _ask(proxy: Running, client: Format, upstream: str, stream: bool) -> Result:
-    """One question for text and one for a tool call and thoughts, in the client's format."""
+async def _missing(proxy: Running, client: Format, upstream: str, stream: bool) -> list[str]:
+    """What does not come back: one question for text, one for tool calls and thoughts, in the client's format."""
     missing = []
-    text = await _events(proxy, client, upstream, stream, "Grüße aus dem Echo!", ())
-    if "".join(part.text for part in fold(text)[0] if part.start.kind == "text") != "Grüße aus dem Echo!":
+    parts, end = fold(await _events(proxy, client, upstream, stream, _TEXT, ()))
+    if "".join(part.text for part in parts if part.start.kind == "text") != _TEXT:
         missing.append("text")
-    parts, _ = fold(await _events(proxy, client, upstream, stream, _SAID, (_TOOL,)))
-    kinds = {part.start.kind for part in parts}
-    missing += [name for kind, name in (("tool", "tool call"), ("thinking", "thoughts")) if kind not in kinds]
-    return Result(tuple(missing))
+    if not isinstance(end, End) or end.usage is None or not (end.usage.input and end.usage.output):
+        missing.append("usage")
+    parts, end = fold(await _events(proxy, client, upstream, stream, _CALLS, (_TOOL,)))
+    calls = [(part.start.name, loads(part.text or "{}")) for part in parts if part.start.kind == "tool"]
+    if not calls:
+        missing.append("tool call")
+    if calls != [("look_up", {"word": "Gruß"}), ("look_up", {"word": "Echo"})]:
+        missing.append("parallel calls")
+    if not isinstance(end, End) or end.reason != "tool_use":
+        missing.append("stop reason")
+    if not any(part.start.kind == "thinking" and _CALLS in part.text for part in parts):
+        missing.append("thoughts")
+    return missing
 
 
 async def _events(
@@ -88,13 +85,13 @@ async def _events(
         model=f"{upstream}/echo",
         messages=(Message("user", (Text(said),)),),
         tools=tools,
-        reasoning=Reasoning("low") if tools else None,
+        reasoning=Reasoning("low", visible=True) if tools else None,
         max_tokens=4096,
         stream=stream,
         origin=client.name,
     )
-    body = dumps(client.write_request(request, Target(request.model)).body).encode()
-    answer = await _post(proxy.listener.port, client.messages_path, body)
+    outgoing = client.write_request(request, Target(request.model))
+    answer = await _post(proxy.listener.port, outgoing.path, dumps(outgoing.body).encode())
     if not stream:
         return client.read_body(loads(answer))
     reader, parser = client.reader(""), Parser()

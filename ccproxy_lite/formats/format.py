@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from ccproxy_lite.formats.neutral import (
     Event,
@@ -22,10 +23,13 @@ from ccproxy_lite.formats.neutral import (
 
 @dataclass(frozen=True, slots=True)
 class Counting:
-    """An upstream's own token counting: its path, the body that it accepts, and its answer read."""
+    """An upstream's own token counting: a message's path and body as it accepts them, and its answer read.
 
-    path: str
-    body: Callable[[Mapping[str, Any]], dict[str, Any]]
+    ``path`` and ``body`` also take the model's name at the upstream.
+    """
+
+    path: Callable[[str, PathInfo], str]
+    body: Callable[[Mapping[str, Any], str], dict[str, Any]]
     read: Callable[[Any], int]
 
 
@@ -37,13 +41,16 @@ class Format:
     Upstream side: ``write_request``, ``reader``, ``read_body``, ``read_error``, ``read_models``, ``counting``.
     ``watcher`` looks on while a stream between two sides of this format is relayed as it is. ``without_foreign``
     returns a request body without thoughts that came from other providers, or None where there are none.
+    ``read_path`` tells what a URL's raw path and query ask for, or None if they are not this format's; ``write_path``
+    is its reverse for an upstream. ``breaks_off``: clients hear of a late failure only when the connection breaks.
     """
 
     name: str
     default_base_url: str
     key_variables: tuple[str, ...]
     key_header: str
-    messages_path: str
+    read_path: Callable[[str, str], PathInfo | None]
+    write_path: Callable[[str, PathInfo], str]
     models_path: str
     fixed_headers: tuple[tuple[str, str], ...]
     read_request: Callable[[Mapping[str, Any], PathInfo], Request]
@@ -60,4 +67,10 @@ class Format:
     write_models: Callable[[Sequence[str], int], dict[str, Any]]
     write_model: Callable[[str, int], dict[str, Any]]
     counting: Counting | None
-    write_count: Callable[[int], dict[str, Any]] | None
+    write_count: Callable[[int], dict[str, Any]]
+    breaks_off: bool = False
+
+
+def fixed_paths(paths: Mapping[str, PathInfo]) -> Callable[[str, str], PathInfo | None]:
+    """``read_path`` of a format whose paths hold no names."""
+    return lambda path, query: None if "%2f" in path.lower() else paths.get(unquote(path))

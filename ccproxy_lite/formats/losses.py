@@ -32,53 +32,90 @@ def _all(action: Action, why: str, *names: str) -> dict[str, Loss]:
     return {name: Loss(action, why) for name in names}
 
 
+_EVERYWHERE = {
+    **_all("dropped", "a call without a result is not accepted", "unanswered_call"),
+    **_all("dropped", "a result without a call is not accepted", "orphan_result"),
+    **_all("dropped", "is another provider's own kind of content", "foreign"),
+    **_all("refused", "is content that only another provider can read", "foreign.needed"),
+    **_all("dropped", "the provider runs no such tool", "server_tool"),
+    **_all("refused", "the provider runs no such tool, and the request depends on it", "server_tool.needed"),
+    **_all("refused", "the file is stored at another provider", "file_id"),
+    **_all("refused", "one answer only is converted", "candidates"),
+    **_all("dropped", "thoughts of another provider are not accepted", "thinking"),
+    **_all("silent", "its tiers have other names and prices", "service_tier"),
+}
+"""What holds for every target."""
+
+_STARTED = _all("dropped", "answers cannot be started by the client", "prefill")
+_NO_PICTURES = _all("dropped", "assistants have no pictures or files", "assistant.media")
+_REASONING_MODELS = "reasoning models accept the default only"
+
 TO: dict[str, dict[str, Loss]] = {
     "anthropic": {
-        **_all("dropped", "has no such parameter", "seed", "frequency_penalty", "presence_penalty", "logprobs"),
-        **_all("dropped", "has no such parameter", "verbosity"),
+        **_EVERYWHERE,
+        **_NO_PICTURES,
+        **_all("dropped", "has no such parameter", "seed", "frequency_penalty", "presence_penalty", "logprobs",
+               "verbosity"),
         **_all("dropped", "current Claude models reject sampling parameters", "temperature", "top_p", "top_k"),
-        **_all("silent", "its tiers have other names and prices", "service_tier"),
         **_all("silent", "its cache needs no key", "cache_key"),
         **_all("silent", "images have no detail levels", "image.detail"),
-        **_all("refused", "gives one candidate only", "candidates"),
         **_all("refused", "has no audio", "audio"),
         **_all("dropped", "stop sequences of white space are not accepted", "stop"),
-        **_all("dropped", "assistants have no pictures or files", "assistant.media"),
         **_all("refused", "takes jpeg, png, gif and webp only", "image.media_type"),
         **_all("refused", "takes PDF and plain text only", "file.media_type"),
-        **_all("refused", "the file is stored at another provider", "file_id"),
         **_all("dropped", "has JSON schemas, but no free JSON mode", "json_object"),
         **_all("dropped", "the model cannot think", "reasoning"),
         **_all("dropped", "the model cannot think while a tool is forced, or without its earlier thoughts",
                "reasoning.conflict"),
-        **_all("dropped", "thoughts of another provider are not accepted", "thinking"),
-        **_all("dropped", "a call without a result is not accepted", "unanswered_call"),
-        **_all("dropped", "a result without a call is not accepted", "orphan_result"),
-        **_all("dropped", "is another provider's own kind of content", "foreign"),
-        **_all("refused", "is content that only another provider can read", "foreign.needed"),
-        **_all("dropped", "the provider runs no such tool", "server_tool"),
-        **_all("refused", "the provider runs no such tool, and the request depends on it", "server_tool.needed"),
     },
     "openai-chat": {
+        **_EVERYWHERE,
+        **_NO_PICTURES,
+        **_STARTED,
         **_all("dropped", "has no such parameter", "top_k"),
-        **_all("dropped", "reasoning models accept the default only", "temperature", "top_p", "stop"),
+        **_all("dropped", _REASONING_MODELS, "temperature", "top_p", "stop"),
         **_all("dropped", "takes four stop sequences at the most", "stop.more"),
-        **_all("dropped", "answers cannot be started by the client", "prefill"),
-        **_all("silent", "its tiers have other names and prices", "service_tier"),
         **_all("refused", "takes files by content only, not by URL", "file.url"),
-        **_all("refused", "the file is stored at another provider", "file_id"),
         **_all("dropped", "has no place for thoughts", "thinking"),
-        **_all("dropped", "a call without a result is not accepted", "unanswered_call"),
-        **_all("dropped", "a result without a call is not accepted", "orphan_result"),
         **_all("dropped", "the service takes no effort", "reasoning"),
-        **_all("dropped", "assistants have no pictures or files", "assistant.media"),
-        **_all("dropped", "is another provider's own kind of content", "foreign"),
-        **_all("refused", "is content that only another provider can read", "foreign.needed"),
-        **_all("dropped", "the provider runs no such tool", "server_tool"),
-        **_all("refused", "the provider runs no such tool, and the request depends on it", "server_tool.needed"),
+    },
+    "openai-responses": {
+        **_EVERYWHERE,
+        **_NO_PICTURES,
+        **_STARTED,
+        **_all("dropped", "has no such parameter", "top_k", "stop", "seed", "frequency_penalty", "presence_penalty"),
+        **_all("dropped", _REASONING_MODELS, "temperature", "top_p"),
+        **_all("refused", "tool results have no audio", "result.audio"),
+        **_all("dropped", "the service takes no effort", "reasoning"),
+    },
+    "gemini": {
+        **_EVERYWHERE,
+        **_STARTED,
+        **_all("dropped", "has no such parameter", "parallel_tools", "verbosity"),
+        **_all("silent", "its cache needs no key", "cache_key"),
+        **_all("silent", "knows no end users", "user"),
+        **_all("silent", "images have no detail levels", "image.detail"),
+        **_all("dropped", "takes five stop sequences at the most", "stop.more"),
+        **_all("dropped", "the model cannot think", "reasoning"),
     },
 }  # fmt: skip
 """By target: what of the neutral model it cannot express."""
+
+_OPENAI = {
+    **_all(
+        "silent",
+        "storage, billing or statistics of the service",
+        "store",
+        "metadata",
+        "moderation",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "prompt_cache_breakpoint",
+        "cache_control",
+    ),
+    **_all("silent", "handled here", "stream_options"),
+    **_all("silent", "written by the client's library", "index", "parsed_arguments", "parsed", "annotations"),
+}
 
 OWN: dict[str, dict[str, Loss]] = {
     "anthropic": {
@@ -98,30 +135,78 @@ OWN: dict[str, dict[str, Loss]] = {
         **_all("refused", "the state is stored at another provider", "container", "thread"),
     },
     "openai-chat": {
+        **_OPENAI,
         **_all("dropped", "has no such parameter", "logit_bias"),
-        **_all("silent", "storage, billing or statistics of the service", "store", "metadata", "moderation",
-               "prompt_cache_options", "prompt_cache_retention", "prompt_cache_breakpoint", "cache_control"),
         **_all("silent", "a speed-up", "prediction"),
-        **_all("silent", "handled here", "stream_options"),
         **_all("silent", "a label of the speaker", "name"),
-        **_all("silent", "written by the client's library", "index", "parsed_arguments", "parsed", "annotations",
-               "extra_content", "refusal", "function_call", "reasoning", "reasoning_details"),
+        **_all("silent", "written by the client's library", "extra_content", "refusal", "function_call", "reasoning",
+               "reasoning_details"),
         **_all("refused", "answers are text", "modalities", "audio"),
-        **_all("dropped", "a grammar has no place", "format"),
+    },
+    "openai-responses": {
+        **_OPENAI,
+        **_all("refused", "the conversation is stored at another provider", "previous_response_id", "conversation",
+               "background", "prompt"),
+        **_all("refused", "histories are compacted by the service itself", "compact"),
+        **_all("silent", "how much of the answer is told", "include", "reasoning.generate_summary"),
+        **_all("silent", "the client sends the whole history", "context_management", "reasoning.context"),
+        **_all("silent", "billing, routing or statistics of the service", "client_metadata", "access_programs",
+               "prompt_cache_key", "internal_chat_message_metadata_passthrough"),
+        **_all("silent", "the service's own numbering and state", "id", "status", "phase", "logprobs", "created_by",
+               "end_turn"),
+        **_all("silent", "a hint for the service's own tool search", "defer_loading", "allowed_callers",
+               "caller", "output_schema"),
+        **_all("silent", "flattened, and restored in the answer", "namespace", "inner", "about", "tool_search",
+               "item"),
+        **_all("dropped", "too long a conversation is an error elsewhere", "truncation"),
+        **_all("dropped", "the mode has no counterpart", "reasoning.mode", "async"),
+        **_all("dropped", "limits tools that the service runs", "max_tool_calls"),
+        **_all("silent", "options of tools that the service runs", "image"),
+    },
+    "gemini": {
+        **_all("silent", "the service's own filters", "safetySettings"),
+        **_all("silent", "storage, billing or statistics of the service", "store", "labels", "partMetadata"),
+        **_all("refused", "the content is stored at another provider", "cachedContent"),
+        **_all("refused", "answers are text", "generationConfig.responseModalities", "generationConfig.speechConfig"),
+        **_all("refused", "goes on with an answer of another provider", "generationConfig.continuationToken"),
+        **_all("dropped", "pictures and sound have no such settings", "generationConfig.imageConfig",
+               "generationConfig.mediaResolution", "mediaResolution", "videoMetadata"),
+        **_all("silent", "the thought itself says so", "thought"),
+        **_all("silent", "for tools that the service runs", "toolConfig.retrievalConfig",
+               "toolConfig.includeServerSideToolInvocations"),
+        **_all("silent", "describes the result, which the client makes", "response", "responseJsonSchema"),
+        **_all("dropped", "calls are answered at once", "behavior", "willContinue", "scheduling"),
     },
 }  # fmt: skip
 """By origin: fields that no other format has. A field that is not listed is dropped, and named."""
 
 NAMES: dict[str, dict[str, str]] = {
     "anthropic": {"stop": "stop_sequences", "output": "output_config.format", "reasoning": "thinking",
-                  "verbosity": "verbosity", "user": "metadata.user_id"},
+                  "verbosity": "verbosity", "user": "metadata.user_id",
+                  "parallel_tools": "tool_choice.disable_parallel_tool_use"},
     "openai-chat": {"candidates": "n", "output": "response_format", "json_object": "response_format",
-                    "reasoning": "reasoning_effort", "cache_key": "prompt_cache_key"},
+                    "reasoning": "reasoning_effort", "cache_key": "prompt_cache_key",
+                    "parallel_tools": "parallel_tool_calls"},
+    "openai-responses": {"output": "text.format", "json_object": "text.format", "verbosity": "text.verbosity",
+                         "cache_key": "prompt_cache_key", "user": "safety_identifier",
+                         "parallel_tools": "parallel_tool_calls", "logprobs": "top_logprobs"},
+    "gemini": {"candidates": "generationConfig.candidateCount", "output": "generationConfig.responseMimeType",
+               "json_object": "generationConfig.responseMimeType", "stop": "generationConfig.stopSequences",
+               "reasoning": "generationConfig.thinkingConfig", "temperature": "generationConfig.temperature",
+               "top_p": "generationConfig.topP", "top_k": "generationConfig.topK", "seed": "generationConfig.seed",
+               "frequency_penalty": "generationConfig.frequencyPenalty",
+               "presence_penalty": "generationConfig.presencePenalty",
+               "logprobs": "generationConfig.responseLogprobs", "service_tier": "serviceTier"},
 }  # fmt: skip
 """By origin: how a client of that format calls a neutral field."""
 
 
-NEEDED = frozenset(("video_url", "container_upload", "compaction"))
+NEEDED = frozenset(
+    (
+        "video video_url container_upload compaction item_reference compaction_trigger configuration_update program "
+        "program_output mcp_approval_request mcp_approval_response"
+    ).split()
+)
 """Kinds of content without which the answer would be wrong."""
 
 
@@ -138,6 +223,11 @@ class Losses:
     def is_origin(self) -> bool:
         """Whether the request goes back to the format that it came in."""
         return self._origin == self._target
+
+    @property
+    def is_kin(self) -> bool:
+        """Whether both formats are of one maker, so that names like those of service tiers mean the same."""
+        return self._origin.partition("-")[0] == self._target.partition("-")[0]
 
     def lose(self, what: str, at: str = "") -> None:
         """The target cannot express ``what``, which stands at the path ``at`` of the client's body."""

@@ -17,9 +17,9 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ccproxy_lite.formats.neutral import Event, PartDelta, PartEnd, PartStart
+from ccproxy_lite.formats.neutral import Event, PartDelta, PartEnd, PartStart, ServerTool, Tool, ToolCall
 from ccproxy_lite.jsontext import loads
 
 
@@ -37,6 +37,8 @@ _ANY = re.compile(r"[\x21-\x7e]+\Z")
 
 ANTHROPIC = Limits(_WORD, 64, _WORD, 512)
 CHAT = Limits(_WORD, 64, _ANY, 40)
+RESPONSES = Limits(_WORD, 64, _ANY, 64)
+GEMINI = Limits(re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*\Z"), 128, _ANY, 512)
 
 _PREFIX = "ccp_"
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_-]")
@@ -47,12 +49,8 @@ def fit_name(name: str, limits: Limits) -> str:
     if len(name) <= limits.name_chars and limits.name.match(name):
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return _ILLEGAL.sub("_", name)[: limits.name_chars - 9] + "_" + digest
-
-
-def restored_names(names: Iterable[str], limits: Limits) -> dict[str, str]:
-    """For the names that do not fit: from the name on the wire to the original."""
-    return {fit_name(name, limits): name for name in names if fit_name(name, limits) != name}
+    legal = _ILLEGAL.sub("_", name)
+    return (legal if limits.name.match(legal) else f"_{legal}")[: limits.name_chars - 9] + "_" + digest
 
 
 def fit_id(call_id: str, limits: Limits) -> str:
@@ -75,6 +73,17 @@ def _decoded(call_id: str) -> str:
         return base64.urlsafe_b64decode(tail + "=" * (-len(tail) % 4)).decode()
     except (binascii.Error, ValueError):
         return call_id
+
+
+def wire_names(tools: Iterable[Tool | ServerTool], limits: Limits) -> dict[str, str]:
+    """For a request's tools whose names do not fit: from the name on the wire to the client's own."""
+    called = [tool.name for tool in tools if isinstance(tool, Tool)]
+    return {fit_name(name, limits): name for name in called if fit_name(name, limits) != name}
+
+
+def custom_names(tools: Iterable[Tool | ServerTool]) -> frozenset[str]:
+    """The names of the client's free-text tools."""
+    return frozenset(tool.name for tool in tools if isinstance(tool, Tool) and tool.kind == "custom")
 
 
 def made_up_id(*seeds: object) -> str:
@@ -108,9 +117,9 @@ class Restorer:
             return events
         restored: list[Event] = []
         for event in events:
-            if isinstance(event, PartStart) and event.kind == "tool":
+            if isinstance(event, PartStart) and event.kind in ("tool", "custom"):
                 event.name = self._names.get(event.name, event.name)
-                if event.name in self._custom:
+                if event.kind == "tool" and event.name in self._custom:
                     event.kind, self._pieces = "custom", []
             elif isinstance(event, PartDelta) and self._pieces is not None:
                 self._pieces.append(event.text)
@@ -130,3 +139,23 @@ def free_text(arguments: str) -> str:
         return arguments
     text = value.get("input") if isinstance(value, dict) else None
     return text if isinstance(text, str) else arguments
+
+
+def arguments_object(arguments: str) -> dict[str, Any]:
+    """Arguments as an object; text that is none is kept under ``_raw``, because history must not be lost.
+
+    >>> arguments_object(""), arguments_object('{"a": 1}'), arguments_object("oops")
+    ({}, {'a': 1}, {'_raw': 'oops'})
+    """
+    if not arguments.strip():
+        return {}
+    try:
+        value = loads(arguments)
+    except ValueError:
+        return {"_raw": arguments}
+    return value if isinstance(value, dict) else {"_raw": arguments}
+
+
+def call_arguments(call: ToolCall) -> dict[str, Any]:
+    """The arguments of a call as an object, where the target has functions only."""
+    return {"input": call.arguments} if call.kind == "custom" else arguments_object(call.arguments)

@@ -159,13 +159,17 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool that the client runs: a function with a JSON Schema, or a custom one that takes free text."""
+    """A tool that the client runs: a function with a JSON Schema, or a custom one that takes free text.
+
+    The text of a custom tool may have to follow a ``grammar``: its syntax (``lark``, ``regex``) and its definition.
+    """
 
     name: str
     description: str = ""
     schema: Mapping[str, Any] | None = None
     strict: bool | None = None
     kind: Literal["function", "custom"] = "function"
+    grammar: tuple[str, str] | None = None
     own: Own = field(default_factory=_nothing)
     at: str = field(default="", compare=False)
 
@@ -389,11 +393,17 @@ def fold(events: Iterable[Event]) -> tuple[list[WholePart], End | Failed]:
 
 @dataclass(frozen=True, slots=True)
 class PathInfo:
-    """What the URL says beside the body: the ``model`` and the ``method`` of Gemini's paths, and header values."""
+    """What the URL says beside the body: what is asked for, and in Gemini's case the rest of it.
 
+    ``streams`` is None where the body says it. ``array`` asks for a stream as one growing JSON array, and ``version``
+    is the API's, as it stands in the path.
+    """
+
+    action: Literal["message", "count", "compact"] = "message"
     model: str = ""
-    method: str = ""
-    headers: Mapping[str, str] = field(default_factory=_nothing)
+    streams: bool | None = None
+    array: bool = False
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,6 +464,9 @@ class Watcher(Protocol):
     def feed(self, event: SseEvent) -> None:
         """One event passes by."""
 
+    def fail(self, failed: Failed) -> bytes:
+        """The in-band error that ends this stream for the client."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -462,17 +475,3 @@ class Reply:
     request: Request
     id: str
     created: int
-
-
-def own_of(source: Mapping[str, Any], known: frozenset[str]) -> Own:
-    """The members of ``source`` that the neutral model does not take and that say something."""
-    if source.keys() <= known:
-        return NOTHING
-    return {key: value for key, value in source.items() if key not in known and not _is_void(value)}
-
-
-def _is_void(value: Any) -> bool:
-    """Whether a member changes nothing: null, false, 0, empty, or an object of such."""
-    if isinstance(value, Mapping):
-        return all(_is_void(inner) for inner in value.values())
-    return not value

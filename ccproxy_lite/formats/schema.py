@@ -9,34 +9,45 @@ A *property* that happens to be named like a keyword is left alone: only keyword
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
+
+from ccproxy_lite.formats.neutral import Tool
 
 Schema = Mapping[str, Any]
 
 _ONE = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames", "additionalItems")
 _MANY = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_LIST = ("anyOf", "oneOf", "allOf", "prefixItems")
+_LIST = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 _UNIONS = ("anyOf", "oneOf", "allOf")
 _MAX_DEPTH = 64
+
+
+def _each(schema: Schema, change: Callable[[Any], Any]) -> dict[str, Any]:
+    """A copy of a schema with ``change`` applied to each of its direct subschemas."""
+    copy = dict(schema)
+    for key in _ONE:
+        if isinstance(copy.get(key), Mapping):
+            copy[key] = change(copy[key])
+    for key in _MANY:
+        if isinstance(copy.get(key), Mapping):
+            copy[key] = {name: change(_spelled(inner)) for name, inner in copy[key].items()}
+    for key in _LIST:
+        if isinstance(copy.get(key), list):
+            copy[key] = [change(_spelled(inner)) for inner in copy[key]]
+    return copy
+
+
+def _spelled(schema: Any) -> Any:
+    """A boolean schema as the object that it stands for."""
+    return ({} if schema else {"not": {}}) if isinstance(schema, bool) else schema
 
 
 def transform(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]], depth: int = 0) -> Any:
     """The schema with ``change`` applied to every subschema, innermost first; deeper than 64 levels is left alone."""
     if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
         return schema
-    copy = dict(schema)
-    for key in _ONE:
-        if isinstance(copy.get(key), Mapping):
-            copy[key] = transform(copy[key], change, depth + 1)
-    if isinstance(copy.get("items"), list):
-        copy["items"] = [transform(item, change, depth + 1) for item in copy["items"]]
-    for key in _MANY:
-        if isinstance(copy.get(key), Mapping):
-            copy[key] = {name: transform(inner, change, depth + 1) for name, inner in copy[key].items()}
-    for key in _LIST:
-        if isinstance(copy.get(key), list):
-            copy[key] = [transform(inner, change, depth + 1) for inner in copy[key]]
-    return change(copy)
+    return change(_each(schema, lambda inner: transform(inner, change, depth + 1)))
 
 
 def _with_properties(schema: dict[str, Any]) -> dict[str, Any]:
@@ -77,14 +88,11 @@ def as_input_schema(schema: Any) -> dict[str, Any]:
 
 def _resolved(branch: Any, root: Schema) -> Schema:
     """A branch, or the definition in the same schema that it refers to."""
-    reference = branch.get("$ref") if isinstance(branch, Mapping) else None
     for _ in range(8):
+        reference = branch.get("$ref") if isinstance(branch, Mapping) else None
         if not isinstance(reference, str) or not reference.startswith("#/"):
             break
-        branch = root
-        for step in reference[2:].split("/"):
-            branch = branch.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(branch, Mapping) else None
-        reference = branch.get("$ref") if isinstance(branch, Mapping) else None
+        branch = _at(reference, root)
     return branch if isinstance(branch, Mapping) else {}
 
 
@@ -143,10 +151,150 @@ def is_strict(schema: Any) -> bool:
     return met
 
 
-FREE_TEXT: dict[str, Any] = {
+_FREE_TEXT: dict[str, Any] = {
     "type": "object",
     "properties": {"input": {"type": "string"}},
     "required": ["input"],
     "additionalProperties": False,
 }
-"""The schema of a function that stands for a custom tool, where the target has functions only."""
+
+
+def as_function(tool: Tool) -> Tool:
+    """A tool as a function, where the target has nothing else: a custom tool's text is the one argument ``input``.
+
+    A grammar that cannot be enforced is told instead.
+    """
+    if tool.kind == "function":
+        return tool
+    about = tool.description
+    if tool.grammar is not None:
+        about = f"{about}\n\nThe input follows this {tool.grammar[0]} grammar:\n{tool.grammar[1]}".lstrip()
+    return replace(tool, kind="function", schema=_FREE_TEXT, description=about, grammar=None)
+
+
+def resolved(schema: Any) -> Any:
+    """The schema with every local ``$ref`` replaced by what it refers to.
+
+    A reference inside its own definition becomes an object of any kind; a schema may not grow beyond all measure, so
+    after 2000 replacements the rest do too.
+    """
+    budget = [2000]
+
+    def walk(node: Any, seen: tuple[str, ...], depth: int) -> Any:
+        if not isinstance(node, Mapping) or depth > _MAX_DEPTH:
+            return node
+        reference = node.get("$ref")
+        if not isinstance(reference, str) or not reference.startswith("#"):
+            return _each(node, lambda inner: walk(inner, seen, depth + 1))
+        budget[0] -= 1
+        beside = {key: value for key, value in node.items() if key != "$ref"}
+        if reference in seen or budget[0] < 0:
+            return {"type": "object", **beside}
+        return {**walk(_at(reference, schema), (*seen, reference), depth + 1), **beside}
+
+    return walk(schema, (), 0)
+
+
+def _at(reference: str, root: Any) -> Schema:
+    """What a local reference points to; an empty schema where there is nothing."""
+    found = root
+    for step in filter(None, reference[1:].split("/")):
+        found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _mild(schema: dict[str, Any]) -> dict[str, Any]:
+    """For Gemini's JSON Schema fields: no annotations that it refuses, and ``enum`` for ``const``."""
+    done = {key: value for key, value in schema.items() if key not in _NOTES and not key.startswith("x-")}
+    if "const" in done:
+        done["enum"] = [done.pop("const")]
+    return done
+
+
+_NOTES = ("$schema", "$id", "$comment", "$anchor", "$defs", "definitions")
+
+
+def as_json_schema(schema: Any) -> dict[str, Any] | None:
+    """A schema for Gemini's ``parametersJsonSchema`` and ``responseJsonSchema``; None for an object of nothing."""
+    if not isinstance(schema, Mapping):
+        return None
+    done: dict[str, Any] = transform(resolved(schema), _mild)
+    empty = done.keys() <= {"type", "properties", "additionalProperties", "required", "title"}
+    return None if empty and not done.get("properties") and done.get("additionalProperties") in (None, False) else done
+
+
+_GEMINI = (
+    "type format title description nullable enum items properties required anyOf propertyOrdering default minimum "
+    "maximum minItems maxItems minLength maxLength minProperties maxProperties pattern"
+).split()
+
+
+def _strict(schema: dict[str, Any]) -> dict[str, Any]:
+    """For Gemini's older OpenAPI fields: its keywords only, one upper-case type, text enums; the rest is told."""
+    schema = _mild(schema)
+    for branch in schema.pop("allOf", None) or ():
+        if isinstance(branch, Mapping):
+            _merge(schema, [branch], binding=True)
+    schema.setdefault("anyOf", schema.pop("oneOf", None))
+    kinds = schema.get("type")
+    if isinstance(kinds, list):
+        some = [kind for kind in kinds if kind != "null"]
+        schema["nullable"] = "null" in kinds or None
+        schema["type"] = some[0] if len(some) == 1 else None
+        if len(some) > 1:
+            schema["anyOf"] = [{"type": str(kind).upper()} for kind in some]
+    told = [f"{key}: {value}" for key, value in schema.items() if key not in _GEMINI and isinstance(value, int | float)]
+    values = schema.get("enum")
+    if isinstance(values, list) and not all(isinstance(value, str) for value in values):
+        told.append("one of " + ", ".join(map(str, schema.pop("enum"))))
+    if isinstance(schema.get("type"), str):
+        schema["type"] = schema["type"].upper()
+    properties = schema.get("properties")
+    if isinstance(properties, Mapping):
+        schema["required"] = [name for name in schema.get("required") or () if name in properties] or None
+    if told:
+        schema["description"] = "\n".join(filter(None, [schema.get("description"), "; ".join(told)]))
+    if isinstance(schema.get("anyOf"), list):
+        schema["anyOf"] = [branch for branch in schema["anyOf"] if isinstance(branch, Mapping)]
+    return {key: schema[key] for key in _GEMINI if schema.get(key) not in (None, {}, [])}
+
+
+def as_openapi_schema(schema: Any) -> dict[str, Any] | None:
+    """A schema for Gemini's ``parameters`` and ``responseSchema``; None for an object of nothing."""
+    mild = as_json_schema(schema)
+    done: dict[str, Any] | None = mild and transform(mild, _strict)
+    return done
+
+
+_SPELLINGS = {
+    "any_of": "anyOf", "one_of": "oneOf", "all_of": "allOf", "min_items": "minItems", "max_items": "maxItems",
+    "min_length": "minLength", "max_length": "maxLength", "min_properties": "minProperties",
+    "max_properties": "maxProperties", "property_ordering": "propertyOrdering",
+    "additional_properties": "additionalProperties", "prefix_items": "prefixItems", "ref": "$ref", "defs": "$defs",
+}  # fmt: skip
+
+
+def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+    """From Gemini's dialect: lower-case types, ``null`` as a type, standard spellings."""
+    done = {key: value for key, value in schema.items() if key != "propertyOrdering"}
+    kind = done.get("type")
+    if isinstance(kind, str):
+        done["type"] = kind.lower()
+        if done["type"] == "type_unspecified":
+            del done["type"]
+    elif isinstance(kind, list):
+        done["type"] = [str(one).lower() for one in kind]
+    for key in ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"):
+        if isinstance(done.get(key), str) and done[key].isdigit():  # 64-bit numbers are strings in Google's JSON
+            done[key] = int(done[key])
+    if done.pop("nullable", None) is True and isinstance(done.get("type"), str):
+        done["type"] = [done["type"], "null"]
+    return done
+
+
+def from_gemini(schema: Schema, depth: int = 0) -> dict[str, Any]:
+    """The JSON Schema that one of Gemini's schemas stands for."""
+    spelled = {_SPELLINGS.get(key, key): value for key, value in schema.items()}
+    if depth > _MAX_DEPTH:
+        return spelled
+    return _plain(_each(spelled, lambda inner: from_gemini(inner, depth + 1) if isinstance(inner, Mapping) else inner))

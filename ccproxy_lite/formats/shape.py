@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ccproxy_lite.errors import ClientError
+from ccproxy_lite.formats.neutral import NOTHING, Own
 
 Object = Mapping[str, Any]
 
@@ -120,3 +121,28 @@ def lenient(source: Any, key: str) -> str:
     """A string in an upstream's answer; empty where it is missing or odd."""
     value = source.get(key) if isinstance(source, dict) else None
     return value if isinstance(value, str) else ""
+
+
+def own_of(source: Object, known: frozenset[str], at: str = "") -> Own:
+    """The members of ``source`` that the neutral model does not take and that say something, named from ``at`` on."""
+    if source.keys() <= known:
+        return NOTHING
+    return {join(at, key): value for key, value in source.items() if key not in known and not _is_void(value)}
+
+
+def _is_void(value: Any) -> bool:
+    """Whether a member changes nothing: null, false, 0, empty, or an object of such."""
+    if isinstance(value, Mapping):
+        return all(_is_void(inner) for inner in value.values())
+    return not value
+
+
+def put_own(body: dict[str, Any], own: Own) -> None:
+    """Put back what ``own_of`` took, each at its place."""
+    for path, value in own.items():
+        *steps, last = path.split(".")
+        holder = body
+        for step in steps:
+            inner = holder.setdefault(step, {})
+            holder = inner if isinstance(inner, dict) else {}
+        holder[last] = value

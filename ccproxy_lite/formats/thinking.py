@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
-from ccproxy_lite.formats.neutral import Effort, Reasoning
+from ccproxy_lite.formats.neutral import Effort, Reasoning, Target
 
 BUDGETS: dict[str, int] = {
     "minimal": 512,
@@ -27,6 +28,9 @@ BUDGETS: dict[str, int] = {
 _THRESHOLDS: tuple[tuple[int, Effort], ...] = ((0, "none"), (512, "minimal"), (1024, "low"), (8192, "medium"))
 
 _MARK = "ccp1."
+_MARK_BASE64 = "Y2NwMS"
+"""How a mark begins in base64, which Gemini's slot wants."""
+_REDACTED = ":redacted"
 
 
 def tag(origin: str, value: str) -> str:
@@ -40,6 +44,26 @@ def untag(value: str) -> tuple[str, str] | None:
         return None
     origin, _, inner = value[len(_MARK) :].partition(".")
     return origin, inner
+
+
+def is_marked(text: str) -> bool:
+    """Whether a request's text may hold a marked value at all."""
+    return _MARK in text or _MARK_BASE64 in text
+
+
+def seal(signature: str, redacted: str, origin: str, own: str) -> str:
+    """What stands in the one opaque slot of the format ``own`` for a thought's signature or hidden text."""
+    if redacted:
+        return tag(origin + _REDACTED, redacted)
+    return signature if origin == own or not signature else tag(origin, signature)
+
+
+def unseal(value: str, own: str) -> tuple[str, str, str]:
+    """Signature, hidden text and origin of what stands in the one opaque slot of the format ``own``."""
+    origin, inner = untag(value) or (own, value)
+    if origin.endswith(_REDACTED):
+        return "", inner, origin.removesuffix(_REDACTED)
+    return inner, "", origin
 
 
 def effort_of(reasoning: Reasoning) -> Effort:
@@ -132,3 +156,52 @@ def claude_takes_sampling(model: str, quirks: frozenset[str]) -> bool:
         return False
     version = claude_version(model)
     return version is None or version < (4, 7) or "sampling" in quirks
+
+
+_GEMINI_VERSION = re.compile(r"gemini-(\d+)(?:\.(\d+))?")
+_LEVELS: dict[Effort, str] = {
+    "none": "MINIMAL", "minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH", "xhigh": "HIGH",
+    "max": "HIGH",
+}  # fmt: skip
+GEMINI_EFFORTS: dict[str, Effort] = {
+    "MINIMAL": "minimal", "LOW": "low", "MEDIUM": "medium", "HIGH": "high", "XHIGH": "xhigh",
+}  # fmt: skip
+SENTINEL = "skip_thought_signature_validator"
+"""Stands for the signature of a call that Gemini did not make. Source: ai.google.dev, thought signatures."""
+
+
+def gemini_version(model: str) -> tuple[int, int] | None:
+    """Major and minor version in a Gemini model's name; None for any other model, (99, 0) where it has none.
+
+    >>> gemini_version("gemini-2.5-pro"), gemini_version("gemini-flash-latest"), gemini_version("gemma-3")
+    ((2, 5), (99, 0), None)
+    """
+    name = model.rpartition("/")[2]
+    if not name.startswith("gemini"):
+        return None
+    found = _GEMINI_VERSION.match(name)
+    return (int(found[1]), int(found[2] or 0)) if found else (99, 0)
+
+
+def wants_sentinel(model: str, quirks: frozenset[str]) -> bool:
+    """Whether a model refuses calls without a signature: Gemini from version 3 on."""
+    return (gemini_version(model) or (0, 0)) >= (3, 0) and "no_thinking" not in quirks
+
+
+def gemini_config(reasoning: Reasoning, target: Target) -> dict[str, Any] | None:
+    """``thinkingConfig`` for a setting; None where the model cannot think. 2.5 takes budgets, later ones levels."""
+    version = gemini_version(target.model) or (99, 0)
+    if version < (2, 5) or "no_thinking" in target.quirks:
+        return None
+    effort = effort_of(reasoning)
+    visible = effort != "none" if reasoning.visible is None else reasoning.visible
+    config: dict[str, Any] = {"includeThoughts": visible}
+    if version >= (3, 0) and "thinking_budget" not in target.quirks:
+        if effort != "auto":
+            config["thinkingLevel"] = _LEVELS[effort]
+        return config
+    budget = -1 if effort == "auto" and reasoning.budget is None else budget_of(reasoning, target.budgets)
+    pro, flash_lite = "pro" in target.model, "lite" in target.model
+    least, most = (128, 32_768) if pro else (512 if flash_lite and budget > 0 else 0, 24_576)
+    config["thinkingBudget"] = budget if budget == -1 else min(max(budget, least), most)
+    return config

@@ -1,14 +1,16 @@
 """The Anthropic Messages format, in both roles."""
 
 from ccproxy_lite.formats.anthropic import answer, catalog, errors, request
-from ccproxy_lite.formats.format import Counting, Format
+from ccproxy_lite.formats.format import Counting, Format, fixed_paths
+from ccproxy_lite.formats.neutral import PathInfo
 
 FORMAT = Format(
     name="anthropic",
     default_base_url="https://api.anthropic.com",
     key_variables=("ANTHROPIC_API_KEY",),
     key_header="x-api-key",
-    messages_path="/v1/messages",
+    read_path=fixed_paths({"/v1/messages": PathInfo(), "/v1/messages/count_tokens": PathInfo("count")}),
+    write_path=lambda model, path: "/v1/messages",
     models_path="/v1/models?limit=1000",
     fixed_headers=(("anthropic-version", request.VERSION),),
     read_request=request.read_request,
@@ -24,6 +26,6 @@ FORMAT = Format(
     read_models=catalog.read_models,
     write_models=catalog.write_models,
     write_model=catalog.write_model,
-    counting=Counting("/v1/messages/count_tokens", catalog.counting_body, catalog.read_count),
+    counting=Counting(lambda model, path: "/v1/messages/count_tokens", catalog.counting_body, catalog.read_count),
     write_count=catalog.write_count,
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import names, shape, thinking
-from ccproxy_lite.formats.anthropic.blocks import NAME, arguments_object
+from ccproxy_lite.formats.anthropic.blocks import NAME
 from ccproxy_lite.formats.anthropic.errors import failed_of, write_error
 from ccproxy_lite.formats.neutral import (
     Begin,
@@ -310,6 +310,9 @@ class Watcher:
         elif kind.startswith("content_block"):
             self.content = True
 
+    def fail(self, failed: Failed) -> bytes:
+        return encode(dumps(write_error(failed)[1]), "error")
+
 
 # ---------------------------------------------------------------- writing
 
@@ -364,7 +367,7 @@ def _write_block(part: WholePart) -> dict[str, Any]:
             return {"type": "redacted_thinking", "data": part.text}
         case "tool" | "custom":
             call_id = names.fit_id(part.start.id, names.ANTHROPIC)
-            arguments = arguments_object(part.text)
+            arguments = names.arguments_object(part.text)
             return {"type": "tool_use", "id": call_id, "name": part.start.name, "input": arguments}
         case "image":
             return {"type": "text", "text": _no_image(part.start)}

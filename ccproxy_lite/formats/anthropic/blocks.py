@@ -20,9 +20,8 @@ from ccproxy_lite.formats.neutral import (
     Thinking,
     ToolCall,
     ToolResult,
-    own_of,
 )
-from ccproxy_lite.jsontext import dumps_text, loads
+from ccproxy_lite.jsontext import dumps_text
 
 NAME = "anthropic"
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
@@ -55,7 +54,7 @@ _SEARCH_RESULT = frozenset(("type", "source", "title", "content"))
 def _read_block(block: shape.Object, at: str) -> Iterable[Part]:
     match shape.text(block, "type", at):
         case "text":
-            yield Text(shape.text(block, "text", at), own_of(block, TEXT), at)
+            yield Text(shape.text(block, "text", at), shape.own_of(block, TEXT), at)
         case "image":
             yield _read_image(block, at)
         case "document":
@@ -63,29 +62,29 @@ def _read_block(block: shape.Object, at: str) -> Iterable[Part]:
         case "search_result":
             lines = [shape.text(block, "title", at, ""), shape.text(block, "source", at, "")]
             lines += [shape.text(inner, "text", where, "") for inner, where in shape.objects(block, "content", at)]
-            yield Text("\n".join(filter(None, lines)), own_of(block, _SEARCH_RESULT), at)
+            yield Text("\n".join(filter(None, lines)), shape.own_of(block, _SEARCH_RESULT), at)
         case "thinking":
             yield _read_thinking(block, at)
         case "redacted_thinking":
             origin, data = thinking.untag(shape.text(block, "data", at)) or (NAME, shape.text(block, "data", at))
-            yield Thinking(redacted=data, origin=origin, own=own_of(block, _REDACTED), at=at)
+            yield Thinking(redacted=data, origin=origin, own=shape.own_of(block, _REDACTED), at=at)
         case "tool_use":
             arguments = dumps_text(shape.optional_object(block, "input", at) or {})
             name, call_id = shape.text(block, "name", at), shape.text(block, "id", at)
-            yield ToolCall(call_id, name, arguments, own=own_of(block, _TOOL_USE), at=at)
+            yield ToolCall(call_id, name, arguments, own=shape.own_of(block, _TOOL_USE), at=at)
         case "tool_result":
             kinds = Text | Image | File | Foreign
             content = tuple(part for part in read_content(block, at) if isinstance(part, kinds))
             is_error = shape.optional_bool(block, "is_error", at) or False
             call_id = shape.text(block, "tool_use_id", at)
-            yield ToolResult(call_id, content, is_error, own=own_of(block, _TOOL_RESULT), at=at)
+            yield ToolResult(call_id, content, is_error, own=shape.own_of(block, _TOOL_RESULT), at=at)
         case kind:
             yield Foreign(kind, dict(block), at)
 
 
 def _read_image(block: shape.Object, at: str) -> Image:
     source = shape.as_object(block.get("source"), f"{at}.source")
-    own = own_of(block, _IMAGE)
+    own = shape.own_of(block, _IMAGE)
     where = f"{at}.source"
     match shape.text(source, "type", where):
         case "base64":
@@ -101,7 +100,7 @@ def _read_image(block: shape.Object, at: str) -> Image:
 
 def _read_document(block: shape.Object, at: str) -> Iterable[Part]:
     source = shape.as_object(block.get("source"), f"{at}.source")
-    own, where = own_of(block, _DOCUMENT), f"{at}.source"
+    own, where = shape.own_of(block, _DOCUMENT), f"{at}.source"
     title = shape.text(block, "title", at, "")
     match shape.text(source, "type", where):
         case "base64":
@@ -126,7 +125,8 @@ def _read_document(block: shape.Object, at: str) -> Iterable[Part]:
 def _read_thinking(block: shape.Object, at: str) -> Thinking:
     signature = shape.text(block, "signature", at, "")
     origin, value = thinking.untag(signature) or (NAME, signature)
-    return Thinking(shape.text(block, "thinking", at, ""), value, origin=origin, own=own_of(block, _THINKING), at=at)
+    own = shape.own_of(block, _THINKING)
+    return Thinking(shape.text(block, "thinking", at, ""), value, origin=origin, own=own, at=at)
 
 
 # ---------------------------------------------------------------- writing
@@ -174,7 +174,7 @@ def write_part(part: Part, losses: Losses) -> dict[str, Any]:
                 "type": "tool_use",
                 "id": names.fit_id(part.id, names.ANTHROPIC),
                 "name": names.fit_name(part.name, names.ANTHROPIC),
-                "input": arguments_object(part.arguments) if part.kind == "function" else {"input": part.arguments},
+                "input": names.call_arguments(part),
                 **back(part.own, losses),
             }
         case ToolResult():
@@ -192,21 +192,6 @@ def write_part(part: Part, losses: Losses) -> dict[str, Any]:
         case Refusal():  # what the model said
             return {"type": "text", "text": part.text}
     raise AssertionError(part)
-
-
-def arguments_object(arguments: str) -> dict[str, Any]:
-    """Arguments as an object; text that is none is kept under ``_raw``, because history must not be lost.
-
-    >>> arguments_object(""), arguments_object('{"a": 1}'), arguments_object("oops")
-    ({}, {'a': 1}, {'_raw': 'oops'})
-    """
-    if not arguments.strip():
-        return {}
-    try:
-        value = loads(arguments)
-    except ValueError:
-        return {"_raw": arguments}
-    return value if isinstance(value, dict) else {"_raw": arguments}
 
 
 def _write_result(part: ToolResult, losses: Losses) -> dict[str, Any]:

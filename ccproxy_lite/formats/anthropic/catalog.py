@@ -46,6 +46,6 @@ def read_count(body: Any) -> int:
     return shape.count(body, "input_tokens")
 
 
-def counting_body(body: Mapping[str, Any]) -> dict[str, Any]:
+def counting_body(body: Mapping[str, Any], model: str) -> dict[str, Any]:
     """A request body as the counting endpoint accepts it."""
-    return {key: value for key, value in body.items() if key in COUNTED}
+    return {**{key: value for key, value in body.items() if key in COUNTED}, "model": model}

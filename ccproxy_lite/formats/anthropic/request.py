@@ -22,7 +22,6 @@ from ccproxy_lite.formats.neutral import (
     Text,
     Tool,
     ToolChoice,
-    own_of,
 )
 
 VERSION = "2023-06-01"
@@ -61,7 +60,7 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
         service_tier=shape.optional_text(body, "service_tier"),
         stream=shape.optional_bool(body, "stream") or False,
         origin=NAME,
-        own=own_of(body, _KNOWN),
+        own=shape.own_of(body, _KNOWN),
     )
 
 
@@ -75,7 +74,7 @@ def _read_system(body: shape.Object) -> Iterable[Text]:
     for block, at in shape.objects(body, "system", ""):
         text = _without_billing(shape.text(block, "text", at))
         if text:
-            yield Text(text, own_of(block, TEXT), at)
+            yield Text(text, shape.own_of(block, TEXT), at)
 
 
 def _without_billing(text: str) -> str:
@@ -97,7 +96,7 @@ def _read_message(message: shape.Object, at: str) -> Message:
     role = shape.text(message, "role", at)
     if role not in ("user", "assistant", "system"):
         raise shape.wrong(f"{at}.role", "user, assistant or system")
-    own = own_of(message, frozenset(("role", "content")))
+    own = shape.own_of(message, frozenset(("role", "content")))
     return Message(role, tuple(read_content(message, at)), own, at)  # type: ignore[arg-type]
 
 
@@ -120,7 +119,7 @@ def _read_tool(tool: shape.Object, at: str) -> Tool | ServerTool:
         shape.text(tool, "description", at, ""),
         shape.optional_object(tool, "input_schema", at),
         shape.optional_bool(tool, "strict", at),
-        own=own_of(tool, _TOOL),
+        own=shape.own_of(tool, _TOOL),
         at=at,
     )
 
@@ -213,14 +212,13 @@ def write_request(request: Request, target: Target) -> Outgoing:
     _write_thinking(body, request, target, losses)
     _write_sampling(body, request, target, losses)
     _write_rest(body, request, losses)
-    called = [tool.name for tool in request.tools if isinstance(tool, Tool)]
     return Outgoing(
         "/v1/messages",
         body,
         (("anthropic-version", VERSION),),
         tuple(losses.dropped),
-        names.restored_names(called, names.ANTHROPIC),
-        frozenset(tool.name for tool in request.tools if isinstance(tool, Tool) and tool.kind == "custom"),
+        names.wire_names(request.tools, names.ANTHROPIC),
+        names.custom_names(request.tools),
     )
 
 
@@ -286,10 +284,11 @@ def _write_tools(request: Request, losses: Losses) -> list[dict[str, Any]]:
 
 def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
     losses.lose_own(tool.own, tool.at)
+    tool = schema.as_function(tool)
     written: dict[str, Any] = {"name": names.fit_name(tool.name, names.ANTHROPIC)}
     if tool.description:
         written["description"] = tool.description
-    written["input_schema"] = schema.FREE_TEXT if tool.kind == "custom" else schema.as_input_schema(tool.schema)
+    written["input_schema"] = schema.as_input_schema(tool.schema)
     if tool.strict:
         written["strict"] = True
     return {**written, **back(tool.own, losses)}
@@ -370,10 +369,7 @@ def _prefills_or_hides_thoughts(messages: list[dict[str, Any]]) -> bool:
         return False
     if messages[-1]["role"] == "assistant":
         return True
-    if len(messages) < 2 or not any(block["type"] == "tool_result" for block in messages[-1]["content"]):
-        return False
-    kinds = {block["type"] for block in messages[-2]["content"]}
-    return "tool_use" in kinds and not kinds & {"thinking", "redacted_thinking"}
+    return _hides_thoughts(messages)
 
 
 def _write_sampling(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
@@ -415,7 +411,24 @@ def without_foreign(body: Mapping[str, Any]) -> dict[str, Any] | None:
                 continue
             message = {**message, "content": kept}
         messages.append(message)
-    return {**body, "messages": messages} if found else None
+    if not found:
+        return None
+    cleaned = {**body, "messages": messages}
+    setting = body.get("thinking")
+    if isinstance(setting, dict) and setting.get("type") == "enabled" and _hides_thoughts(messages):
+        del cleaned["thinking"]
+    return cleaned
+
+
+def _hides_thoughts(messages: list[Any]) -> bool:
+    """Whether a client's conversation ends in a tool loop whose thoughts are missing: manual thinking refuses it."""
+    kinds = [
+        {block.get("type") for block in message["content"] if isinstance(block, dict)}
+        for message in messages[-2:]
+        if isinstance(message, dict) and isinstance(message.get("content"), list)
+    ]
+    thoughts = {"thinking", "redacted_thinking"}
+    return len(kinds) == 2 and "tool_result" in kinds[1] and "tool_use" in kinds[0] and not kinds[0] & thoughts
 
 
 def _is_foreign(block: Any) -> bool:

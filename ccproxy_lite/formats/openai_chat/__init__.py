@@ -1,14 +1,17 @@
 """The OpenAI Chat Completions format, in both roles."""
 
-from ccproxy_lite.formats.format import Format
-from ccproxy_lite.formats.openai_chat import answer, catalog, errors, reader, request
+from ccproxy_lite.formats import openai
+from ccproxy_lite.formats.format import Format, fixed_paths
+from ccproxy_lite.formats.neutral import PathInfo
+from ccproxy_lite.formats.openai_chat import answer, reader, request
 
 FORMAT = Format(
     name="openai-chat",
     default_base_url="https://api.openai.com/v1",
     key_variables=("OPENAI_API_KEY",),
     key_header="authorization",
-    messages_path="/chat/completions",
+    read_path=fixed_paths({"/v1/chat/completions": PathInfo(), "/chat/completions": PathInfo()}),
+    write_path=lambda model, path: "/chat/completions",
     models_path="/models",
     fixed_headers=(),
     read_request=request.read_request,
@@ -19,11 +22,11 @@ FORMAT = Format(
     writer=answer.Writer,
     watcher=reader.Watcher,
     without_foreign=lambda body: None,
-    read_error=errors.read_error,
-    write_error=errors.write_error,
-    read_models=catalog.read_models,
-    write_models=catalog.write_models,
-    write_model=catalog.write_model,
+    read_error=openai.read_error,
+    write_error=openai.write_error,
+    read_models=openai.read_models,
+    write_models=openai.write_models,
+    write_model=openai.write_model,
     counting=None,
-    write_count=None,
+    write_count=lambda tokens: {"input_tokens": tokens},
 )

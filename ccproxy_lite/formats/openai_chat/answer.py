@@ -24,7 +24,7 @@ from ccproxy_lite.formats.neutral import (
     WholePart,
     fold,
 )
-from ccproxy_lite.formats.openai_chat.errors import write_error
+from ccproxy_lite.formats.openai import write_error
 from ccproxy_lite.jsontext import dumps, quote
 from ccproxy_lite.sse import encode
 

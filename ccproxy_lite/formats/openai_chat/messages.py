@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.formats import names, shape, thinking, turns
+from ccproxy_lite.formats import media, names, shape, thinking, turns
 from ccproxy_lite.formats.losses import Losses
 from ccproxy_lite.formats.neutral import (
     NOTHING,
@@ -18,7 +16,6 @@ from ccproxy_lite.formats.neutral import (
     Foreign,
     Image,
     Message,
-    Own,
     Part,
     Refusal,
     Request,
@@ -27,7 +24,6 @@ from ccproxy_lite.formats.neutral import (
     Thinking,
     ToolCall,
     ToolResult,
-    own_of,
 )
 from ccproxy_lite.jsontext import dumps_text
 
@@ -48,7 +44,7 @@ def read_messages(body: shape.Object) -> tuple[tuple[Text, ...], tuple[Message, 
     legacy_ids: dict[str, str] = {}
     for message, at in shape.objects(body, "messages", ""):
         role = shape.text(message, "role", at)
-        own = own_of(message, _MESSAGE)
+        own = shape.own_of(message, _MESSAGE)
         if role in ("system", "developer"):
             parts = tuple(_read_instructions(message, at))
             if messages:
@@ -88,15 +84,15 @@ def _read_content(message: shape.Object, at: str) -> Iterable[Part]:
 def _read_part(part: shape.Object, at: str) -> Part:
     match shape.text(part, "type", at):
         case "text":
-            return Text(shape.text(part, "text", at), own_of(part, frozenset(("type", "text"))), at)
+            return Text(shape.text(part, "text", at), shape.own_of(part, frozenset(("type", "text"))), at)
         case "refusal":
             return Refusal(shape.text(part, "refusal", at), at=at)
         case "image_url":
             image = part.get("image_url")
             holder = {"url": image} if isinstance(image, str) else shape.as_object(image, f"{at}.image_url")
-            own = own_of(part, frozenset(("type", "image_url")))
+            own = shape.own_of(part, frozenset(("type", "image_url")))
             detail = shape.text(holder, "detail", at, "")
-            return _read_image(shape.text(holder, "url", f"{at}.image_url"), detail, own, at)
+            return media.image(shape.text(holder, "url", f"{at}.image_url"), detail, own, at)
         case "input_audio":
             audio = shape.as_object(part.get("input_audio"), f"{at}.input_audio")
             where = f"{at}.input_audio"
@@ -107,56 +103,11 @@ def _read_part(part: shape.Object, at: str) -> Part:
             return Foreign(kind, dict(part), at)
 
 
-def data_url(url: str, at: str) -> tuple[str, str]:
-    """Media type and standard base64 of a data URL. Raises ClientError."""
-    head, comma, data = url[5:].partition(",")
-    media_type, *parameters = [word.strip() for word in head.split(";")]
-    if not comma or "base64" not in parameters:
-        raise ClientError(400, f"{at}: a base64 data URL expected", param=at)
-    return media_type.lower() or _sniffed(data), data
-
-
-_MAGIC = {
-    b"\x89PNG": "image/png",
-    b"\xff\xd8\xff": "image/jpeg",
-    b"GIF8": "image/gif",
-    b"RIFF": "image/webp",
-    b"%PDF": "application/pdf",
-}
-
-
-def _sniffed(data: str) -> str:
-    try:
-        start = base64.b64decode(data[:16])
-    except (binascii.Error, ValueError):
-        return ""
-    return next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), "")
-
-
-def _read_image(url: str, detail: str, own: Own, at: str) -> Image:
-    if url.startswith("data:"):
-        media_type, data = data_url(url, at)
-        return Image(media_type.replace("image/jpg", "image/jpeg"), data, detail=detail, own=own, at=at)
-    if not url.startswith(("http://", "https://")):
-        raise ClientError(400, f"{at}: an http(s) or data URL expected", param=at)
-    return Image(url=url, detail=detail, own=own, at=at)
-
-
 def _read_file(file: shape.Object, at: str) -> File:
     name = shape.text(file, "filename", at, "")
     if file.get("file_id"):
         return File(file_id=shape.text(file, "file_id", at), name=name, at=at)
-    value = shape.text(file, "file_data", f"{at}.file")
-    if value.startswith("data:"):
-        media_type, data = data_url(value, f"{at}.file.file_data")
-    else:
-        media_type, data = _sniffed(value) or "application/pdf", value
-    if media_type.startswith("text/plain"):
-        try:
-            return File("text/plain", text=base64.b64decode(data).decode(), name=name, at=at)
-        except ValueError:
-            raise shape.wrong(f"{at}.file.file_data", "base64 of UTF-8 text") from None
-    return File(media_type, data, name=name, at=at)
+    return media.file(shape.text(file, "file_data", f"{at}.file"), name, NOTHING, at, f"{at}.file.file_data")
 
 
 def _read_assistant(message: shape.Object, at: str, legacy_ids: dict[str, str]) -> Iterable[Part]:
@@ -205,7 +156,7 @@ def _read_signed(block: shape.Object, at: str) -> Thinking:
 
 def _read_call(call: shape.Object, at: str) -> ToolCall:
     call_id = shape.text(call, "id", at, "") or names.made_up_id(at)
-    own = own_of(call, frozenset(("id", "type", "function", "custom")))
+    own = shape.own_of(call, frozenset(("id", "type", "function", "custom")))
     if call.get("type") == "custom":
         custom = shape.as_object(call.get("custom"), f"{at}.custom")
         name, text = shape.text(custom, "name", at), shape.text(custom, "input", at, "")
@@ -240,7 +191,8 @@ def write_messages(request: Request, target: Target, losses: Losses) -> list[dic
     paired = turns.paired(fitting, losses)
     for message in paired:
         if message.role == "assistant":
-            written.append(_write_assistant(message, losses))
+            native = losses.is_origin or thinking.is_openai_reasoning(target.model)
+            written.append(_write_assistant(message, losses, native))
         elif message.role == "system":
             text = "\n".join(part.text for part in message.parts if isinstance(part, Text))
             written.append({"role": "system", "content": text})
@@ -349,7 +301,7 @@ def _write_file(part: File, losses: Losses) -> dict[str, Any]:
     return {"type": "file", "file": {"filename": name, "file_data": file_data}}
 
 
-def _write_assistant(message: Message, losses: Losses) -> dict[str, Any]:
+def _write_assistant(message: Message, losses: Losses, native: bool) -> dict[str, Any]:
     text, thoughts, refusals, calls = [], [], [], []
     for part in message.parts:
         losses.lose_own(part.own, part.at)
@@ -359,7 +311,7 @@ def _write_assistant(message: Message, losses: Losses) -> dict[str, Any]:
             case Refusal():
                 refusals.append(part.text)
             case ToolCall():
-                calls.append(_write_call(part, losses))
+                calls.append(_write_call(part, losses, native))
             case Thinking():
                 thoughts.append(part.text)
     written: dict[str, Any] = {"role": "assistant", "content": "".join(text) if text else None}
@@ -372,10 +324,11 @@ def _write_assistant(message: Message, losses: Losses) -> dict[str, Any]:
     return {**written, **(message.own if losses.is_origin else NOTHING)}
 
 
-def _write_call(part: ToolCall, losses: Losses) -> dict[str, Any]:
+def _write_call(part: ToolCall, losses: Losses, native: bool) -> dict[str, Any]:
     part = replace(part, id=names.fit_id(part.id, names.CHAT), name=names.fit_name(part.name, names.CHAT))
     back = part.own if losses.is_origin else NOTHING
-    if part.kind == "custom":
+    if part.kind == "custom" and native:
         return {"id": part.id, "type": "custom", "custom": {"name": part.name, "input": part.arguments}, **back}
-    function = {"name": part.name, "arguments": part.arguments or "{}"}
+    arguments = part.arguments if part.kind == "function" else dumps_text(names.call_arguments(part))
+    function = {"name": part.name, "arguments": arguments or "{}"}
     return {"id": part.id, "type": "function", "function": function, **back}

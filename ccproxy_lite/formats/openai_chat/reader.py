@@ -24,10 +24,11 @@ from ccproxy_lite.formats.neutral import (
     Usage,
     settled,
 )
-from ccproxy_lite.formats.openai_chat.errors import failed_of
+from ccproxy_lite.formats.openai import failed_of, write_error
 from ccproxy_lite.formats.openai_chat.messages import NAME
-from ccproxy_lite.jsontext import dumps_text, loads
+from ccproxy_lite.jsontext import dumps, dumps_text, loads
 from ccproxy_lite.sse import Event as SseEvent
+from ccproxy_lite.sse import encode
 
 _REASONS: dict[str, StopReason] = {
     "stop": "end",
@@ -370,6 +371,9 @@ class Watcher:
                 delta = choice.get("delta")
                 said = isinstance(delta, dict) and any(value for key, value in delta.items() if key != "role")
                 self.content = self.content or said or self.ended
+
+    def fail(self, failed: Failed) -> bytes:
+        return encode(dumps(write_error(failed)[1]))
 
 
 def _is_notable(data: str) -> bool:

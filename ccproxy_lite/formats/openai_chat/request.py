@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ccproxy_lite.formats import names, schema, shape, thinking
+from ccproxy_lite.formats import names, openai, schema, shape, thinking
 from ccproxy_lite.formats.losses import Losses
 from ccproxy_lite.formats.neutral import (
     NOTHING,
@@ -19,7 +19,6 @@ from ccproxy_lite.formats.neutral import (
     Target,
     Tool,
     ToolChoice,
-    own_of,
 )
 from ccproxy_lite.formats.openai_chat.messages import NAME, read_messages, write_messages
 
@@ -30,7 +29,6 @@ _KNOWN = frozenset(
     "web_search_options".split()
 )
 _SEARCH = "web_search_options"
-_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "auto")
 
 # ---------------------------------------------------------------- reading
 
@@ -38,7 +36,7 @@ _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "auto")
 def read_request(body: shape.Object, path: PathInfo) -> Request:
     """What a Chat client asks. Raises ClientError."""
     system, messages = read_messages(body)
-    own = own_of(body, _KNOWN)
+    own = shape.own_of(body, _KNOWN)
     if own.get("modalities") == ["text"]:
         own = {key: value for key, value in own.items() if key != "modalities"}
     return Request(
@@ -79,10 +77,9 @@ def _read_tools(body: shape.Object) -> Iterable[Tool | ServerTool]:
                 custom = shape.as_object(tool.get("custom"), f"{at}.custom")
                 name = shape.text(custom, "name", f"{at}.custom")
                 about = shape.text(custom, "description", f"{at}.custom", "")
-                own = own_of(custom, frozenset(("name", "description")))
-                if own.get("format") == {"type": "text"}:  # the default
-                    own = NOTHING
-                yield Tool(name, about, kind="custom", own=own, at=f"{at}.custom")
+                own = shape.own_of(custom, frozenset(("name", "description", "format")))
+                grammar = _read_grammar(custom, f"{at}.custom")
+                yield Tool(name, about, kind="custom", grammar=grammar, own=own, at=f"{at}.custom")
             case kind:
                 yield ServerTool(kind, kind, dict(tool), at)
     for function, at in shape.objects(body, "functions", ""):
@@ -92,13 +89,22 @@ def _read_tools(body: shape.Object) -> Iterable[Tool | ServerTool]:
         yield ServerTool(_SEARCH, _SEARCH, search, _SEARCH)
 
 
+def _read_grammar(custom: shape.Object, at: str) -> tuple[str, str] | None:
+    form = shape.optional_object(custom, "format", at) or {}
+    if form.get("type", "text") == "text":
+        return None
+    inner = shape.as_object(form.get("grammar"), f"{at}.format.grammar")
+    where = f"{at}.format.grammar"
+    return shape.text(inner, "syntax", where), shape.text(inner, "definition", where)
+
+
 def _read_function(function: shape.Object, at: str) -> Tool:
     return Tool(
         shape.text(function, "name", at),
         shape.text(function, "description", at, ""),
         shape.optional_object(function, "parameters", at),
         shape.optional_bool(function, "strict", at),
-        own=own_of(function, frozenset(("name", "description", "parameters", "strict"))),
+        own=shape.own_of(function, frozenset(("name", "description", "parameters", "strict"))),
         at=at,
     )
 
@@ -140,10 +146,10 @@ def _read_logprobs(body: shape.Object) -> int | None:
 
 def _read_reasoning(body: shape.Object) -> Reasoning | None:
     """``reasoning_effort``, or the spellings of gateways: ``reasoning.effort`` and ``thinking.type``."""
-    effort = shape.optional_text(body, "reasoning_effort")
+    effort = openai.effort(body, "reasoning_effort")
     budget = None
     if isinstance(body.get("reasoning"), dict):
-        effort = effort or shape.optional_text(body["reasoning"], "effort", "reasoning")
+        effort = effort or openai.effort(body["reasoning"], "effort", "reasoning")
         budget = shape.optional_int(body["reasoning"], "max_tokens", "reasoning")
     if isinstance(body.get("thinking"), dict):
         if body["thinking"].get("type") == "disabled":
@@ -153,9 +159,7 @@ def _read_reasoning(body: shape.Object) -> Reasoning | None:
             effort = effort or "auto"
     if effort is None and budget is None:
         return None
-    if effort is not None and effort not in _EFFORTS:
-        raise shape.wrong("reasoning_effort", ", ".join(_EFFORTS[:-1]))
-    level: Effort = effort or "auto"  # type: ignore[assignment]
+    level: Effort = effort or "auto"
     return Reasoning(level, budget if level == "auto" else None)
 
 
@@ -169,14 +173,8 @@ def _read_output(body: shape.Object) -> Output | None:
         case "json_object":
             return Output()
         case "json_schema":
-            inner = shape.as_object(form.get("json_schema"), "response_format.json_schema")
             at = "response_format.json_schema"
-            return Output(
-                shape.as_object(inner.get("schema"), f"{at}.schema"),
-                shape.text(inner, "name", at, ""),
-                shape.optional_bool(inner, "strict", at),
-                shape.text(inner, "description", at, ""),
-            )
+            return openai.output(shape.as_object(form.get("json_schema"), at), at)
         case _:
             raise shape.wrong("response_format.type", "text, json_object or json_schema")
 
@@ -189,7 +187,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     losses = Losses(request.origin, NAME, target.strict)
     losses.lose_own(request.own)
     body: dict[str, Any] = {"model": target.model, "messages": write_messages(request, target, losses)}
-    _write_tools(body, request, losses)
+    _write_tools(body, request, target, losses)
     _write_limits(body, request, target, losses)
     _write_output(body, request, losses)
     if request.user:
@@ -199,17 +197,24 @@ def write_request(request: Request, target: Target) -> Outgoing:
         body["stream_options"] = {"include_usage": True}
     if losses.is_origin:
         body.update(request.own)
-        if request.service_tier:
-            body["service_tier"] = request.service_tier
+    if request.service_tier and losses.is_kin:
+        body["service_tier"] = request.service_tier
     elif request.service_tier:
         losses.lose("service_tier")
-    called = [tool.name for tool in request.tools if isinstance(tool, Tool)]
-    restored = names.restored_names(called, names.CHAT)
-    return Outgoing("/chat/completions", body, (), tuple(losses.dropped), restored)
+    native = _has_custom_tools(target, losses)
+    return Outgoing(
+        "/chat/completions",
+        body,
+        (),
+        tuple(losses.dropped),
+        names.wire_names(request.tools, names.CHAT),
+        frozenset() if native else names.custom_names(request.tools),
+    )
 
 
-def _write_tools(body: dict[str, Any], request: Request, losses: Losses) -> None:
+def _write_tools(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
     written = []
+    native = _has_custom_tools(target, losses)
     for tool in request.tools:
         if isinstance(tool, ServerTool):
             if not losses.is_origin:
@@ -219,14 +224,19 @@ def _write_tools(body: dict[str, Any], request: Request, losses: Losses) -> None
             else:
                 written.append(dict(tool.data))
         else:
-            written.append(_write_tool(tool, losses))
+            written.append(_write_tool(tool if native else schema.as_function(tool), losses))
     if not written:
         return
     body["tools"] = written
     if request.tool_choice is not None:
-        body["tool_choice"] = _write_choice(request.tool_choice, request)
+        body["tool_choice"] = _write_choice(request.tool_choice, request, native)
     if request.parallel_tools is not None:
         body["parallel_tool_calls"] = request.parallel_tools
+
+
+def _has_custom_tools(target: Target, losses: Losses) -> bool:
+    """Whether the service knows free-text tools; those that only speak the format do not."""
+    return losses.is_origin or thinking.is_openai_reasoning(target.model)
 
 
 def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
@@ -236,6 +246,9 @@ def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
     if tool.description:
         written["description"] = tool.description
     if tool.kind == "custom":
+        if tool.grammar is not None:
+            syntax, definition = tool.grammar
+            written["format"] = {"type": "grammar", "grammar": {"syntax": syntax, "definition": definition}}
         return {"type": "custom", "custom": {**written, **back}}
     written["parameters"] = schema.as_parameters(tool.schema)
     if tool.strict is not None:
@@ -243,13 +256,13 @@ def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
     return {"type": "function", "function": {**written, **back}}
 
 
-def _write_choice(choice: ToolChoice, request: Request) -> Any:
+def _write_choice(choice: ToolChoice, request: Request, native: bool) -> Any:
     if choice.mode == "none" or not choice.names:
         return choice.mode
-    kinds = {tool.name: tool.kind for tool in request.tools if isinstance(tool, Tool)}
+    custom = names.custom_names(request.tools) if native else frozenset()
     chosen = []
     for name in choice.names:
-        kind = kinds.get(name, "function")
+        kind = "custom" if name in custom else "function"
         chosen.append({"type": kind, kind: {"name": names.fit_name(name, names.CHAT)}})
     if choice.mode == "required" and len(chosen) == 1:
         return chosen[0]
@@ -261,12 +274,7 @@ def _write_limits(body: dict[str, Any], request: Request, target: Target, losses
     if request.max_tokens is not None:
         new = reasons or "max_completion_tokens" in target.quirks
         body["max_completion_tokens" if new else "max_tokens"] = request.max_tokens
-    for what in ("temperature", "top_p"):
-        value = getattr(request, what)
-        if value is not None and not (reasons and not losses.is_origin):
-            body[what] = value
-        elif value not in (None, 1):
-            losses.lose(what)
+    openai.write_sampling(body, request, target, losses)
     if request.stop:
         if reasons and not losses.is_origin:
             losses.lose("stop")
@@ -277,7 +285,9 @@ def _write_limits(body: dict[str, Any], request: Request, target: Target, losses
     for what in ("seed", "frequency_penalty", "presence_penalty", "verbosity"):
         if getattr(request, what) is not None:
             body[what] = getattr(request, what)
-    if request.candidates is not None:
+    if (request.candidates or 1) > 1 and not losses.is_origin:
+        losses.lose("candidates")
+    elif request.candidates is not None:
         body["n"] = request.candidates
     if request.cache_key is not None:
         body["prompt_cache_key"] = request.cache_key
@@ -304,9 +314,4 @@ def _write_output(body: dict[str, Any], request: Request, losses: Losses) -> Non
     if output.schema is None:
         body["response_format"] = {"type": "json_object"}
         return
-    inner: dict[str, Any] = {"name": output.name or "response", "schema": dict(output.schema)}
-    if output.description:
-        inner["description"] = output.description
-    if output.strict is not None:
-        inner["strict"] = output.strict and (losses.is_origin or schema.is_strict(output.schema))
-    body["response_format"] = {"type": "json_schema", "json_schema": inner}
+    body["response_format"] = {"type": "json_schema", "json_schema": openai.write_output(output, losses)}

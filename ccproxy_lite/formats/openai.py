@@ -1,13 +1,14 @@
-"""OpenAI Chat Completions: errors, read and written. Source: the API's error reference."""
+"""What OpenAI's two formats have in common: errors, model lists, efforts, schemas. Source: the API's reference."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ccproxy_lite.errors import STATUS, Kind, kind_of
-from ccproxy_lite.formats import shape
-from ccproxy_lite.formats.neutral import Failed
+from ccproxy_lite.formats import schema, shape, thinking
+from ccproxy_lite.formats.losses import Losses
+from ccproxy_lite.formats.neutral import Effort, Failed, Output, Request, Target
 
 _TYPES: dict[Kind, tuple[str, str | None]] = {
     "bad_request": ("invalid_request_error", None),
@@ -81,3 +82,64 @@ def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:
         code = "context_length_exceeded"
     error = {"message": failed.message, "type": name, "param": failed.param or None, "code": code}
     return status, {"error": error}
+
+
+def write_models(ids: Sequence[str], created: int) -> dict[str, Any]:
+    """The list of models for a client."""
+    return {"object": "list", "data": [write_model(model, created) for model in ids]}
+
+
+def write_model(model: str, created: int) -> dict[str, Any]:
+    """One model for a client."""
+    return {"id": model, "object": "model", "created": created, "owned_by": "ccproxy-lite"}
+
+
+def read_models(body: Any) -> list[str]:
+    """The ids in an upstream's list."""
+    data = body.get("data") if isinstance(body, dict) else None
+    items = data if isinstance(data, list) else ()
+    return [shape.lenient(item, "id") for item in items if shape.lenient(item, "id")]
+
+
+# ---------------------------------------------------------------- requests
+
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "auto")
+
+
+def effort(holder: shape.Object, key: str, at: str = "") -> Effort | None:
+    """An effort to think. Raises ClientError for a word that is none."""
+    value = shape.optional_text(holder, key, at)
+    if value is not None and value not in _EFFORTS:
+        raise shape.wrong(shape.join(at, key), ", ".join(_EFFORTS[:-1]))
+    return value  # type: ignore[return-value]
+
+
+def output(form: shape.Object, at: str) -> Output:
+    """A JSON Schema that the answer follows."""
+    return Output(
+        shape.as_object(form.get("schema"), f"{at}.schema"),
+        shape.text(form, "name", at, ""),
+        shape.optional_bool(form, "strict", at),
+        shape.text(form, "description", at, ""),
+    )
+
+
+def write_output(output: Output, losses: Losses) -> dict[str, Any]:
+    """The same; ``strict`` only where the schema meets the rules for it."""
+    written: dict[str, Any] = {"name": output.name or "response", "schema": dict(output.schema or {})}
+    if output.description:
+        written["description"] = output.description
+    if output.strict is not None:
+        written["strict"] = output.strict and (losses.is_origin or schema.is_strict(output.schema))
+    return written
+
+
+def write_sampling(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
+    """``temperature`` and ``top_p``, which reasoning models refuse unless they are 1."""
+    refused = thinking.is_openai_reasoning(target.model) and not losses.is_origin
+    for what in ("temperature", "top_p"):
+        value = getattr(request, what)
+        if value is not None and not refused:
+            body[what] = value
+        elif value not in (None, 1):
+            losses.lose(what)

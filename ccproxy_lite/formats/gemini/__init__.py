@@ -1,0 +1,31 @@
+"""The Gemini generateContent format, in both roles."""
+
+from ccproxy_lite.formats.format import Counting, Format
+from ccproxy_lite.formats.gemini import answer, catalog, contents, errors, paths, reader, request
+
+FORMAT = Format(
+    name=contents.NAME,
+    default_base_url="https://generativelanguage.googleapis.com",
+    key_variables=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    key_header="x-goog-api-key",
+    read_path=paths.read_path,
+    write_path=paths.write_path,
+    models_path="/v1beta/models?pageSize=1000",
+    fixed_headers=(),
+    read_request=request.read_request,
+    write_request=request.write_request,
+    read_body=reader.read_body,
+    write_body=answer.write_body,
+    reader=reader.Reader,
+    writer=answer.Writer,
+    watcher=reader.Watcher,
+    without_foreign=contents.without_foreign,
+    read_error=errors.read_error,
+    write_error=errors.write_error,
+    read_models=catalog.read_models,
+    write_models=catalog.write_models,
+    write_model=catalog.write_model,
+    counting=Counting(paths.count_path, request.counting_body, catalog.read_count),
+    write_count=catalog.write_count,
+    breaks_off=True,
+)

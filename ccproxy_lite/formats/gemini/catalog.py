@@ -1,0 +1,38 @@
+"""Gemini generateContent: model lists and token counts, both ways. Source: the SDK's ``types.Model``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ccproxy_lite.formats import shape
+
+
+def write_models(ids: Sequence[str], created: int) -> dict[str, Any]:
+    """The list of models for a client."""
+    return {"models": [write_model(model, created) for model in ids]}
+
+
+def write_model(model: str, created: int) -> dict[str, Any]:
+    """One model for a client."""
+    methods = ["generateContent", "streamGenerateContent", "countTokens"]
+    return {"name": f"models/{model}", "displayName": model, "supportedGenerationMethods": methods}
+
+
+def read_models(body: Any) -> list[str]:
+    """The ids in an upstream's list."""
+    models = body.get("models") if isinstance(body, dict) else None
+    found = (
+        shape.lenient(item, "name").removeprefix("models/") for item in (models if isinstance(models, list) else ())
+    )
+    return [name for name in found if name]
+
+
+def write_count(tokens: int) -> dict[str, Any]:
+    """A token count for a client."""
+    return {"totalTokens": tokens}
+
+
+def read_count(body: Any) -> int:
+    """The token count of an upstream."""
+    return shape.count(body, "totalTokens")

@@ -1,0 +1,404 @@
+"""Gemini generateContent: contents and their parts, read and written. Source: the SDK's ``types.Content`` and ``Part``.
+
+A signature of thoughts may sit on any part. Neutrally it is a thought: one without text, right before the part that it
+sits on; or the seal of the thought that it sits on.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ccproxy_lite.formats import media, names, shape, thinking, turns
+from ccproxy_lite.formats.losses import Losses
+from ccproxy_lite.formats.neutral import (
+    NOTHING,
+    Audio,
+    File,
+    Foreign,
+    Image,
+    Message,
+    Own,
+    Part,
+    Refusal,
+    Request,
+    Target,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
+from ccproxy_lite.jsontext import dumps_text
+
+NAME = "gemini"
+
+# ---------------------------------------------------------------- spelling
+
+_OPAQUE = frozenset(
+    "args response parameters parametersJsonSchema responseSchema responseJsonSchema labels partMetadata".split()
+)
+
+
+def camel(value: Any) -> Any:
+    """The same in camelCase; the service reads snake_case too. What belongs to the user's own data is left alone."""
+    if isinstance(value, list):
+        return [camel(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    spelled = {}
+    for key, inner in value.items():
+        head, *tail = key.split("_")
+        key = head + "".join(word.capitalize() for word in tail) if head else key
+        spelled[key] = inner if key in _OPAQUE else camel(inner)
+    return spelled
+
+
+def standard(data: str) -> str:
+    """Standard base64 with its padding, from the URL-safe kind that the SDK sends.
+
+    >>> standard("-_-_-w")
+    '+/+/+w=='
+    """
+    data = data.replace("-", "+").replace("_", "/").rstrip("=")
+    return data + "=" * (-len(data) % 4)
+
+
+# ---------------------------------------------------------------- opaque values
+
+
+def read_signature(value: str) -> tuple[str, str, str]:
+    """Signature, hidden text and origin of a ``thoughtSignature``; empty for the word that stands for none."""
+    if thinking.SENTINEL in value:
+        return "", "", NAME
+    value = standard(value)
+    try:
+        text = base64.b64decode(value, validate=True).decode()
+    except (binascii.Error, ValueError):
+        return value, "", NAME
+    if text == thinking.SENTINEL:
+        return "", "", NAME
+    return thinking.unseal(text, NAME) if thinking.untag(text) else (value, "", NAME)
+
+
+def write_signature(signature: str, redacted: str, origin: str) -> str:
+    """What stands in a client's ``thoughtSignature``, which must be base64."""
+    sealed = thinking.seal(signature, redacted, origin, NAME)
+    return sealed if origin == NAME or not sealed else base64.b64encode(sealed.encode()).decode()
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_contents(body: shape.Object) -> tuple[Message, ...]:
+    """The turns. Raises ClientError."""
+    calls = _Calls()
+    messages = []
+    for content, at in shape.objects(body, "contents", ""):
+        role = shape.text(content, "role", at, "user")
+        if role not in ("user", "model", "function"):
+            raise shape.wrong(f"{at}.role", "user or model")
+        parts = [read for part, inner in shape.objects(content, "parts", at) for read in _read_part(part, inner, calls)]
+        own = shape.own_of(content, frozenset(("role", "parts")))
+        messages.append(Message("assistant" if role == "model" else "user", tuple(parts), own, at))
+    return tuple(replace(turn, parts=_joined(turn)) for turn in turns.merged(messages))
+
+
+def _joined(turn: Message) -> tuple[Part, ...]:
+    """A model's turn without the seams of a stream: texts as one, and thoughts as one up to their signature."""
+    if turn.role != "assistant":
+        return turn.parts
+    parts: list[Part] = []
+    for part in turn.parts:
+        last = parts[-1] if parts else None
+        if isinstance(part, Text) and isinstance(last, Text) and not part.own and not last.own:
+            parts[-1] = replace(last, text=last.text + part.text)
+        elif _continues(part, last):
+            assert isinstance(part, Thinking) and isinstance(last, Thinking)
+            parts[-1] = replace(part, text=last.text + part.text, at=last.at)
+        elif not isinstance(part, Text) or part.text:
+            parts.append(part)
+    return tuple(parts)
+
+
+def _continues(part: Part, last: Part | None) -> bool:
+    if not isinstance(part, Thinking) or not isinstance(last, Thinking) or last.signature or last.redacted:
+        return False
+    return "thought" in part.own or bool(part.text)
+
+
+class _Calls:
+    """The calls that wait for their results, which may come without an id."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[str, str]] = []
+
+    def add(self, call_id: str, name: str) -> None:
+        self._waiting.append((call_id, name))
+
+    def answer(self, call_id: str, name: str, at: str) -> str:
+        """The id of the call that a result belongs to: by its id, else the first of that name."""
+        found = next((call for call in self._waiting if call_id and call[0] == call_id), None)
+        found = found or next((call for call in self._waiting if not call_id and call[1] == name), None)
+        if found is not None:
+            self._waiting.remove(found)
+            return found[0]
+        return call_id or names.made_up_id("nobody's", at)
+
+
+_META = frozenset(("thought", "thoughtSignature"))
+_KINDS = (
+    "text", "inlineData", "fileData", "functionCall", "functionResponse", "executableCode", "codeExecutionResult",
+    "toolCall", "toolResponse",
+)  # fmt: skip
+
+
+def _read_part(part: shape.Object, at: str, calls: _Calls) -> Iterable[Part]:
+    kind = next((kind for kind in _KINDS if part.get(kind) is not None), "")
+    own = shape.own_of(part, _META | {kind})
+    signature, redacted, origin = read_signature(shape.text(part, "thoughtSignature", at, ""))
+    if part.get("thought") is True and kind in ("text", ""):
+        text = shape.text(part, "text", at, "")
+        if text or signature or redacted:
+            yield Thinking(text, signature, redacted, origin, {"thought": True}, at)
+        return
+    if signature or redacted:
+        yield Thinking("", signature, redacted, origin, at=at)
+    match kind:
+        case "text":
+            yield Text(shape.text(part, "text", at), own, at)
+        case "inlineData":
+            yield _read_blob(shape.as_object(part[kind], f"{at}.{kind}"), own, at)
+        case "fileData":
+            yield _read_file(shape.as_object(part[kind], f"{at}.{kind}"), own, at)
+        case "functionCall":
+            yield _read_call(shape.as_object(part[kind], f"{at}.{kind}"), own, at, calls)
+        case "functionResponse":
+            yield _read_result(shape.as_object(part[kind], f"{at}.{kind}"), own, at, calls)
+        case _ if part.keys() - _META:
+            yield Foreign(kind or next(iter(part.keys() - _META)), dict(part), at)
+
+
+def _read_blob(blob: shape.Object, own: Own, at: str) -> Image | File | Audio | Foreign:
+    where = f"{at}.inlineData"
+    media_type = shape.text(blob, "mimeType", where, "").lower()
+    data = standard(shape.text(blob, "data", where))
+    media_type = media_type or media.sniffed(data)
+    name = shape.text(blob, "displayName", where, "")
+    if media_type.startswith("image/"):
+        return Image(media_type.replace("image/jpg", "image/jpeg"), data, own=own, at=at)
+    if media_type.startswith("audio/"):
+        return Audio(data, _AUDIO.get(media_type, media_type[6:]), own, at)
+    if media_type.startswith("video/"):
+        return Foreign("video", {"inlineData": dict(blob)}, at)
+    if media_type.startswith("text/plain"):
+        return File("text/plain", text=media.plain(data, f"{where}.data"), name=name, own=own, at=at)
+    return File(media_type, data, name=name, own=own, at=at)
+
+
+_AUDIO = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/x-wav": "wav", "audio/wave": "wav"}
+_PROVIDER = ("https://generativelanguage.googleapis.com/", "gs://", "files/")
+
+
+def _read_file(file: shape.Object, own: Own, at: str) -> Image | File | Foreign:
+    uri = shape.text(file, "fileUri", f"{at}.fileData")
+    media_type = shape.text(file, "mimeType", f"{at}.fileData", "") or media.type_of_url(uri, "")
+    name = shape.text(file, "displayName", f"{at}.fileData", "")
+    if media_type.startswith(("video/", "audio/")) or "youtube.com/" in uri or "youtu.be/" in uri:
+        return Foreign("video", {"fileData": dict(file)}, at)
+    is_stored = uri.startswith(_PROVIDER)
+    if media_type.startswith("image/"):
+        known = Image(file_id=uri, own=own, at=at) if is_stored else Image(url=uri, own=own, at=at)
+        return replace(known, media_type=media_type)
+    known_file = File(media_type or "application/pdf", name=name, own=own, at=at)
+    return replace(known_file, file_id=uri) if is_stored else replace(known_file, url=uri)
+
+
+def _read_call(call: shape.Object, own: Own, at: str, calls: _Calls) -> ToolCall:
+    where = f"{at}.functionCall"
+    name = shape.text(call, "name", where)
+    call_id = shape.text(call, "id", where, "") or names.made_up_id(at, name)
+    calls.add(call_id, name)
+    arguments = dumps_text(shape.optional_object(call, "args", where) or {})
+    own = {**own, **shape.own_of(call, frozenset(("id", "name", "args")))}
+    return ToolCall(call_id, name, arguments, own=own, at=at)
+
+
+_RESPONSE = frozenset(("id", "name", "response", "parts"))
+
+
+def _read_result(result: shape.Object, own: Own, at: str, calls: _Calls) -> ToolResult:
+    where = f"{at}.functionResponse"
+    name = shape.text(result, "name", where, "")
+    call_id = calls.answer(shape.text(result, "id", where, ""), name, at)
+    response = shape.optional_object(result, "response", where) or {}
+    is_error = response.keys() == {"error"}
+    value: Any = response
+    if response.keys() in ({"output"}, {"error"}, {"result"}):
+        value = next(iter(response.values()))
+    text = value if isinstance(value, str) else dumps_text(value)
+    content: list[Any] = [Text(text, at=f"{where}.response")] if text and response else []
+    for part, inner in shape.objects(result, "parts", where):
+        content += [read for read in _read_part(part, inner, calls) if isinstance(read, Image | File | Audio)]
+    own = {**own, **shape.own_of(result, _RESPONSE)}
+    return ToolResult(call_id, tuple(content), is_error, name, own, at)
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write_contents(request: Request, target: Target, losses: Losses) -> list[dict[str, Any]]:
+    """All turns, each role in its turn, results right after their calls. Raises ClientError."""
+    messages = turns.fitting(
+        turns.downgraded(request.messages), lambda part, message: _fits(part, message, losses), losses
+    )
+    paired = turns.paired(messages, losses)
+    called = {part.id: part.name for turn in paired for part in turn.parts if isinstance(part, ToolCall)}
+    asked = max((n for n, turn in enumerate(paired) if _is_question(turn)), default=-1)
+    written = []
+    for number, turn in enumerate(paired):
+        sentinel = number > asked and thinking.wants_sentinel(target.model, target.quirks)
+        parts = list(_write_turn(turn, called, target, losses, sentinel))
+        written.append({"role": "model" if turn.role == "assistant" else "user", "parts": parts})
+    if written and written[-1]["role"] == "model" and not any("functionCall" in part for part in written[-1]["parts"]):
+        losses.lose("prefill", paired[-1].at)
+    return written
+
+
+def _is_question(turn: Message) -> bool:
+    """Whether the user begins a new turn here: signatures count from there on."""
+    return turn.role == "user" and any(not isinstance(part, ToolResult) for part in turn.parts)
+
+
+def _fits(part: Part, message: Message, losses: Losses) -> bool:
+    """Whether a part has a place in a Gemini turn; what has none is named."""
+    match part:
+        case Text() | Refusal():
+            return bool(part.text)
+        case Thinking():
+            if part.origin == NAME and (part.signature or losses.is_origin):
+                return True
+            losses.lose("thinking", part.at)
+        case Foreign():
+            if losses.is_origin:
+                return True
+            losses.lose_foreign(part)
+        case _:
+            return True
+    return False
+
+
+def _write_turn(
+    turn: Message, called: Mapping[str, str], target: Target, losses: Losses, sentinel: bool
+) -> Iterable[dict[str, Any]]:
+    """The parts of a turn; a signature without text sits on what follows it, or on an empty text at the end."""
+    signature = ""
+    for part in turn.parts:
+        if isinstance(part, Thinking) and not part.text and "thought" not in part.own:
+            signature = part.signature
+            continue
+        for written in _write_part(part, called, target, losses):
+            if "functionCall" in written:
+                seal = signature or (thinking.SENTINEL if sentinel else "")
+                sentinel = False
+                yield {**written, "thoughtSignature": seal} if seal else written
+            else:
+                yield {**written, "thoughtSignature": signature} if signature else written
+            signature = ""
+    if signature:
+        yield {"text": "", "thoughtSignature": signature}
+
+
+def _write_part(part: Part, called: Mapping[str, str], target: Target, losses: Losses) -> Iterable[dict[str, Any]]:
+    losses.lose_own(part.own, part.at)
+    back = part.own if losses.is_origin else NOTHING
+    match part:
+        case Text():
+            yield {"text": part.text, **back}
+        case Refusal():  # what the model said
+            yield {"text": part.text}
+        case Thinking():
+            seal = {"thoughtSignature": part.signature} if part.signature else {}
+            yield {"text": part.text, "thought": True, **seal}
+        case Image() | File() | Audio():
+            yield {**_write_media(part, losses), **back}
+        case ToolCall():
+            call_id, name = names.fit_id(part.id, names.GEMINI), names.fit_name(part.name, names.GEMINI)
+            call = {"id": call_id, "name": name, "args": names.call_arguments(part)}
+            yield {"functionCall": call, **back}
+        case ToolResult():
+            yield from _write_result(part, called, target, losses)
+        case Foreign():
+            yield dict(part.data)
+
+
+def _write_media(part: Image | File | Audio, losses: Losses) -> dict[str, Any]:
+    if isinstance(part, Audio):
+        return {"inlineData": {"mimeType": f"audio/{part.format}", "data": part.data}}
+    if isinstance(part, File) and (part.text or part.media_type == "text/plain"):
+        return {"text": f"{part.name}\n{part.text}" if part.name else part.text}
+    if part.data:
+        return {"inlineData": {"mimeType": part.media_type or "application/octet-stream", "data": part.data}}
+    if part.file_id and not losses.is_origin:
+        losses.lose("file_id", part.at)
+    default = "image/jpeg" if isinstance(part, Image) else "application/pdf"
+    uri = part.url or part.file_id
+    return {"fileData": {"mimeType": part.media_type or media.type_of_url(uri, default), "fileUri": uri}}
+
+
+def _write_result(
+    part: ToolResult, called: Mapping[str, str], target: Target, losses: Losses
+) -> Iterable[dict[str, Any]]:
+    """The result as an object, and its pictures: within it from Gemini 3 on, behind it before."""
+    texts, others = [], []
+    for inner in part.content:
+        if isinstance(inner, Foreign):
+            losses.lose_foreign(inner)
+            continue
+        for written in _write_part(inner, called, target, losses):
+            if "text" in written:
+                texts.append(written["text"])
+            else:
+                others.append(written)
+    name = names.fit_name(called.get(part.call_id) or part.name, names.GEMINI)
+    response: dict[str, Any] = {"id": names.fit_id(part.call_id, names.GEMINI), "name": name}
+    response["response"] = {"error" if part.is_error else "output": "\n".join(texts)}
+    within = (thinking.gemini_version(target.model) or (0, 0)) >= (3, 0)
+    if others and within:
+        response["parts"] = others
+    yield {"functionResponse": response, **(part.own if losses.is_origin else NOTHING)}
+    if not within:
+        yield from others
+
+
+# ---------------------------------------------------------------- the same format on both sides
+
+
+def without_foreign(body: shape.Object) -> dict[str, Any] | None:
+    """The body without thoughts of other providers; None if there are none."""
+    found = False
+
+    def cleaned(part: Any) -> Any:
+        nonlocal found
+        key = "thoughtSignature" if isinstance(part, dict) and "thoughtSignature" in part else "thought_signature"
+        value = part.get(key) if isinstance(part, dict) else None
+        if not isinstance(value, str) or read_signature(value)[2] == NAME:
+            return part
+        found = True
+        if part.get("thought") is True:
+            return None
+        rest = {name: inner for name, inner in part.items() if name != key}
+        is_call = "functionCall" in part or "function_call" in part
+        return {**rest, key: thinking.SENTINEL} if is_call else rest
+
+    contents = []
+    for content in body.get("contents") or ():
+        if isinstance(content, dict) and isinstance(content.get("parts"), list):
+            parts = [part for part in map(cleaned, content["parts"]) if part]
+            if content["parts"] and not parts:
+                continue
+            content = {**content, "parts": parts}
+        contents.append(content)
+    return {**body, "contents": contents} if found else None

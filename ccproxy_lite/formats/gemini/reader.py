@@ -1,0 +1,264 @@
+"""Gemini generateContent: answers, whole and streamed, read. Source: the SDK's ``types.GenerateContentResponse``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.formats import names, shape
+from ccproxy_lite.formats.gemini.contents import NAME, read_signature, standard
+from ccproxy_lite.formats.gemini.errors import failed_of, write_error
+from ccproxy_lite.formats.neutral import (
+    Begin,
+    Citation,
+    End,
+    Event,
+    Failed,
+    PartDelta,
+    PartEnd,
+    PartKind,
+    PartStart,
+    StopReason,
+    Usage,
+    settled,
+)
+from ccproxy_lite.jsontext import dumps, dumps_text, loads
+from ccproxy_lite.sse import Event as SseEvent
+from ccproxy_lite.sse import encode
+
+_REASONS: dict[str, StopReason] = {
+    "STOP": "end",
+    "MAX_TOKENS": "max_tokens",
+    "CONTINUATION": "max_tokens",
+    **dict.fromkeys(
+        (
+            "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT "
+            "IMAGE_RECITATION IMAGE_OTHER MODEL_ARMOR"
+        ).split(),
+        "refusal",
+    ),
+}
+_BROKEN = frozenset(
+    (
+        "MALFORMED_FUNCTION_CALL UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS MISSING_THOUGHT_SIGNATURE MALFORMED_RESPONSE"
+    ).split()
+)
+"""Endings that are failures of the model, not answers."""
+
+
+def _read_usage(usage: Any) -> Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    cached, thoughts = shape.count(usage, "cachedContentTokenCount"), shape.count(usage, "thoughtsTokenCount")
+    prompt = shape.count(usage, "promptTokenCount") + shape.count(usage, "toolUsePromptTokenCount")
+    return Usage(
+        max(prompt - cached, 0),
+        shape.count(usage, "candidatesTokenCount") + thoughts,
+        cached,
+        reasoning=thoughts if "thoughtsTokenCount" in usage else None,
+    )
+
+
+def read_body(body: Mapping[str, Any]) -> list[Event]:
+    """A whole answer as events: the same reader takes it as one chunk. Raises UpstreamError."""
+    if "error" in body:
+        return [failed_of(body, 500)]
+    if not isinstance(body.get("candidates"), list) and "promptFeedback" not in body and "usageMetadata" not in body:
+        raise UpstreamError("the upstream's answer holds no candidate")
+    reader = Reader(shape.lenient(body, "responseId"))
+    events = reader.chunk(body)
+    reader.finish = reader.finish or "STOP"
+    return events + reader.close()
+
+
+class Reader:
+    """Reads a streamed answer. There is no last event: the stream ends after the chunk that says why."""
+
+    def __init__(self, seed: str = "") -> None:
+        self.finish = ""
+        self._seed = seed
+        self._begun = False
+        self._over = False
+        self._open: PartKind | None = None
+        self._text: list[str] = []
+        self._calls = 0
+        self._usage: Usage | None = None
+        self._detail = ""
+        self._citations: list[Citation] = []
+
+    def feed(self, event: SseEvent) -> list[Event]:
+        if self._over or not event.data or event.data.strip() == "[DONE]":
+            return []
+        try:
+            data = loads(event.data)
+        except ValueError:
+            raise UpstreamError("the upstream sent a chunk that is not JSON") from None
+        if not isinstance(data, dict):
+            raise UpstreamError("the upstream sent a chunk that is no object")
+        if data.get("error") or event.name == "error":
+            self._over = True
+            return [failed_of(data, 500)]
+        return self.chunk(data)
+
+    def chunk(self, data: Mapping[str, Any]) -> list[Event]:
+        """What one chunk says."""
+        events: list[Event] = []
+        self._usage = _read_usage(data.get("usageMetadata")) or self._usage
+        candidates, feedback = data.get("candidates"), data.get("promptFeedback")
+        if not self._begun:
+            self._begun = True
+            events.append(Begin(shape.lenient(data, "responseId"), shape.lenient(data, "modelVersion")))
+        if isinstance(feedback, dict) and feedback.get("blockReason"):
+            self.finish = "SAFETY"
+        for candidate in candidates if isinstance(candidates, list) else ():
+            if isinstance(candidate, dict) and candidate.get("index", 0) in (0, None):
+                self._candidate(candidate, events)
+        return events
+
+    def close(self) -> list[Event]:
+        if self._over:
+            return []
+        self._over = True
+        events: list[Event] = []
+        if self.finish in _BROKEN:
+            return [Failed(502, "server", self._detail or f"the model ended with {self.finish}")]
+        if not self.finish or not self._begun:
+            return [Failed(502, "server", "the upstream's stream ended early")]
+        self._shut(events)
+        reason = settled(_REASONS.get(self.finish, "end"), self._calls > 0)
+        return [*events, End(reason, self._usage)]
+
+    def _candidate(self, candidate: Mapping[str, Any], events: list[Event]) -> None:
+        content = candidate.get("content")
+        parts = content.get("parts") if isinstance(content, dict) else None
+        for part in parts if isinstance(parts, list) else ():
+            if isinstance(part, dict):
+                self._part(part, events)
+        self._ground(candidate.get("groundingMetadata"))
+        finish = shape.lenient(candidate, "finishReason")
+        self.finish = finish if finish and finish != "FINISH_REASON_UNSPECIFIED" else self.finish
+        self._detail = shape.lenient(candidate, "finishMessage") or self._detail
+
+    def _part(self, part: Mapping[str, Any], events: list[Event]) -> None:
+        text, signature = shape.lenient(part, "text"), shape.lenient(part, "thoughtSignature")
+        sealed = read_signature(signature)[0] if signature else ""
+        call, blob = part.get("functionCall"), part.get("inlineData")
+        if part.get("thought") is True and call is None:
+            if text:
+                self._say("thinking", text, events)
+            if sealed:
+                self._seal(sealed, events)
+            return
+        if text and self._open == "text":
+            self._say("text", text, events)
+            text = ""
+        if sealed:
+            self._seal(sealed, events)
+        if text:
+            self._say("text", text, events)
+        if isinstance(call, dict):
+            self._call(call, events)
+        elif isinstance(blob, dict) and shape.lenient(blob, "data"):
+            self._shut(events)
+            kind = shape.lenient(blob, "mimeType")
+            if kind.startswith("image/"):
+                events += [PartStart("image", media_type=kind), PartDelta(standard(blob["data"])), PartEnd()]
+
+    def _call(self, call: Mapping[str, Any], events: list[Event]) -> None:
+        self._shut(events)
+        name, arguments = shape.lenient(call, "name"), call.get("args")
+        if not name:
+            raise UpstreamError("the upstream called a tool without saying which")
+        call_id = shape.lenient(call, "id") or names.made_up_id(self._seed, self._calls, name)
+        self._calls += 1
+        events.append(PartStart("tool", call_id, name))
+        if isinstance(arguments, dict) and arguments:
+            events.append(PartDelta(dumps_text(arguments)))
+        elif isinstance(arguments, str) and arguments:
+            events.append(PartDelta(arguments))
+        events.append(PartEnd())
+
+    def _say(self, kind: PartKind, text: str, events: list[Event]) -> None:
+        if self._open != kind:
+            self._shut(events)
+            self._open = kind
+            events.append(PartStart(kind))
+        self._text.append(text)
+        events.append(PartDelta(text))
+
+    def _seal(self, signature: str, events: list[Event]) -> None:
+        """A signature closes the open thought, or is a thought of its own, without text."""
+        if self._open != "thinking":
+            self._shut(events)
+            events.append(PartStart("thinking"))
+        events.append(PartEnd(signature, NAME))
+        self._open, self._text = None, []
+
+    def _shut(self, events: list[Event]) -> None:
+        if self._open == "thinking":
+            events.append(PartEnd(origin=NAME))
+        elif self._open is not None:
+            events.append(PartEnd(citations=tuple(self._citations)))
+            self._citations = []
+        self._open, self._text = None, []
+
+    def _ground(self, metadata: Any) -> None:
+        """Sources of the open text; their places are counted in bytes."""
+        chunks = metadata.get("groundingChunks") if isinstance(metadata, dict) else None
+        if not isinstance(chunks, list) or self._open != "text":
+            return
+        pages = [chunk.get("web") if isinstance(chunk, dict) else None for chunk in chunks]
+        raw = "".join(self._text).encode()
+        supports = metadata.get("groundingSupports")
+        for support in supports if isinstance(supports, list) else ():
+            segment = support.get("segment") if isinstance(support, dict) else None
+            start, end = shape.count(segment, "startIndex"), shape.count(segment, "endIndex")
+            place = len(raw[:start].decode("utf-8", "ignore")), len(raw[:end].decode("utf-8", "ignore"))
+            indexes = support.get("groundingChunkIndices") if isinstance(support, dict) else None
+            for index in indexes if isinstance(indexes, list) else ():
+                if isinstance(index, int) and 0 <= index < len(pages) and shape.lenient(pages[index], "uri"):
+                    page = pages[index]
+                    self._citations.append(Citation(shape.lenient(page, "uri"), shape.lenient(page, "title"), *place))
+        if not self._citations:
+            self._citations = [
+                Citation(shape.lenient(page, "uri"), shape.lenient(page, "title"))
+                for page in pages
+                if shape.lenient(page, "uri")
+            ]
+
+
+class Watcher:
+    """Looks on while a stream is relayed as it is. After the first content only chunks that may end it are parsed."""
+
+    def __init__(self) -> None:
+        self.content = self.ended = self.over = False
+        self.failed: Failed | None = None
+        self.usage: Usage | None = None
+
+    def feed(self, event: SseEvent) -> None:
+        data = event.data
+        notable = '"finishReason"' in data or '"usageMetadata"' in data or '"error"' in data
+        if self.content and not notable:
+            return
+        try:
+            chunk = loads(data)
+        except ValueError:
+            return
+        if not isinstance(chunk, dict):
+            return
+        if chunk.get("error"):
+            self.failed = failed_of(chunk, 500)
+        self.usage = _read_usage(chunk.get("usageMetadata")) or self.usage
+        candidates, feedback = chunk.get("candidates"), chunk.get("promptFeedback")
+        blocked = isinstance(feedback, dict) and bool(feedback.get("blockReason"))
+        for candidate in candidates if isinstance(candidates, list) else ():
+            if isinstance(candidate, dict):
+                content = candidate.get("content")
+                self.content = self.content or bool(isinstance(content, dict) and content.get("parts"))
+                self.ended = self.ended or bool(candidate.get("finishReason"))
+        self.ended = self.ended or blocked
+        self.content = self.content or self.ended
+
+    def fail(self, failed: Failed) -> bytes:
+        return encode(dumps(write_error(failed)[1]))

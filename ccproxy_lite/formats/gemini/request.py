@@ -1,0 +1,324 @@
+"""Gemini generateContent: requests, read and written. Source: the SDK's ``types.GenerateContentConfig`` and the REST
+reference; both spellings are read, camelCase is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ccproxy_lite.errors import ClientError
+from ccproxy_lite.formats import names, schema, shape, thinking
+from ccproxy_lite.formats.gemini.contents import NAME, camel, read_contents, write_contents
+from ccproxy_lite.formats.gemini.paths import write_path
+from ccproxy_lite.formats.losses import Losses
+from ccproxy_lite.formats.neutral import (
+    NOTHING,
+    Outgoing,
+    Output,
+    PathInfo,
+    Reasoning,
+    Request,
+    ServerTool,
+    Target,
+    Text,
+    Tool,
+    ToolChoice,
+)
+
+_KNOWN = frozenset(
+    "contents systemInstruction tools toolConfig generationConfig serviceTier generateContentRequest model".split()
+)
+_CONFIG = frozenset(
+    "temperature topP topK candidateCount maxOutputTokens stopSequences responseMimeType responseSchema "
+    "responseJsonSchema presencePenalty frequencyPenalty seed responseLogprobs logprobs thinkingConfig".split()
+)
+_THINKING = frozenset(("includeThoughts", "thinkingBudget", "thinkingLevel"))
+_CALLING = frozenset(("mode", "allowedFunctionNames"))
+
+# ---------------------------------------------------------------- reading
+
+
+def read_request(body: shape.Object, path: PathInfo) -> Request:
+    """What a Gemini client asks; model and method stand in the path. Raises ClientError."""
+    body = camel(body)
+    if path.action == "count" and "generateContentRequest" in body:
+        body = shape.as_object(body["generateContentRequest"], "generateContentRequest")
+    config = shape.optional_object(body, "generationConfig") or {}
+    at = "generationConfig"
+    calling = _calling(body)
+    choice, strict = _read_choice(calling)
+    wants_logprobs = shape.optional_bool(config, "responseLogprobs", at)
+    return Request(
+        model=path.model or shape.text(body, "model", "", "").removeprefix("models/"),
+        messages=read_contents(body),
+        system=tuple(_read_system(body)),
+        tools=tuple(_read_tools(body, strict)),
+        tool_choice=choice,
+        max_tokens=shape.optional_int(config, "maxOutputTokens", at),
+        temperature=shape.optional_number(config, "temperature", at),
+        top_p=shape.optional_number(config, "topP", at),
+        top_k=shape.optional_int(config, "topK", at),
+        stop=shape.texts(config, "stopSequences", at),
+        seed=shape.optional_int(config, "seed", at),
+        frequency_penalty=shape.optional_number(config, "frequencyPenalty", at),
+        presence_penalty=shape.optional_number(config, "presencePenalty", at),
+        candidates=shape.optional_int(config, "candidateCount", at),
+        logprobs=(shape.optional_int(config, "logprobs", at) or 0) if wants_logprobs else None,
+        reasoning=_read_reasoning(config),
+        output=_read_output(config),
+        service_tier=shape.optional_text(body, "serviceTier"),
+        stream=path.streams or False,
+        origin=NAME,
+        own=_read_own(body, config, calling),
+    )
+
+
+def _read_own(body: shape.Object, config: shape.Object, calling: shape.Object) -> Mapping[str, Any]:
+    setting = shape.optional_object(config, "thinkingConfig", "generationConfig") or {}
+    tool_config = shape.optional_object(body, "toolConfig") or {}
+    own = {
+        **shape.own_of(body, _KNOWN),
+        **shape.own_of(config, _CONFIG, "generationConfig"),
+        **shape.own_of(setting, _THINKING, "generationConfig.thinkingConfig"),
+        **shape.own_of(calling, _CALLING, "toolConfig.functionCallingConfig"),
+        **shape.own_of(tool_config, frozenset(("functionCallingConfig",)), "toolConfig"),
+    }
+    if own.get("generationConfig.responseModalities") == ["TEXT"]:
+        del own["generationConfig.responseModalities"]
+    return own
+
+
+def _read_system(body: shape.Object) -> Iterable[Text]:
+    value = body.get("systemInstruction")
+    if isinstance(value, str):  # as the SDKs' users write it
+        yield Text(value, at="systemInstruction")
+        return
+    for part, at in shape.objects(shape.optional_object(body, "systemInstruction") or {}, "parts", "systemInstruction"):
+        if part.get("text"):
+            yield Text(shape.text(part, "text", at), shape.own_of(part, frozenset(("text", "thought"))), at)
+        elif part:
+            raise shape.wrong(at, "text")
+
+
+def _calling(body: shape.Object) -> shape.Object:
+    config = shape.optional_object(body, "toolConfig") or {}
+    return shape.optional_object(config, "functionCallingConfig", "toolConfig") or {}
+
+
+def _read_choice(calling: shape.Object) -> tuple[ToolChoice | None, bool | None]:
+    """The choice, and whether calls must follow their schemas."""
+    at = "toolConfig.functionCallingConfig"
+    called = shape.texts(calling, "allowedFunctionNames", at)
+    match shape.text(calling, "mode", at, "").upper():
+        case "AUTO":
+            return ToolChoice("auto", called), None
+        case "ANY":
+            return ToolChoice("required", called), None
+        case "NONE":
+            return ToolChoice("none"), None
+        case "VALIDATED":
+            return ToolChoice("auto", called), True
+        case "" | "MODE_UNSPECIFIED":
+            return (ToolChoice("auto", called) if called else None), None
+        case _:
+            raise shape.wrong(f"{at}.mode", "AUTO, ANY, NONE or VALIDATED")
+
+
+_FUNCTION = frozenset(("name", "description", "parameters", "parametersJsonSchema"))
+
+
+def _read_tools(body: shape.Object, strict: bool | None) -> Iterable[Tool | ServerTool]:
+    tools = body.get("tools")
+    if isinstance(tools, dict):
+        body = {**body, "tools": [tools]}
+    for tool, at in shape.objects(body, "tools", ""):
+        for function, inner in shape.objects(tool, "functionDeclarations", at):
+            yield Tool(
+                shape.text(function, "name", inner),
+                shape.text(function, "description", inner, ""),
+                _read_schema(function, inner, "parametersJsonSchema", "parameters"),
+                strict,
+                own=shape.own_of(function, _FUNCTION),
+                at=inner,
+            )
+        for kind in tool:
+            if kind != "functionDeclarations" and tool[kind] is not None:
+                yield ServerTool(kind, kind, {kind: tool[kind]}, f"{at}.{kind}")
+
+
+def _read_schema(holder: shape.Object, at: str, *keys: str) -> Mapping[str, Any] | None:
+    """The first of the fields for a schema that is there, as JSON Schema."""
+    found = next((shape.optional_object(holder, key, at) for key in keys if holder.get(key) is not None), None)
+    return None if found is None else schema.from_gemini(found)
+
+
+def _read_reasoning(config: shape.Object) -> Reasoning | None:
+    at = "generationConfig.thinkingConfig"
+    setting = shape.optional_object(config, "thinkingConfig", "generationConfig")
+    if not setting:
+        return None
+    visible = shape.optional_bool(setting, "includeThoughts", at)
+    level = shape.text(setting, "thinkingLevel", at, "").upper()
+    effort = thinking.GEMINI_EFFORTS.get(level)
+    if effort is None and level not in ("", "THINKING_LEVEL_UNSPECIFIED"):
+        raise shape.wrong(f"{at}.thinkingLevel", ", ".join(thinking.GEMINI_EFFORTS))
+    budget = shape.optional_int(setting, "thinkingBudget", at)
+    if effort is not None:
+        return Reasoning(effort, visible=visible, at=at)
+    if budget is None and visible is None:
+        return None
+    if budget == 0:
+        return Reasoning("none", visible=visible, at=at)
+    return Reasoning("auto", None if budget is None or budget < 0 else budget, visible, at)
+
+
+def _read_output(config: shape.Object) -> Output | None:
+    at = "generationConfig"
+    form = shape.text(config, "responseMimeType", at, "text/plain")
+    wanted = _read_schema(config, at, "responseJsonSchema", "responseSchema")
+    if form not in ("text/plain", "application/json"):
+        raise ClientError(400, f"{at}.responseMimeType: {form} has no counterpart", param=f"{at}.responseMimeType")
+    if wanted is not None:
+        return Output(wanted)
+    return Output() if form == "application/json" else None
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write_request(request: Request, target: Target) -> Outgoing:
+    """The request for a Gemini upstream. Raises ClientError for what it must not leave out."""
+    losses = Losses(request.origin, NAME, target.strict)
+    losses.lose_own(request.own)
+    contents = write_contents(request, target, losses)
+    system = [_write_text(part, losses) for part in request.system if part.text]
+    if not contents and system:  # a conversation of instructions only: they are what the user says
+        contents, system = [{"role": "user", "parts": system}], []
+    if not contents:
+        raise ClientError(400, "contents: at least one turn is required", param="contents")
+    body: dict[str, Any] = {"contents": contents}
+    if system:
+        body["systemInstruction"] = {"parts": system}
+    _write_tools(body, request, target, losses)
+    config = _write_config(request, target, losses)
+    if config:
+        body["generationConfig"] = config
+    _write_rest(request, losses)
+    if losses.is_origin:
+        shape.put_own(body, request.own)
+        if request.service_tier:
+            body["serviceTier"] = request.service_tier
+    path = PathInfo(streams=request.stream)
+    return Outgoing(
+        write_path(target.model, path),
+        body,
+        (),
+        tuple(losses.dropped),
+        names.wire_names(request.tools, names.GEMINI),
+        names.custom_names(request.tools),
+    )
+
+
+def _write_text(part: Text, losses: Losses) -> dict[str, Any]:
+    losses.lose_own(part.own, part.at)
+    return {"text": part.text, **(part.own if losses.is_origin else NOTHING)}
+
+
+def _write_rest(request: Request, losses: Losses) -> None:
+    if request.parallel_tools is False:
+        losses.lose("parallel_tools")
+    if (request.candidates or 1) > 1 and not losses.is_origin:
+        losses.lose("candidates")
+    for what in ("verbosity", "user", "cache_key", "service_tier"):
+        if getattr(request, what) is not None and not losses.is_origin:
+            losses.lose(what)
+
+
+def _write_tools(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
+    choice = request.tool_choice or ToolChoice("auto")
+    filtered = choice.names if choice.mode == "auto" else ()  # there, a list of names is refused
+    functions: list[dict[str, Any]] = []
+    tools: list[dict[str, Any]] = []
+    for tool in request.tools:
+        if isinstance(tool, ServerTool):
+            if losses.is_origin:
+                tools.append(dict(tool.data))
+            else:
+                losses.lose_server_tool(tool, request)
+        elif not filtered or tool.name in filtered:
+            functions.append(_write_function(tool, target, losses))
+    if functions:
+        tools.insert(0, {"functionDeclarations": functions})
+    if tools:
+        body["tools"] = tools
+    if functions:
+        config = _write_calling(choice, request)
+        if config:
+            body["toolConfig"] = {"functionCallingConfig": config}
+
+
+def _write_function(tool: Tool, target: Target, losses: Losses) -> dict[str, Any]:
+    losses.lose_own(tool.own, tool.at)
+    tool = schema.as_function(tool)
+    written: dict[str, Any] = {"name": names.fit_name(tool.name, names.GEMINI)}
+    if tool.description:
+        written["description"] = tool.description
+    strict = "gemini_strict_schema" in target.quirks
+    parameters = schema.as_openapi_schema(tool.schema) if strict else schema.as_json_schema(tool.schema)
+    if parameters is not None:
+        written["parameters" if strict else "parametersJsonSchema"] = parameters
+    return {**written, **(tool.own if losses.is_origin else NOTHING)}
+
+
+def _write_calling(choice: ToolChoice, request: Request) -> dict[str, Any]:
+    tools = [tool for tool in request.tools if isinstance(tool, Tool)]
+    if choice.mode == "none":
+        return {"mode": "NONE"}
+    if choice.mode == "required":
+        called = [names.fit_name(name, names.GEMINI) for name in choice.names]
+        return {"mode": "ANY", **({"allowedFunctionNames": called} if called else {})}
+    if all(tool.strict for tool in tools):
+        return {"mode": "VALIDATED"}
+    return {"mode": "AUTO"} if request.tool_choice is not None else {}
+
+
+def _write_config(request: Request, target: Target, losses: Losses) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        "temperature": request.temperature,
+        "topP": request.top_p,
+        "topK": request.top_k,
+        "maxOutputTokens": request.max_tokens,
+        "stopSequences": list(request.stop[:5]) or None,
+        "seed": request.seed,
+        "frequencyPenalty": request.frequency_penalty,
+        "presencePenalty": request.presence_penalty,
+        "candidateCount": request.candidates if losses.is_origin else None,
+        "responseLogprobs": True if request.logprobs is not None else None,
+        "logprobs": request.logprobs or None,
+    }
+    config = {name: value for name, value in plain.items() if value is not None}
+    if len(request.stop) > 5:
+        losses.lose("stop.more")
+    if request.reasoning is not None:
+        setting = thinking.gemini_config(request.reasoning, target)
+        if setting is not None:
+            config["thinkingConfig"] = setting
+        elif thinking.effort_of(request.reasoning) != "none":
+            losses.lose("reasoning", request.reasoning.at)
+    if request.output is not None:
+        config["responseMimeType"] = "application/json"
+        wanted = request.output.schema
+        if wanted is not None and "gemini_strict_schema" in target.quirks:
+            config["responseSchema"] = schema.as_openapi_schema(wanted) or {"type": "OBJECT"}
+        elif wanted is not None:
+            config["responseJsonSchema"] = schema.as_json_schema(wanted) or {"type": "object"}
+    return config
+
+
+def counting_body(body: shape.Object, model: str) -> dict[str, Any]:
+    """A request body as the counting endpoint accepts it: a client's own, or a converted one wrapped."""
+    inner = body.get("generateContentRequest")
+    if not isinstance(inner, dict) and body.keys() <= {"contents"}:
+        return dict(body)
+    return {"generateContentRequest": {**(inner if isinstance(inner, dict) else body), "model": f"models/{model}"}}

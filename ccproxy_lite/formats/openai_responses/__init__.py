@@ -1,0 +1,42 @@
+"""The OpenAI Responses format, in both roles."""
+
+from ccproxy_lite.formats import openai, shape
+from ccproxy_lite.formats.format import Counting, Format, fixed_paths
+from ccproxy_lite.formats.neutral import PathInfo
+from ccproxy_lite.formats.openai_responses import answer, items, reader, request
+
+_ASKED = {
+    "/responses": PathInfo(),
+    "/responses/input_tokens": PathInfo("count"),
+    "/responses/compact": PathInfo("compact"),
+}
+
+FORMAT = Format(
+    name=items.NAME,
+    default_base_url="https://api.openai.com/v1",
+    key_variables=("OPENAI_API_KEY",),
+    key_header="authorization",
+    read_path=fixed_paths({**_ASKED, **{f"/v1{path}": asked for path, asked in _ASKED.items()}}),
+    write_path=lambda model, path: "/responses/compact" if path.action == "compact" else "/responses",
+    models_path="/models",
+    fixed_headers=(),
+    read_request=request.read_request,
+    write_request=request.write_request,
+    read_body=reader.read_body,
+    write_body=answer.write_body,
+    reader=reader.Reader,
+    writer=answer.Writer,
+    watcher=reader.Watcher,
+    without_foreign=items.without_foreign,
+    read_error=openai.read_error,
+    write_error=openai.write_error,
+    read_models=openai.read_models,
+    write_models=openai.write_models,
+    write_model=openai.write_model,
+    counting=Counting(
+        lambda model, path: "/responses/input_tokens",
+        request.counting_body,
+        lambda body: shape.count(body, "input_tokens"),
+    ),
+    write_count=lambda tokens: {"object": "response.input_tokens", "input_tokens": tokens},
+)

@@ -1,0 +1,300 @@
+"""OpenAI Responses: answers, whole and streamed, written. Source: what the SDK's accumulator requires: one id of the
+response, one id and one ``output_index`` for each item, and every finished item once more in the last event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.formats import names, thinking
+from ccproxy_lite.formats.neutral import (
+    Begin,
+    Citation,
+    End,
+    Event,
+    Failed,
+    PartDelta,
+    PartEnd,
+    PartStart,
+    Reply,
+    Tool,
+    Usage,
+)
+from ccproxy_lite.formats.openai_responses.items import NAME
+from ccproxy_lite.formats.openai_responses.reader import failure
+from ccproxy_lite.formats.openai_responses.tools import SEARCH
+from ccproxy_lite.jsontext import dumps, loads, quote
+from ccproxy_lite.sse import encode
+
+_INCOMPLETE = {"max_tokens": "max_output_tokens", "context_window": "max_output_tokens", "refusal": "content_filter"}
+
+
+def _write_usage(usage: Usage | None) -> dict[str, Any] | None:
+    if usage is None:
+        return None
+    cached: dict[str, int] = {"cached_tokens": usage.cache_read}
+    if usage.cache_write:
+        cached["cache_write_tokens"] = usage.cache_write
+    return {
+        "input_tokens": usage.total_input,
+        "input_tokens_details": cached,
+        "output_tokens": usage.output,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning or 0},
+        "total_tokens": usage.total_input + usage.output,
+    }
+
+
+def write_body(events: Iterable[Event], reply: Reply) -> dict[str, Any]:
+    """A whole answer: what the last event of a stream would hold. Raises UpstreamError if they end in a failure."""
+    writer = Writer(reply)
+    for event in events:
+        if isinstance(event, Failed):
+            raise UpstreamError(event.message, status=event.status, kind=event.kind)
+        writer.write(event)
+        if isinstance(event, End):
+            return writer.ended(event)
+    raise UpstreamError("the answer ended early")
+
+
+def _annotation(citation: Citation, length: int) -> dict[str, Any]:
+    return {
+        "type": "url_citation",
+        "url": citation.url,
+        "title": citation.title,
+        "start_index": citation.start or 0,
+        "end_index": length if citation.end is None else citation.end,
+    }
+
+
+_TEXTS = {"text": ("output_text", "text"), "refusal": ("refusal", "refusal")}
+_ID_PREFIX = {"message": "msg", "reasoning": "rs", "image_generation_call": "ig", "tool_search_call": "ts"}
+
+
+class Writer:
+    """Writes a streamed answer, one item at a time. Texts that follow each other are parts of one message."""
+
+    def __init__(self, reply: Reply) -> None:
+        request = reply.request
+        self._reply = reply
+        self._own = {tool.name: tool.own for tool in request.tools if isinstance(tool, Tool)}
+        self._number = -1
+        self._items: list[dict[str, Any]] = []
+        self._item: dict[str, Any] = {}
+        self._start = PartStart("text")
+        self._pieces: list[str] = []
+        self._prefix: tuple[str, str] = ("", "")
+        self._refused = False
+        self._begun = False
+
+    def write(self, event: Event) -> bytes:
+        if type(event) is PartDelta:
+            return self._delta(event.text)
+        match event:
+            case PartStart():
+                return self._open(event)
+            case PartEnd():
+                return self._close(event)
+            case Begin():
+                return self._begin()
+            case End():
+                kind = "incomplete" if self._reason(event) else "completed"
+                before = self._shut()
+                return before + self._event(f"response.{kind}", {"response": self.ended(event)})
+            case Failed():
+                before = b"" if self._begun else self._begin()
+                response = {**self._response("failed"), "error": failure(event)}
+                return before + self._event("response.failed", {"response": response})
+        raise AssertionError(event)
+
+    def keep_alive(self) -> bytes:
+        return b": keep-alive\n\n"
+
+    def ended(self, end: End) -> dict[str, Any]:
+        """The response as it is at the end."""
+        self._shut()
+        reason = self._reason(end)
+        response = self._response("incomplete" if reason else "completed")
+        response["incomplete_details"] = {"reason": reason} if reason else None
+        response["completed_at"] = None if reason else self._reply.created
+        return {**response, "usage": _write_usage(end.usage)}
+
+    def _reason(self, end: End) -> str | None:
+        """Why the answer is not complete; a refusal that was said in words is."""
+        return None if end.reason == "refusal" and self._refused else _INCOMPLETE.get(end.reason)
+
+    # --- events
+
+    def _event(self, kind: str, data: dict[str, Any]) -> bytes:
+        self._number += 1
+        return encode(dumps({"type": kind, "sequence_number": self._number, **data}), kind)
+
+    def _response(self, status: str) -> dict[str, Any]:
+        request = self._reply.request
+        return {
+            "id": f"resp_{self._reply.id}",
+            "object": "response",
+            "created_at": self._reply.created,
+            "status": status,
+            "error": None,
+            "incomplete_details": None,
+            "instructions": None,
+            "max_output_tokens": request.max_tokens,
+            "metadata": {},
+            "model": request.model,
+            "output": list(self._items),
+            "parallel_tool_calls": request.parallel_tools is not False,
+            "previous_response_id": None,
+            "store": False,
+            "temperature": request.temperature,
+            "tool_choice": request.tool_choice.mode if request.tool_choice else "auto",
+            "tools": [],
+            "top_p": request.top_p,
+            "usage": None,
+        }
+
+    def _begin(self) -> bytes:
+        self._begun = True
+        response = self._response("in_progress")
+        data = {"response": response}
+        return self._event("response.created", data) + self._event("response.in_progress", data)
+
+    def _added(self, kind: str, **fields: Any) -> bytes:
+        """A new item, and the end of the message before it."""
+        before = self._shut()
+        item_id = f"{_ID_PREFIX.get(kind, 'fc')}_{self._reply.id}_{len(self._items)}"
+        self._item = {"id": item_id, "type": kind, "status": "in_progress", **fields}
+        data = {"output_index": len(self._items), "item": self._item}
+        return before + self._event("response.output_item.added", data)
+
+    def _done(self, **fields: Any) -> bytes:
+        item = {**self._item, "status": "completed", **fields}
+        data = {"output_index": len(self._items), "item": item}
+        self._items.append(item)
+        self._item = {}
+        return self._event("response.output_item.done", data)
+
+    def _shut(self) -> bytes:
+        """The end of a message: it stays open until something else comes."""
+        return self._done() if self._item.get("type") == "message" else b""
+
+    def _place(self, **more: Any) -> dict[str, Any]:
+        return {"item_id": self._item["id"], "output_index": len(self._items), **more}
+
+    def _deltas(self, kind: str, place: dict[str, Any], tail: str = "") -> None:
+        """What stands around the text of each delta to come; only the number in its middle changes."""
+        self._prefix = (
+            f'event: {kind}\ndata: {{"type":"{kind}",{dumps(place)[1:-1]}{tail},"sequence_number":',
+            ',"delta":',
+        )
+
+    def _delta(self, text: str) -> bytes:
+        self._pieces.append(text)
+        if not self._prefix[0]:
+            return b""
+        before = b""
+        if self._item.get("type") == "reasoning" and not self._item["summary"]:
+            before = self._open_summary()
+        self._number += 1
+        head, middle = self._prefix
+        return before + f"{head}{self._number}{middle}{quote(text)}}}\n\n".encode()
+
+    # --- parts
+
+    def _open(self, start: PartStart) -> bytes:
+        self._start, self._pieces, self._prefix = start, [], ("", "")
+        match start.kind:
+            case "text" | "refusal":
+                return self._open_text(start)
+            case "thinking":
+                added = self._added("reasoning", summary=[])
+                self._deltas("response.reasoning_summary_text.delta", self._place(summary_index=0))
+                return added
+            case "redacted":
+                return self._added("reasoning", summary=[])
+            case "image":
+                return self._added("image_generation_call", result=None)
+        own = self._own.get(start.name, {})
+        call_id = names.fit_id(start.id, names.RESPONSES)
+        if SEARCH in own:
+            return self._added("tool_search_call", call_id=call_id, execution="client", arguments={})
+        name = {"name": own.get("inner", start.name)}
+        if "namespace" in own:
+            name["namespace"] = own["namespace"]
+        if start.kind == "custom":
+            added = self._added("custom_tool_call", call_id=call_id, **name, input="")
+            self._deltas("response.custom_tool_call_input.delta", self._place())
+        else:
+            added = self._added("function_call", call_id=call_id, **name, arguments="")
+            self._deltas("response.function_call_arguments.delta", self._place())
+        return added
+
+    def _open_text(self, start: PartStart) -> bytes:
+        before = b""
+        if self._item.get("type") != "message":
+            before = self._added("message", role="assistant", content=[])
+        kind, field = _TEXTS[start.kind]
+        self._refused = self._refused or start.kind == "refusal"
+        place = self._place(content_index=len(self._item["content"]))
+        empty = {"type": kind, field: "", **({"annotations": [], "logprobs": []} if kind == "output_text" else {})}
+        self._deltas(f"response.{kind}.delta", place, ',"logprobs":[]' if kind == "output_text" else "")
+        return before + self._event("response.content_part.added", {**place, "part": empty})
+
+    def _open_summary(self) -> bytes:
+        part = {"type": "summary_text", "text": ""}
+        self._item = {**self._item, "summary": [part]}
+        return self._event("response.reasoning_summary_part.added", {**self._place(summary_index=0), "part": part})
+
+    def _close(self, end: PartEnd) -> bytes:
+        text = "".join(self._pieces)
+        match self._start.kind:
+            case "text" | "refusal":
+                return self._close_text(text, end)
+            case "thinking":
+                return self._close_thinking(text, end)
+            case "redacted":
+                return self._done(encrypted_content=thinking.seal("", text, end.origin, NAME))
+            case "image":
+                return self._done(result=text, output_format=self._start.media_type.rpartition("/")[2] or "png")
+        if self._item["type"] == "tool_search_call":
+            return self._done(arguments=_object(text))
+        if self._item["type"] == "custom_tool_call":
+            done = self._event("response.custom_tool_call_input.done", {**self._place(), "input": text})
+            return done + self._done(input=text)
+        said = b"" if text else self._delta("{}")  # clients parse the arguments, and "" is not JSON
+        text = text or "{}"
+        data = {**self._place(), "name": self._item["name"], "arguments": text}
+        return said + self._event("response.function_call_arguments.done", data) + self._done(arguments=text)
+
+    def _close_text(self, text: str, end: PartEnd) -> bytes:
+        kind, field = _TEXTS[self._start.kind]
+        place = self._place(content_index=len(self._item["content"]))
+        part: dict[str, Any] = {"type": kind, field: text}
+        out, logprobs = b"", dict[str, Any]()
+        if kind == "output_text":
+            part |= {"annotations": [_annotation(citation, len(text)) for citation in end.citations], "logprobs": []}
+            logprobs = {"logprobs": []}
+            for number, annotation in enumerate(part["annotations"]):
+                data = {**place, "annotation_index": number, "annotation": annotation}
+                out += self._event("response.output_text.annotation.added", data)
+        self._item = {**self._item, "content": [*self._item["content"], part]}
+        out += self._event(f"response.{kind}.done", {**place, field: text, **logprobs})
+        return out + self._event("response.content_part.done", {**place, "part": part})
+
+    def _close_thinking(self, text: str, end: PartEnd) -> bytes:
+        out, summary = b"", []
+        if text:
+            place, part = self._place(summary_index=0), {"type": "summary_text", "text": text}
+            out = self._event("response.reasoning_summary_text.done", {**place, "text": text})
+            out += self._event("response.reasoning_summary_part.done", {**place, "part": part})
+            summary = [part]
+        sealed = thinking.seal(end.signature, "", end.origin, NAME)
+        return out + self._done(summary=summary, **({"encrypted_content": sealed} if sealed else {}))
+
+
+def _object(text: str) -> Any:
+    try:
+        return loads(text or "{}")
+    except ValueError:
+        return {"_raw": text}

@@ -1,0 +1,355 @@
+"""OpenAI Responses: the items of ``input``, read and written. Source: ``types.responses.response_input_param``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from ccproxy_lite.errors import ClientError
+from ccproxy_lite.formats import media, names, shape, thinking, turns
+from ccproxy_lite.formats.losses import Losses
+from ccproxy_lite.formats.neutral import (
+    NOTHING,
+    Audio,
+    File,
+    Foreign,
+    Image,
+    Message,
+    Part,
+    Refusal,
+    Request,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
+from ccproxy_lite.formats.openai_responses.tools import SEARCH, Found
+from ccproxy_lite.jsontext import dumps_text
+
+NAME = "openai-responses"
+
+# ---------------------------------------------------------------- reading
+
+FlatName = Callable[[str, str], str]
+
+
+def input_items(body: shape.Object) -> list[Found]:
+    """The items of the input; a bare string is what the user says."""
+    if isinstance(body.get("input"), str):
+        return [({"role": "user", "content": body["input"]}, "input")]
+    return shape.objects(body, "input", "")
+
+
+def tools_within(items: Iterable[Found]) -> Iterable[Found]:
+    """Tools that the conversation brings in on its way."""
+    for item, at in items:
+        if item.get("type") in ("additional_tools", "tool_search_output"):
+            yield from shape.objects(item, "tools", at)
+
+
+def read_items(items: Iterable[Found], flat_name: FlatName) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
+    """The leading instructions, and one message for each item after them. Raises ClientError."""
+    system: list[Text] = []
+    messages: list[Message] = []
+    for item, at in items:
+        kind = shape.text(item, "type", at, "message" if "role" in item else "item_reference")
+        if kind == "additional_tools":
+            continue
+        message = _read_message(item, at) if kind == "message" else _read_item(kind, item, at, flat_name)
+        if message.role == "system" and not messages:
+            system += [part for part in message.parts if isinstance(part, Text)]
+        else:
+            messages.append(message)
+    return tuple(system), tuple(messages)
+
+
+_MESSAGE = frozenset(("type", "role", "content"))
+
+
+def _read_message(item: shape.Object, at: str) -> Message:
+    role = shape.text(item, "role", at)
+    if role not in ("user", "assistant", "system", "developer"):
+        raise shape.wrong(f"{at}.role", "user, assistant, system or developer")
+    parts = tuple(_read_content(item, "content", at))
+    if role in ("user", "assistant"):
+        return Message(role, parts, shape.own_of(item, _MESSAGE), at)  # type: ignore[arg-type]
+    for part in parts:
+        if not isinstance(part, Text):
+            raise shape.wrong(part.at, "text")
+    return Message("system", parts, shape.own_of(item, _MESSAGE), at)
+
+
+def _read_content(holder: shape.Object, key: str, at: str) -> Iterable[Part]:
+    value = holder.get(key)
+    if isinstance(value, str):
+        if value:
+            yield Text(value, at=f"{at}.{key}")
+        return
+    for part, inner in shape.objects(holder, key, at):
+        yield _read_part(part, inner)
+
+
+_TEXT = frozenset(("type", "text"))
+_IMAGE = frozenset(("type", "image_url", "file_id", "detail"))
+_FILE = frozenset(("type", "file_data", "file_url", "file_id", "filename"))
+
+
+def _read_part(part: shape.Object, at: str) -> Part:
+    match shape.text(part, "type", at):
+        case "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text":
+            return Text(shape.text(part, "text", at), shape.own_of(part, _TEXT), at)
+        case "refusal":
+            return Refusal(shape.text(part, "refusal", at), at=at)
+        case "input_image" | "computer_screenshot":
+            own, detail = shape.own_of(part, _IMAGE), shape.text(part, "detail", at, "")
+            if part.get("file_id"):
+                return Image(file_id=shape.text(part, "file_id", at), detail=detail, own=own, at=at)
+            return media.image(shape.text(part, "image_url", at), detail, own, at)
+        case "input_file":
+            return _read_file(part, at)
+        case "input_audio":
+            where = f"{at}.input_audio"
+            audio = shape.as_object(part.get("input_audio"), where)
+            return Audio(shape.text(audio, "data", where), shape.text(audio, "format", where, "wav"), at=at)
+        case kind:
+            return Foreign(kind, dict(part), at)
+
+
+def _read_file(part: shape.Object, at: str) -> File:
+    name, own = shape.text(part, "filename", at, ""), shape.own_of(part, _FILE)
+    if part.get("file_id"):
+        return File(file_id=shape.text(part, "file_id", at), name=name, own=own, at=at)
+    if part.get("file_url"):
+        url = shape.text(part, "file_url", at)
+        return File(media.type_of_url(url, "application/pdf"), url=url, name=name, own=own, at=at)
+    return media.file(shape.text(part, "file_data", at), name, own, at, f"{at}.file_data")
+
+
+_CALL = frozenset(("type", "call_id", "name", "namespace", "arguments", "input"))
+_OUTPUT = frozenset(("type", "call_id", "output", "name", "namespace"))
+_BUILT_IN = {
+    "local_shell_call": "action",
+    "shell_call": "action",
+    "apply_patch_call": "operation",
+    "computer_call": "action",
+}
+"""Calls of tools that the client runs, and the field that says what to do."""
+
+
+def _read_item(kind: str, item: shape.Object, at: str, flat_name: FlatName) -> Message:
+    part: Part
+    match kind:
+        case "function_call" | "custom_tool_call":
+            name = flat_name(shape.text(item, "namespace", at, ""), shape.text(item, "name", at))
+            is_custom = kind == "custom_tool_call"
+            text = shape.text(item, "input" if is_custom else "arguments", at, "")
+            own = shape.own_of(item, _CALL)
+            call_id = shape.text(item, "call_id", at)
+            part = ToolCall(call_id, name, text, "custom" if is_custom else "function", own, at)
+        case "function_call_output" | "custom_tool_call_output":
+            part = ToolResult(
+                shape.text(item, "call_id", at), _results(item, at), own=shape.own_of(item, _OUTPUT), at=at
+            )
+        case "reasoning":
+            part = _read_reasoning(item, at)
+        case "tool_search_call" if item.get("execution") == "client":
+            arguments = dumps_text(item.get("arguments") or {})
+            part = ToolCall(shape.text(item, "call_id", at), SEARCH, arguments, own={"item": dict(item)}, at=at)
+        case "tool_search_output" if item.get("execution") == "client":
+            found = ", ".join(shape.text(tool, "name", where, "?") for tool, where in shape.objects(item, "tools", at))
+            content = (Text(f"Now there are these tools: {found}", at=at),)
+            part = ToolResult(shape.text(item, "call_id", at), content, own={"item": dict(item)}, at=at)
+        case _ if kind in _BUILT_IN:
+            call_id = shape.text(item, "call_id", at)
+            arguments = dumps_text(item.get(_BUILT_IN[kind]) or {})
+            part = ToolCall(call_id, kind.removesuffix("_call"), arguments, own={"item": dict(item)}, at=at)
+        case _ if kind.removesuffix("_output") in _BUILT_IN:
+            call_id = shape.text(item, "call_id", at, "") or shape.text(item, "id", at)
+            part = ToolResult(call_id, _results(item, at), own={"item": dict(item)}, at=at)
+        case _:
+            return Message("assistant", (Foreign(kind, dict(item), at),), at=at)
+    return Message("user" if isinstance(part, ToolResult) else "assistant", (part,), at=at)
+
+
+def _results(item: shape.Object, at: str) -> tuple[Text | Image | File | Audio | Foreign, ...]:
+    value = item.get("output")
+    if isinstance(value, dict):
+        value = [value] if "image_url" in value or "file_id" in value else dumps_text(value)
+    if isinstance(value, list) and not all(isinstance(part, dict) and "type" in part for part in value):
+        value = dumps_text(value)
+    kinds = Text | Image | File | Audio | Foreign
+    return tuple(part for part in _read_content({"output": value}, "output", at) if isinstance(part, kinds))
+
+
+_REASONING = frozenset(("type", "id", "summary", "content", "encrypted_content"))
+
+
+def _read_reasoning(item: shape.Object, at: str) -> Thinking:
+    texts = [part for key in ("summary", "content") for part in _read_content(item, key, at) if isinstance(part, Text)]
+    sealed = shape.text(item, "encrypted_content", at, "")
+    if sealed and thinking.untag(sealed) is None:
+        sealed = f"{shape.text(item, 'id', at, '')}.{sealed}"
+    signature, redacted, origin = thinking.unseal(sealed, NAME)
+    text = "\n\n".join(part.text for part in texts)
+    return Thinking(text, signature, redacted, origin, shape.own_of(item, _REASONING), at)
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write_items(request: Request, losses: Losses) -> list[dict[str, Any]]:
+    """The whole conversation as items, every output after its call. Raises ClientError."""
+    fitting = turns.fitting(request.messages, lambda part, message: _fits(part, message, losses), losses)
+    paired = turns.paired(fitting, losses)
+    kinds: dict[str, str] = {}
+    items: list[dict[str, Any]] = []
+    for message in paired:
+        role = "developer" if message.role == "system" else message.role
+        content: list[dict[str, Any]] = []
+        for part in message.parts:
+            if isinstance(part, Thinking | ToolCall | ToolResult) or _is_item(part):
+                items += _message(role, content)
+                content = []
+                items.append(_write_item(part, kinds, losses))
+            else:
+                content.append(_write_part(part, role, losses))
+        items += _message(role, content)
+    if not items:
+        raise ClientError(400, "messages: at least one message is required", param="messages")
+    last = paired[-1]
+    if last.role == "assistant" and not any(isinstance(part, ToolCall) for part in last.parts):
+        losses.lose("prefill", last.at)
+    return items
+
+
+def _message(role: str, content: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    if not content:
+        return []
+    only = content[0]
+    bare = len(content) == 1 and only.keys() == {"type", "text"} and role != "assistant"
+    return [{"type": "message", "role": role, "content": only["text"] if bare else list(content)}]
+
+
+def _is_item(part: Part) -> bool:
+    return isinstance(part, Foreign) and part.at.count("[") == 1
+
+
+def _fits(part: Part, message: Message, losses: Losses) -> bool:
+    """Whether a part has a place in the input; what has none is named."""
+    match part:
+        case Text() | Refusal():
+            return bool(part.text)
+        case Thinking():
+            if part.origin == NAME and part.signature:
+                return True
+            losses.lose("thinking", part.at)
+        case Foreign():
+            if losses.is_origin:
+                return True
+            losses.lose_foreign(part)
+        case Image() | File() | Audio() if message.role == "assistant":
+            losses.lose("assistant.media", part.at)
+        case _:
+            return True
+    return False
+
+
+def _write_item(part: Part, kinds: dict[str, str], losses: Losses) -> dict[str, Any]:
+    losses.lose_own(part.own, part.at)
+    back = part.own if losses.is_origin else NOTHING
+    if "item" in back:
+        return dict(back["item"])
+    match part:
+        case ToolCall():
+            call_id = names.fit_id(part.id, names.RESPONSES)
+            name = names.fit_name(part.name, names.RESPONSES)
+            kinds[part.id] = part.kind
+            if part.kind == "custom":
+                return {"type": "custom_tool_call", "call_id": call_id, "name": name, "input": part.arguments, **back}
+            arguments = part.arguments or "{}"
+            return {"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments, **back}
+        case ToolResult():
+            kind = "custom_tool_call_output" if kinds.get(part.call_id) == "custom" else "function_call_output"
+            call_id = names.fit_id(part.call_id, names.RESPONSES)
+            return {"type": kind, "call_id": call_id, "output": _write_output(part, losses), **back}
+        case Thinking():
+            own_id, _, sealed = part.signature.rpartition(".")
+            summary = [{"type": "summary_text", "text": part.text}] if part.text else []
+            known = {"id": own_id} if own_id else {}
+            return {"type": "reasoning", **known, "summary": summary, "encrypted_content": sealed, **back}
+        case Foreign():
+            return dict(part.data)
+    raise AssertionError(part)
+
+
+def _write_output(part: ToolResult, losses: Losses) -> str | list[dict[str, Any]]:
+    """What a call gave back: text where it is only that. There is no flag for a failure, so the text says it."""
+    content: list[dict[str, Any]] = []
+    for inner in part.content:
+        if isinstance(inner, Audio):
+            losses.lose("result.audio", inner.at or part.at)
+        elif isinstance(inner, Foreign) and not losses.is_origin:
+            losses.lose_foreign(inner)
+        else:
+            content.append(_write_part(inner, "user", losses))
+    failed = part.is_error and not any(inner.get("text", "").startswith("Error: ") for inner in content[:1])
+    if all(inner.keys() == {"type", "text"} for inner in content):
+        text = "\n".join(inner["text"] for inner in content)
+        return f"Error: {text}" if failed else text
+    return [{"type": "input_text", "text": "Error: "}, *content] if failed else content
+
+
+def _write_part(part: Part, role: str, losses: Losses) -> dict[str, Any]:
+    losses.lose_own(part.own, part.at)
+    back = part.own if losses.is_origin else NOTHING
+    match part:
+        case Text() if role == "assistant":
+            return {"type": "output_text", "text": part.text, **back}
+        case Text():
+            return {"type": "input_text", "text": part.text, **back}
+        case Refusal():
+            return {"type": "refusal", "refusal": part.text}
+        case Image():
+            detail = {"detail": part.detail} if part.detail else {}
+            if part.file_id:
+                if not losses.is_origin:
+                    losses.lose("file_id", part.at)
+                return {"type": "input_image", "file_id": part.file_id, **detail, **back}
+            url = part.url or f"data:{part.media_type};base64,{part.data}"
+            return {"type": "input_image", "image_url": url, **detail, **back}
+        case File():
+            return {**_write_file(part, losses), **back}
+        case Audio():
+            return {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
+        case Foreign():
+            return dict(part.data)
+    raise AssertionError(part)
+
+
+def _write_file(part: File, losses: Losses) -> dict[str, Any]:
+    if part.text or part.media_type == "text/plain":
+        return {"type": "input_text", "text": f"{part.name}\n{part.text}" if part.name else part.text}
+    if part.file_id:
+        if not losses.is_origin:
+            losses.lose("file_id", part.at)
+        return {"type": "input_file", "file_id": part.file_id}
+    if part.url:
+        return {"type": "input_file", "file_url": part.url}
+    name = part.name or ("document.pdf" if part.media_type == "application/pdf" else "document")
+    return {"type": "input_file", "filename": name, "file_data": f"data:{part.media_type};base64,{part.data}"}
+
+
+def without_foreign(body: shape.Object) -> dict[str, Any] | None:
+    """The body without thoughts of other providers; None if there are none."""
+    items = body.get("input")
+    if not isinstance(items, list):
+        return None
+    kept = [item for item in items if not _is_foreign(item)]
+    return {**body, "input": kept} if len(kept) < len(items) else None
+
+
+def _is_foreign(item: Any) -> bool:
+    if not isinstance(item, dict) or item.get("type") != "reasoning":
+        return False
+    mark = thinking.untag(str(item.get("encrypted_content") or ""))
+    return mark is not None and mark[0] != NAME

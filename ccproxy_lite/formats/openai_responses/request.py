@@ -1,0 +1,193 @@
+"""OpenAI Responses: requests, read and written. Source: the SDK's ``types.responses.response_create_params``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ccproxy_lite.formats import names, openai, shape, thinking
+from ccproxy_lite.formats.losses import Losses
+from ccproxy_lite.formats.neutral import Outgoing, Output, PathInfo, Reasoning, Request, Target, Text
+from ccproxy_lite.formats.openai_responses.items import NAME, input_items, read_items, tools_within, write_items
+from ccproxy_lite.formats.openai_responses.tools import flat_names, read_choice, read_tools, write_choice, write_tools
+
+_KNOWN = frozenset(
+    "model input instructions max_output_tokens tools tool_choice parallel_tool_calls reasoning text temperature top_p "
+    "top_logprobs stream user safety_identifier prompt_cache_key service_tier".split()
+)
+_LEAST_TOKENS = 16
+"""Fewer are refused by the service."""
+
+# ---------------------------------------------------------------- reading
+
+
+def read_request(body: shape.Object, path: PathInfo) -> Request:
+    """What a Responses client asks. Raises ClientError."""
+    items = input_items(body)
+    tools = read_tools([*shape.objects(body, "tools", ""), *tools_within(items)])
+    flat = flat_names(tools)
+    leading, messages = read_items(items, lambda space, name: flat.get((space, name)) or _flat(space, name))
+    instructions = shape.text(body, "instructions", "", "")
+    own = {
+        **shape.own_of(body, _KNOWN),
+        **shape.own_of(shape.optional_object(body, "reasoning") or {}, _REASONING, "reasoning"),
+        **shape.own_of(shape.optional_object(body, "text") or {}, frozenset(("format", "verbosity")), "text"),
+    }
+    if path.action == "compact":
+        own["compact"] = True
+    return Request(
+        model=shape.text(body, "model", ""),
+        messages=messages,
+        system=(*([Text(instructions, at="instructions")] if instructions else []), *leading),
+        tools=tools,
+        tool_choice=read_choice(body, flat),
+        parallel_tools=shape.optional_bool(body, "parallel_tool_calls"),
+        max_tokens=shape.optional_int(body, "max_output_tokens"),
+        temperature=shape.optional_number(body, "temperature"),
+        top_p=shape.optional_number(body, "top_p"),
+        logprobs=shape.optional_int(body, "top_logprobs"),
+        reasoning=_read_reasoning(body),
+        output=_read_output(body),
+        verbosity=shape.optional_text(shape.optional_object(body, "text") or {}, "verbosity", "text"),
+        user=shape.optional_text(body, "safety_identifier") or shape.optional_text(body, "user"),
+        cache_key=shape.optional_text(body, "prompt_cache_key"),
+        service_tier=shape.optional_text(body, "service_tier"),
+        stream=shape.optional_bool(body, "stream") or False,
+        origin=NAME,
+        own=own,
+    )
+
+
+def _flat(space: str, name: str) -> str:
+    return f"{space}__{name}" if space else name
+
+
+_REASONING = frozenset(("effort", "summary", "generate_summary"))
+
+
+def _read_reasoning(body: shape.Object) -> Reasoning | None:
+    setting = shape.optional_object(body, "reasoning")
+    if not setting:
+        return None
+    effort = openai.effort(setting, "effort", "reasoning")
+    summary = shape.optional_text(setting, "summary", "reasoning")
+    summary = summary or shape.optional_text(setting, "generate_summary", "reasoning")
+    if effort is None and summary is None:
+        return None
+    return Reasoning(effort or "auto", visible=None if summary is None else summary != "none", at="reasoning")
+
+
+def _read_output(body: shape.Object) -> Output | None:
+    form = shape.optional_object(shape.optional_object(body, "text") or {}, "format", "text")
+    if form is None:
+        return None
+    match shape.text(form, "type", "text.format"):
+        case "text":
+            return None
+        case "json_object":
+            return Output()
+        case "json_schema":
+            return openai.output(form, "text.format")
+        case _:
+            raise shape.wrong("text.format.type", "text, json_object or json_schema")
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write_request(request: Request, target: Target) -> Outgoing:
+    """The request for a Responses upstream. Raises ClientError for what it must not leave out."""
+    losses = Losses(request.origin, NAME, target.strict)
+    losses.lose_own(request.own)
+    body: dict[str, Any] = {"model": target.model}
+    for part in request.system:
+        losses.lose_own(part.own, part.at)
+    if request.messages:
+        body["input"] = write_items(request, losses)
+        if request.system:
+            body["instructions"] = "\n\n".join(part.text for part in request.system)
+    else:  # a conversation of instructions only
+        body["input"] = [{"type": "message", "role": "developer", "content": part.text} for part in request.system]
+    tools = write_tools(request, losses)
+    if tools:
+        body["tools"] = tools
+        if request.tool_choice is not None:
+            body["tool_choice"] = write_choice(request.tool_choice, request)
+        if request.parallel_tools is not None:
+            body["parallel_tool_calls"] = request.parallel_tools
+    _write_limits(body, request, target, losses)
+    _write_reasoning(body, request, target, losses)
+    _write_output(body, request, losses)
+    if request.user:
+        body["safety_identifier"] = names.short_user(request.user, 64)
+    if request.cache_key is not None:
+        body["prompt_cache_key"] = request.cache_key
+    if losses.is_origin:
+        shape.put_own(body, request.own)
+    else:
+        body["store"] = False
+    if request.service_tier is not None:
+        if losses.is_kin:
+            body["service_tier"] = request.service_tier
+        else:
+            losses.lose("service_tier")
+    if request.stream:
+        body["stream"] = True
+    names_there = names.wire_names(request.tools, names.RESPONSES)
+    return Outgoing("/responses", body, (), tuple(losses.dropped), names_there)
+
+
+def _write_limits(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
+    openai.write_sampling(body, request, target, losses)
+    if request.max_tokens is not None:
+        least = 0 if losses.is_origin else _LEAST_TOKENS
+        body["max_output_tokens"] = max(request.max_tokens, least)
+    for what in ("top_k", "stop", "seed", "frequency_penalty", "presence_penalty"):
+        if getattr(request, what):
+            losses.lose(what)
+    if (request.candidates or 1) > 1:
+        losses.lose("candidates")
+    if request.logprobs is not None:
+        body["top_logprobs"] = request.logprobs
+        if not losses.is_origin:
+            body["include"] = ["message.output_text.logprobs"]
+
+
+def _write_reasoning(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
+    """The effort, a summary of the thoughts where the client wants to see them, and their sealed form to send back."""
+    setting = request.reasoning
+    if thinking.is_openai_reasoning(target.model) and not losses.is_origin:
+        body.setdefault("include", []).append("reasoning.encrypted_content")
+    if setting is None:
+        return
+    effort = thinking.openai_effort(setting, target.model)
+    if effort is not None and "no_reasoning_effort" in target.quirks:
+        losses.lose("reasoning", setting.at)
+        return
+    written: dict[str, Any] = {} if effort is None else {"effort": effort}
+    visible = thinking.effort_of(setting) != "none" if setting.visible is None else setting.visible
+    if visible and (setting.visible or not losses.is_origin) and "no_reasoning_summary" not in target.quirks:
+        written["summary"] = "auto"
+    if written:
+        body["reasoning"] = written
+
+
+def _write_output(body: dict[str, Any], request: Request, losses: Losses) -> None:
+    text: dict[str, Any] = {}
+    output = request.output
+    if output is not None and output.schema is None:
+        text["format"] = {"type": "json_object"}
+    elif output is not None:
+        text["format"] = {"type": "json_schema", **openai.write_output(output, losses)}
+    if request.verbosity is not None:
+        text["verbosity"] = request.verbosity
+    if text:
+        body["text"] = text
+
+
+def counting_body(body: shape.Object, model: str) -> dict[str, Any]:
+    """A request body as the counting endpoint accepts it. Source: ``input_token_count_params``."""
+    kept = (
+        "model input instructions tools tool_choice parallel_tool_calls reasoning text truncation previous_response_id "
+        "conversation"
+    ).split()
+    return {**{key: value for key, value in body.items() if key in kept}, "model": model}

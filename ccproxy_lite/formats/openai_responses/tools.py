@@ -1,0 +1,192 @@
+"""OpenAI Responses: tools and tool choice, read and written. Source: the SDK's ``types.responses.tool_param``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from ccproxy_lite.formats import names, schema, shape
+from ccproxy_lite.formats.losses import Losses
+from ccproxy_lite.formats.neutral import NOTHING, Request, ServerTool, Tool, ToolChoice
+
+Found = tuple[shape.Object, str]
+"""A tool as the client wrote it, and the path where it stands."""
+
+SEARCH = "tool_search"
+
+# ---------------------------------------------------------------- reading
+
+
+def read_tools(found: Iterable[Found]) -> tuple[Tool | ServerTool, ...]:
+    """All tools, those of a namespace under one flat name each. Of two with one name the first one counts."""
+    tools: dict[str, Tool | ServerTool] = {}
+    for tool, at in found:
+        for read in _read_tool(tool, at):
+            known = tools.get(read.name)
+            if isinstance(known, Tool) and isinstance(read, Tool) and _origin(known) != _origin(read):
+                read = replace(read, name=f"{read.name}_{_digest(read)}")
+            tools.setdefault(read.name, read)
+    return tuple(tools.values())
+
+
+def _origin(tool: Tool) -> tuple[str, str]:
+    return tool.own.get("namespace", ""), tool.own.get("inner", tool.name)
+
+
+def _digest(tool: Tool) -> str:
+    return hashlib.sha256("\0".join(_origin(tool)).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def flat_names(tools: Iterable[Tool | ServerTool]) -> dict[tuple[str, str], str]:
+    """From namespace and name to the flat name."""
+    return {
+        (tool.own["namespace"], tool.own["inner"]): tool.name
+        for tool in tools
+        if isinstance(tool, Tool) and "namespace" in tool.own
+    }
+
+
+def _read_tool(tool: shape.Object, at: str) -> Iterable[Tool | ServerTool]:
+    match shape.text(tool, "type", at, "function"):
+        case "function":
+            yield _read_function(tool, at)
+        case "custom":
+            yield _read_custom(tool, at)
+        case "namespace":
+            yield from _read_namespace(tool, at)
+        case "tool_search" if tool.get("execution") == "client":
+            about = shape.text(tool, "description", at, "")
+            parameters = shape.optional_object(tool, "parameters", at)
+            yield Tool(SEARCH, about, parameters, own={SEARCH: dict(tool)}, at=at)
+        case kind:
+            yield ServerTool(kind, kind, dict(tool), at)
+
+
+def _read_function(tool: shape.Object, at: str) -> Tool:
+    return Tool(
+        shape.text(tool, "name", at),
+        shape.text(tool, "description", at, ""),
+        shape.optional_object(tool, "parameters", at),
+        shape.optional_bool(tool, "strict", at),
+        own=shape.own_of(tool, frozenset(("type", "name", "description", "parameters", "strict"))),
+        at=at,
+    )
+
+
+def _read_custom(tool: shape.Object, at: str) -> Tool:
+    form = shape.optional_object(tool, "format", at) or {}
+    grammar = None
+    if form.get("type", "text") != "text":
+        where = f"{at}.format"
+        grammar = shape.text(form, "syntax", where), shape.text(form, "definition", where)
+    own = shape.own_of(tool, frozenset(("type", "name", "description", "format")))
+    about = shape.text(tool, "description", at, "")
+    return Tool(shape.text(tool, "name", at), about, kind="custom", grammar=grammar, own=own, at=at)
+
+
+def _read_namespace(space: shape.Object, at: str) -> Iterable[Tool | ServerTool]:
+    name, about = shape.text(space, "name", at), shape.text(space, "description", at, "")
+    for inner, where in shape.objects(space, "tools", at):
+        for tool in _read_tool(inner, where):
+            if isinstance(tool, Tool):
+                own = {**tool.own, "namespace": name, "inner": tool.name, "about": about}
+                told = "\n\n".join(filter(None, [about, tool.description]))
+                tool = replace(tool, name=f"{name}__{tool.name}", description=told, own=own)
+            yield tool
+
+
+_MODES = {"auto": ToolChoice("auto"), "required": ToolChoice("required"), "none": ToolChoice("none")}
+
+
+def read_choice(body: shape.Object, flat: dict[tuple[str, str], str]) -> ToolChoice | None:
+    """``tool_choice``, which is flat here: the name stands beside the type."""
+    value = body.get("tool_choice")
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if value not in _MODES:
+            raise shape.wrong("tool_choice", "none, auto, required or an object")
+        return _MODES[value]
+    choice = shape.as_object(value, "tool_choice")
+    if shape.text(choice, "type", "tool_choice") == "allowed_tools":
+        called = tuple(_name_of(tool, at, flat) for tool, at in shape.objects(choice, "tools", "tool_choice"))
+        return ToolChoice("required" if choice.get("mode") == "required" else "auto", called)
+    return ToolChoice("required", (_name_of(choice, "tool_choice", flat),))
+
+
+def _name_of(tool: shape.Object, at: str, flat: dict[tuple[str, str], str]) -> str:
+    kind = shape.text(tool, "type", at)
+    if kind not in ("function", "custom"):
+        return kind
+    name, space = shape.text(tool, "name", at), shape.text(tool, "namespace", at, "")
+    return flat.get((space, name), name)
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write_tools(request: Request, losses: Losses) -> list[dict[str, Any]]:
+    """All tools; what came out of a namespace goes back into it, if the client speaks this format too."""
+    written: list[dict[str, Any]] = []
+    spaces: dict[str, dict[str, Any]] = {}
+    for tool in request.tools:
+        if isinstance(tool, ServerTool):
+            if losses.is_origin:
+                written.append(dict(tool.data))
+            else:
+                losses.lose_server_tool(tool, request)
+            continue
+        losses.lose_own(tool.own, tool.at)
+        space = tool.own.get("namespace") if losses.is_origin else None
+        if losses.is_origin and SEARCH in tool.own:
+            written.append(dict(tool.own[SEARCH]))
+        elif space is None:
+            written.append(_write_tool(tool, losses))
+        else:
+            if space not in spaces:
+                about = {"description": tool.own["about"]}
+                spaces[space] = {"type": "namespace", "name": space, **about, "tools": []}
+                written.append(spaces[space])
+            told = tool.description.removeprefix(tool.own["about"]).lstrip("\n")
+            spaces[space]["tools"].append(_write_tool(replace(tool, name=tool.own["inner"], description=told), losses))
+    return written
+
+
+_OURS = ("namespace", "inner", "about")
+
+
+def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
+    own = {key: value for key, value in tool.own.items() if key not in _OURS} if losses.is_origin else NOTHING
+    written: dict[str, Any] = {"type": tool.kind, "name": names.fit_name(tool.name, names.RESPONSES)}
+    if tool.description:
+        written["description"] = tool.description
+    if tool.kind == "custom":
+        if tool.grammar is not None:
+            written["format"] = {"type": "grammar", "syntax": tool.grammar[0], "definition": tool.grammar[1]}
+        return {**written, **own}
+    written["parameters"] = schema.as_parameters(tool.schema)
+    if losses.is_origin:
+        written |= {} if tool.strict is None else {"strict": tool.strict}
+    else:  # without the word the service would try to be strict by itself
+        written["strict"] = bool(tool.strict) and schema.is_strict(written["parameters"])
+    return {**written, **own}
+
+
+def write_choice(choice: ToolChoice, request: Request) -> Any:
+    """``tool_choice`` for the tools of a request."""
+    if choice.mode == "none" or not choice.names:
+        return choice.mode
+    custom = names.custom_names(request.tools)
+    hosted = {tool.name for tool in request.tools if isinstance(tool, ServerTool)}
+    chosen: list[dict[str, Any]] = []
+    for name in choice.names:
+        if name in hosted:
+            chosen.append({"type": name})
+        else:
+            kind = "custom" if name in custom else "function"
+            chosen.append({"type": kind, "name": names.fit_name(name, names.RESPONSES)})
+    if choice.mode == "required" and len(chosen) == 1:
+        return chosen[0]
+    return {"type": "allowed_tools", "mode": choice.mode, "tools": chosen}
