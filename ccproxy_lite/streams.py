@@ -131,9 +131,7 @@ class AsArray:
         return self._framed(self._stream.feed(data))
 
     def close(self) -> bytes:
-        last = self._framed(self._stream.close())
-        end = b"" if self.failed else (b"[]" if self._between == b"[" else b"]")
-        return last + end
+        return b"" if self.over else self._framed(self._stream.close())
 
     def fail(self, failed: Failed) -> bytes:
         return self._framed(self._stream.fail(failed))
@@ -144,6 +142,9 @@ class AsArray:
         for event in self._parser.feed(data):
             out += self._between + event.data.encode()
             self._between = b",\r\n"
+        if stream.over and not self.failed and not self.over:
+            self.over = True
+            out += b"[]" if self._between == b"[" else b"]"
         return out
 
 

@@ -33,7 +33,9 @@ def load() -> list[Case]:
 
 
 def read_request(case: Case, body: dict[str, Any]) -> Request:
-    path = PathInfo(model=body.get("model", "m"), streams=case.get("streams")) if case["from"] == "gemini" else PathInfo()
+    path = (
+        PathInfo(model=body.get("model", "m"), streams=case.get("streams")) if case["from"] == "gemini" else PathInfo()
+    )
     return FORMATS[case["from"]].read_request(body, path)
 
 

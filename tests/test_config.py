@@ -62,8 +62,8 @@ MISTAKES = [
     ("{" + UP + ', "models": {"a": ["up/x", 1]}}', "models.a[1]: a string is expected"),
     ("{" + UP + ', "models": {"a": []}}', "models.a: at least one target is needed"),
     ("{" + UP + ', "models": {"a": "up/x", "a": "up/y"}}', "models.a: this key stands here twice"),
-    (upstream(""), "upstreams.up: format is needed: anthropic, openai-chat, echo"),
-    (upstream('"format": "openai"'), 'upstreams.up.format: must be one of anthropic, openai-chat, echo (did you mean "openai-chat"?)'),
+    (upstream(""), "upstreams.up: format is needed: anthropic, openai-responses, openai-chat, gemini, echo"),
+    (upstream('"format": "openai"'), 'upstreams.up.format: must be one of anthropic, openai-responses, openai-chat, gemini, echo (did you mean "openai-chat"?)'),
     (upstream('"format": "anthropic"'), "upstreams.up: no key was found: set ANTHROPIC_API_KEY"),
     (upstream('"format": "echo", "base_ur": ""'), 'upstreams.up.base_ur: unknown key (did you mean "base_url"?)'),
     (upstream('"format": "anthropic", "base_url": "ftp://x", "keys": ["$GOOD"]'), "base_url: must start with https://"),
@@ -174,8 +174,13 @@ def test_the_environment_alone() -> None:
     assert source == "environment"
     assert [(u.name, u.format, u.keys[0].secret) for u in config.upstreams] == [
         ("anthropic", "anthropic", "$ANTHROPIC_API_KEY"),
+        ("openai-responses", "openai-responses", "$OPENAI_API_KEY"),
         ("openai-chat", "openai-chat", "$OPENAI_API_KEY"),
     ]
+    config, _ = from_environment({"GOOGLE_API_KEY": "g-key"})
+    assert [(u.name, u.keys[0].secret) for u in config.upstreams] == [("gemini", "$GOOGLE_API_KEY")]
+    config, _ = from_environment({"GOOGLE_API_KEY": "g-key", "GEMINI_API_KEY": "h-key"})
+    assert [u.keys[0].secret for u in config.upstreams] == ["$GEMINI_API_KEY"]
     config, source = from_environment({"OPENAI_API_KEY": "changeme"})
     assert (source, config.upstreams[0].format) == ("echo", "echo")
 

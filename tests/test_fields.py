@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats import FORMATS
-from ccproxy_lite.formats.losses import NAMES, TO, Losses
+from ccproxy_lite.formats.losses import NAMES, OWN, TO, Losses
 from ccproxy_lite.formats.neutral import (
     Audio,
     File,
     Foreign,
     Image,
     Message,
+    Outgoing,
     Output,
     Part,
     PathInfo,
@@ -35,6 +36,7 @@ from ccproxy_lite.formats.neutral import (
     ToolResult,
 )
 from ccproxy_lite.sse import Event, Parser
+from tests.conversions import SMALLEST
 
 PAIRS = [(a, b) for a in FORMATS for b in FORMATS]
 MODEL = "some-model"
@@ -58,7 +60,11 @@ FIELDS: dict[str, Any] = {
     "candidates": 2,
     "logprobs": 3,
     "reasoning": Reasoning("high"),
-    "output": Output({"type": "object", "properties": {}, "additionalProperties": False}, "response", True),
+    "output": Output(
+        {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False},
+        "response",
+        True,
+    ),
     "verbosity": "low",
     "user": "somebody",
     "cache_key": "key",
@@ -93,7 +99,7 @@ def test_a_field_arrives_or_is_named(field: str, origin: str, target: str) -> No
         assert any(TO[target][concept].action == "refused" for concept in concepts if concept in TO[target])
         assert NAMES[origin].get(field, field) in error.message
         return
-    back = FORMATS[target].read_request(outgoing.body, PathInfo())
+    back = again(target, outgoing)
     if arrived(field, back):
         return
     declared = [TO[target][concept] for concept in concepts if concept in TO[target]]
@@ -101,6 +107,14 @@ def test_a_field_arrives_or_is_named(field: str, origin: str, target: str) -> No
     if not any(loss.action == "silent" for loss in declared):
         named = NAMES[origin].get(field, field)
         assert any(named in path for path in outgoing.dropped), (field, outgoing.dropped)
+
+
+def again(target: str, outgoing: Outgoing) -> Request:
+    """What was written, read again."""
+    path, _, query = outgoing.path.partition("?")
+    asked = FORMATS[target].read_path(path, query)
+    assert asked is not None, path
+    return FORMATS[target].read_request(outgoing.body, asked)
 
 
 def arrived(field: str, back: Request) -> bool:
@@ -128,10 +142,14 @@ PARTS: dict[str, tuple[str, Part]] = {
     "file by id": ("user", File(file_id="file_1")),
     "another file": ("user", File("application/msword", "aGk=", name="a.doc")),
     "audio": ("user", Audio("aGk=", "wav")),
-    "foreign": ("user", Foreign("video", {"type": "video"})),
+    "foreign": ("user", Foreign("executableCode", {"type": "executableCode", "executableCode": {"code": "1"}})),
+    "video": ("user", Foreign("video", {"type": "video", "inlineData": {"mimeType": "video/mp4", "data": "aGk="}})),
     "signed thought": ("assistant", Thinking("hm", "c2ln", origin="anthropic")),
     "hidden thought": ("assistant", Thinking(redacted="aGk=", origin="anthropic")),
     "plain thought": ("assistant", Thinking("hm", origin="openai-chat")),
+    "a thought of Responses": ("assistant", Thinking("hm", "rs_1.c2ln", origin="openai-responses")),
+    "a signature of Gemini": ("assistant", Thinking("", "c2ln", origin="gemini")),
+    "a thought of Gemini": ("assistant", Thinking("hm", "c2ln", origin="gemini")),
     "refusal": ("assistant", Refusal("I will not.")),
     "call": ("assistant", CALL),
     "failed result": ("user", dataclasses.replace(RESULT, is_error=True)),
@@ -155,7 +173,7 @@ def test_a_part_arrives_or_is_named(name: str, origin: str, target: str) -> None
     except ClientError as error:
         assert "the.path" in error.message
         return
-    back = FORMATS[target].read_request(outgoing.body, PathInfo())
+    back = again(target, outgoing)
     found = [inner for message in back.messages for inner in message.parts]
     if not any(same(part, inner) for inner in found):
         assert "the.path" in outgoing.dropped, (part, found)
@@ -168,6 +186,10 @@ def same(part: Part, found: Part) -> bool:
     if isinstance(part, ToolResult) and isinstance(found, ToolResult):
         failed = found.is_error or str(getattr(found.content[0], "text", "")).startswith("Error: ")
         return found.call_id == part.call_id and failed == part.is_error
+    if isinstance(part, Image | File) and part.file_id:
+        return isinstance(found, Image | File) and found.file_id == part.file_id
+    if isinstance(part, Foreign):
+        return isinstance(found, Foreign) and found.type == part.type
     if isinstance(part, Thinking) and isinstance(found, Thinking):
         return (part.text, part.redacted) == (found.text, found.redacted)
     blank = {"at": "", "own": {}}
@@ -198,9 +220,9 @@ def test_a_providers_tool(origin: str, target: str) -> None:
 @pytest.mark.parametrize("target", FORMATS)
 def test_strict_refuses_what_would_be_dropped(target: str) -> None:
     other = next(name for name in FORMATS if name != target)
-    field = {"anthropic": "seed", "openai-chat": "top_k"}[target]
+    field = {"anthropic": "seed", "gemini": "verbosity"}.get(target, "top_k")
     request = base(other, **{field: FIELDS[field]})
-    assert FORMATS[target].write_request(request, Target(MODEL)).dropped == (field,)
+    assert FORMATS[target].write_request(request, Target(MODEL)).dropped == (NAMES[other].get(field, field),)
     with pytest.raises(ClientError, match=field):
         FORMATS[target].write_request(request, Target(MODEL, strict=True))
 
@@ -209,6 +231,129 @@ def test_unknown_fields_of_the_client_are_named() -> None:
     losses = Losses("anthropic", "openai-chat")
     losses.lose_own({"cache_control": {}, "brand_new": 1}, "messages[0]")
     assert losses.dropped == ["messages[0].brand_new"]
+
+
+# ---------------------------------------------------------------- every documented field of a request
+
+FIELDS_OF: dict[str, dict[str, Any]] = {
+    "anthropic": {
+        "system": "Be brief.", "tools": [{"name": "f", "input_schema": {"type": "object"}}], "stop_sequences": ["END"],
+        "tool_choice": {"type": "none"}, "thinking": {"type": "enabled", "budget_tokens": 2048}, "stream": True,
+        "output_config": {"effort": "low"}, "temperature": 0.5, "top_p": 0.5, "top_k": 5, "service_tier": "auto",
+        "metadata": {"user_id": "somebody"}, "speed": "fast", "cache_control": {"type": "ephemeral"}, "container": "c_1",
+        "inference_geo": "eu", "diagnostics": {"a": 1}, "user_profile_id": "p", "mcp_servers": [{"name": "s", "url": "u"}],
+        "context_management": {"edits": [1]}, "compaction": {"a": 1}, "fallbacks": ["m"], "fallback_credit_token": "t",
+        "thread": "t_1", "billing_policy": "b", "betas": ["b"], "workspace_id": "w",
+        "output_format": {"type": "json_schema", "schema": {"type": "object"}}, "brand_new": "x",
+    },
+    "openai-chat": {
+        "max_completion_tokens": 7, "max_tokens": 7, "temperature": 0.5, "top_p": 0.5, "frequency_penalty": 0.5,
+        "presence_penalty": 0.5, "logit_bias": {"1": 2}, "seed": 3, "n": 2, "stop": "END", "stream": True,
+        "stream_options": {"include_usage": True}, "tools": [{"type": "function", "function": {"name": "f"}}],
+        "parallel_tool_calls": False, "functions": [{"name": "f"}], "response_format": {"type": "json_object"},
+        "reasoning_effort": "high", "verbosity": "low", "modalities": ["text", "audio"], "audio": {"voice": "v"},
+        "logprobs": True, "prediction": {"type": "content"}, "web_search_options": {"search_context_size": "low"},
+        "moderation": {"model": "m"}, "user": "somebody", "safety_identifier": "somebody", "prompt_cache_key": "k",
+        "prompt_cache_options": {"mode": "x"}, "prompt_cache_retention": "24h", "service_tier": "flex", "store": True,
+        "metadata": {"a": "b"}, "top_k": 5, "brand_new": "x",
+    },
+    "openai-responses": {
+        "instructions": "Be brief.", "max_output_tokens": 77, "max_tool_calls": 2, "top_logprobs": 2, "store": True,
+        "tools": [{"type": "function", "name": "f", "parameters": {}}], "parallel_tool_calls": False, "stream": True,
+        "reasoning": {"effort": "high"}, "text": {"verbosity": "low"}, "include": ["reasoning.encrypted_content"],
+        "previous_response_id": "resp_1", "conversation": "conv_1", "temperature": 0.5, "top_p": 0.5,
+        "truncation": "auto", "stream_options": {"include_obfuscation": True}, "background": True, "prompt": {"id": "p"},
+        "context_management": [{"type": "compaction"}], "moderation": {"model": "m"}, "image": {"a": 1},
+        "access_programs": ["a"], "metadata": {"a": "b"}, "user": "somebody", "safety_identifier": "somebody",
+        "prompt_cache_key": "k", "prompt_cache_options": {"mode": "x"}, "prompt_cache_retention": "24h",
+        "service_tier": "flex", "client_metadata": {"a": "b"}, "brand_new": "x",
+    },
+    "gemini": {
+        "systemInstruction": {"parts": [{"text": "Be brief."}]}, "safetySettings": [{"category": "c"}], "store": True,
+        "tools": [{"functionDeclarations": [{"name": "f"}]}], "labels": {"a": "b"}, "serviceTier": "flex",
+        "toolConfig": {"retrievalConfig": {"languageCode": "de"}}, "cachedContent": "cachedContents/1",
+        "brandNew": "x",
+        **{f"generationConfig.{name}": value for name, value in {
+            "temperature": 0.5, "topP": 0.5, "topK": 5, "candidateCount": 2, "maxOutputTokens": 77, "seed": 3,
+            "stopSequences": ["END"], "responseMimeType": "application/json", "responseSchema": {"type": "OBJECT"},
+            "responseJsonSchema": {"type": "object"}, "presencePenalty": 0.5, "frequencyPenalty": 0.5,
+            "responseLogprobs": True, "responseModalities": ["AUDIO"], "speechConfig": {"a": 1},
+            "imageConfig": {"a": 1}, "mediaResolution": "LOW", "thinkingConfig": {"thinkingBudget": 2048},
+            "continuationToken": "t", "responseFormat": {"a": 1}, "enableEnhancedCivicAnswers": True, "brandNew": "x",
+        }.items()},
+    },
+}  # fmt: skip
+NEUTRAL = {
+    "anthropic": {"service_tier": "service_tier", "metadata": "user"},
+    "openai-chat": {
+        "service_tier": "service_tier", "prompt_cache_key": "cache_key", "user": "user", "safety_identifier": "user",
+    },
+    "openai-responses": {
+        "service_tier": "service_tier", "prompt_cache_key": "cache_key", "user": "user", "safety_identifier": "user",
+    },
+    "gemini": {"serviceTier": "service_tier"},
+}  # fmt: skip
+"""What the tables call a field that may be left out in silence."""
+CROSS = [
+    pytest.param(origin, target, field, id=f"{field}-{origin}-{target}")
+    for origin, fields in FIELDS_OF.items()
+    for target in FORMATS
+    for field in fields
+    if origin != target
+]
+
+
+def converted(origin: str, target: str, body: dict[str, Any]) -> Outgoing:
+    path = PathInfo(model="m") if origin == "gemini" else PathInfo()
+    return FORMATS[target].write_request(FORMATS[origin].read_request(body, path), Target(MODEL))
+
+
+@pytest.mark.parametrize(("origin", "target", "field"), CROSS)
+def test_a_documented_field_arrives_or_is_named(origin: str, target: str, field: str) -> None:
+    """By the tables, in each of the twelve directions between different formats."""
+    holder, _, name = field.rpartition(".")
+    value = FIELDS_OF[origin][field]
+    smallest = SMALLEST[origin]
+    if field in ("tool_choice", "parallel_tool_calls"):  # which say nothing without tools
+        smallest = {**smallest, "tools": FIELDS_OF[origin]["tools"]}
+    body = {**smallest, **({holder: {name: value}} if holder else {field: value})}
+    without = converted(origin, target, smallest)
+    try:
+        outgoing = converted(origin, target, body)
+    except ClientError as error:
+        assert field.partition(".")[0] in error.message
+        return
+    if outgoing.body != without.body or outgoing.path != without.path:
+        return
+    if any(field in path for path in outgoing.dropped):
+        return
+    silent = OWN[origin].get(field) or TO[target].get(NEUTRAL[origin].get(field, ""))
+    if silent is None and isinstance(value, dict):
+        silent = OWN[origin].get(f"{field}.{next(iter(value))}")
+    assert silent is not None and silent.action == "silent", f"{field} is lost on the way to {target}"
+
+
+def test_the_fields_are_all_that_the_sdks_know() -> None:
+    """A field that an SDK learns must be thought about: listed here, and in the tables if it is lost."""
+    params = {
+        "anthropic": ("anthropic.types.message_create_params", "MessageCreateParamsBase"),
+        "openai-chat": ("openai.types.chat.completion_create_params", "CompletionCreateParamsBase"),
+        "openai-responses": ("openai.types.responses.response_create_params", "ResponseCreateParamsBase"),
+    }
+    needed = {"model", "messages", "input", "max_tokens", "top_logprobs", "tool_choice", "function_call"}
+    for origin, (module, name) in params.items():
+        types = pytest.importorskip(module, reason="the SDK is not installed")
+        known = set(getattr(types, name).__annotations__)
+        missing = known - set(FIELDS_OF[origin]) - needed
+        assert not missing or not is_measured(module), f"{origin}: {missing}"
+
+
+def is_measured(module: str) -> bool:
+    """Whether the SDK is of the version that the table was made from; a later one may know more."""
+    from importlib.metadata import version
+
+    name = module.partition(".")[0]
+    return version(name) == {"anthropic": "2.11.0", "openai": "3.52.0"}[name]
 
 
 # ---------------------------------------------------------------- nothing whatever raises anything but our own errors

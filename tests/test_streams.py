@@ -10,7 +10,7 @@ from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.names import Restorer
 from ccproxy_lite.formats.neutral import Failed, Reply, Request
 from ccproxy_lite.sse import Parser
-from ccproxy_lite.streams import Converted, Relayed
+from ccproxy_lite.streams import AsArray, Converted, Relayed, as_array
 
 REPLY = Reply(Request("m"), "id", 1)
 LIMIT = 1_000_000
@@ -26,6 +26,14 @@ def chat(finish: str | None = None, **delta: object) -> bytes:
 
 def anthropic(kind: str, **more: object) -> bytes:
     return line({"type": kind, **more}, kind)
+
+
+def responses(kind: str, **more: object) -> bytes:
+    return line({"type": kind, **more}, kind)
+
+
+def gemini(text: str, **more: object) -> bytes:
+    return line({"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "index": 0, **more}]})
 
 
 STREAMS = {
@@ -44,6 +52,20 @@ STREAMS = {
         anthropic("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 2}),
         anthropic("message_stop"),
     ],
+    "openai-responses": [
+        responses("response.created", response={"id": "resp_1", "status": "in_progress", "output": []}),
+        responses("response.output_item.added", output_index=0, item={"type": "function_call", "name": "f", "id": "x"}),
+        responses("response.function_call_arguments.delta", output_index=0, delta="{}"),
+        responses("response.output_item.done", output_index=0, item={"type": "function_call", "name": "f", "id": "x"}),
+        responses("response.completed", response={"id": "resp_1", "usage": {"input_tokens": 5, "output_tokens": 2}}),
+    ],
+    "gemini": [
+        line({"candidates": [{"content": {}, "index": 0}]}),
+        gemini("hi"),
+        gemini(" there"),
+        gemini("", finishReason="STOP"),
+        line({"usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 2}}),
+    ],
 }
 
 
@@ -55,7 +77,7 @@ def converted(upstream: str, client: str) -> Converted:
 def test_relayed_bytes_are_untouched_whatever_the_cut(name: str) -> None:
     raw = b"".join(STREAMS[name])
     for size in (1, 7, len(raw)):
-        stream = Relayed(FORMATS[name], REPLY, LIMIT)
+        stream = Relayed(FORMATS[name], LIMIT)
         out = b"".join(stream.feed(raw[i : i + size]) for i in range(0, len(raw), size)) + stream.close()
         assert out == raw
         assert stream.content and stream.over and stream.failed is None
@@ -65,7 +87,7 @@ def test_relayed_bytes_are_untouched_whatever_the_cut(name: str) -> None:
 @pytest.mark.parametrize("name", STREAMS)
 def test_content_is_seen_with_its_first_event_and_not_before(name: str) -> None:
     other = next(form for form in STREAMS if form != name)
-    for stream in (Relayed(FORMATS[name], REPLY, LIMIT), converted(name, other)):
+    for stream in (Relayed(FORMATS[name], LIMIT), converted(name, other)):
         stream.feed(STREAMS[name][0])
         assert not stream.content
         stream.feed(STREAMS[name][1])
@@ -75,7 +97,7 @@ def test_content_is_seen_with_its_first_event_and_not_before(name: str) -> None:
 @pytest.mark.parametrize("name", STREAMS)
 @pytest.mark.parametrize("events", [0, 1, 2])
 def test_an_early_end_is_a_failure(name: str, events: int) -> None:
-    for stream in (Relayed(FORMATS[name], REPLY, LIMIT), converted(name, name)):
+    for stream in (Relayed(FORMATS[name], LIMIT), converted(name, name)):
         stream.feed(b"".join(STREAMS[name][:events]))
         out = stream.close()
         assert stream.failed is not None and not stream.over
@@ -86,7 +108,7 @@ def test_an_early_end_is_a_failure(name: str, events: int) -> None:
 def test_all_events_of_one_read_are_one_write(name: str) -> None:
     other = next(form for form in STREAMS if form != name)
     stream = converted(name, other)
-    out = stream.feed(b"".join(STREAMS[name]))
+    out = stream.feed(b"".join(STREAMS[name])) + stream.close()
     assert stream.over
     assert len(Parser().feed(out)) >= 4
     assert stream.close() == b""
@@ -100,23 +122,57 @@ def test_every_read_brings_its_events_at_once() -> None:
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_an_error_after_half_an_event_stands_apart(name: str) -> None:
-    stream = Relayed(FORMATS[name], REPLY, LIMIT)
+    stream = Relayed(FORMATS[name], LIMIT)
     raw = b"".join(STREAMS[name][:2]) + STREAMS[name][2][:10]
     out = stream.feed(raw) + stream.fail(Failed(502, "server", "cut"))
     assert out.startswith(raw + b"\n\n")
     assert b"cut" in out
-    if name == "anthropic":
-        assert [event.name for event in Parser().feed(out)][-1] == "error"
+    if name in NAMED:
+        assert [event.name for event in Parser().feed(out)][-1] == NAMED[name]
+
+
+NAMED = {"anthropic": "error", "openai-responses": "response.failed"}
+
+
+def test_the_error_of_a_relayed_response_keeps_its_identity() -> None:
+    stream = Relayed(FORMATS["openai-responses"], LIMIT)
+    stream.feed(b"".join(STREAMS["openai-responses"][:3]))
+    failed = json.loads(Parser().feed(stream.fail(Failed(529, "overloaded", "busy")))[0].data)
+    assert (failed["sequence_number"], failed["response"]["id"]) == (3, "resp_1")
+    assert failed["response"]["error"] == {"code": "server_is_overloaded", "message": "busy"}
+
+
+@pytest.mark.parametrize("upstream", STREAMS)
+def test_a_stream_as_an_array(upstream: str) -> None:
+    """As Gemini streams where nobody asks for server-sent events: valid JSON, whatever the cut."""
+    inner = Relayed(FORMATS["gemini"], LIMIT) if upstream == "gemini" else converted(upstream, "gemini")
+    stream, raw = AsArray(inner, LIMIT), b"".join(STREAMS[upstream])
+    out = b"".join(stream.feed(raw[i : i + 11]) for i in range(0, len(raw), 11)) + stream.close()
+    assert stream.over and stream.failed is None and stream.usage is not None
+    chunks = json.loads(out)
+    assert chunks[-1].get("usageMetadata") or chunks[-2]["candidates"][0]["finishReason"] == "STOP"
+    if upstream == "gemini":
+        assert json.loads(as_array(raw)) == chunks
+
+
+def test_an_array_that_breaks_off_is_no_json() -> None:
+    stream = AsArray(Relayed(FORMATS["gemini"], LIMIT), LIMIT)
+    out = stream.feed(STREAMS["gemini"][1]) + stream.close()
+    assert stream.failed is not None
+    with pytest.raises(ValueError):
+        json.loads(out)
 
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_an_error_in_the_stream_is_noticed(name: str) -> None:
     error = line(
         {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}},
-        "error" if name == "anthropic" else "",
+        "error" if name in NAMED else "",
     )
+    if name == "gemini":
+        error = line({"error": {"code": 503, "message": "busy", "status": "UNAVAILABLE"}})
     for early in (True, False):
-        stream = Relayed(FORMATS[name], REPLY, LIMIT)
+        stream = Relayed(FORMATS[name], LIMIT)
         stream.feed(b"".join(STREAMS[name][: 1 if early else 3]))
         stream.feed(error)
         assert stream.failed is not None and stream.failed.message == "busy"

@@ -96,6 +96,7 @@ TO: dict[str, dict[str, Loss]] = {
         **_all("silent", "knows no end users", "user"),
         **_all("silent", "images have no detail levels", "image.detail"),
         **_all("dropped", "takes five stop sequences at the most", "stop.more"),
+        **_all("dropped", "files have no names", "file.name"),
         **_all("dropped", "the model cannot think", "reasoning"),
     },
 }  # fmt: skip

@@ -199,19 +199,20 @@ def _read_blob(blob: shape.Object, own: Own, at: str) -> Image | File | Audio | 
 
 
 _AUDIO = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/x-wav": "wav", "audio/wave": "wav"}
-_PROVIDER = ("https://generativelanguage.googleapis.com/", "gs://", "files/")
+_PROVIDER = "https://generativelanguage.googleapis.com/"
 
 
 def _read_file(file: shape.Object, own: Own, at: str) -> Image | File | Foreign:
     uri = shape.text(file, "fileUri", f"{at}.fileData")
-    media_type = shape.text(file, "mimeType", f"{at}.fileData", "") or media.type_of_url(uri, "")
+    implied = media.type_of_url(uri, "")
+    media_type = shape.text(file, "mimeType", f"{at}.fileData", "") or implied
     name = shape.text(file, "displayName", f"{at}.fileData", "")
     if media_type.startswith(("video/", "audio/")) or "youtube.com/" in uri or "youtu.be/" in uri:
         return Foreign("video", {"fileData": dict(file)}, at)
-    is_stored = uri.startswith(_PROVIDER)
+    is_stored = uri.startswith(_PROVIDER) or not uri.startswith(("http://", "https://"))
     if media_type.startswith("image/"):
         known = Image(file_id=uri, own=own, at=at) if is_stored else Image(url=uri, own=own, at=at)
-        return replace(known, media_type=media_type)
+        return known if media_type == implied or not is_stored else replace(known, media_type=media_type)
     known_file = File(media_type or "application/pdf", name=name, own=own, at=at)
     return replace(known_file, file_id=uri) if is_stored else replace(known_file, url=uri)
 
@@ -339,6 +340,8 @@ def _write_media(part: Image | File | Audio, losses: Losses) -> dict[str, Any]:
         return {"inlineData": {"mimeType": f"audio/{part.format}", "data": part.data}}
     if isinstance(part, File) and (part.text or part.media_type == "text/plain"):
         return {"text": f"{part.name}\n{part.text}" if part.name else part.text}
+    if isinstance(part, File) and part.name:
+        losses.lose("file.name", part.at)
     if part.data:
         return {"inlineData": {"mimeType": part.media_type or "application/octet-stream", "data": part.data}}
     if part.file_id and not losses.is_origin:

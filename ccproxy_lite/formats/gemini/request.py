@@ -231,7 +231,7 @@ def _write_rest(request: Request, losses: Losses) -> None:
     if (request.candidates or 1) > 1 and not losses.is_origin:
         losses.lose("candidates")
     for what in ("verbosity", "user", "cache_key", "service_tier"):
-        if getattr(request, what) is not None and not losses.is_origin:
+        if getattr(request, what) is not None and not (what == "service_tier" and losses.is_origin):
             losses.lose(what)
 
 
