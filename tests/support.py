@@ -452,6 +452,56 @@ ANTHROPIC_END = anthropic_event(
 ) + anthropic_event("message_stop")
 ANTHROPIC_STREAM: list[Step] = [STREAM_HEAD, ANTHROPIC_START, ANTHROPIC_TEXT + ANTHROPIC_END + LAST]
 
+
+def response_event(kind: str, **data: Any) -> bytes:
+    return sse({"type": f"response.{kind}", **data}, f"response.{kind}")
+
+
+_MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed"}
+_SAID = {"type": "output_text", "text": "hello", "annotations": []}
+RESPONSES_BODY = {
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1,
+    "status": "completed",
+    "error": None,
+    "incomplete_details": None,
+    "model": "m",
+    "output": [{**_MESSAGE, "content": [_SAID]}],
+    "usage": {"input_tokens": 3, "output_tokens": 1, "total_tokens": 4},
+}
+RESPONSES_START = response_event(
+    "created", response={**RESPONSES_BODY, "status": "in_progress", "output": [], "usage": None}
+)
+RESPONSES_TEXT = (
+    response_event("output_item.added", output_index=0, item={**_MESSAGE, "status": "in_progress", "content": []})
+    + response_event("content_part.added", item_id="msg_1", output_index=0, content_index=0, part={**_SAID, "text": ""})
+    + response_event("output_text.delta", item_id="msg_1", output_index=0, content_index=0, delta="hello", logprobs=[])
+)
+RESPONSES_END = (
+    response_event("output_text.done", item_id="msg_1", output_index=0, content_index=0, text="hello", logprobs=[])
+    + response_event("content_part.done", item_id="msg_1", output_index=0, content_index=0, part=_SAID)
+    + response_event("output_item.done", output_index=0, item={**_MESSAGE, "content": [_SAID]})
+    + response_event("completed", response=RESPONSES_BODY)
+)
+RESPONSES_STREAM: list[Step] = [STREAM_HEAD, RESPONSES_START, RESPONSES_TEXT, RESPONSES_END + LAST]
+
+
+def gemini_chunk(*parts: Any, **more: Any) -> dict[str, Any]:
+    return {"candidates": [{"content": {"role": "model", "parts": list(parts)}, "index": 0, **more}]}
+
+
+_USED = {"usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 1, "totalTokenCount": 4}}
+GEMINI_BODY = {**gemini_chunk({"text": "hello"}, finishReason="STOP"), **_USED}
+GEMINI_TEXT = sse(gemini_chunk({"text": "hel"}))
+GEMINI_STREAM: list[Step] = [
+    STREAM_HEAD,
+    GEMINI_TEXT,
+    sse({**gemini_chunk({"text": "lo"}, finishReason="STOP"), **_USED}) + LAST,
+]
+
+RESPONSES_ASK = {"model": "m", "input": "hi"}
+GEMINI_ASK = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
 ANTHROPIC_ASK = {"model": "m", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}
 CHAT_ASK = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -461,3 +511,57 @@ def behind(scripted: Scripted, form: str, **more: Any) -> dict[str, Any]:
     suffix = "/v1" if form.startswith("openai") else ""
     entry = {"format": form, "base_url": f"http://127.0.0.1:{scripted.port}{suffix}", "keys": ["upstream-key-one"]}
     return {"upstreams": {"up": {**entry, **more}}}
+
+
+@dataclass(frozen=True)
+class Wire:
+    """One format as raw HTTP: where a client asks, what it asks, how an upstream answers, and begins to answer."""
+
+    path: str
+    stream_path: str
+    ask: dict[str, Any]
+    body: dict[str, Any]
+    stream: list[Step]
+    begun: list[Step]
+
+    def asked(self, stream: bool) -> tuple[str, dict[str, Any]]:
+        """Path and body of a question."""
+        if not stream:
+            return self.path, self.ask
+        return self.stream_path, self.ask if self.stream_path != self.path else {**self.ask, "stream": True}
+
+
+WIRES = {
+    "anthropic": Wire(
+        "/v1/messages",
+        "/v1/messages",
+        ANTHROPIC_ASK,
+        ANTHROPIC_BODY,
+        ANTHROPIC_STREAM,
+        [STREAM_HEAD, ANTHROPIC_START + ANTHROPIC_TEXT],
+    ),
+    "openai-responses": Wire(
+        "/v1/responses",
+        "/v1/responses",
+        RESPONSES_ASK,
+        RESPONSES_BODY,
+        RESPONSES_STREAM,
+        [STREAM_HEAD, RESPONSES_START + RESPONSES_TEXT],
+    ),
+    "openai-chat": Wire(
+        "/v1/chat/completions",
+        "/v1/chat/completions",
+        CHAT_ASK,
+        CHAT_BODY,
+        CHAT_STREAM,
+        [STREAM_HEAD, chat_delta(role="assistant", content="hel")],
+    ),
+    "gemini": Wire(
+        "/v1beta/models/m:generateContent",
+        "/v1beta/models/m:streamGenerateContent?alt=sse",
+        GEMINI_ASK,
+        GEMINI_BODY,
+        GEMINI_STREAM,
+        [STREAM_HEAD, GEMINI_TEXT],
+    ),
+}

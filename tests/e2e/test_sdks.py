@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from ccproxy_lite.formats import FORMATS
+from tests.e2e.sdks import WEATHER, anthropic_client, openai_client, said
 from tests.support import (
     ANTHROPIC_BODY,
     ANTHROPIC_END,
@@ -16,7 +17,10 @@ from tests.support import (
     ANTHROPIC_TEXT,
     CHAT_BODY,
     CLOSE,
+    GEMINI_TEXT,
     LAST,
+    RESPONSES_START,
+    RESPONSES_TEXT,
     STREAM_HEAD,
     Proxy,
     Scripted,
@@ -25,6 +29,7 @@ from tests.support import (
     chat_delta,
     http,
     proxy,
+    response_event,
     sse,
     upstream,
 )
@@ -33,47 +38,10 @@ anthropic = pytest.importorskip("anthropic", reason="the anthropic SDK is not in
 openai = pytest.importorskip("openai", reason="the openai SDK is not installed")
 
 PIXEL = base64.b64encode(b"\x89PNG not really").decode()
-WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 ANTHROPIC_TOOLS = [{"name": "weather", "description": "The weather.", "input_schema": WEATHER}]
 CHAT_TOOLS = [
     {"type": "function", "function": {"name": "weather", "description": "The weather.", "parameters": WEATHER}}
 ]
-FORMATS = ["anthropic", "openai-chat"]
-
-
-CLIENTS: list[Any] = []
-
-
-@pytest.fixture(autouse=True)
-def closed_clients() -> Iterator[None]:
-    """The SDKs keep connections open until they are told."""
-    yield
-    while CLIENTS:
-        CLIENTS.pop().close()
-
-
-def anthropic_client(served: Proxy, retries: int = 0) -> Any:
-    CLIENTS.append(anthropic.Anthropic(base_url=served.url, api_key="client-key", max_retries=retries))
-    return CLIENTS[-1]
-
-
-def openai_client(served: Proxy) -> Any:
-    CLIENTS.append(openai.OpenAI(base_url=f"{served.url}/v1", api_key="client-key", max_retries=0))
-    return CLIENTS[-1]
-
-
-@pytest.fixture(params=FORMATS)
-def echoing(request: pytest.FixtureRequest) -> Iterator[Proxy]:
-    """A proxy whose upstream is an echo that speaks one of the formats."""
-    from ccproxy_lite import echo
-
-    with proxy({"upstreams": {"echo": {"format": "echo"}}}) as inner:
-        assert echo.MODELS
-        port = int(inner.parts.relay._echo_url().rpartition(":")[2])
-        suffix = "/v1" if request.param.startswith("openai") else ""
-        entry = {"format": request.param, "base_url": f"http://127.0.0.1:{port}{suffix}", "keys": ["echo-key"]}
-        with proxy({"upstreams": {"up": entry}, "client_keys": ["client-key"]}) as served:
-            yield served
 
 
 def ask_anthropic(client: Any, stream: bool, **more: Any) -> Any:
@@ -90,10 +58,6 @@ def ask_openai(client: Any, stream: bool, **more: Any) -> Any:
         return client.chat.completions.create(**body)
     with client.chat.completions.stream(**body, stream_options={"include_usage": True}) as events:
         return events.get_final_completion()
-
-
-def said(text: str) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": text}]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -232,6 +196,7 @@ RAISED = {
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("form", FORMATS)
 def test_errors(form: str, status: int, stream: bool) -> None:
+    """Of an upstream of any format, by what the SDKs for two of them raise."""
     kind = {
         400: "invalid_request_error",
         401: "authentication_error",
@@ -242,6 +207,8 @@ def test_errors(form: str, status: int, stream: bool) -> None:
     body: dict[str, Any] = {"error": {"type": kind, "message": "the upstream's own words"}}
     if form == "anthropic":
         body["type"] = "error"
+    if form == "gemini":
+        body = {"error": {"code": status, "message": "the upstream's own words", "status": GOOGLE[status]}}
     with upstream([http(status, body, retry_after="3")]) as up, proxy({**behind(up, form), "retries": 0}) as served:
         for module, ask, client in ((anthropic, ask_anthropic, anthropic_client), (openai, ask_openai, openai_client)):
             with pytest.raises(getattr(module, RAISED[status])) as caught:
@@ -251,6 +218,13 @@ def test_errors(form: str, status: int, stream: bool) -> None:
             assert caught.value.response.headers.get("retry-after") == (None if status == 401 else "3")
 
 
+GOOGLE = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+}
 LATE_CHAT: list[Any] = [
     STREAM_HEAD,
     chat_delta(role="assistant", content="hel"),
@@ -261,14 +235,30 @@ LATE_ANTHROPIC: list[Any] = [
     ANTHROPIC_START + ANTHROPIC_TEXT,
     anthropic_event("error", error={"type": "overloaded_error", "message": "broke"}) + LAST,
 ]
-CUT_CHAT: list[Any] = [STREAM_HEAD, chat_delta(role="assistant", content="hel"), CLOSE]
-CUT_ANTHROPIC: list[Any] = [STREAM_HEAD, ANTHROPIC_START + ANTHROPIC_TEXT, CLOSE]
+LATE_RESPONSES: list[Any] = [
+    STREAM_HEAD,
+    RESPONSES_START + RESPONSES_TEXT,
+    response_event(
+        "failed", response={"id": "resp_1", "status": "failed", "error": {"code": "server_error", "message": "broke"}}
+    ),
+]
+LATE_GEMINI: list[Any] = [
+    STREAM_HEAD,
+    GEMINI_TEXT,
+    sse({"error": {"code": 503, "message": "broke", "status": "UNAVAILABLE"}}) + LAST,
+]
+LATE = {
+    "anthropic": LATE_ANTHROPIC,
+    "openai-chat": LATE_CHAT,
+    "openai-responses": LATE_RESPONSES,
+    "gemini": LATE_GEMINI,
+}
 
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("how", ["an error", "a cut"])
 def test_a_failure_in_the_middle_is_raised(form: str, how: str) -> None:
-    script = {"an error": (LATE_ANTHROPIC, LATE_CHAT), "a cut": (CUT_ANTHROPIC, CUT_CHAT)}[how][form == "openai-chat"]
+    script = LATE[form] if how == "an error" else [*LATE[form][:-1], CLOSE]
     with upstream(script) as up, proxy({**behind(up, form), "retries": 0}) as served:
         for module, ask, client in ((anthropic, ask_anthropic, anthropic_client), (openai, ask_openai, openai_client)):
             with pytest.raises(module.APIError):
