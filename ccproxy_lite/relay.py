@@ -405,7 +405,8 @@ def read_whole(form: Format, delivery: Delivery) -> list[Event]:
         raise UpstreamError(f"the upstream redirects to {where}; keys do not follow redirects")
     if head.status >= 400:
         failed = form.read_error(head.status, _json_or_text(body, kind))
-        failed.retry_after_s = hd.retry_after_s(head.headers, time.time())
+        hint = hd.retry_after_s(head.headers, time.time())
+        failed.retry_after_s = failed.retry_after_s if hint is None else hint
         return [failed]
     if kind.startswith(EVENT_STREAM):
         parser, reader = Parser(), form.reader("")

@@ -407,7 +407,8 @@ def chat_delta(**delta: Any) -> bytes:
     return sse({"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta}]})
 
 
-CHAT_END = sse({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}) + sse("[DONE]")
+CHAT_FINISH = sse({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+CHAT_END = CHAT_FINISH + sse("[DONE]")
 CHAT_BODY = {
     "id": "c",
     "object": "chat.completion",
@@ -523,14 +524,16 @@ class Wire:
     body: dict[str, Any]
     stream: list[Step]
     begun: list[Step]
+    options: dict[str, Any] = field(default_factory=dict)
 
     def asked(self, stream: bool) -> tuple[str, dict[str, Any]]:
         """Path and body of a question."""
         if not stream:
             return self.path, self.ask
-        return self.stream_path, self.ask if self.stream_path != self.path else {**self.ask, "stream": True}
+        return self.stream_path, {**self.ask, **self.options}
 
 
+_CHAT_USED = sse({"choices": [], "usage": CHAT_BODY["usage"]})
 WIRES = {
     "anthropic": Wire(
         "/v1/messages",
@@ -539,6 +542,7 @@ WIRES = {
         ANTHROPIC_BODY,
         ANTHROPIC_STREAM,
         [STREAM_HEAD, ANTHROPIC_START + ANTHROPIC_TEXT],
+        {"stream": True},
     ),
     "openai-responses": Wire(
         "/v1/responses",
@@ -547,14 +551,16 @@ WIRES = {
         RESPONSES_BODY,
         RESPONSES_STREAM,
         [STREAM_HEAD, RESPONSES_START + RESPONSES_TEXT],
+        {"stream": True},
     ),
     "openai-chat": Wire(
         "/v1/chat/completions",
         "/v1/chat/completions",
         CHAT_ASK,
         CHAT_BODY,
-        CHAT_STREAM,
+        [*CHAT_STREAM[:-1], CHAT_FINISH + _CHAT_USED + sse("[DONE]") + LAST],
         [STREAM_HEAD, chat_delta(role="assistant", content="hel")],
+        {"stream": True, "stream_options": {"include_usage": True}},
     ),
     "gemini": Wire(
         "/v1beta/models/m:generateContent",

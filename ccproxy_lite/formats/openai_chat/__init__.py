@@ -3,7 +3,7 @@
 from ccproxy_lite.formats import openai
 from ccproxy_lite.formats.format import Format, fixed_paths
 from ccproxy_lite.formats.neutral import PathInfo
-from ccproxy_lite.formats.openai_chat import answer, reader, request
+from ccproxy_lite.formats.openai_chat import answer, messages, reader, request
 
 FORMAT = Format(
     name="openai-chat",
@@ -21,7 +21,7 @@ FORMAT = Format(
     reader=reader.Reader,
     writer=answer.Writer,
     watcher=reader.Watcher,
-    without_foreign=lambda body: None,
+    without_foreign=messages.without_foreign,
     read_error=openai.read_error,
     write_error=openai.write_error,
     read_models=openai.read_models,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import names
+from ccproxy_lite.formats import names, thinking
 from ccproxy_lite.formats.neutral import (
     Begin,
     Citation,
@@ -25,6 +25,7 @@ from ccproxy_lite.formats.neutral import (
     fold,
 )
 from ccproxy_lite.formats.openai import write_error
+from ccproxy_lite.formats.openai_chat.messages import NAME, write_signature
 from ccproxy_lite.jsontext import dumps, quote
 from ccproxy_lite.sse import encode
 
@@ -88,7 +89,11 @@ def write_body(events: Iterable[Event], reply: Reply) -> dict[str, Any]:
     thoughts = [part.text for part in by_kind.get("thinking", ()) if part.text]
     if thoughts:
         message["reasoning_content"] = "\n\n".join(thoughts)
-    calls = [_write_call(part) for part in parts if part.start.kind in ("tool", "custom")]
+    calls, signature = [], ""
+    for part in parts:
+        if part.start.kind in ("tool", "custom"):
+            calls.append({**_write_call(part), **write_signature(signature)})
+        signature = _signature(part.end) if not part.text else ""
     if calls:
         message["tool_calls"] = calls
     annotations, offset = [], 0
@@ -111,6 +116,11 @@ def write_body(events: Iterable[Event], reply: Reply) -> dict[str, Any]:
     if end.usage is not None:
         body["usage"] = _write_usage(end.usage)
     return body
+
+
+def _signature(end: PartEnd) -> str:
+    """What a thought without text leaves for the call behind it."""
+    return thinking.seal(end.signature, "", end.origin, NAME)
 
 
 def _write_call(part: WholePart) -> dict[str, Any]:
@@ -137,6 +147,7 @@ class Writer:
         self._tail = ',"usage":null}\n\n' if self._usage_wanted else "}\n\n"
         self._start = PartStart("text")
         self._calls = -1
+        self._signature = ""
         self._prefix = ""
         self._suffix = ""
         self._silent = True
@@ -192,9 +203,11 @@ class Writer:
         call = {"index": self._calls, "id": names.fit_id(start.id, names.CHAT), "type": kind}
         self._prefix = f'{head}{{"tool_calls":[{{"index":{self._calls},"{kind}":{{"{field}":'
         self._suffix = "}}]}" + end
-        return self._chunk({"tool_calls": [{**call, kind: {"name": start.name, field: ""}}]})
+        signed, self._signature = write_signature(self._signature), ""
+        return self._chunk({"tool_calls": [{**call, kind: {"name": start.name, field: ""}, **signed}]})
 
     def _close(self, end: PartEnd) -> bytes:
+        self._signature = _signature(end) if self._silent else ""
         if self._start.kind == "tool" and self._silent:  # clients parse the arguments, and "" is not JSON
             return f"{self._prefix}{quote('{}')}{self._suffix}".encode()
         if self._start.kind == "image":

@@ -117,6 +117,9 @@ def _read_assistant(message: shape.Object, at: str, legacy_ids: dict[str, str]) 
     if refusal:
         yield Refusal(refusal, at=f"{at}.refusal")
     for call, inner in shape.objects(message, "tool_calls", at):
+        signature, redacted, origin = thinking.unseal(read_signature(call), NAME)
+        if signature or redacted:
+            yield Thinking("", signature, redacted, origin, at=f"{inner}.extra_content")
         yield _read_call(call, inner)
     legacy = shape.optional_object(message, "function_call", at)
     if legacy:
@@ -124,6 +127,40 @@ def _read_assistant(message: shape.Object, at: str, legacy_ids: dict[str, str]) 
         legacy_ids[name] = names.made_up_id(at, name)
         arguments = shape.text(legacy, "arguments", f"{at}.function_call", "")
         yield ToolCall(legacy_ids[name], name, arguments, at=f"{at}.function_call")
+
+
+def read_signature(call: shape.Object) -> str:
+    """A call's signature of thoughts, which stands where Google's own Chat endpoint puts it."""
+    extra = call.get("extra_content")
+    google = extra.get("google") if isinstance(extra, dict) else None
+    return shape.lenient(google, "thought_signature")
+
+
+def write_signature(signature: str) -> dict[str, Any]:
+    """The member of a call that carries a signature; none where there is none."""
+    return {"extra_content": {"google": {"thought_signature": signature}}} if signature else {}
+
+
+def without_foreign(body: shape.Object) -> dict[str, Any] | None:
+    """The body without signatures of other providers; None if there are none."""
+    found = False
+    messages: list[Any] = []
+    for message in body.get("messages") or ():
+        calls = message.get("tool_calls") if isinstance(message, dict) else None
+        if isinstance(calls, list) and any(isinstance(call, dict) and _is_foreign(call) for call in calls):
+            found = True
+            kept = [_plain(call) if isinstance(call, dict) and _is_foreign(call) else call for call in calls]
+            message = {**message, "tool_calls": kept}
+        messages.append(message)
+    return {**body, "messages": messages} if found else None
+
+
+def _is_foreign(call: shape.Object) -> bool:
+    return thinking.unseal(read_signature(call), NAME)[2] != NAME
+
+
+def _plain(call: shape.Object) -> dict[str, Any]:
+    return {key: value for key, value in call.items() if key != "extra_content"}
 
 
 def _read_thoughts(message: shape.Object, at: str) -> Iterable[Thinking]:
@@ -217,6 +254,8 @@ def _fits(part: Part, message: Message, target: Target, losses: Losses) -> bool:
             )
             if "reasoning_content" in target.quirks and part.text and spoken:
                 return True
+            if part.origin == NAME and part.signature:
+                return True
             losses.lose("thinking", part.at)
         case Foreign():
             if losses.is_origin:
@@ -302,7 +341,7 @@ def _write_file(part: File, losses: Losses) -> dict[str, Any]:
 
 
 def _write_assistant(message: Message, losses: Losses, native: bool) -> dict[str, Any]:
-    text, thoughts, refusals, calls = [], [], [], []
+    text, thoughts, refusals, calls, signature = [], [], [], [], ""
     for part in message.parts:
         losses.lose_own(part.own, part.at)
         match part:
@@ -311,7 +350,10 @@ def _write_assistant(message: Message, losses: Losses, native: bool) -> dict[str
             case Refusal():
                 refusals.append(part.text)
             case ToolCall():
-                calls.append(_write_call(part, losses, native))
+                calls.append({**_write_call(part, losses, native), **write_signature(signature)})
+                signature = ""
+            case Thinking() if part.signature and not part.text:
+                signature = part.signature
             case Thinking():
                 thoughts.append(part.text)
     written: dict[str, Any] = {"role": "assistant", "content": "".join(text) if text else None}

@@ -25,7 +25,7 @@ from ccproxy_lite.formats.neutral import (
     settled,
 )
 from ccproxy_lite.formats.openai import failed_of, write_error
-from ccproxy_lite.formats.openai_chat.messages import NAME
+from ccproxy_lite.formats.openai_chat.messages import NAME, read_signature
 from ccproxy_lite.jsontext import dumps, dumps_text, loads
 from ccproxy_lite.sse import Event as SseEvent
 from ccproxy_lite.sse import encode
@@ -110,6 +110,7 @@ class _Call:
     name: str = ""
     kind: PartKind = "tool"
     arguments: str = ""
+    signature: str = ""
     sent: int = 0
     state: Literal["waiting", "open", "sent", "void"] = "waiting"
     checked: int = -1
@@ -273,6 +274,7 @@ class Reader:
             body = {}
         call.id = call.id or shape.lenient(fragment, "id")
         call.name = call.name or shape.lenient(body, "name")
+        call.signature = call.signature or read_signature(fragment)
         arguments = body.get("arguments" if call.kind == "tool" else "input")
         if isinstance(arguments, dict):
             arguments = dumps_text(arguments)
@@ -316,6 +318,8 @@ class Reader:
         number = list(self._calls.values()).index(call)
         call.id = call.id or names.made_up_id(self._seed, number, call.name)
         call.state, self._open = "open", call
+        if call.signature:
+            events += [PartStart("thinking"), PartEnd(call.signature, NAME)]
         events.append(PartStart(call.kind, call.id, call.name))
         self._pass_on(call, events)
 
