@@ -297,7 +297,7 @@ class Relay:
     ) -> Failed | None:
         """Judge an answer that was collected, and hand it to the client if it is one."""
         try:
-            events = read_whole(form, delivery)
+            events = read_whole(form, delivery, call.id)
         except UpstreamError as error:
             return failed_of(error)
         last = events[-1] if events else Failed(502, "server", "the upstream's answer was empty")
@@ -392,7 +392,7 @@ class Relay:
             return None
 
 
-def read_whole(form: Format, delivery: Delivery) -> list[Event]:
+def read_whole(form: Format, delivery: Delivery, seed: str) -> list[Event]:
     """An answer that was collected, as events; ``Failed`` for everything that is none. Raises UpstreamError."""
     head, body = delivery.answer, delivery.body
     if head is None:
@@ -409,15 +409,15 @@ def read_whole(form: Format, delivery: Delivery) -> list[Event]:
         failed.retry_after_s = failed.retry_after_s if hint is None else hint
         return [failed]
     if kind.startswith(EVENT_STREAM):
-        parser, reader = Parser(), form.reader("")
+        parser, reader = Parser(), form.reader(seed)
         return [event for part in parser.feed(body) for event in reader.feed(part)] + reader.close()
     value = _json_or_text(body, kind)
     if isinstance(value, list):  # a stream in one piece
-        reader = form.reader("")
+        reader = form.reader(seed)
         return [event for part in value for event in reader.feed(SseEvent("", dumps(part)))] + reader.close()
     if not isinstance(value, dict):
         raise UpstreamError(str(value) or "the upstream's answer was empty")
-    return form.read_body(value)
+    return form.read_body(value, seed)
 
 
 def _json_or_text(body: bytes, kind: str) -> Any:

@@ -94,7 +94,7 @@ def convert_stream(case: Case, pieces: list[bytes]) -> bytes:
 
 def convert_response(case: Case) -> dict[str, Any]:
     request, outgoing = asked(case)
-    events = FORMATS[case["from"]].read_body(case["response"])
+    events = FORMATS[case["from"]].read_body(case["response"], "seed")
     assert check(events) == []
     restored = Restorer(outgoing.names, outgoing.custom).restore(events)
     return FORMATS[case["to"]].write_body(restored, Reply(request, "id", 1))

@@ -176,7 +176,7 @@ def test_a_part_arrives_or_is_named(name: str, origin: str, target: str) -> None
     back = again(target, outgoing)
     found = [inner for message in back.messages for inner in message.parts]
     if not any(same(part, inner) for inner in found):
-        assert "the.path" in outgoing.dropped, (part, found)
+        assert any(path.startswith("the.path") for path in outgoing.dropped), (part, found)
 
 
 def same(part: Part, found: Part) -> bool:
@@ -278,7 +278,7 @@ FIELDS_OF: dict[str, dict[str, Any]] = {
             "stopSequences": ["END"], "responseMimeType": "application/json", "responseSchema": {"type": "OBJECT"},
             "responseJsonSchema": {"type": "object"}, "presencePenalty": 0.5, "frequencyPenalty": 0.5,
             "responseLogprobs": True, "responseModalities": ["AUDIO"], "speechConfig": {"a": 1},
-            "imageConfig": {"a": 1}, "mediaResolution": "LOW", "thinkingConfig": {"thinkingBudget": 2048},
+            "imageConfig": {"a": 1}, "mediaResolution": "MEDIA_RESOLUTION_MEDIUM", "thinkingConfig": {"thinkingBudget": 2048},
             "continuationToken": "t", "responseFormat": {"a": 1}, "enableEnhancedCivicAnswers": True, "brandNew": "x",
         }.items()},
     },
@@ -422,7 +422,7 @@ def test_any_answer_and_any_error_is_read_or_fails(name: str, body: dict[str, An
     for form in FORMATS.values():
         assert 400 <= form.write_error(failed)[0] < 600
     try:
-        events = FORMATS[name].read_body(body)
+        events = FORMATS[name].read_body(body, "s")
     except UpstreamError:
         return
     assert check(events) == []

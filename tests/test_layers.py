@@ -138,7 +138,7 @@ def test_sizes() -> None:
     assert [name for name, count in functions() if count > 60] == []
     lengths = sorted(count for _, count in functions())
     assert lengths[len(lengths) // 2] <= 10
-    assert sum(code_lines(path) for path in MODULES) < 10_200
+    assert sum(code_lines(path) for path in MODULES) < 10_400
 
 
 def test_runtime_dependencies() -> None:

@@ -41,7 +41,7 @@ KEY_HEADER = {
 
 def events_of(form: str, answer: Answer, stream: bool) -> list[Event]:
     if not stream:
-        return FORMATS[form].read_body(answer.json)
+        return FORMATS[form].read_body(answer.json, "")
     reader = FORMATS[form].reader("")
     return [event for part in Parser().feed(answer.body) for event in reader.feed(part)] + reader.close()
 

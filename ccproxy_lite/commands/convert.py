@@ -25,7 +25,7 @@ def main(arguments: argparse.Namespace) -> int:
             raise CcproxyError("the input is not a JSON object")
         if arguments.what == "request":
             return _request(body, source, target, arguments.strict)
-        events = source.read_body(body)
+        events = source.read_body(body, "id")
         if events and isinstance(events[-1], Failed):
             print(dumps(target.write_error(events[-1])[1]))
         else:

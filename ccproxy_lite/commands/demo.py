@@ -93,7 +93,7 @@ async def _events(
     outgoing = client.write_request(request, Target(request.model))
     answer = await _post(proxy.listener.port, outgoing.path, dumps(outgoing.body).encode())
     if not stream:
-        return client.read_body(loads(answer))
+        return client.read_body(loads(answer), "")
     reader, parser = client.reader(""), Parser()
     return [event for part in parser.feed(answer) for event in reader.feed(part)] + reader.close()
 

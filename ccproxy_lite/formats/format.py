@@ -39,6 +39,7 @@ class Format:
 
     Client side: ``read_request``, ``writer``, ``write_body``, ``write_error``, ``write_models``, ``write_count``.
     Upstream side: ``write_request``, ``reader``, ``read_body``, ``read_error``, ``read_models``, ``counting``.
+    ``reader`` and ``read_body`` take a seed, from which ids are made where an upstream gives none.
     ``watcher`` looks on while a stream between two sides of this format is relayed as it is. ``without_foreign``
     returns a request body without thoughts that came from other providers, or None where there are none.
     ``read_path`` tells what a URL's raw path and query ask for, or None if they are not this format's; ``write_path``
@@ -55,7 +56,7 @@ class Format:
     fixed_headers: tuple[tuple[str, str], ...]
     read_request: Callable[[Mapping[str, Any], PathInfo], Request]
     write_request: Callable[[Request, Target], Outgoing]
-    read_body: Callable[[Mapping[str, Any]], list[Event]]
+    read_body: Callable[[Mapping[str, Any], str], list[Event]]
     write_body: Callable[[Iterable[Event], Reply], dict[str, Any]]
     reader: Callable[[str], Reader]
     writer: Callable[[Reply], Writer]

@@ -15,10 +15,11 @@ refused
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.formats.neutral import Foreign, Own, Request, ServerTool, Tool
+from ccproxy_lite.formats.neutral import Foreign, Own, Request, ServerTool, Tool, ToolChoice
 
 Action = Literal["silent", "dropped", "refused"]
 
@@ -77,7 +78,7 @@ TO: dict[str, dict[str, Loss]] = {
         **_all("dropped", "takes four stop sequences at the most", "stop.more"),
         **_all("refused", "takes files by content only, not by URL", "file.url"),
         **_all("dropped", "has no place for thoughts", "thinking"),
-        **_all("dropped", "the service takes no effort", "reasoning"),
+        **_all("dropped", "the service or model takes no effort", "reasoning"),
     },
     "openai-responses": {
         **_EVERYWHERE,
@@ -86,7 +87,8 @@ TO: dict[str, dict[str, Loss]] = {
         **_all("dropped", "has no such parameter", "top_k", "stop", "seed", "frequency_penalty", "presence_penalty"),
         **_all("dropped", _REASONING_MODELS, "temperature", "top_p"),
         **_all("refused", "tool results have no audio", "result.audio"),
-        **_all("dropped", "the service takes no effort", "reasoning"),
+        **_all("dropped", "the service or model takes no effort", "reasoning"),
+        **_all("dropped", "files by URL have no names", "file.name"),
     },
     "gemini": {
         **_EVERYWHERE,
@@ -184,14 +186,16 @@ OWN: dict[str, dict[str, Loss]] = {
 NAMES: dict[str, dict[str, str]] = {
     "anthropic": {"stop": "stop_sequences", "output": "output_config.format", "reasoning": "thinking",
                   "verbosity": "verbosity", "user": "metadata.user_id",
-                  "parallel_tools": "tool_choice.disable_parallel_tool_use"},
+                  "parallel_tools": "tool_choice.disable_parallel_tool_use", "file.name": "title"},
     "openai-chat": {"candidates": "n", "output": "response_format", "json_object": "response_format",
                     "reasoning": "reasoning_effort", "cache_key": "prompt_cache_key",
-                    "parallel_tools": "parallel_tool_calls"},
+                    "parallel_tools": "parallel_tool_calls", "file.name": "file.filename"},
     "openai-responses": {"output": "text.format", "json_object": "text.format", "verbosity": "text.verbosity",
                          "cache_key": "prompt_cache_key", "user": "safety_identifier",
-                         "parallel_tools": "parallel_tool_calls", "logprobs": "top_logprobs"},
-    "gemini": {"candidates": "generationConfig.candidateCount", "output": "generationConfig.responseMimeType",
+                         "parallel_tools": "parallel_tool_calls", "logprobs": "top_logprobs", "messages": "input",
+                         "file.name": "filename"},
+    "gemini": {"messages": "contents", "file.name": "inlineData.displayName",
+               "candidates": "generationConfig.candidateCount", "output": "generationConfig.responseMimeType",
                "json_object": "generationConfig.responseMimeType", "stop": "generationConfig.stopSequences",
                "reasoning": "generationConfig.thinkingConfig", "temperature": "generationConfig.temperature",
                "top_p": "generationConfig.topP", "top_k": "generationConfig.topK", "seed": "generationConfig.seed",
@@ -235,6 +239,11 @@ class Losses:
         loss = TO[self._target].get(what) or Loss("dropped", "has no place")
         self._note(loss, at or NAMES.get(self._origin, {}).get(what.partition(".")[0], what.partition(".")[0]))
 
+    def lose_name(self, at: str) -> None:
+        """The name of a file, at the file's path."""
+        name = NAMES.get(self._origin, {}).get("file.name", "name")
+        self.lose("file.name", f"{at}.{name}" if at else name)
+
     def lose_foreign(self, part: Foreign) -> None:
         """A part that only its own format knows."""
         self.lose("foreign.needed" if part.type in NEEDED else "foreign", part.at)
@@ -245,14 +254,32 @@ class Losses:
             return
         table = OWN.get(self._origin, {})
         for name in own:
-            loss = table.get(name) or Loss("dropped", "is unknown here")
+            loss = table.get(name) or table.get(name.rpartition(".")[2]) or Loss("dropped", "is unknown here")
             self._note(loss, f"{at}.{name}" if at else name)
 
-    def lose_server_tool(self, tool: ServerTool, request: Request) -> None:
-        """A provider's tool that the target does not run: refused if the request has no other, or forces this one."""
-        alone = not any(isinstance(other, Tool) for other in request.tools)
-        forced = request.tool_choice is not None and tool.name in request.tool_choice.names
-        self.lose("server_tool.needed" if alone or forced else "server_tool", tool.at)
+    def own_tools(self, request: Request) -> Request:
+        """The request without tools that only another provider runs, and without a choice of them.
+
+        Such a tool is refused if the request has no other, or must call this one.
+        """
+        if self.is_origin:
+            return request
+        choice = request.tool_choice or ToolChoice("auto")
+        tools = tuple(tool for tool in request.tools if isinstance(tool, Tool))
+        known = {tool.name for tool in tools}
+        left = tuple(name for name in choice.names if name in known)
+        needed = (not tools and choice.mode != "none") or (choice.mode == "required" and choice.names and not left)
+        for tool in request.tools:
+            if isinstance(tool, ServerTool):
+                self.lose("server_tool.needed" if needed else "server_tool", tool.at)
+        if choice.names and not left:
+            raise ClientError(400, f"tool_choice: there is no tool {choice.names[0]}", param="tool_choice")
+        return replace(request, tools=tools, tool_choice=request.tool_choice and replace(choice, names=left))
+
+    def empty(self) -> ClientError:
+        """The error for a request that says nothing."""
+        field = NAMES[self._origin].get("messages", "messages") if self._origin in NAMES else "messages"
+        return ClientError(400, f"{field}: at least one message is required", param=field)
 
     def _note(self, loss: Loss, path: str) -> None:
         if loss.action == "silent":

@@ -34,6 +34,16 @@ _CODES: dict[str, Kind] = {
     "context_length_exceeded": "bad_request",
     "invalid_request_error": "bad_request",
     "server_is_overloaded": "overloaded",
+    "vector_store_timeout": "timeout",
+    **dict.fromkeys(
+        (
+            "invalid_prompt bio_policy misalignment_policy_violation invalid_image invalid_image_format "
+            "invalid_base64_image invalid_image_url image_too_large image_too_small image_parse_error "
+            "image_content_policy_violation invalid_image_mode image_file_too_large image_file_not_found "
+            "unsupported_image_media_type empty_image_file failed_to_download_image"
+        ).split(),
+        "bad_request",
+    ),
     "overloaded_error": "overloaded",
     "server_error": "server",
 }
@@ -72,13 +82,18 @@ def read_error(status: int, body: Any) -> Failed:
     return failed
 
 
+def is_too_long(failed: Failed) -> bool:
+    """Whether the prompt did not fit; clients look for the code that says so."""
+    return failed.message.startswith("prompt is too long") or failed.code == "context_length_exceeded"
+
+
 def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:
     """HTTP status and body of a failure; a prompt that is too long gets the code that clients look for."""
     status = 503 if failed.status == 529 else failed.status
     if failed.kind == "billing":
         status = 429
     name, code = _TYPES[failed.kind]
-    if failed.message.startswith("prompt is too long") or failed.code == "context_length_exceeded":
+    if is_too_long(failed):
         code = "context_length_exceeded"
     error = {"message": failed.message, "type": name, "param": failed.param or None, "code": code}
     return status, {"error": error}

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from ccproxy_lite.formats.neutral import Tool
+from ccproxy_lite.jsontext import dumps
 
 Schema = Mapping[str, Any]
 
@@ -29,6 +30,8 @@ def _each(schema: Schema, change: Callable[[Any], Any]) -> dict[str, Any]:
     for key in _ONE:
         if isinstance(copy.get(key), Mapping):
             copy[key] = change(copy[key])
+    if isinstance(copy.get("items"), bool):
+        copy["items"] = _spelled(copy["items"])
     for key in _MANY:
         if isinstance(copy.get(key), Mapping):
             copy[key] = {name: change(_spelled(inner)) for name, inner in copy[key].items()}
@@ -60,9 +63,7 @@ def as_parameters(schema: Any) -> dict[str, Any]:
     """A tool schema for OpenAI: an object schema, and ``properties`` in every object schema at any depth."""
     if not isinstance(schema, Mapping):
         return {"type": "object", "properties": {}}
-    root = dict(schema)
-    if not isinstance(root.get("type"), str | list) and not any(key in root for key in (*_UNIONS, "$ref")):
-        root["type"] = "object"
+    root = dict(schema) if "$ref" in schema else as_input_schema(schema)
     done: dict[str, Any] = transform(root, _with_properties)
     return done
 
@@ -96,16 +97,22 @@ def _resolved(branch: Any, root: Schema) -> Schema:
     return branch if isinstance(branch, Mapping) else {}
 
 
+def _required(schema: Schema) -> list[str]:
+    """The required names; some schemas in the wild hold something else there."""
+    names = schema.get("required")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
 def _merge(root: dict[str, Any], branches: list[Schema], *, binding: bool) -> None:
     properties = dict(root.get("properties") or {})
-    required = list(root.get("required") or [])
+    required = _required(root)
     for branch in branches:
         inner = branch.get("properties")
         if isinstance(inner, Mapping):
             for name, definition in inner.items():
                 properties.setdefault(name, definition)
-        if binding and isinstance(branch.get("required"), list):
-            required += [name for name in branch["required"] if name not in required]
+        if binding:
+            required += [name for name in _required(branch) if name not in required]
     root["properties"] = properties
     if required:
         root["required"] = required
@@ -124,8 +131,14 @@ def _closed(schema: dict[str, Any]) -> dict[str, Any]:
     if schema.get("minItems") not in (None, 0, 1):
         limits.append(f"minItems: {schema.pop('minItems')}")
     if limits:
-        schema["description"] = "\n".join(filter(None, [schema.get("description"), "; ".join(limits)]))
+        schema["description"] = _told(schema, limits)
     return schema
+
+
+def _told(schema: Schema, limits: list[str]) -> str:
+    """The description, and what is told instead of being enforced."""
+    known = schema.get("description")
+    return "\n".join(filter(None, [known if isinstance(known, str) else "", "; ".join(limits)]))
 
 
 def as_output_schema(schema: Schema) -> dict[str, Any]:
@@ -144,7 +157,7 @@ def is_strict(schema: Any) -> bool:
         if inner.get("type") == "object" or isinstance(properties, Mapping):
             names = set(properties) if isinstance(properties, Mapping) else set()
             closed = inner.get("additionalProperties") is False
-            met = met and closed and names <= set(inner.get("required") or [])
+            met = met and closed and names <= set(_required(inner))
         return inner
 
     transform(schema, look)
@@ -157,6 +170,21 @@ _FREE_TEXT: dict[str, Any] = {
     "required": ["input"],
     "additionalProperties": False,
 }
+
+
+def is_closed(schema: Any) -> bool:
+    """Whether a schema meets Anthropic's strict rules: every object is closed, and no limits on values."""
+    met = True
+
+    def look(inner: dict[str, Any]) -> dict[str, Any]:
+        nonlocal met
+        is_object = inner.get("type") == "object" or isinstance(inner.get("properties"), Mapping)
+        met = met and (not is_object or inner.get("additionalProperties") is False)
+        met = met and not any(key in inner for key in (*_UNENFORCED, "pattern"))
+        return inner
+
+    transform(schema, look)
+    return met
 
 
 def as_function(tool: Tool) -> Tool:
@@ -220,7 +248,8 @@ def as_json_schema(schema: Any) -> dict[str, Any] | None:
         return None
     done: dict[str, Any] = transform(resolved(schema), _mild)
     empty = done.keys() <= {"type", "properties", "additionalProperties", "required", "title"}
-    return None if empty and not done.get("properties") and done.get("additionalProperties") in (None, False) else done
+    empty = empty and done.get("type", "object") == "object" and not done.get("properties")
+    return None if empty and done.get("additionalProperties") in (None, False) else done
 
 
 _GEMINI = (
@@ -234,7 +263,9 @@ def _strict(schema: dict[str, Any]) -> dict[str, Any]:
     schema = _mild(schema)
     for branch in schema.pop("allOf", None) or ():
         if isinstance(branch, Mapping):
-            _merge(schema, [branch], binding=True)
+            schema = {**branch, **schema}
+            if "properties" in branch:
+                _merge(schema, [branch], binding=True)
     schema.setdefault("anyOf", schema.pop("oneOf", None))
     kinds = schema.get("type")
     if isinstance(kinds, list):
@@ -243,20 +274,35 @@ def _strict(schema: dict[str, Any]) -> dict[str, Any]:
         schema["type"] = some[0] if len(some) == 1 else None
         if len(some) > 1:
             schema["anyOf"] = [{"type": str(kind).upper()} for kind in some]
-    told = [f"{key}: {value}" for key, value in schema.items() if key not in _GEMINI and isinstance(value, int | float)]
+    told = [f"{key}: {dumps(value)}" for key, value in schema.items() if key not in _GEMINI and _is_plain(value)]
     values = schema.get("enum")
+    if isinstance(values, list) and None in values:
+        values = schema["enum"] = [value for value in values if value is not None]
+        schema["nullable"] = True
     if isinstance(values, list) and not all(isinstance(value, str) for value in values):
-        told.append("one of " + ", ".join(map(str, schema.pop("enum"))))
+        told.append("one of " + ", ".join(map(dumps, schema.pop("enum"))))
+    elif isinstance(values, list):
+        schema["type"] = "string"
     if isinstance(schema.get("type"), str):
         schema["type"] = schema["type"].upper()
+    if schema.get("format") not in (None, "date-time") and schema.get("type") in (None, "STRING"):
+        told.append(f"format: {schema.pop('format')}")
+    if schema.get("type") == "ARRAY" and not schema.get("items"):
+        schema["items"] = {"type": "STRING"}
     properties = schema.get("properties")
     if isinstance(properties, Mapping):
-        schema["required"] = [name for name in schema.get("required") or () if name in properties] or None
+        schema["required"] = [name for name in _required(schema) if name in properties] or None
+    else:
+        schema.pop("required", None)
     if told:
-        schema["description"] = "\n".join(filter(None, [schema.get("description"), "; ".join(told)]))
+        schema["description"] = _told(schema, told)
     if isinstance(schema.get("anyOf"), list):
         schema["anyOf"] = [branch for branch in schema["anyOf"] if isinstance(branch, Mapping)]
     return {key: schema[key] for key in _GEMINI if schema.get(key) not in (None, {}, [])}
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def as_openapi_schema(schema: Any) -> dict[str, Any] | None:
@@ -287,9 +333,34 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
     for key in ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"):
         if isinstance(done.get(key), str) and done[key].isdigit():  # 64-bit numbers are strings in Google's JSON
             done[key] = int(done[key])
-    if done.pop("nullable", None) is True and isinstance(done.get("type"), str):
-        done["type"] = [done["type"], "null"]
-    return done
+    if done.get("format") in _GOOGLE_FORMATS:
+        del done["format"]
+    if isinstance(done.get("enum"), list):
+        done["enum"] = [_number(value, done.get("type")) for value in done["enum"]]
+    if isinstance(done.get("$ref"), str):
+        done["$ref"] = done["$ref"].replace("#/defs/", "#/$defs/")
+    return _nullable(done) if done.pop("nullable", None) is True else done
+
+
+_GOOGLE_FORMATS = ("enum", "int32", "int64", "float", "double")
+
+
+def _number(value: Any, kind: Any) -> Any:
+    """A value of an enumeration, which is always text in Google's schemas."""
+    try:
+        return {"integer": int, "number": float}[kind](value) if isinstance(value, str) else value
+    except (KeyError, TypeError, ValueError):
+        return value
+
+
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(schema.get("type"), str):
+        schema["type"] = [schema["type"], "null"]
+    elif isinstance(schema.get("anyOf"), list):
+        schema["anyOf"] = [*schema["anyOf"], {"type": "null"}]
+    if isinstance(schema.get("enum"), list) and None not in schema["enum"]:
+        schema["enum"] = [*schema["enum"], None]
+    return schema
 
 
 def from_gemini(schema: Schema, depth: int = 0) -> dict[str, Any]:

@@ -98,14 +98,13 @@ def optional_number(source: Object, key: str, at: str = "") -> float | None:
 
 
 def texts(source: Object, key: str, at: str = "") -> tuple[str, ...]:
-    """An array of strings, or one string."""
+    """An array of strings, or one string; empty ones say nothing."""
     value = source.get(key)
     if value is None:
         return ()
-    if isinstance(value, str):
-        return (value,)
     inner = join(at, key)
-    return tuple(as_text(item, join(inner, i)) for i, item in enumerate(as_array(value, inner)))
+    found = [value] if isinstance(value, str) else as_array(value, inner)
+    return tuple(text for i, item in enumerate(found) if (text := as_text(item, join(inner, i))))
 
 
 def count(source: Any, *keys: str) -> int:
@@ -115,6 +114,12 @@ def count(source: Any, *keys: str) -> int:
     if isinstance(source, bool) or not isinstance(source, int | float):
         return 0
     return max(int(source), 0)
+
+
+def place(source: Any, key: str) -> int | None:
+    """A position in an upstream's answer; None where it is missing or odd."""
+    value = source.get(key) if isinstance(source, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def lenient(source: Any, key: str) -> str:

@@ -83,7 +83,8 @@ def budget_of(reasoning: Reasoning, budgets: Mapping[str, int]) -> int:
     return budgets.get(reasoning.effort) or BUDGETS.get(reasoning.effort, 0)
 
 
-_OFFICIAL_REASONING = re.compile(r"(?:.*/)?(?:o[1-9](?:-|\Z)|gpt-(?:[5-9]|[1-9]\d)|codex)")
+_OFFICIAL_REASONING = re.compile(r"(?:.*/)?(?:o[1-9](?:-|\Z)|gpt-(?:[5-9]|[1-9]\d)(?!.*-chat)|codex)")
+_OFFICIAL_OTHERS = re.compile(r"(?:.*/)?(?:gpt-[34](?!\d)|chatgpt-|gpt-.*-chat)")
 _KNOWS_NONE = re.compile(r"(?:.*/)?gpt-(?:5\.[1-9]|[6-9]|[1-9]\d)")
 _KNOWS_XHIGH = re.compile(r"(?:.*/)?gpt-(?:5\.1-codex-max|5\.[2-9]|[6-9]|[1-9]\d)")
 
@@ -91,6 +92,11 @@ _KNOWS_XHIGH = re.compile(r"(?:.*/)?gpt-(?:5\.1-codex-max|5\.[2-9]|[6-9]|[1-9]\d
 def is_openai_reasoning(model: str) -> bool:
     """Whether the name is that of an OpenAI reasoning model, which rejects sampling parameters."""
     return _OFFICIAL_REASONING.match(model) is not None
+
+
+def takes_no_effort(target: Target) -> bool:
+    """Whether an OpenAI-format upstream would refuse an effort: its quirk or OpenAI's own name for it says so."""
+    return "no_reasoning_effort" in target.quirks or _OFFICIAL_OTHERS.match(target.model) is not None
 
 
 def openai_effort(reasoning: Reasoning, model: str) -> str | None:
@@ -105,7 +111,7 @@ def openai_effort(reasoning: Reasoning, model: str) -> str | None:
         return {"none": None, "minimal": "low", "xhigh": "high", "max": "high"}.get(effort, effort)
     if effort == "none" and not _KNOWS_NONE.match(model):
         return "minimal" if model.rpartition("/")[2].startswith("gpt-5") else "low"
-    if effort == "minimal" and not model.rpartition("/")[2].startswith("gpt-5"):
+    if effort == "minimal" and not re.match(r"(?:.*/)?gpt-5(?:-|\Z)", model):  # later ones know it no more
         return "low"
     if effort in ("xhigh", "max"):
         return "xhigh" if _KNOWS_XHIGH.match(model) else "high"

@@ -12,17 +12,27 @@ from ccproxy_lite.formats.losses import Losses
 from ccproxy_lite.formats.neutral import Message, Part, Text, ToolCall, ToolResult
 
 
-def merged(messages: Iterable[Message]) -> list[Message]:
-    """Neighbours of one role as one message; a turn without parts disappears."""
+def merged(messages: Iterable[Message], seam: str = "") -> list[Message]:
+    """Neighbours of one role as one message; a turn without parts disappears.
+
+    :param seam: what stands between two texts of the assistant that were messages of their own
+    """
     turns: list[Message] = []
     for message in messages:
         if not message.parts:
             continue
         if turns and turns[-1].role == message.role:
-            turns[-1] = replace(turns[-1], parts=turns[-1].parts + message.parts)
+            turns[-1] = replace(turns[-1], parts=turns[-1].parts + _after(turns[-1], message, seam))
         else:
             turns.append(message)
     return turns
+
+
+def _after(turn: Message, message: Message, seam: str) -> tuple[Part, ...]:
+    first, last = message.parts[0], turn.parts[-1]
+    if seam and message.role == "assistant" and isinstance(first, Text) and isinstance(last, Text):
+        return (replace(first, text=seam + first.text), *message.parts[1:])
+    return message.parts
 
 
 def fitting(messages: Iterable[Message], fits: Callable[[Part, Message], bool], losses: Losses) -> list[Message]:
@@ -34,13 +44,13 @@ def fitting(messages: Iterable[Message], fits: Callable[[Part, Message], bool], 
     return kept
 
 
-def paired(messages: Iterable[Message], losses: Losses) -> list[Message]:
+def paired(messages: Iterable[Message], losses: Losses, seam: str = "") -> list[Message]:
     """Merged turns in which each call is answered at the start of what follows it.
 
     A result may come late within the user's turn, or twice (the last one counts). A call that is never answered and a
     result that nobody asked for are refused by every service, so they are left out, and named.
     """
-    turns = merged(messages)
+    turns = merged(messages, seam)
     done: list[Message] = []
     at = 0
     while at < len(turns):

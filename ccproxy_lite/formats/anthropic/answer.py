@@ -53,7 +53,7 @@ _KINDS: dict[str, PartKind] = {
 # ---------------------------------------------------------------- reading
 
 
-def read_body(body: Mapping[str, Any]) -> list[Event]:
+def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A whole answer as events. Raises UpstreamError."""
     if body.get("type") == "error":
         return [failed_of(body, 500)]
@@ -368,6 +368,7 @@ def _write_block(part: WholePart) -> dict[str, Any]:
         case "tool" | "custom":
             call_id = names.fit_id(part.start.id, names.ANTHROPIC)
             arguments = names.arguments_object(part.text)
+            arguments = {"input": part.text} if part.start.kind == "custom" else arguments
             return {"type": "tool_use", "id": call_id, "name": part.start.name, "input": arguments}
         case "image":
             return {"type": "text", "text": _no_image(part.start)}
@@ -388,7 +389,6 @@ _DELTAS = {
     "refusal": ("text_delta", "text"),
     "thinking": ("thinking_delta", "thinking"),
     "tool": ("input_json_delta", "partial_json"),
-    "custom": ("input_json_delta", "partial_json"),
 }
 
 
@@ -449,7 +449,15 @@ class Writer:
         before = b""
         if not self._prefix:
             block = _write_block(WholePart(self._start, self._held, end))
+            delta: dict[str, Any] = {}
+            if block["type"] == "text":
+                delta, block = {"type": "text_delta", "text": block["text"]}, {**block, "text": ""}
+            elif block["type"] == "tool_use":
+                delta = {"type": "input_json_delta", "partial_json": dumps_text(block["input"])}
+                block = {**block, "input": {}}
             before = _event("content_block_start", {"index": self._index, "content_block": block})
+            if delta:
+                before += _event("content_block_delta", {"index": self._index, "delta": delta})
         elif self._start.kind == "thinking":
             before = f'event: content_block_delta\ndata: {{"type":"content_block_delta","index":{self._index},"delta":{{"type":"signature_delta","signature":{quote(_seal(end))}}}}}\n\n'.encode()  # noqa: E501
         return before + _event("content_block_stop", {"index": self._index})

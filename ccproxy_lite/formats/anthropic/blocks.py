@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ccproxy_lite.formats import names, shape, thinking
+from ccproxy_lite.formats import media, names, shape, thinking
 from ccproxy_lite.formats.losses import Losses
 from ccproxy_lite.formats.neutral import (
     NOTHING,
@@ -104,8 +104,14 @@ def _read_document(block: shape.Object, at: str) -> Iterable[Part]:
     title = shape.text(block, "title", at, "")
     match shape.text(source, "type", where):
         case "base64":
-            media_type = shape.text(source, "media_type", where, "application/pdf")
-            yield File(media_type, shape.text(source, "data", where), name=title, own=own, at=at)
+            media_type, data = (
+                shape.text(source, "media_type", where, "application/pdf"),
+                shape.text(source, "data", where),
+            )
+            if media_type.startswith("text/plain"):
+                yield File("text/plain", text=media.plain(data, f"{where}.data"), name=title, own=own, at=at)
+            else:
+                yield File(media_type, data, name=title, own=own, at=at)
         case "text":
             yield File("text/plain", text=shape.text(source, "data", where), name=title, own=own, at=at)
         case "content":
@@ -154,10 +160,10 @@ def fits(part: Part, message: Message, losses: Losses) -> bool:
             if losses.is_origin:
                 return True
             losses.lose_foreign(part)
+        case Image() | File() | Audio() if message.role == "assistant":
+            losses.lose("assistant.media", part.at)
         case Audio():
             losses.lose("audio", part.at)
-        case Image() | File() if message.role == "assistant":
-            losses.lose("assistant.media", part.at)
         case _:
             return True
     return False
@@ -223,13 +229,15 @@ def _write_image(part: Image, losses: Losses) -> dict[str, Any]:
 
 def _write_file(part: File, losses: Losses) -> dict[str, Any]:
     losses.lose_own(part.own, part.at)
-    if part.text or part.media_type == "text/plain":
+    if part.text or (part.media_type == "text/plain" and not part.url and not part.file_id):
         source = {"type": "text", "media_type": "text/plain", "data": part.text}
     elif part.file_id:
         if not losses.is_origin:
             losses.lose("file_id", part.at)
         source = {"type": "file", "file_id": part.file_id}
     elif part.url:
+        if part.media_type not in ("", "application/pdf"):
+            losses.lose("file.media_type", part.at)
         source = {"type": "url", "url": part.url}
     else:
         if part.media_type != "application/pdf":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import names, schema, shape, thinking, turns
 from ccproxy_lite.formats.anthropic.blocks import NAME, TEXT, back, fits, read_content, write_part, write_text
 from ccproxy_lite.formats.losses import Losses
@@ -20,6 +20,7 @@ from ccproxy_lite.formats.neutral import (
     ServerTool,
     Target,
     Text,
+    Thinking,
     Tool,
     ToolChoice,
 )
@@ -60,8 +61,17 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
         service_tier=shape.optional_text(body, "service_tier"),
         stream=shape.optional_bool(body, "stream") or False,
         origin=NAME,
-        own=shape.own_of(body, _KNOWN),
+        own={
+            **shape.own_of(body, _KNOWN),
+            **shape.own_of(config, frozenset(("effort", "format")), "output_config"),
+            **shape.own_of(choice or {}, frozenset(("type", "name", "disable_parallel_tool_use")), "tool_choice"),
+            **shape.own_of(metadata, frozenset(("user_id",)), "metadata"),
+            **shape.own_of(shape.optional_object(body, "thinking") or {}, _THINKING, "thinking"),
+        },
     )
+
+
+_THINKING = frozenset(("type", "budget_tokens", "display"))
 
 
 def _read_system(body: shape.Object) -> Iterable[Text]:
@@ -185,6 +195,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     """The request for an Anthropic upstream. Raises ClientError for what it must not leave out."""
     losses = Losses(request.origin, NAME, target.strict)
     losses.lose_own(request.own)
+    request = losses.own_tools(request)
     messages, system = _write_turns(request, target, losses)
     body: dict[str, Any] = {
         "model": target.model,
@@ -238,7 +249,7 @@ def _write_rest(body: dict[str, Any], request: Request, losses: Losses) -> None:
     if (request.candidates or 1) > 1:
         losses.lose("candidates")
     if request.origin == NAME:
-        body.update(request.own)
+        shape.put_own(body, request.own)
         if request.service_tier:
             body["service_tier"] = request.service_tier
     elif request.service_tier is not None:
@@ -253,17 +264,27 @@ def _write_turns(request: Request, target: Target, losses: Losses) -> tuple[list
     messages = turns.fitting(messages, lambda part, message: fits(part, message, losses), losses)
     written: list[dict[str, Any]] = [
         {"role": message.role, "content": [write_part(part, losses) for part in message.parts]}
-        for message in turns.paired(messages, losses)
+        for message in turns.merged(_ended(turns.paired(messages, losses), losses))
     ]
     if not written and system:  # a conversation of instructions only: they are what the user says
         return [{"role": "user", "content": system}], []
     if not written:
-        raise ClientError(400, "messages: at least one message is required", param="messages")
+        raise losses.empty()
     if written[-1]["role"] == "assistant":
         last = written[-1]["content"][-1]
         if last["type"] == "text":  # trailing white space in a prefill is refused
             last["text"] = last["text"].rstrip()
     return written, system
+
+
+def _ended(messages: Iterable[Message], losses: Losses) -> Iterable[Message]:
+    """The turns without thoughts at their end, where they are not accepted."""
+    for message in messages:
+        parts = list(message.parts)
+        while message.role == "assistant" and parts and isinstance(parts[-1], Thinking):
+            losses.lose("thinking", parts.pop().at)
+        if parts:
+            yield replace(message, parts=tuple(parts))
 
 
 def _write_tools(request: Request, losses: Losses) -> list[dict[str, Any]]:
@@ -273,9 +294,7 @@ def _write_tools(request: Request, losses: Losses) -> list[dict[str, Any]]:
     written = []
     for tool in request.tools:
         if isinstance(tool, ServerTool):
-            if not losses.is_origin:
-                losses.lose_server_tool(tool, request)
-            elif tool.type != MCP:  # those stand beside the tools
+            if tool.type != MCP:  # those stand beside the tools
                 written.append(dict(tool.data))
         elif not allowed or tool.name in allowed:
             written.append(_write_tool(tool, losses))
@@ -289,7 +308,7 @@ def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
     if tool.description:
         written["description"] = tool.description
     written["input_schema"] = schema.as_input_schema(tool.schema)
-    if tool.strict:
+    if tool.strict and (losses.is_origin or schema.is_closed(written["input_schema"])):
         written["strict"] = True
     return {**written, **back(tool.own, losses)}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import names, thinking
-from ccproxy_lite.formats.gemini.contents import NAME, write_signature
+from ccproxy_lite.formats.gemini.contents import write_signature
 from ccproxy_lite.formats.gemini.errors import write_error
 from ccproxy_lite.formats.neutral import (
     Begin,
@@ -57,7 +57,7 @@ def _write_usage(usage: Usage) -> dict[str, Any]:
 class _Seals:
     """Signatures on their way to the part that they sit on.
 
-    A signature of Gemini without a text of its own belongs to the call behind it. A call that Gemini did not make gets
+    A signature without a text of its own belongs to the call behind it. A call that Gemini did not make gets
     the word that stands for a signature: Gemini would refuse it later, when the conversation comes to it.
     """
 
@@ -68,8 +68,8 @@ class _Seals:
     def parts(self, part: WholePart, streamed: bool = False) -> list[dict[str, Any]]:
         """The parts for a whole one; where its text was ``streamed``, only what closes it."""
         start, end = part.start, part.end
-        if start.kind == "thinking" and end.origin == NAME and end.signature and not part.text and not streamed:
-            rest, self._held = self.rest(), end.signature
+        if start.kind == "thinking" and end.signature and not part.text and not streamed:
+            rest, self._held = self.rest(), write_signature(end.signature, "", end.origin)
             return rest
         if start.kind in ("tool", "custom"):
             seal = self._held or ("" if self._called else thinking.SENTINEL)
@@ -100,19 +100,25 @@ def _write_part(part: WholePart) -> dict[str, Any]:
             return {"text": part.text}
 
 
-def _grounding(text: str, citations: Iterable[Citation]) -> dict[str, Any]:
-    """Sources of a text, with their places in bytes."""
-    chunks, supports = [], []
-    for number, citation in enumerate(citations):
-        chunks.append({"web": {"uri": citation.url, "title": citation.title}})
-        start, end = citation.start or 0, len(text) if citation.end is None else citation.end
-        segment = {
-            "startIndex": len(text[:start].encode()),
-            "endIndex": len(text[:end].encode()),
-            "text": text[start:end],
-        }
-        supports.append({"segment": segment, "groundingChunkIndices": [number]})
+def _grounding(cited: Iterable[tuple[int, int, str, tuple[Citation, ...]]]) -> dict[str, Any]:
+    """Sources of texts, with their places in bytes of the part.
+
+    :param cited: for each text the number of its part, the bytes before it in this part, itself, and its sources
+    """
+    chunks: list[dict[str, Any]] = []
+    supports = []
+    for part, before, text, citations in cited:
+        for citation in citations:
+            start, end = citation.start or 0, len(text) if citation.end is None else citation.end
+            place = {"startIndex": before + _bytes(text[:start]), "endIndex": before + _bytes(text[:end])}
+            segment = {**({"partIndex": part} if part else {}), **place, "text": text[start:end]}
+            supports.append({"segment": segment, "groundingChunkIndices": [len(chunks)]})
+            chunks.append({"web": {"uri": citation.url, "title": citation.title}})
     return {"groundingChunks": chunks, "groundingSupports": supports} if chunks else {}
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _ending(end: End, grounding: dict[str, Any]) -> dict[str, Any]:
@@ -126,11 +132,14 @@ def write_body(events: Iterable[Event], reply: Reply) -> dict[str, Any]:
     if isinstance(end, Failed):
         raise UpstreamError(end.message, status=end.status, kind=end.kind)
     seals = _Seals()
-    written = [one for part in parts for one in seals.parts(part)] + seals.rest()
-    text = "".join(part.text for part in parts if part.start.kind == "text")
-    cited = [citation for part in parts for citation in part.end.citations]
+    written: list[dict[str, Any]] = []
+    cited = []
+    for part in parts:
+        written += seals.parts(part)
+        cited.append((len(written) - 1, 0, part.text, part.end.citations))
+    written += seals.rest()
     content = {"role": "model", "parts": written or [{"text": ""}]}
-    candidate = {"content": content, **_ending(end, _grounding(text, cited))}
+    candidate = {"content": content, **_ending(end, _grounding(cited))}
     usage = {"usageMetadata": _write_usage(end.usage)} if end.usage is not None else {}
     return {"candidates": [candidate], **usage, "modelVersion": reply.request.model, "responseId": reply.id}
 
@@ -145,7 +154,8 @@ class Writer:
         self._start = PartStart("text")
         self._before = self._after = ""
         self._held: list[str] = []
-        self._citations: list[Citation] = []
+        self._cited: list[tuple[int, int, str, tuple[Citation, ...]]] = []
+        self._text_bytes = 0
         self._seals = _Seals()
         self._streamed = False
 
@@ -156,6 +166,8 @@ class Writer:
                 return b""
             before = b"" if self._streamed else self._chunk(self._seals.rest())
             self._streamed = True
+            if self._start.kind == "text":
+                self._held.append(event.text)
             return before + f"{self._before}{quote(event.text)}{self._after}".encode()
         match event:
             case PartStart():
@@ -183,16 +195,18 @@ class Writer:
         return f"{self._head}{dumps(parts)[1:-1]}{self._tail}".encode()
 
     def _close(self, end: PartEnd) -> bytes:
-        self._citations += end.citations
+        if self._start.kind == "text":
+            text = "".join(self._held)
+            self._cited.append((0, self._text_bytes, text, end.citations))
+            self._text_bytes += _bytes(text)
         if self._before and not end.signature:
             return b""
-        part = WholePart(self._start, "".join(self._held), end)
+        part = WholePart(self._start, "" if self._streamed else "".join(self._held), end)
         return self._chunk(self._seals.parts(part, self._streamed))
 
     def _end(self, end: End) -> bytes:
         parts = self._seals.rest() or [{"text": ""}]  # without a part, the SDK forgets the whole turn
         content = {"role": "model", "parts": parts}
-        cited = {"groundingChunks": [{"web": {"uri": c.url, "title": c.title}} for c in self._citations]}
-        candidate = {"content": content, **_ending(end, cited if self._citations else {})}
+        candidate = {"content": content, **_ending(end, _grounding(self._cited))}
         usage = {"usageMetadata": _write_usage(end.usage)} if end.usage is not None else {}
         return encode(dumps({"candidates": [candidate], **usage, **self._identity}))

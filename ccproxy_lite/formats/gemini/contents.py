@@ -42,6 +42,9 @@ _OPAQUE = frozenset(
 )
 
 
+_LISTS = frozenset(("contents", "parts", "tools", "functionDeclarations"))
+
+
 def camel(value: Any) -> Any:
     """The same in camelCase; the service reads snake_case too. What belongs to the user's own data is left alone."""
     if isinstance(value, list):
@@ -52,6 +55,8 @@ def camel(value: Any) -> Any:
     for key, inner in value.items():
         head, *tail = key.split("_")
         key = head + "".join(word.capitalize() for word in tail) if head else key
+        if key in _LISTS and isinstance(inner, dict):  # one of them may stand without a list
+            inner = [inner]
         spelled[key] = inner if key in _OPAQUE else camel(inner)
     return spelled
 
@@ -86,7 +91,9 @@ def read_signature(value: str) -> tuple[str, str, str]:
 def write_signature(signature: str, redacted: str, origin: str) -> str:
     """What stands in a client's ``thoughtSignature``, which must be base64."""
     sealed = thinking.seal(signature, redacted, origin, NAME)
-    return sealed if origin == NAME or not sealed else base64.b64encode(sealed.encode()).decode()
+    return (
+        sealed if origin == NAME or not sealed else base64.b64encode(sealed.encode("utf-8", "surrogatepass")).decode()
+    )
 
 
 # ---------------------------------------------------------------- reading
@@ -95,15 +102,23 @@ def write_signature(signature: str, redacted: str, origin: str) -> str:
 def read_contents(body: shape.Object) -> tuple[Message, ...]:
     """The turns. Raises ClientError."""
     calls = _Calls()
-    messages = []
+    messages: list[Message] = []
     for content, at in shape.objects(body, "contents", ""):
         role = shape.text(content, "role", at, "user")
         if role not in ("user", "model", "function"):
             raise shape.wrong(f"{at}.role", "user or model")
-        parts = [read for part, inner in shape.objects(content, "parts", at) for read in _read_part(part, inner, calls)]
+        last = messages[-1] if messages else None
+        if role == "model" and last is not None and last.role == "user":
+            calls.forget()
+        found = shape.objects(content, "parts", at)
+        parts = tuple(read for part, inner in found for read in _read_part(part, inner, calls))
         own = shape.own_of(content, frozenset(("role", "parts")))
-        messages.append(Message("assistant" if role == "model" else "user", tuple(parts), own, at))
-    return tuple(replace(turn, parts=_joined(turn)) for turn in turns.merged(messages))
+        turn = Message("assistant" if role == "model" else "user", parts, own, at)
+        if last is not None and last.role == turn.role and not own:
+            messages[-1] = replace(last, parts=last.parts + parts)
+        else:
+            messages.append(turn)
+    return tuple(replace(turn, parts=_joined(turn)) for turn in messages)
 
 
 def _joined(turn: Message) -> tuple[Part, ...]:
@@ -129,8 +144,17 @@ def _continues(part: Part, last: Part | None) -> bool:
     return "thought" in part.own or bool(part.text)
 
 
+def with_detail(messages: tuple[Message, ...], detail: str) -> tuple[Message, ...]:
+    """The turns with a level of detail for every picture that names none."""
+
+    def detailed(part: Part) -> Part:
+        return replace(part, detail=detail) if isinstance(part, Image) and not part.detail else part
+
+    return tuple(replace(turn, parts=tuple(map(detailed, turn.parts))) for turn in messages)
+
+
 class _Calls:
-    """The calls that wait for their results, which may come without an id."""
+    """The calls of the model's last turn that wait for their results, which may come without an id."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[str, str]] = []
@@ -138,10 +162,14 @@ class _Calls:
     def add(self, call_id: str, name: str) -> None:
         self._waiting.append((call_id, name))
 
+    def forget(self) -> None:
+        """The model has gone on: what was not answered never will be."""
+        self._waiting.clear()
+
     def answer(self, call_id: str, name: str, at: str) -> str:
         """The id of the call that a result belongs to: by its id, else the first of that name."""
         found = next((call for call in self._waiting if call_id and call[0] == call_id), None)
-        found = found or next((call for call in self._waiting if not call_id and call[1] == name), None)
+        found = found or next((call for call in self._waiting if call[1] == name), None)
         if found is not None:
             self._waiting.remove(found)
             return found[0]
@@ -165,12 +193,16 @@ def _read_part(part: shape.Object, at: str, calls: _Calls) -> Iterable[Part]:
             yield Thinking(text, signature, redacted, origin, {"thought": True}, at)
         return
     if signature or redacted:
-        yield Thinking("", signature, redacted, origin, at=at)
+        yield Thinking("", signature, redacted, origin, at=f"{at}.thoughtSignature")
     match kind:
         case "text":
             yield Text(shape.text(part, "text", at), own, at)
         case "inlineData":
-            yield _read_blob(shape.as_object(part[kind], f"{at}.{kind}"), own, at)
+            level = shape.lenient(part.get("mediaResolution"), "level").rpartition("_")[2].lower()
+            if level in ("low", "high"):
+                own = {key: value for key, value in own.items() if key != "mediaResolution"}
+            detail = level if level in ("low", "high") else ""
+            yield _read_blob(shape.as_object(part[kind], f"{at}.{kind}"), detail, own, at)
         case "fileData":
             yield _read_file(shape.as_object(part[kind], f"{at}.{kind}"), own, at)
         case "functionCall":
@@ -181,14 +213,15 @@ def _read_part(part: shape.Object, at: str, calls: _Calls) -> Iterable[Part]:
             yield Foreign(kind or next(iter(part.keys() - _META)), dict(part), at)
 
 
-def _read_blob(blob: shape.Object, own: Own, at: str) -> Image | File | Audio | Foreign:
+def _read_blob(blob: shape.Object, detail: str, own: Own, at: str) -> Image | File | Audio | Foreign:
     where = f"{at}.inlineData"
-    media_type = shape.text(blob, "mimeType", where, "").lower()
     data = standard(shape.text(blob, "data", where))
-    media_type = media_type or media.sniffed(data)
+    media_type = _media_type(blob, where) or media.sniffed(data)
+    if not media_type:
+        raise shape.wrong(f"{where}.mimeType", "a media type")
     name = shape.text(blob, "displayName", where, "")
     if media_type.startswith("image/"):
-        return Image(media_type.replace("image/jpg", "image/jpeg"), data, own=own, at=at)
+        return Image(media_type.replace("image/jpg", "image/jpeg"), data, detail=detail, own=own, at=at)
     if media_type.startswith("audio/"):
         return Audio(data, _AUDIO.get(media_type, media_type[6:]), own, at)
     if media_type.startswith("video/"):
@@ -198,6 +231,10 @@ def _read_blob(blob: shape.Object, own: Own, at: str) -> Image | File | Audio | 
     return File(media_type, data, name=name, own=own, at=at)
 
 
+def _media_type(holder: shape.Object, at: str) -> str:
+    return shape.text(holder, "mimeType", at, "").lower().partition(";")[0].strip()
+
+
 _AUDIO = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/x-wav": "wav", "audio/wave": "wav"}
 _PROVIDER = "https://generativelanguage.googleapis.com/"
 
@@ -205,7 +242,7 @@ _PROVIDER = "https://generativelanguage.googleapis.com/"
 def _read_file(file: shape.Object, own: Own, at: str) -> Image | File | Foreign:
     uri = shape.text(file, "fileUri", f"{at}.fileData")
     implied = media.type_of_url(uri, "")
-    media_type = shape.text(file, "mimeType", f"{at}.fileData", "") or implied
+    media_type = _media_type(file, f"{at}.fileData") or implied
     name = shape.text(file, "displayName", f"{at}.fileData", "")
     if media_type.startswith(("video/", "audio/")) or "youtube.com/" in uri or "youtu.be/" in uri:
         return Foreign("video", {"fileData": dict(file)}, at)
@@ -223,7 +260,7 @@ def _read_call(call: shape.Object, own: Own, at: str, calls: _Calls) -> ToolCall
     call_id = shape.text(call, "id", where, "") or names.made_up_id(at, name)
     calls.add(call_id, name)
     arguments = dumps_text(shape.optional_object(call, "args", where) or {})
-    own = {**own, **shape.own_of(call, frozenset(("id", "name", "args")))}
+    own = {**own, **shape.own_of(call, frozenset(("id", "name", "args")), "functionCall")}
     return ToolCall(call_id, name, arguments, own=own, at=at)
 
 
@@ -235,15 +272,15 @@ def _read_result(result: shape.Object, own: Own, at: str, calls: _Calls) -> Tool
     name = shape.text(result, "name", where, "")
     call_id = calls.answer(shape.text(result, "id", where, ""), name, at)
     response = shape.optional_object(result, "response", where) or {}
-    is_error = response.keys() == {"error"}
+    is_error = response.get("error") is not None
     value: Any = response
     if response.keys() in ({"output"}, {"error"}, {"result"}):
         value = next(iter(response.values()))
     text = value if isinstance(value, str) else dumps_text(value)
     content: list[Any] = [Text(text, at=f"{where}.response")] if text and response else []
     for part, inner in shape.objects(result, "parts", where):
-        content += [read for read in _read_part(part, inner, calls) if isinstance(read, Image | File | Audio)]
-    own = {**own, **shape.own_of(result, _RESPONSE)}
+        content += [read for read in _read_part(part, inner, calls) if isinstance(read, Image | File | Audio | Foreign)]
+    own = {**own, **shape.own_of(result, _RESPONSE, "functionResponse")}
     return ToolResult(call_id, tuple(content), is_error, name, own, at)
 
 
@@ -256,10 +293,13 @@ def write_contents(request: Request, target: Target, losses: Losses) -> list[dic
         turns.downgraded(request.messages), lambda part, message: _fits(part, message, losses), losses
     )
     paired = turns.paired(messages, losses)
-    called = {part.id: part.name for turn in paired for part in turn.parts if isinstance(part, ToolCall)}
+    called: dict[str, str] = {}
     asked = max((n for n, turn in enumerate(paired) if _is_question(turn)), default=-1)
-    written = []
+    written: list[dict[str, Any]] = []
+    if paired and paired[0].role == "assistant":  # the service wants to hear the user first
+        written.append({"role": "user", "parts": [{"text": " "}]})
     for number, turn in enumerate(paired):
+        called.update((part.id, part.name) for part in turn.parts if isinstance(part, ToolCall))
         sentinel = number > asked and thinking.wants_sentinel(target.model, target.quirks)
         parts = list(_write_turn(turn, called, target, losses, sentinel))
         written.append({"role": "model" if turn.role == "assistant" else "user", "parts": parts})
@@ -270,7 +310,7 @@ def write_contents(request: Request, target: Target, losses: Losses) -> list[dic
 
 def _is_question(turn: Message) -> bool:
     """Whether the user begins a new turn here: signatures count from there on."""
-    return turn.role == "user" and any(not isinstance(part, ToolResult) for part in turn.parts)
+    return turn.role == "user" and not any(isinstance(part, ToolResult) for part in turn.parts)
 
 
 def _fits(part: Part, message: Message, losses: Losses) -> bool:
@@ -327,8 +367,9 @@ def _write_part(part: Part, called: Mapping[str, str], target: Target, losses: L
             yield {**_write_media(part, losses), **back}
         case ToolCall():
             call_id, name = names.fit_id(part.id, names.GEMINI), names.fit_name(part.name, names.GEMINI)
-            call = {"id": call_id, "name": name, "args": names.call_arguments(part)}
-            yield {"functionCall": call, **back}
+            call = {"functionCall": {"id": call_id, "name": name, "args": names.call_arguments(part)}}
+            shape.put_own(call, back)
+            yield call
         case ToolResult():
             yield from _write_result(part, called, target, losses)
         case Foreign():
@@ -338,17 +379,17 @@ def _write_part(part: Part, called: Mapping[str, str], target: Target, losses: L
 def _write_media(part: Image | File | Audio, losses: Losses) -> dict[str, Any]:
     if isinstance(part, Audio):
         return {"inlineData": {"mimeType": f"audio/{part.format}", "data": part.data}}
-    if isinstance(part, File) and (part.text or part.media_type == "text/plain"):
+    stored = part.url or part.file_id
+    if isinstance(part, File) and (part.text or (part.media_type == "text/plain" and not stored)):
         return {"text": f"{part.name}\n{part.text}" if part.name else part.text}
     if isinstance(part, File) and part.name:
-        losses.lose("file.name", part.at)
+        losses.lose_name(part.at)
     if part.data:
         return {"inlineData": {"mimeType": part.media_type or "application/octet-stream", "data": part.data}}
     if part.file_id and not losses.is_origin:
         losses.lose("file_id", part.at)
     default = "image/jpeg" if isinstance(part, Image) else "application/pdf"
-    uri = part.url or part.file_id
-    return {"fileData": {"mimeType": part.media_type or media.type_of_url(uri, default), "fileUri": uri}}
+    return {"fileData": {"mimeType": part.media_type or media.type_of_url(stored, default), "fileUri": stored}}
 
 
 def _write_result(
@@ -360,18 +401,20 @@ def _write_result(
         if isinstance(inner, Foreign):
             losses.lose_foreign(inner)
             continue
-        for written in _write_part(inner, called, target, losses):
-            if "text" in written:
-                texts.append(written["text"])
+        for one in _write_part(inner, called, target, losses):
+            if "text" in one:
+                texts.append(one["text"])
             else:
-                others.append(written)
+                others.append(one)
     name = names.fit_name(called.get(part.call_id) or part.name, names.GEMINI)
     response: dict[str, Any] = {"id": names.fit_id(part.call_id, names.GEMINI), "name": name}
     response["response"] = {"error" if part.is_error else "output": "\n".join(texts)}
     within = (thinking.gemini_version(target.model) or (0, 0)) >= (3, 0)
     if others and within:
         response["parts"] = others
-    yield {"functionResponse": response, **(part.own if losses.is_origin else NOTHING)}
+    written = {"functionResponse": response}
+    shape.put_own(written, part.own if losses.is_origin else NOTHING)
+    yield written
     if not within:
         yield from others
 

@@ -81,7 +81,7 @@ def read_error(status: int, body: Any) -> Failed:
 
 def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:
     """HTTP status and body of a failure. ``error`` comes first and ``code`` is a number, or the SDK does not see it."""
-    status = {529: 503, 402: 429}.get(failed.status, failed.status)
+    status = {529: 503, 402: 429, 413: 400}.get(failed.status, failed.status)
     error: dict[str, Any] = {"code": status, "message": failed.message, "status": _STATUSES[failed.kind]}
     if failed.retry_after_s is not None:
         delay = f"{max(failed.retry_after_s, 0):g}s"

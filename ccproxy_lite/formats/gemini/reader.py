@@ -34,7 +34,7 @@ _REASONS: dict[str, StopReason] = {
     **dict.fromkeys(
         (
             "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT "
-            "IMAGE_RECITATION IMAGE_OTHER MODEL_ARMOR"
+            "IMAGE_RECITATION IMAGE_OTHER MODEL_ARMOR PUP_LIMITED_DISABLED"
         ).split(),
         "refusal",
     ),
@@ -60,14 +60,14 @@ def _read_usage(usage: Any) -> Usage | None:
     )
 
 
-def read_body(body: Mapping[str, Any]) -> list[Event]:
+def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A whole answer as events: the same reader takes it as one chunk. Raises UpstreamError."""
-    if "error" in body:
+    if body.get("error"):
         return [failed_of(body, 500)]
-    if not isinstance(body.get("candidates"), list) and "promptFeedback" not in body and "usageMetadata" not in body:
-        raise UpstreamError("the upstream's answer holds no candidate")
-    reader = Reader(shape.lenient(body, "responseId"))
+    reader = Reader(shape.lenient(body, "responseId") or seed)
     events = reader.chunk(body)
+    if not body.get("candidates") and not reader.finish:
+        raise UpstreamError("the upstream's answer holds no candidate")
     reader.finish = reader.finish or "STOP"
     return events + reader.close()
 
@@ -86,6 +86,7 @@ class Reader:
         self._usage: Usage | None = None
         self._detail = ""
         self._citations: list[Citation] = []
+        self._places: dict[int, int] = {}
 
     def feed(self, event: SseEvent) -> list[Event]:
         if self._over or not event.data or event.data.strip() == "[DONE]":
@@ -94,6 +95,8 @@ class Reader:
             data = loads(event.data)
         except ValueError:
             raise UpstreamError("the upstream sent a chunk that is not JSON") from None
+        if isinstance(data, list):  # as a stream without server-sent events holds it
+            return [said for part in data for said in self.feed(SseEvent(event.name, dumps(part)))]
         if not isinstance(data, dict):
             raise UpstreamError("the upstream sent a chunk that is no object")
         if data.get("error") or event.name == "error":
@@ -132,29 +135,41 @@ class Reader:
     def _candidate(self, candidate: Mapping[str, Any], events: list[Event]) -> None:
         content = candidate.get("content")
         parts = content.get("parts") if isinstance(content, dict) else None
-        for part in parts if isinstance(parts, list) else ():
-            if isinstance(part, dict):
-                self._part(part, events)
-        self._ground(candidate.get("groundingMetadata"))
+        parts = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+        brings_text = any(shape.lenient(part, "text") for part in parts)
+        if not brings_text:  # the open text may be closed by what comes
+            self._ground(candidate.get("groundingMetadata"))
+        for number, part in enumerate(parts):
+            before = "".join(self._text) if self._open == "text" else ""
+            self._places.setdefault(number, len(before.encode("utf-8", "surrogatepass")))
+            self._part(part, events)
+        if brings_text:
+            self._ground(candidate.get("groundingMetadata"))
         finish = shape.lenient(candidate, "finishReason")
         self.finish = finish if finish and finish != "FINISH_REASON_UNSPECIFIED" else self.finish
         self._detail = shape.lenient(candidate, "finishMessage") or self._detail
 
     def _part(self, part: Mapping[str, Any], events: list[Event]) -> None:
         text, signature = shape.lenient(part, "text"), shape.lenient(part, "thoughtSignature")
-        sealed = read_signature(signature)[0] if signature else ""
+        sealed, redacted, origin = read_signature(signature) if signature else ("", "", NAME)
         call, blob = part.get("functionCall"), part.get("inlineData")
         if part.get("thought") is True and call is None:
             if text:
                 self._say("thinking", text, events)
-            if sealed:
-                self._seal(sealed, events)
+            if sealed and self._open == "thinking":
+                events.append(PartEnd(sealed, origin))
+                self._open, self._text = None, []
+            elif sealed:
+                self._seal(sealed, origin, events)
+            elif redacted:
+                self._shut(events)
+                events += [PartStart("redacted"), PartDelta(redacted), PartEnd("", origin)]
             return
         if text and self._open == "text":
             self._say("text", text, events)
             text = ""
         if sealed:
-            self._seal(sealed, events)
+            self._seal(sealed, origin, events)
         if text:
             self._say("text", text, events)
         if isinstance(call, dict):
@@ -187,13 +202,10 @@ class Reader:
         self._text.append(text)
         events.append(PartDelta(text))
 
-    def _seal(self, signature: str, events: list[Event]) -> None:
-        """A signature closes the open thought, or is a thought of its own, without text."""
-        if self._open != "thinking":
-            self._shut(events)
-            events.append(PartStart("thinking"))
-        events.append(PartEnd(signature, NAME))
-        self._open, self._text = None, []
+    def _seal(self, signature: str, origin: str, events: list[Event]) -> None:
+        """A signature of what is no thought becomes a thought of its own, without text."""
+        self._shut(events)
+        events += [PartStart("thinking"), PartEnd(signature, origin)]
 
     def _shut(self, events: list[Event]) -> None:
         if self._open == "thinking":
@@ -213,13 +225,15 @@ class Reader:
         supports = metadata.get("groundingSupports")
         for support in supports if isinstance(supports, list) else ():
             segment = support.get("segment") if isinstance(support, dict) else None
-            start, end = shape.count(segment, "startIndex"), shape.count(segment, "endIndex")
+            offset = self._places.get(shape.count(segment, "partIndex"), 0)
+            start, end = offset + shape.count(segment, "startIndex"), offset + shape.count(segment, "endIndex")
             place = len(raw[:start].decode("utf-8", "ignore")), len(raw[:end].decode("utf-8", "ignore"))
             indexes = support.get("groundingChunkIndices") if isinstance(support, dict) else None
             for index in indexes if isinstance(indexes, list) else ():
                 if isinstance(index, int) and 0 <= index < len(pages) and shape.lenient(pages[index], "uri"):
                     page = pages[index]
-                    self._citations.append(Citation(shape.lenient(page, "uri"), shape.lenient(page, "title"), *place))
+                    found = Citation(shape.lenient(page, "uri"), shape.lenient(page, "title"), *place)
+                    self._citations += [found] if found not in self._citations else []
         if not self._citations:
             self._citations = [
                 Citation(shape.lenient(page, "uri"), shape.lenient(page, "title"))

@@ -9,7 +9,7 @@ from typing import Any
 
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import names, schema, shape, thinking
-from ccproxy_lite.formats.gemini.contents import NAME, camel, read_contents, write_contents
+from ccproxy_lite.formats.gemini.contents import NAME, camel, read_contents, with_detail, write_contents
 from ccproxy_lite.formats.gemini.paths import write_path
 from ccproxy_lite.formats.losses import Losses
 from ccproxy_lite.formats.neutral import (
@@ -48,10 +48,12 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
     at = "generationConfig"
     calling = _calling(body)
     choice, strict = _read_choice(calling)
+    messages, resolution = read_contents(body), shape.text(config, "mediaResolution", at, "")
+    detail = _DETAILS.get(resolution.rpartition("_")[2], "")
     wants_logprobs = shape.optional_bool(config, "responseLogprobs", at)
     return Request(
         model=path.model or shape.text(body, "model", "", "").removeprefix("models/"),
-        messages=read_contents(body),
+        messages=with_detail(messages, detail) if detail else messages,
         system=tuple(_read_system(body)),
         tools=tuple(_read_tools(body, strict)),
         tool_choice=choice,
@@ -74,6 +76,9 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
     )
 
 
+_DETAILS = {"LOW": "low", "HIGH": "high"}
+
+
 def _read_own(body: shape.Object, config: shape.Object, calling: shape.Object) -> Mapping[str, Any]:
     setting = shape.optional_object(config, "thinkingConfig", "generationConfig") or {}
     tool_config = shape.optional_object(body, "toolConfig") or {}
@@ -86,6 +91,8 @@ def _read_own(body: shape.Object, config: shape.Object, calling: shape.Object) -
     }
     if own.get("generationConfig.responseModalities") == ["TEXT"]:
         del own["generationConfig.responseModalities"]
+    if str(own.get("generationConfig.mediaResolution")).rpartition("_")[2] in _DETAILS:
+        del own["generationConfig.mediaResolution"]
     return own
 
 
@@ -95,9 +102,10 @@ def _read_system(body: shape.Object) -> Iterable[Text]:
         yield Text(value, at="systemInstruction")
         return
     for part, at in shape.objects(shape.optional_object(body, "systemInstruction") or {}, "parts", "systemInstruction"):
-        if part.get("text"):
-            yield Text(shape.text(part, "text", at), shape.own_of(part, frozenset(("text", "thought"))), at)
-        elif part:
+        text = shape.text(part, "text", at, "")
+        if text:
+            yield Text(text, shape.own_of(part, frozenset(("text", "thought"))), at)
+        elif part.keys() - {"text"}:
             raise shape.wrong(at, "text")
 
 
@@ -129,9 +137,6 @@ _FUNCTION = frozenset(("name", "description", "parameters", "parametersJsonSchem
 
 
 def _read_tools(body: shape.Object, strict: bool | None) -> Iterable[Tool | ServerTool]:
-    tools = body.get("tools")
-    if isinstance(tools, dict):
-        body = {**body, "tools": [tools]}
     for tool, at in shape.objects(body, "tools", ""):
         for function, inner in shape.objects(tool, "functionDeclarations", at):
             yield Tool(
@@ -158,7 +163,7 @@ def _read_reasoning(config: shape.Object) -> Reasoning | None:
     setting = shape.optional_object(config, "thinkingConfig", "generationConfig")
     if not setting:
         return None
-    visible = shape.optional_bool(setting, "includeThoughts", at)
+    visible = shape.optional_bool(setting, "includeThoughts", at) or False
     level = shape.text(setting, "thinkingLevel", at, "").upper()
     effort = thinking.GEMINI_EFFORTS.get(level)
     if effort is None and level not in ("", "THINKING_LEVEL_UNSPECIFIED"):
@@ -166,7 +171,7 @@ def _read_reasoning(config: shape.Object) -> Reasoning | None:
     budget = shape.optional_int(setting, "thinkingBudget", at)
     if effort is not None:
         return Reasoning(effort, visible=visible, at=at)
-    if budget is None and visible is None:
+    if budget is None and not visible:
         return None
     if budget == 0:
         return Reasoning("none", visible=visible, at=at)
@@ -180,7 +185,7 @@ def _read_output(config: shape.Object) -> Output | None:
     if form not in ("text/plain", "application/json"):
         raise ClientError(400, f"{at}.responseMimeType: {form} has no counterpart", param=f"{at}.responseMimeType")
     if wanted is not None:
-        return Output(wanted)
+        return Output(wanted, strict=True)
     return Output() if form == "application/json" else None
 
 
@@ -191,12 +196,13 @@ def write_request(request: Request, target: Target) -> Outgoing:
     """The request for a Gemini upstream. Raises ClientError for what it must not leave out."""
     losses = Losses(request.origin, NAME, target.strict)
     losses.lose_own(request.own)
+    request = losses.own_tools(request)
     contents = write_contents(request, target, losses)
     system = [_write_text(part, losses) for part in request.system if part.text]
     if not contents and system:  # a conversation of instructions only: they are what the user says
         contents, system = [{"role": "user", "parts": system}], []
     if not contents:
-        raise ClientError(400, "contents: at least one turn is required", param="contents")
+        raise losses.empty()
     body: dict[str, Any] = {"contents": contents}
     if system:
         body["systemInstruction"] = {"parts": system}
@@ -226,7 +232,7 @@ def _write_text(part: Text, losses: Losses) -> dict[str, Any]:
 
 
 def _write_rest(request: Request, losses: Losses) -> None:
-    if request.parallel_tools is False:
+    if request.parallel_tools is False and request.tools:
         losses.lose("parallel_tools")
     if (request.candidates or 1) > 1 and not losses.is_origin:
         losses.lose("candidates")
@@ -242,10 +248,7 @@ def _write_tools(body: dict[str, Any], request: Request, target: Target, losses:
     tools: list[dict[str, Any]] = []
     for tool in request.tools:
         if isinstance(tool, ServerTool):
-            if losses.is_origin:
-                tools.append(dict(tool.data))
-            else:
-                losses.lose_server_tool(tool, request)
+            tools.append(dict(tool.data))
         elif not filtered or tool.name in filtered:
             functions.append(_write_function(tool, target, losses))
     if functions:

@@ -146,7 +146,7 @@ class Writer:
         self._head = "data: " + dumps(chunk)[:-1]
         self._tail = ',"usage":null}\n\n' if self._usage_wanted else "}\n\n"
         self._start = PartStart("text")
-        self._calls = -1
+        self._calls = self._images = -1
         self._signature = ""
         self._prefix = ""
         self._suffix = ""
@@ -158,6 +158,9 @@ class Writer:
 
     def write(self, event: Event) -> bytes:
         if type(event) is PartDelta:
+            if self._silent and self._start.kind == "thinking":
+                again, self._thought = self._thought, True
+                event.text = f"\n\n{event.text}" if again else event.text
             self._silent = False
             self._length += len(event.text)
             if not self._prefix:
@@ -191,10 +194,7 @@ class Writer:
         field = {"text": "content", "thinking": "reasoning_content", "refusal": "refusal"}.get(start.kind)
         if field:
             self._prefix, self._suffix = f'{head}{{"{field}":', "}" + end
-            if start.kind != "thinking":
-                return b""
-            again, self._thought = self._thought, True
-            return f'{self._prefix}"\\n\\n"{self._suffix}'.encode() if again else b""
+            return b""
         if start.kind not in ("tool", "custom"):
             self._prefix = ""
             return b""
@@ -211,7 +211,8 @@ class Writer:
         if self._start.kind == "tool" and self._silent:  # clients parse the arguments, and "" is not JSON
             return f"{self._prefix}{quote('{}')}{self._suffix}".encode()
         if self._start.kind == "image":
-            return self._chunk({"images": [{"index": 0, **_image(WholePart(self._start, self._held, end))}]})
+            self._images += 1
+            return self._chunk({"images": [{"index": self._images, **_image(WholePart(self._start, self._held, end))}]})
         if self._start.kind == "text":
             self._annotations += _annotations(end.citations, self._offset, self._length)
             self._offset += self._length

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import media, names, shape, thinking, turns
 from ccproxy_lite.formats.losses import Losses
 from ccproxy_lite.formats.neutral import (
@@ -225,7 +224,7 @@ def write_messages(request: Request, target: Target, losses: Losses) -> list[dic
     if request.system:
         written.append({"role": "system", "content": "\n".join(part.text for part in request.system)})
     fitting = turns.fitting(request.messages, lambda part, message: _fits(part, message, target, losses), losses)
-    paired = turns.paired(fitting, losses)
+    paired = turns.merged(_spoken(turn, losses) for turn in turns.paired(fitting, losses, seam="\n\n"))
     for message in paired:
         if message.role == "assistant":
             native = losses.is_origin or thinking.is_openai_reasoning(target.model)
@@ -236,11 +235,20 @@ def write_messages(request: Request, target: Target, losses: Losses) -> list[dic
         else:
             written += _write_user(message, losses)
     if not written:
-        raise ClientError(400, "messages: at least one message is required", param="messages")
+        raise losses.empty()
     last = paired[-1] if paired else None
     if last and last.role == "assistant" and not any(isinstance(part, ToolCall) for part in last.parts):
         losses.lose("prefill", last.at)
     return written
+
+
+def _spoken(turn: Message, losses: Losses) -> Message:
+    """A turn without thoughts, if it has nothing else: a message cannot hold them alone."""
+    if turn.role != "assistant" or any(not isinstance(part, Thinking) for part in turn.parts):
+        return turn
+    for part in turn.parts:
+        losses.lose("thinking", part.at)
+    return replace(turn, parts=())
 
 
 def _fits(part: Part, message: Message, target: Target, losses: Losses) -> bool:
@@ -249,10 +257,7 @@ def _fits(part: Part, message: Message, target: Target, losses: Losses) -> bool:
         case Text() | Refusal():
             return bool(part.text)
         case Thinking():
-            spoken = message.role == "assistant" and any(
-                isinstance(other, Text | Refusal | ToolCall) for other in message.parts
-            )
-            if "reasoning_content" in target.quirks and part.text and spoken:
+            if "reasoning_content" in target.quirks and part.text and message.role == "assistant":
                 return True
             if part.origin == NAME and part.signature:
                 return True
@@ -331,7 +336,7 @@ def _write_file(part: File, losses: Losses) -> dict[str, Any]:
         if not losses.is_origin:
             losses.lose("file_id", part.at)
         return {"type": "file", "file": {"file_id": part.file_id}}
-    if part.text or part.media_type == "text/plain":
+    if part.text or (part.media_type == "text/plain" and not part.url):
         return {"type": "text", "text": f"{part.name}\n{part.text}" if part.name else part.text}
     if part.url:
         losses.lose("file.url", part.at)

@@ -79,12 +79,12 @@ def _read_citations(message: Mapping[str, Any]) -> tuple[Citation, ...]:
     for annotation in found if isinstance(found, list) else ():
         source = annotation.get("url_citation") if isinstance(annotation, dict) else None
         if isinstance(source, dict) and shape.lenient(source, "url"):
-            start, end = source.get("start_index"), source.get("end_index")
+            start, end = shape.place(source, "start_index"), shape.place(source, "end_index")
             citations.append(Citation(shape.lenient(source, "url"), shape.lenient(source, "title"), start, end))
     return tuple(citations)
 
 
-def read_body(body: Mapping[str, Any]) -> list[Event]:
+def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A whole answer as events: the same reader takes it as one chunk. Raises UpstreamError."""
     if body.get("error"):
         return [failed_of(body, 500)]
@@ -94,7 +94,7 @@ def read_body(body: Mapping[str, Any]) -> list[Event]:
     message = choices[0].get("message")
     if not isinstance(message, dict):
         raise UpstreamError("the upstream's answer holds no message")
-    reader = Reader(shape.lenient(body, "id"))
+    reader = Reader(shape.lenient(body, "id") or seed)
     calls = message.get("tool_calls")
     if isinstance(calls, list):
         calls = [{**call, "index": i} for i, call in enumerate(calls) if isinstance(call, dict)]
@@ -216,7 +216,7 @@ class Reader:
             self._say("refusal", refusal, events)
         for image in delta.get("images") or ():
             url = shape.lenient(image.get("image_url") if isinstance(image, dict) else None, "url")
-            if url.startswith("data:"):
+            if url.startswith("data:") and ";base64," in url:
                 self._images.append(url)
         calls = delta.get("tool_calls")
         legacy = delta.get("function_call")

@@ -29,6 +29,7 @@ _KNOWN = frozenset(
     "web_search_options".split()
 )
 _SEARCH = "web_search_options"
+_TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 
 # ---------------------------------------------------------------- reading
 
@@ -147,11 +148,13 @@ def _read_logprobs(body: shape.Object) -> int | None:
 def _read_reasoning(body: shape.Object) -> Reasoning | None:
     """``reasoning_effort``, or the spellings of gateways: ``reasoning.effort`` and ``thinking.type``."""
     effort = openai.effort(body, "reasoning_effort")
-    budget = None
+    budget, at = None, "reasoning_effort"
     if isinstance(body.get("reasoning"), dict):
+        at = at if effort else "reasoning"
         effort = effort or openai.effort(body["reasoning"], "effort", "reasoning")
         budget = shape.optional_int(body["reasoning"], "max_tokens", "reasoning")
     if isinstance(body.get("thinking"), dict):
+        at = at if effort else "thinking"
         if body["thinking"].get("type") == "disabled":
             effort = effort or "none"
         else:
@@ -160,7 +163,7 @@ def _read_reasoning(body: shape.Object) -> Reasoning | None:
     if effort is None and budget is None:
         return None
     level: Effort = effort or "auto"
-    return Reasoning(level, budget if level == "auto" else None)
+    return Reasoning(level, budget if level == "auto" else None, at=at)
 
 
 def _read_output(body: shape.Object) -> Output | None:
@@ -186,6 +189,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     """The request for a Chat upstream. Raises ClientError for what it must not leave out."""
     losses = Losses(request.origin, NAME, target.strict)
     losses.lose_own(request.own)
+    request = losses.own_tools(request)
     body: dict[str, Any] = {"model": target.model, "messages": write_messages(request, target, losses)}
     _write_tools(body, request, target, losses)
     _write_limits(body, request, target, losses)
@@ -197,7 +201,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
         body["stream_options"] = {"include_usage": True}
     if losses.is_origin:
         body.update(request.own)
-    if request.service_tier and losses.is_kin:
+    if request.service_tier and losses.is_kin and request.service_tier in _TIERS:
         body["service_tier"] = request.service_tier
     elif request.service_tier:
         losses.lose("service_tier")
@@ -217,9 +221,7 @@ def _write_tools(body: dict[str, Any], request: Request, target: Target, losses:
     native = _has_custom_tools(target, losses)
     for tool in request.tools:
         if isinstance(tool, ServerTool):
-            if not losses.is_origin:
-                losses.lose_server_tool(tool, request)
-            elif tool.type == _SEARCH:
+            if tool.type == _SEARCH:
                 body[_SEARCH] = dict(tool.data)
             else:
                 written.append(dict(tool.data))
@@ -301,7 +303,7 @@ def _write_limits(body: dict[str, Any], request: Request, target: Target, losses
             losses.lose("top_k")
     if request.reasoning is not None:
         effort = thinking.openai_effort(request.reasoning, target.model)
-        if effort is not None and "no_reasoning_effort" in target.quirks:
+        if effort not in (None, "none") and thinking.takes_no_effort(target):
             losses.lose("reasoning", request.reasoning.at)
         elif effort is not None:
             body["reasoning_effort"] = effort

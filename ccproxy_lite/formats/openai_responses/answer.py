@@ -34,12 +34,9 @@ _INCOMPLETE = {"max_tokens": "max_output_tokens", "context_window": "max_output_
 def _write_usage(usage: Usage | None) -> dict[str, Any] | None:
     if usage is None:
         return None
-    cached: dict[str, int] = {"cached_tokens": usage.cache_read}
-    if usage.cache_write:
-        cached["cache_write_tokens"] = usage.cache_write
     return {
         "input_tokens": usage.total_input,
-        "input_tokens_details": cached,
+        "input_tokens_details": {"cached_tokens": usage.cache_read, "cache_write_tokens": usage.cache_write},
         "output_tokens": usage.output,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning or 0},
         "total_tokens": usage.total_input + usage.output,
@@ -69,7 +66,14 @@ def _annotation(citation: Citation, length: int) -> dict[str, Any]:
 
 
 _TEXTS = {"text": ("output_text", "text"), "refusal": ("refusal", "refusal")}
-_ID_PREFIX = {"message": "msg", "reasoning": "rs", "image_generation_call": "ig", "tool_search_call": "ts"}
+_ID_PREFIX = {
+    "message": "msg",
+    "reasoning": "rs",
+    "function_call": "fc",
+    "custom_tool_call": "ctc",
+    "tool_search_call": "tsc",
+    "image_generation_call": "ig",
+}
 
 
 class Writer:
@@ -87,6 +91,7 @@ class Writer:
         self._prefix: tuple[str, str] = ("", "")
         self._refused = False
         self._begun = False
+        self._closed = True
 
     def write(self, event: Event) -> bytes:
         if type(event) is PartDelta:
@@ -95,15 +100,16 @@ class Writer:
             case PartStart():
                 return self._open(event)
             case PartEnd():
+                self._closed = True
                 return self._close(event)
             case Begin():
                 return self._begin()
             case End():
                 kind = "incomplete" if self._reason(event) else "completed"
-                before = self._shut()
+                before = self._shut(kind)
                 return before + self._event(f"response.{kind}", {"response": self.ended(event)})
             case Failed():
-                before = b"" if self._begun else self._begin()
+                before = self._begin() if not self._begun else self._shut() if self._closed else b""
                 response = {**self._response("failed"), "error": failure(event)}
                 return before + self._event("response.failed", {"response": response})
         raise AssertionError(event)
@@ -113,8 +119,8 @@ class Writer:
 
     def ended(self, end: End) -> dict[str, Any]:
         """The response as it is at the end."""
-        self._shut()
         reason = self._reason(end)
+        self._shut("incomplete" if reason else "completed")
         response = self._response("incomplete" if reason else "completed")
         response["incomplete_details"] = {"reason": reason} if reason else None
         response["completed_at"] = None if reason else self._reply.created
@@ -163,21 +169,26 @@ class Writer:
     def _added(self, kind: str, **fields: Any) -> bytes:
         """A new item, and the end of the message before it."""
         before = self._shut()
-        item_id = f"{_ID_PREFIX.get(kind, 'fc')}_{self._reply.id}_{len(self._items)}"
+        item_id = f"{_ID_PREFIX[kind]}_{self._reply.id}_{len(self._items)}"
         self._item = {"id": item_id, "type": kind, "status": "in_progress", **fields}
         data = {"output_index": len(self._items), "item": self._item}
         return before + self._event("response.output_item.added", data)
 
     def _done(self, **fields: Any) -> bytes:
-        item = {**self._item, "status": "completed", **fields}
+        """An item is complete; this is told when the next thing comes, for if it is the end it may have been cut."""
+        self._item = {**self._item, **fields}
+        return b""
+
+    def _shut(self, status: str = "completed") -> bytes:
+        """The end of the open item."""
+        if not self._item:
+            return b""
+        if status == "incomplete" and self._item["type"] == "function_call" and _is_object(self._item["arguments"]):
+            status = "completed"  # the limit came after the call
+        item, self._item = {**self._item, "status": status}, {}
         data = {"output_index": len(self._items), "item": item}
         self._items.append(item)
-        self._item = {}
         return self._event("response.output_item.done", data)
-
-    def _shut(self) -> bytes:
-        """The end of a message: it stays open until something else comes."""
-        return self._done() if self._item.get("type") == "message" else b""
 
     def _place(self, **more: Any) -> dict[str, Any]:
         return {"item_id": self._item["id"], "output_index": len(self._items), **more}
@@ -203,7 +214,7 @@ class Writer:
     # --- parts
 
     def _open(self, start: PartStart) -> bytes:
-        self._start, self._pieces, self._prefix = start, [], ("", "")
+        self._start, self._pieces, self._prefix, self._closed = start, [], ("", ""), False
         match start.kind:
             case "text" | "refusal":
                 return self._open_text(start)
@@ -262,8 +273,8 @@ class Writer:
         if self._item["type"] == "custom_tool_call":
             done = self._event("response.custom_tool_call_input.done", {**self._place(), "input": text})
             return done + self._done(input=text)
-        said = b"" if text else self._delta("{}")  # clients parse the arguments, and "" is not JSON
-        text = text or "{}"
+        said = b"" if text.strip() else self._delta("{}")  # clients parse the arguments, and "" is not JSON
+        text = text if text.strip() else "{}"
         data = {**self._place(), "name": self._item["name"], "arguments": text}
         return said + self._event("response.function_call_arguments.done", data) + self._done(arguments=text)
 
@@ -291,6 +302,13 @@ class Writer:
             summary = [part]
         sealed = thinking.seal(end.signature, "", end.origin, NAME)
         return out + self._done(summary=summary, **({"encrypted_content": sealed} if sealed else {}))
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(loads(text), dict)
+    except ValueError:
+        return False
 
 
 def _object(text: str) -> Any:

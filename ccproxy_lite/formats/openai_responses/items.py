@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import media, names, shape, thinking, turns
 from ccproxy_lite.formats.losses import Losses
 from ccproxy_lite.formats.neutral import (
@@ -23,7 +22,7 @@ from ccproxy_lite.formats.neutral import (
     ToolCall,
     ToolResult,
 )
-from ccproxy_lite.formats.openai_responses.tools import SEARCH, Found
+from ccproxy_lite.formats.openai_responses.tools import SEARCH, Found, read_tools
 from ccproxy_lite.jsontext import dumps_text
 
 NAME = "openai-responses"
@@ -91,7 +90,7 @@ def _read_content(holder: shape.Object, key: str, at: str) -> Iterable[Part]:
 
 _TEXT = frozenset(("type", "text"))
 _IMAGE = frozenset(("type", "image_url", "file_id", "detail"))
-_FILE = frozenset(("type", "file_data", "file_url", "file_id", "filename"))
+_FILE = frozenset(("type", "file_data", "file_url", "file_id", "filename", "detail"))
 
 
 def _read_part(part: shape.Object, at: str) -> Part:
@@ -156,7 +155,7 @@ def _read_item(kind: str, item: shape.Object, at: str, flat_name: FlatName) -> M
             arguments = dumps_text(item.get("arguments") or {})
             part = ToolCall(shape.text(item, "call_id", at), SEARCH, arguments, own={"item": dict(item)}, at=at)
         case "tool_search_output" if item.get("execution") == "client":
-            found = ", ".join(shape.text(tool, "name", where, "?") for tool, where in shape.objects(item, "tools", at))
+            found = ", ".join(tool.name for tool in read_tools(shape.objects(item, "tools", at)))
             content = (Text(f"Now there are these tools: {found}", at=at),)
             part = ToolResult(shape.text(item, "call_id", at), content, own={"item": dict(item)}, at=at)
         case _ if kind in _BUILT_IN:
@@ -165,7 +164,8 @@ def _read_item(kind: str, item: shape.Object, at: str, flat_name: FlatName) -> M
             part = ToolCall(call_id, kind.removesuffix("_call"), arguments, own={"item": dict(item)}, at=at)
         case _ if kind.removesuffix("_output") in _BUILT_IN:
             call_id = shape.text(item, "call_id", at, "") or shape.text(item, "id", at)
-            part = ToolResult(call_id, _results(item, at), own={"item": dict(item)}, at=at)
+            failed = item.get("status") == "failed"
+            part = ToolResult(call_id, _results(item, at), failed, own={"item": dict(item)}, at=at)
         case _:
             return Message("assistant", (Foreign(kind, dict(item), at),), at=at)
     return Message("user" if isinstance(part, ToolResult) else "assistant", (part,), at=at)
@@ -214,9 +214,7 @@ def write_items(request: Request, losses: Losses) -> list[dict[str, Any]]:
             else:
                 content.append(_write_part(part, role, losses))
         items += _message(role, content)
-    if not items:
-        raise ClientError(400, "messages: at least one message is required", param="messages")
-    last = paired[-1]
+    last = paired[-1] if paired else Message("user", ())
     if last.role == "assistant" and not any(isinstance(part, ToolCall) for part in last.parts):
         losses.lose("prefill", last.at)
     return items
@@ -327,13 +325,15 @@ def _write_part(part: Part, role: str, losses: Losses) -> dict[str, Any]:
 
 
 def _write_file(part: File, losses: Losses) -> dict[str, Any]:
-    if part.text or part.media_type == "text/plain":
+    if part.text or (part.media_type == "text/plain" and not part.url and not part.file_id):
         return {"type": "input_text", "text": f"{part.name}\n{part.text}" if part.name else part.text}
     if part.file_id:
         if not losses.is_origin:
             losses.lose("file_id", part.at)
         return {"type": "input_file", "file_id": part.file_id}
     if part.url:
+        if part.name and not losses.is_origin:
+            losses.lose_name(part.at)
         return {"type": "input_file", "file_url": part.url}
     name = part.name or ("document.pdf" if part.media_type == "application/pdf" else "document")
     return {"type": "input_file", "filename": name, "file_data": f"data:{part.media_type};base64,{part.data}"}

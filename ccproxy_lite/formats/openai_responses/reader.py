@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import names, shape
+from ccproxy_lite.formats import names, shape, thinking
 from ccproxy_lite.formats.lanes import Lanes
 from ccproxy_lite.formats.neutral import (
     Begin,
@@ -25,9 +25,10 @@ from ccproxy_lite.formats.neutral import (
     Usage,
     settled,
 )
-from ccproxy_lite.formats.openai import failed_of
+from ccproxy_lite.formats.openai import failed_of, is_too_long
 from ccproxy_lite.formats.openai_responses.items import NAME
-from ccproxy_lite.jsontext import dumps, loads
+from ccproxy_lite.formats.openai_responses.tools import SEARCH
+from ccproxy_lite.jsontext import dumps, dumps_text, loads
 from ccproxy_lite.sse import Event as SseEvent
 from ccproxy_lite.sse import encode
 
@@ -54,41 +55,48 @@ def _read_citation(annotation: Any) -> tuple[Citation, ...]:
     url = shape.lenient(annotation, "url")
     if not url:
         return ()
-    start, end = annotation.get("start_index"), annotation.get("end_index")
-    return (Citation(url, shape.lenient(annotation, "title"), start, end),)
+    place = shape.place(annotation, "start_index"), shape.place(annotation, "end_index")
+    return (Citation(url, shape.lenient(annotation, "title"), *place),)
 
 
-def read_body(body: Mapping[str, Any]) -> list[Event]:
+def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A whole answer as events: the same reader takes it as the last event of a stream. Raises UpstreamError."""
-    if body.get("error") or body.get("status") in ("failed", "cancelled"):
-        return [_failed(body)]
-    if not isinstance(body.get("output"), list):
+    if not body.get("error") and body.get("status") != "failed" and not isinstance(body.get("output"), list):
         raise UpstreamError("the upstream's answer holds no output")
-    return Reader(shape.lenient(body, "id")).ending(body)
+    return Reader(shape.lenient(body, "id") or seed).ending(body)
 
 
 def _failed(response: Any) -> Failed:
     error = response.get("error") if isinstance(response, dict) else None
-    if isinstance(error, dict | str):
+    if isinstance(error, dict | str) and error:
         return failed_of({"error": error}, 500)
     return Failed(502, "server", "the upstream's answer failed without a reason")
 
 
+_Number = tuple[str, int]
+"""Which of an item's texts: of its content, or of its summary."""
+
+
 @dataclass(slots=True)
 class _Item:
-    """An output item, as far as it is known. ``said`` holds the indexes of the texts that came in pieces."""
+    """An output item, as far as it is known. ``said`` holds the numbers of the texts that came in pieces."""
 
     type: str
-    open: tuple[PartKind, int] | None = None
-    said: set[int] = field(default_factory=set)
-    citations: tuple[Citation, ...] = ()
+    lane: int
+    id: str = ""
+    call_id: str = ""
+    open: tuple[PartKind, _Number] | None = None
+    said: set[_Number] = field(default_factory=set)
+    citations: dict[_Number, tuple[Citation, ...]] = field(default_factory=dict)
     done: bool = False
 
 
 _CALLS: dict[str, tuple[PartKind, str]] = {
     "function_call": ("tool", "arguments"),
     "custom_tool_call": ("custom", "input"),
+    "tool_search_call": ("tool", "arguments"),
 }
+_ALL = ("content", 0)
 
 
 class Reader:
@@ -100,7 +108,8 @@ class Reader:
         self._over = False
         self._called = False
         self._refused = False
-        self._items: dict[int, _Item] = {}
+        self._items: list[_Item] = []
+        self._by_index: dict[int, _Item] = {}
         self._lanes: Lanes[int, Event] = Lanes()
 
     def feed(self, event: SseEvent) -> list[Event]:
@@ -117,7 +126,7 @@ class Reader:
         if kind in ("response.created", "response.in_progress", "response.queued"):
             return self._begin(response)
         if kind in ("response.completed", "response.incomplete"):
-            return self.ending(response if isinstance(response, dict) else {})
+            return self.ending(response if isinstance(response, dict) else {}, kind.endswith("incomplete"))
         if kind in ("response.failed", "error") or (kind == "" and "error" in data):
             self._over = True
             return [_failed(response) if kind == "response.failed" else failed_of(data, 500)]
@@ -125,8 +134,7 @@ class Reader:
         if step is None:
             return []
         begun = self._begin({})
-        index = data.get("output_index")
-        step(self, index if isinstance(index, int) else max(self._items, default=0), data)
+        step(self, data, kind)
         return begun + self._lanes.flush()
 
     def close(self) -> list[Event]:
@@ -135,20 +143,48 @@ class Reader:
         self._over = True
         return [Failed(502, "server", "the upstream's stream ended early")]
 
-    def ending(self, response: Mapping[str, Any]) -> list[Event]:
+    def ending(self, response: Mapping[str, Any], incomplete: bool = False) -> list[Event]:
         """The last event, which holds the whole answer once more: what was not heard yet is taken from it."""
-        events = self._begin(response)
         self._over = True
+        if response.get("error") or response.get("status") in ("failed", "cancelled"):
+            return [_failed(response)]
+        events = self._begin(response)
         output = response.get("output")
         for index, item in enumerate(output if isinstance(output, list) else ()):
-            self._item_done(index, {"item": item})
-        for index, known in self._items.items():
-            self._finish(index, known, {})
+            self._item_done({"item": item, "output_index": index}, "")
+        for known in self._items:
+            self._finish(known, {})
         details = response.get("incomplete_details")
         reason: StopReason = "refusal" if self._refused else "end"
-        if response.get("status") == "incomplete" or isinstance(details, dict):
+        if incomplete or response.get("status") == "incomplete" or isinstance(details, dict):
             reason = _INCOMPLETE.get(shape.lenient(details, "reason"), "max_tokens")
         return [*events, *self._lanes.flush(), End(settled(reason, self._called), _read_usage(response.get("usage")))]
+
+    # --- which item
+
+    def _known(self, data: Mapping[str, Any], kind: str, fresh: bool = False) -> _Item:
+        """The item that an event is about: by its id or its call's, else by its place; a new one if there is none.
+
+        Some services count items wrongly or not at all, and others change ids on the way.
+        """
+        item = data.get("item")
+        own_id = shape.lenient(item, "id") or shape.lenient(data, "item_id")
+        call_id = shape.lenient(item, "call_id")
+        for known in self._items:
+            if (own_id and known.id == own_id) or (call_id and known.call_id == call_id):
+                return known
+        index = shape.place(data, "output_index")
+        place = len(self._items) if index is None and fresh else (index or 0)
+        there = self._by_index.get(place)
+        if there is None and index is None and self._items:
+            there = self._items[-1]
+        other = there is not None and own_id and there.id and fresh
+        if there is None or other or (there.type != kind and isinstance(item, dict)):
+            there = _Item(kind, len(self._items), own_id, call_id)
+            self._items.append(there)
+            self._by_index[place] = there
+            self._lanes.add(there.lane)
+        return there
 
     # --- what an event says
 
@@ -158,86 +194,78 @@ class Reader:
         self._begun = True
         return [Begin(shape.lenient(response, "id"), shape.lenient(response, "model"))]
 
-    def _item_added(self, index: int, data: Mapping[str, Any]) -> None:
+    def _item_added(self, data: Mapping[str, Any], event: str) -> None:
         item = data.get("item")
-        if isinstance(item, dict) and index not in self._items:
-            self._items[index] = known = _Item(shape.lenient(item, "type"))
-            self._lanes.add(index)
+        if isinstance(item, dict):
+            known = self._known(data, shape.lenient(item, "type"), fresh=True)
             if shape.lenient(item, "name"):
-                self._start_call(index, known, item)
+                self._start_call(known, item)
 
-    def _item_done(self, index: int, data: Mapping[str, Any]) -> None:
+    def _item_done(self, data: Mapping[str, Any], event: str) -> None:
         item = data.get("item")
         if not isinstance(item, dict):
             return
-        self._item_added(index, data)
-        known = self._items[index]
+        known = self._known(data, shape.lenient(item, "type"))
         if known.done:
             return
         if known.type in _CALLS:
-            self._start_call(index, known, item)
-            self._rest(index, known, 0, shape.lenient(item, _CALLS[known.type][1]))
+            self._start_call(known, item)
+            self._rest(known, item.get(_CALLS[known.type][1]))
         elif known.type == "message":
-            self._texts(index, known, item.get("content"))
+            self._texts(known, "content", item)
         elif known.type == "reasoning" and not known.said:
-            self._texts(index, known, item.get("summary") or item.get("content"))
+            self._texts(known, "summary" if item.get("summary") else "content", item)
         elif known.type == "image_generation_call" and shape.lenient(item, "result"):
             media_type = f"image/{shape.lenient(item, 'output_format') or 'png'}"
-            self._lanes.add(index, PartStart("image", media_type=media_type), PartDelta(item["result"]), PartEnd())
-        self._finish(index, known, item)
+            self._lanes.add(known.lane, PartStart("image", media_type=media_type), PartDelta(item["result"]), PartEnd())
+        self._finish(known, item)
 
-    def _texts(self, index: int, known: _Item, parts: Any) -> None:
+    def _texts(self, known: _Item, field_name: str, item: Mapping[str, Any]) -> None:
         """The parts of a whole item; those that came in pieces only tell their citations."""
-        for number, part in enumerate(parts if isinstance(parts, list) else ()):
+        parts = item.get(field_name)
+        for index, part in enumerate(parts if isinstance(parts, list) else ()):
+            number = (field_name, index)
             kind: PartKind = "thinking" if known.type == "reasoning" else "text"
             text = shape.lenient(part, "text")
             if shape.lenient(part, "type") == "refusal":
                 kind, text = "refusal", shape.lenient(part, "refusal")
-            if number not in known.said and text:
-                self._say(index, known, kind, number, text)
             found = part.get("annotations") if isinstance(part, dict) else None
-            for annotation in found if isinstance(found, list) and not known.citations else ():
-                known.citations += _read_citation(annotation)
+            if isinstance(found, list) and not known.citations.get(number):
+                known.citations[number] = tuple(citation for one in found for citation in _read_citation(one))
+            if number not in known.said and text:
+                self._say(known, kind, number, text)
 
-    def _text(self, index: int, data: Mapping[str, Any]) -> None:
+    def _text(self, data: Mapping[str, Any], event: str) -> None:
         """A piece of a text, or all of it where no piece came."""
-        kind = str(data.get("type"))
-        known = self._known(index, "reasoning" if "reasoning" in kind else "message")
-        number = data.get("summary_index", data.get("content_index"))
-        number = number if isinstance(number, int) else 0
-        part: PartKind = "thinking" if "reasoning" in kind else "refusal" if "refusal" in kind else "text"
-        if kind.endswith(".delta"):
-            self._say(index, known, part, number, shape.lenient(data, "delta"))
+        known = self._known(data, "reasoning" if "reasoning" in event else "message")
+        where = "summary" if "summary" in event else "content"
+        number = (where, shape.place(data, f"{where}_index") or 0)
+        part: PartKind = "thinking" if "reasoning" in event else "refusal" if "refusal" in event else "text"
+        if known.type in _CALLS:
+            return
+        if event.endswith(".delta"):
+            self._say(known, part, number, shape.lenient(data, "delta"))
         elif number not in known.said:
-            text = shape.lenient(data, "text") or shape.lenient(data, "refusal")
-            self._say(index, known, part, number, text)
+            self._say(known, part, number, shape.lenient(data, "text") or shape.lenient(data, "refusal"))
 
-    def _arguments(self, index: int, data: Mapping[str, Any]) -> None:
-        kind = str(data.get("type"))
-        known = self._known(index, "custom_tool_call" if "custom" in kind else "function_call")
-        if known.open is None:
+    def _arguments(self, data: Mapping[str, Any], event: str) -> None:
+        known = self._known(data, "custom_tool_call" if "custom" in event else "function_call")
+        if known.open is None or known.type not in _CALLS:
             return  # who is called comes with the item
-        if kind.endswith(".delta"):
-            piece = shape.lenient(data, "delta")
-            if piece:
-                known.said.add(0)
-                self._lanes.add(index, PartDelta(piece))
-        else:
-            self._rest(index, known, 0, shape.lenient(data, _CALLS[known.type][1]))
+        if not event.endswith(".delta"):
+            self._rest(known, data.get(_CALLS[known.type][1]))
+        elif shape.lenient(data, "delta"):
+            known.said.add(_ALL)
+            self._lanes.add(known.lane, PartDelta(data["delta"]))
 
-    def _annotation(self, index: int, data: Mapping[str, Any]) -> None:
-        known = self._known(index, "message")
-        known.citations += _read_citation(data.get("annotation"))
+    def _annotation(self, data: Mapping[str, Any], event: str) -> None:
+        known = self._known(data, "message")
+        number = ("content", shape.place(data, "content_index") or 0)
+        known.citations[number] = known.citations.get(number, ()) + _read_citation(data.get("annotation"))
 
     # --- what becomes of it
 
-    def _known(self, index: int, kind: str) -> _Item:
-        if index not in self._items:
-            self._items[index] = _Item(kind)
-            self._lanes.add(index)
-        return self._items[index]
-
-    def _say(self, index: int, known: _Item, kind: PartKind, number: int, text: str) -> None:
+    def _say(self, known: _Item, kind: PartKind, number: _Number, text: str) -> None:
         if not text or known.done:
             return
         self._refused = self._refused or kind == "refusal"
@@ -246,48 +274,60 @@ class Reader:
             if known.open[1] != number:
                 text = f"\n\n{text}"
         elif known.open != (kind, number):
-            self._shut(index, known)
-            self._lanes.add(index, PartStart(kind))
+            self._shut(known)
+            self._lanes.add(known.lane, PartStart(kind))
         known.open = (kind, number)
-        self._lanes.add(index, PartDelta(text))
+        self._lanes.add(known.lane, PartDelta(text))
 
-    def _start_call(self, index: int, known: _Item, item: Mapping[str, Any]) -> None:
-        if known.type not in _CALLS or known.open is not None:
+    def _start_call(self, known: _Item, item: Mapping[str, Any]) -> None:
+        if known.type not in _CALLS or known.open is not None or known.done:
             return
         kind, _ = _CALLS[known.type]
-        name = shape.lenient(item, "name")
+        name, space = shape.lenient(item, "name"), shape.lenient(item, "namespace")
+        if known.type == "tool_search_call":
+            if item.get("execution") != "client":
+                return
+            name = SEARCH
         if not name:
             raise UpstreamError("the upstream called a tool without saying which")
-        space = shape.lenient(item, "namespace")
         call_id = shape.lenient(item, "call_id") or shape.lenient(item, "id")
-        call_id = call_id or names.made_up_id(self._seed, index, name)
-        known.open = (kind, 0)
+        call_id = call_id or names.made_up_id(self._seed, known.lane, name)
+        known.open, known.call_id = (kind, _ALL), known.call_id or shape.lenient(item, "call_id")
         self._called = True
-        self._lanes.add(index, PartStart(kind, call_id, f"{space}__{name}" if space else name))
+        self._lanes.add(known.lane, PartStart(kind, call_id, f"{space}__{name}" if space else name))
 
-    def _rest(self, index: int, known: _Item, number: int, text: str) -> None:
-        if number not in known.said and text:
-            known.said.add(number)
-            self._lanes.add(index, PartDelta(text))
+    def _rest(self, known: _Item, value: Any) -> None:
+        """The arguments as a whole, where no piece came."""
+        text = value if isinstance(value, str) else dumps_text(value) if isinstance(value, dict) and value else ""
+        if known.open is not None and _ALL not in known.said and text:
+            known.said.add(_ALL)
+            self._lanes.add(known.lane, PartDelta(text))
 
-    def _shut(self, index: int, known: _Item) -> None:
+    def _shut(self, known: _Item) -> None:
         if known.open is not None:
-            ending = PartEnd(citations=known.citations if known.open[0] == "text" else ())
-            self._lanes.add(index, PartEnd(origin=NAME) if known.open[0] == "thinking" else ending)
-            known.open, known.citations = None, ()
+            kind, number = known.open
+            cited = known.citations.get(number, ()) if kind == "text" else ()
+            self._lanes.add(known.lane, PartEnd(origin=NAME) if kind == "thinking" else PartEnd(citations=cited))
+            known.open = None
 
-    def _finish(self, index: int, known: _Item, item: Mapping[str, Any]) -> None:
+    def _finish(self, known: _Item, item: Mapping[str, Any]) -> None:
         if known.done:
             return
         known.done = True
-        sealed = shape.lenient(item, "encrypted_content")
-        if known.type == "reasoning" and sealed:
+        sealed = shape.lenient(item, "encrypted_content") if known.type == "reasoning" else ""
+        if sealed and thinking.untag(sealed) is None:
+            sealed = f"{shape.lenient(item, 'id')}.{sealed}"
+        signature, redacted, origin = thinking.unseal(sealed, NAME)
+        if redacted:
+            self._shut(known)
+            self._lanes.add(known.lane, PartStart("redacted"), PartDelta(redacted), PartEnd("", origin))
+        elif signature:
             if known.open is None:
-                self._lanes.add(index, PartStart("thinking"))
-            self._lanes.add(index, PartEnd(f"{shape.lenient(item, 'id')}.{sealed}", NAME))
+                self._lanes.add(known.lane, PartStart("thinking"))
+            self._lanes.add(known.lane, PartEnd(signature, origin))
         else:
-            self._shut(index, known)
-        self._lanes.end(index)
+            self._shut(known)
+        self._lanes.end(known.lane)
 
 
 _STEPS = {
@@ -362,5 +402,5 @@ def failure(failed: Failed) -> dict[str, Any]:
     """The error inside a failed response; Codex reads its code."""
     code = _CODES.get(failed.kind, "server_error")
     if failed.kind == "bad_request":
-        code = failed.code if failed.code == "context_length_exceeded" else "invalid_prompt"
+        code = "context_length_exceeded" if is_too_long(failed) else "invalid_prompt"
     return {"code": code, "message": failed.message}

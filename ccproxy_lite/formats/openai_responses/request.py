@@ -32,6 +32,8 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
         **shape.own_of(shape.optional_object(body, "reasoning") or {}, _REASONING, "reasoning"),
         **shape.own_of(shape.optional_object(body, "text") or {}, frozenset(("format", "verbosity")), "text"),
     }
+    if own.get("truncation") == "disabled":  # the default
+        del own["truncation"]
     if path.action == "compact":
         own["compact"] = True
     return Request(
@@ -44,7 +46,7 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
         max_tokens=shape.optional_int(body, "max_output_tokens"),
         temperature=shape.optional_number(body, "temperature"),
         top_p=shape.optional_number(body, "top_p"),
-        logprobs=shape.optional_int(body, "top_logprobs"),
+        logprobs=shape.optional_int(body, "top_logprobs") or None,
         reasoning=_read_reasoning(body),
         output=_read_output(body),
         verbosity=shape.optional_text(shape.optional_object(body, "text") or {}, "verbosity", "text"),
@@ -73,7 +75,7 @@ def _read_reasoning(body: shape.Object) -> Reasoning | None:
     summary = summary or shape.optional_text(setting, "generate_summary", "reasoning")
     if effort is None and summary is None:
         return None
-    return Reasoning(effort or "auto", visible=None if summary is None else summary != "none", at="reasoning")
+    return Reasoning(effort or "auto", visible=summary not in (None, "none"), at="reasoning")
 
 
 def _read_output(body: shape.Object) -> Output | None:
@@ -98,15 +100,18 @@ def write_request(request: Request, target: Target) -> Outgoing:
     """The request for a Responses upstream. Raises ClientError for what it must not leave out."""
     losses = Losses(request.origin, NAME, target.strict)
     losses.lose_own(request.own)
+    request = losses.own_tools(request)
     body: dict[str, Any] = {"model": target.model}
     for part in request.system:
         losses.lose_own(part.own, part.at)
-    if request.messages:
-        body["input"] = write_items(request, losses)
-        if request.system:
-            body["instructions"] = "\n\n".join(part.text for part in request.system)
-    else:  # a conversation of instructions only
-        body["input"] = [{"type": "message", "role": "developer", "content": part.text} for part in request.system]
+    instructions = [part.text for part in request.system if part.text]
+    body["input"] = write_items(request, losses)
+    if not body["input"]:  # a conversation of instructions only
+        body["input"] = [{"type": "message", "role": "developer", "content": text} for text in instructions]
+    elif instructions:
+        body["instructions"] = "\n\n".join(instructions)
+    if not body["input"]:
+        raise losses.empty()
     tools = write_tools(request, losses)
     if tools:
         body["tools"] = tools
@@ -160,8 +165,9 @@ def _write_reasoning(body: dict[str, Any], request: Request, target: Target, los
     if setting is None:
         return
     effort = thinking.openai_effort(setting, target.model)
-    if effort is not None and "no_reasoning_effort" in target.quirks:
-        losses.lose("reasoning", setting.at)
+    if thinking.takes_no_effort(target):
+        if thinking.effort_of(setting) != "none":
+            losses.lose("reasoning", setting.at)
         return
     written: dict[str, Any] = {} if effort is None else {"effort": effort}
     visible = thinking.effort_of(setting) != "none" if setting.visible is None else setting.visible

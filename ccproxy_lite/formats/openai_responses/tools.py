@@ -133,10 +133,7 @@ def write_tools(request: Request, losses: Losses) -> list[dict[str, Any]]:
     spaces: dict[str, dict[str, Any]] = {}
     for tool in request.tools:
         if isinstance(tool, ServerTool):
-            if losses.is_origin:
-                written.append(dict(tool.data))
-            else:
-                losses.lose_server_tool(tool, request)
+            written.append(dict(tool.data))
             continue
         losses.lose_own(tool.own, tool.at)
         space = tool.own.get("namespace") if losses.is_origin else None
