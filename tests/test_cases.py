@@ -7,6 +7,9 @@ speaks ``to``; or names in ``refused`` the path that the 400 must name. Optional
 An answer case holds an upstream's ``response`` (a body) or ``stream`` (a list of events) in the format ``from`` and
 expects the whole body that the client, speaking ``to``, ends up with; a failure is ``{"error": {"kind", "message"}}``.
 Optional: ``asked`` (members of the client's request), ``emits`` (the exact payloads of the stream for the client).
+
+``rows`` says which known fact a case shows: ``b`` and a number for a bug that users of other proxies met, ``m`` and a
+section for a rule of the formats. ``python -m tests.coverage`` prints how the cases cover the topics of every pair.
 """
 
 from __future__ import annotations
@@ -15,8 +18,13 @@ import pytest
 
 from ccproxy_lite.errors import ClientError, UpstreamError
 from tests import conversions as run
+from tests.coverage import gaps
 
 CASES = run.load()
+
+
+def test_no_cell_of_topic_and_pair_is_empty() -> None:
+    assert gaps() == []
 
 
 def of_kind(kind: str) -> list[object]:

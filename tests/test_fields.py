@@ -362,12 +362,17 @@ JUNK = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-2, 2)
-    | st.sampled_from(["", "text", "user", "tool_use", "data:,", "auto"]),
+    | st.sampled_from(
+        ["", "text", "user", "tool_use", "data:,", "auto", "message", "function_call", "reasoning", "model"]
+    ),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                "type role content text id name input source messages tools function arguments delta index".split()
+                (
+                    "type role content text id name input source messages tools function arguments delta index parts "
+                    "functionCall functionResponse thoughtSignature inlineData output call_id summary encrypted_content"
+                ).split()
             ),
             inner,
             max_size=4,
@@ -378,7 +383,9 @@ JUNK = st.recursive(
 KEYS = [
     "model", "messages", "system", "tools", "tool_choice", "thinking", "output_config", "stop_sequences", "stop", "max_tokens",
     "temperature", "metadata", "stream", "response_format", "reasoning_effort", "functions", "choices", "content", "usage",
-    "error", "type", "index", "delta", "message", "content_block",
+    "error", "type", "index", "delta", "message", "content_block", "contents", "systemInstruction", "toolConfig",
+    "generationConfig", "input", "instructions", "text", "reasoning", "output", "item", "output_index", "response",
+    "candidates", "promptFeedback", "usageMetadata", "part", "status", "incomplete_details",
 ]  # fmt: skip
 
 
