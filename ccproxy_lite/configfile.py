@@ -25,7 +25,7 @@ Value = TypeVar("Value")
 
 QUIRKS = frozenset(
     "adaptive_thinking manual_thinking no_thinking sampling no_sampling system_turns max_completion_tokens "
-    "reasoning_content no_reasoning_effort top_k".split()
+    "reasoning_content no_reasoning_effort no_reasoning_summary top_k gemini_strict_schema thinking_budget".split()
 )
 _LATER = {
     "": ("sticky_sessions", "keepalive_s", "workers", "mounts"),

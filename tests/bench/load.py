@@ -10,50 +10,18 @@ import asyncio
 import json
 import sys
 
-from tests.support import ANTHROPIC_BODY, CHAT_BODY
+from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats.neutral import Begin, End, Event, PartDelta, PartEnd, PartStart, Reply, Request, Usage
 
 
 def canned(form: str, events: int) -> tuple[bytes, bytes, list[bytes]]:
     """A whole answer, and a streamed one: its head and its chunks."""
-    if form == "anthropic":
-        whole = json.dumps(ANTHROPIC_BODY)
-        message = {**ANTHROPIC_BODY, "content": [], "stop_reason": None}
-        first = [
-            ("message_start", {"message": message}),
-            ("content_block_start", {"index": 0, "content_block": {"type": "text", "text": ""}}),
-        ]
-        delta = ("content_block_delta", {"index": 0, "delta": {"type": "text_delta", "text": "word and "}})
-        last = [
-            ("content_block_stop", {"index": 0}),
-            (
-                "message_delta",
-                {"delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 9}},
-            ),
-            ("message_stop", {}),
-        ]
-
-        def line(event: tuple[str, dict[str, object]]) -> str:
-            return f"event: {event[0]}\ndata: {json.dumps({'type': event[0], **event[1]})}\n\n"
-
-        stream = [line(event) for event in [*first, *[delta] * events, *last]]
-    else:
-        whole = json.dumps(CHAT_BODY)
-        base = {"id": "chatcmpl-123456789", "object": "chat.completion.chunk", "created": 1, "model": "some-model"}
-
-        def piece(delta: dict[str, str], finish: str | None = None) -> str:
-            return (
-                "data: "
-                + json.dumps({**base, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
-                + "\n\n"
-            )
-
-        stream = [
-            piece({"role": "assistant", "content": ""}),
-            *[piece({"content": "word and "})] * events,
-            piece({}, "stop"),
-        ]
-        stream.append("data: [DONE]\n\n")
-    chunks = [b"%x\r\n%b\r\n" % (len(text), text.encode()) for text in stream]
+    reply = Reply(Request("some-model", own={"stream_options": {"include_usage": True}}), "123456789", 1)
+    deltas: list[Event] = [PartDelta("word and ") for _ in range(events)]
+    said = [Begin("id", "m"), PartStart("text"), *deltas, PartEnd(), End("end", Usage(9, 9))]
+    whole = json.dumps(FORMATS[form].write_body(said[:3] + said[-2:], reply))
+    writer = FORMATS[form].writer(reply)
+    chunks = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in map(writer.write, said) if piece]
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     sized = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(whole)
     return sized + whole.encode(), head, [*chunks, b"0\r\n\r\n"]
@@ -81,7 +49,7 @@ class Upstream(asyncio.Protocol):
             if len(rest) < length:
                 return
             body, self.data = rest[:length], rest[length:]
-            if b'"stream":true' not in body.replace(b" ", b""):
+            if b'"stream":true' not in body.replace(b" ", b"") and b":streamGenerateContent" not in head:
                 self.transport.write(self.whole)
             elif self.pace_s:
                 self.transport.write(self.head)
