@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
 import os
 import shutil
@@ -16,7 +18,10 @@ from typing import Any
 
 import pytest
 
-from ccproxy_lite.commands import run
+from ccproxy_lite.commands import convert, run
+from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats.neutral import End, PathInfo, fold
+from ccproxy_lite.sse import Parser
 from tests.support import (
     ANTHROPIC_ASK,
     CHAT_BODY,
@@ -25,6 +30,7 @@ from tests.support import (
     ROOT,
     STALL,
     STREAM_HEAD,
+    WIRES,
     ask,
     behind,
     chat_delta,
@@ -401,6 +407,48 @@ def test_convert(tmp_path: Path) -> None:
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert convert(*back, "--response", stdin={}).returncode == 1
     assert convert(*back, "--stream", stdin=b"data: {nope\n\n").returncode == 1
+
+
+@pytest.mark.parametrize("what", ["request", "response", "stream"])
+@pytest.mark.parametrize(("source", "target"), [(a, b) for a in FORMATS for b in FORMATS])
+def test_convert_between_all_formats(
+    source: str, target: str, what: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Requests, whole answers and streams, from standard input to standard output."""
+    wire = WIRES[source]
+    asked = {**wire.ask, "model": "m"}
+    raw = {"request": json.dumps(asked), "response": json.dumps(wire.body)}
+    given = (
+        raw[what].encode()
+        if what in raw
+        else unchunked(b"".join(step for step in wire.stream[1:] if isinstance(step, bytes)))
+    )
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+    assert convert.main(argparse.Namespace(source=source, target=target, what=what, strict=False)) == 0
+    sys.stdout.flush()
+    out = capfdbinary.readouterr().out
+    form = FORMATS[target]
+    if what == "request":
+        path = PathInfo(model="m")
+        assert [part.text for turn in form.read_request(json.loads(out), path).messages for part in turn.parts] == [
+            "hi"
+        ]
+        return
+    if what == "response":
+        events = form.read_body(json.loads(out), "s")
+    else:
+        reader = form.reader("s")
+        events = [event for part in Parser().feed(out) for event in reader.feed(part)] + reader.close()
+    parts, end = fold(events)
+    assert ["".join(part.text for part in parts), type(end)] == ["hello", End]
+
+
+def unchunked(raw: bytes) -> bytes:
+    out = b""
+    while raw:
+        size, _, rest = raw.partition(b"\r\n")
+        out, raw = out + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+    return out
 
 
 def test_demo(tmp_path: Path) -> None:
