@@ -18,6 +18,7 @@ from typing import Any
 from ccproxy_lite.address import Address
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import FORMATS, Format
+from ccproxy_lite.formats.names import free_text
 from ccproxy_lite.formats.neutral import (
     Begin,
     End,
@@ -25,6 +26,7 @@ from ccproxy_lite.formats.neutral import (
     Failed,
     PartDelta,
     PartEnd,
+    PartKind,
     PartStart,
     Reply,
     Request,
@@ -68,7 +70,8 @@ def answer(request: Request, origin: str) -> list[Event]:
     results = [part for message in last for part in message.parts if isinstance(part, ToolResult)]
     calls = [] if results or _forbids_tools(request) else _calls(request, text)
     for number, (tool, arguments) in enumerate(calls):
-        events += [PartStart("tool", f"call_{number}_{token_hex(4)}", tool.name)]
+        kind: PartKind = "custom" if tool.kind == "custom" else "tool"
+        events += [PartStart(kind, f"call_{number}_{token_hex(4)}", tool.name)]
         middle = len(arguments) // 2
         events += [PartDelta(piece) for piece in (arguments[:middle], arguments[middle:]) if piece] + [PartEnd()]
     if not calls:
@@ -108,8 +111,8 @@ def _arguments(tool: Tool, rest: str) -> str:
         except ValueError:
             pass
         else:
-            return dumps(value)
-    return dumps(_sample(tool.schema or {}))
+            return free_text(dumps(value)) if tool.kind == "custom" else dumps(value)
+    return "echo" if tool.kind == "custom" else dumps(_sample(tool.schema or {}))
 
 
 _SAMPLES: Mapping[str, Any] = {

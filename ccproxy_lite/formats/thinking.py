@@ -194,8 +194,11 @@ def wants_sentinel(model: str, quirks: frozenset[str]) -> bool:
     return (gemini_version(model) or (0, 0)) >= (3, 0) and "no_thinking" not in quirks
 
 
-def gemini_config(reasoning: Reasoning, target: Target) -> dict[str, Any] | None:
-    """``thinkingConfig`` for a setting; None where the model cannot think. 2.5 takes budgets, later ones levels."""
+def gemini_config(reasoning: Reasoning, target: Target, max_tokens: int | None) -> dict[str, Any] | None:
+    """``thinkingConfig`` for a setting; None where the model cannot think. 2.5 takes budgets, later ones levels.
+
+    A budget leaves at least a quarter of ``max_tokens`` to the answer, for thoughts count as output.
+    """
     version = gemini_version(target.model) or (99, 0)
     if version < (2, 5) or "no_thinking" in target.quirks:
         return None
@@ -209,5 +212,7 @@ def gemini_config(reasoning: Reasoning, target: Target) -> dict[str, Any] | None
     budget = -1 if effort == "auto" and reasoning.budget is None else budget_of(reasoning, target.budgets)
     pro, flash_lite = "pro" in target.model, "lite" in target.model
     least, most = (128, 32_768) if pro else (512 if flash_lite and budget > 0 else 0, 24_576)
-    config["thinkingBudget"] = budget if budget == -1 else min(max(budget, least), most)
+    if max_tokens is not None:
+        most = min(most, max_tokens * 3 // 4)
+    config["thinkingBudget"] = budget if budget == -1 else max(min(budget, most), least)
     return config

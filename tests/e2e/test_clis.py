@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,13 @@ CODEX = Client(
     {"cmd": SHELL},
     {},
 )
+CODEX_IN_CODE = replace(
+    CODEX,
+    words=[*CODEX.words[:-1], "gpt-6-sol"],
+    tool="functions__exec",
+    arguments={"input": f"text((await tools.exec_command({{cmd: {json.dumps(SHELL)}}})).output)"},
+)
+"""A model for which Codex has free-text tools in a namespace only, which come as an item of the conversation."""
 GEMINI = Client(
     "gemini",
     "CCPROXY_TEST_GEMINI",
@@ -156,6 +163,13 @@ def test_a_tool_loop(client: Client, form: str, tmp_path: Path) -> None:
     if not client.path:
         pytest.skip(f"{client.program} is not installed")
     check(client, form, run(client, form, tmp_path), tmp_path)
+
+
+@pytest.mark.skipif(not CODEX.path, reason="Codex is not installed")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a network namespace")
+@pytest.mark.parametrize("form", FORMATS)
+def test_codex_with_free_text_tools_in_a_namespace(form: str, tmp_path: Path) -> None:
+    check(CODEX_IN_CODE, form, run(CODEX_IN_CODE, form, tmp_path), tmp_path)
 
 
 @pytest.mark.skipif(not CLAUDE.path, reason="Claude Code is not installed")

@@ -304,7 +304,7 @@ def _write_config(request: Request, target: Target, losses: Losses) -> dict[str,
     if len(request.stop) > 5:
         losses.lose("stop.more")
     if request.reasoning is not None:
-        setting = thinking.gemini_config(request.reasoning, target)
+        setting = thinking.gemini_config(request.reasoning, target, request.max_tokens)
         if setting is not None:
             config["thinkingConfig"] = setting
         elif thinking.effort_of(request.reasoning) != "none":
