@@ -110,6 +110,9 @@ class App:
             record.status, record.error = error.status, error.message
             failed = Failed(error.status, error.kind, error.message, param=error.param or "")
             self._tell(client, form, failed)
+        except RecursionError:
+            record.status, record.error = 400, "nested too deep"
+            self._tell(client, form, Failed(400, "bad_request", "the body is nested too deep"))
         except Exception as error:
             mark = bug(error)
             record.status, record.error = 500, f"bug {mark}"

@@ -27,7 +27,6 @@ from ccproxy_lite.exchange import Attempt, Exchange, GiveUp, Wait
 from ccproxy_lite.formats import FORMATS, Format
 from ccproxy_lite.formats.names import Restorer
 from ccproxy_lite.formats.neutral import End, Event, Failed, Outgoing, PathInfo, Reply, Request, Target, Usage
-from ccproxy_lite.formats.thinking import is_marked
 from ccproxy_lite.formats.tokens import estimate
 from ccproxy_lite.jsontext import Member, decode, dumps, loads, members
 from ccproxy_lite.keys import KeyRing
@@ -103,10 +102,9 @@ class Call:
 
     def with_model(self, model: str) -> bytes:
         """The client's bytes, with another model name and without thoughts that only other providers understand."""
-        if is_marked(self.text):
-            cleaned = self.form.without_foreign(self.body)
-            if cleaned is not None:
-                return dumps(cleaned if self.path.model else {**cleaned, "model": model}).encode()
+        cleaned = self.form.without_foreign(self.body)
+        if cleaned is not None:
+            return dumps(cleaned if self.path.model else {**cleaned, "model": model}).encode()
         places = [member for member in self.members if member.key == "model" and not self.path.model]
         if not places or places[-1].value == model:
             return self.raw.removeprefix(b"\xef\xbb\xbf")
@@ -371,12 +369,12 @@ class Relay:
             return None
         path = form.counting.path(route.model, call.path)
         if form is call.form:
-            body, own = call.body, hd.upward(call.head)
+            body, own = form.without_foreign(call.body) or call.body, hd.upward(call.head)
             path = _with_query(path, call.head.query)
         else:
             body, own = form.write_request(call.request, self._target(call, route)).body, hd.own_upward(False)
         counted = form.counting.body(body, route.model)
-        untouched = form is call.form and counted in (body, {**body, "model": route.model})
+        untouched = body is call.body and counted in (body, {**body, "model": route.model})
         raw = call.with_model(route.model) if untouched else dumps(counted).encode()
         attempt = Attempt(route, self.rings[route.upstream.name].pick(time.monotonic()))
         try:

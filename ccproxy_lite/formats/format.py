@@ -41,7 +41,7 @@ class Format:
     Upstream side: ``write_request``, ``reader``, ``read_body``, ``read_error``, ``read_models``, ``counting``.
     ``reader`` and ``read_body`` take a seed, from which ids are made where an upstream gives none.
     ``watcher`` looks on while a stream between two sides of this format is relayed as it is. ``without_foreign``
-    returns a request body without thoughts that came from other providers, or None where there are none.
+    returns a request body without what this service would refuse because another one made it, or None if all is well.
     ``read_path`` tells what a URL's raw path and query ask for, or None if they are not this format's; ``write_path``
     is its reverse for an upstream. ``breaks_off``: clients hear of a late failure only when the connection breaks.
     """

@@ -62,6 +62,7 @@ TO: dict[str, dict[str, Loss]] = {
         **_all("silent", "images have no detail levels", "image.detail"),
         **_all("refused", "has no audio", "audio"),
         **_all("dropped", "stop sequences of white space are not accepted", "stop"),
+        **_all("dropped", "no Claude model answers at such length", "max_tokens"),
         **_all("refused", "takes jpeg, png, gif and webp only", "image.media_type"),
         **_all("refused", "takes PDF and plain text only", "file.media_type"),
         **_all("dropped", "has JSON schemas, but no free JSON mode", "json_object"),
@@ -159,8 +160,6 @@ OWN: dict[str, dict[str, Loss]] = {
                "end_turn"),
         **_all("silent", "a hint for the service's own tool search", "defer_loading", "allowed_callers",
                "caller", "output_schema"),
-        **_all("silent", "flattened, and restored in the answer", "namespace", "inner", "about", "tool_search",
-               "item"),
         **_all("dropped", "too long a conversation is an error elsewhere", "truncation"),
         **_all("dropped", "the mode has no counterpart", "reasoning.mode", "async"),
         **_all("dropped", "limits tools that the service runs", "max_tool_calls"),
@@ -190,11 +189,13 @@ NAMES: dict[str, dict[str, str]] = {
     "openai-chat": {"candidates": "n", "output": "response_format", "json_object": "response_format",
                     "reasoning": "reasoning_effort", "cache_key": "prompt_cache_key",
                     "parallel_tools": "parallel_tool_calls", "file.name": "file.filename"},
-    "openai-responses": {"output": "text.format", "json_object": "text.format", "verbosity": "text.verbosity",
+    "openai-responses": {"max_tokens": "max_output_tokens", "output": "text.format", "json_object": "text.format",
+                         "verbosity": "text.verbosity",
                          "cache_key": "prompt_cache_key", "user": "safety_identifier",
                          "parallel_tools": "parallel_tool_calls", "logprobs": "top_logprobs", "messages": "input",
                          "file.name": "filename"},
     "gemini": {"messages": "contents", "file.name": "inlineData.displayName",
+               "max_tokens": "generationConfig.maxOutputTokens",
                "candidates": "generationConfig.candidateCount", "output": "generationConfig.responseMimeType",
                "json_object": "generationConfig.responseMimeType", "stop": "generationConfig.stopSequences",
                "reasoning": "generationConfig.thinkingConfig", "temperature": "generationConfig.temperature",
@@ -254,6 +255,8 @@ class Losses:
             return
         table = OWN.get(self._origin, {})
         for name in own:
+            if name.startswith("("):  # the format's own note, no field of the client's
+                continue
             loss = table.get(name) or table.get(name.rpartition(".")[2]) or Loss("dropped", "is unknown here")
             self._note(loss, f"{at}.{name}" if at else name)
 

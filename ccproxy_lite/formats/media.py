@@ -46,9 +46,14 @@ def image(url: str, detail: str, own: Own, at: str) -> Image:
     if url.startswith("data:"):
         media_type, data = data_url(url, at)
         return Image(media_type.replace("image/jpg", "image/jpeg"), data, detail=detail, own=own, at=at)
+    return Image(url=web_url(url, at), detail=detail, own=own, at=at)
+
+
+def web_url(url: str, at: str) -> str:
+    """An address that a service may fetch. Raises ClientError for any other."""
     if not url.startswith(("http://", "https://")):
         raise ClientError(400, f"{at}: an http(s) or data URL expected", param=at)
-    return Image(url=url, detail=detail, own=own, at=at)
+    return url
 
 
 def file(value: str, name: str, own: Own, at: str, where: str) -> File:

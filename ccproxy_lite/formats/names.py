@@ -40,13 +40,17 @@ CHAT = Limits(_WORD, 64, _ANY, 40)
 RESPONSES = Limits(_WORD, 64, _ANY, 64)
 GEMINI = Limits(re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*\Z"), 128, _ANY, 512)
 
+_FITTED = re.compile(r"_[0-9a-f]{8}\Z")
 _PREFIX = "ccp_"
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_-]")
 
 
 def fit_name(name: str, limits: Limits) -> str:
-    """A tool name that the format accepts; the same name always gives the same result."""
-    if len(name) <= limits.name_chars and limits.name.match(name):
+    """A tool name that the format accepts; the same name always gives the same result.
+
+    A name that looks like such a result is changed too, so that no two names ever become one.
+    """
+    if len(name) <= limits.name_chars and limits.name.match(name) and not _FITTED.search(name):
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     legal = _ILLEGAL.sub("_", name)

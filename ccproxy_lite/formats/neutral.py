@@ -5,7 +5,8 @@ A request is one frozen value. An answer is a sequence of events, whether it cam
     Begin (PartStart PartDelta* PartEnd)* End          or any prefix of that, then Failed
 
 One part is open at a time; ``check`` holds every reader to it. A field is neutral only if two formats have it.
-Everything else rides in ``own``, the slot of fields that only the format which the value came from understands.
+Everything else rides in ``own``, the slot of fields that only the format which the value came from understands; what it
+notes there for itself stands in parentheses.
 
 >>> check([Begin(), PartStart("text"), PartDelta("hi"), PartEnd(), End("end")])
 []

@@ -104,7 +104,8 @@ def _required(schema: Schema) -> list[str]:
 
 
 def _merge(root: dict[str, Any], branches: list[Schema], *, binding: bool) -> None:
-    properties = dict(root.get("properties") or {})
+    known = root.get("properties")
+    properties = dict(known) if isinstance(known, Mapping) else {}
     required = _required(root)
     for branch in branches:
         inner = branch.get("properties")
@@ -287,6 +288,8 @@ def _strict(schema: dict[str, Any]) -> dict[str, Any]:
         schema["type"] = schema["type"].upper()
     if schema.get("format") not in (None, "date-time") and schema.get("type") in (None, "STRING"):
         told.append(f"format: {schema.pop('format')}")
+    if isinstance(schema.get("items"), list):
+        schema["items"] = {"anyOf": [item for item in schema["items"] if isinstance(item, Mapping)]}
     if schema.get("type") == "ARRAY" and not schema.get("items"):
         schema["items"] = {"type": "STRING"}
     properties = schema.get("properties")

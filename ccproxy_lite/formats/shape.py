@@ -122,6 +122,12 @@ def place(source: Any, key: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
+def lenient_list(source: Object, key: str) -> list[Any]:
+    """An array member; empty where it is missing or odd."""
+    value = source.get(key)
+    return value if isinstance(value, list) else []
+
+
 def lenient(source: Any, key: str) -> str:
     """A string in an upstream's answer; empty where it is missing or odd."""
     value = source.get(key) if isinstance(source, dict) else None

@@ -28,8 +28,6 @@ BUDGETS: dict[str, int] = {
 _THRESHOLDS: tuple[tuple[int, Effort], ...] = ((0, "none"), (512, "minimal"), (1024, "low"), (8192, "medium"))
 
 _MARK = "ccp1."
-_MARK_BASE64 = "Y2NwMS"
-"""How a mark begins in base64, which Gemini's slot wants."""
 _REDACTED = ":redacted"
 
 
@@ -44,11 +42,6 @@ def untag(value: str) -> tuple[str, str] | None:
         return None
     origin, _, inner = value[len(_MARK) :].partition(".")
     return origin, inner
-
-
-def is_marked(text: str) -> bool:
-    """Whether a request's text may hold a marked value at all."""
-    return _MARK in text or _MARK_BASE64 in text
 
 
 def seal(signature: str, redacted: str, origin: str, own: str) -> str:
@@ -153,7 +146,9 @@ def claude_most_tokens(model: str) -> int:
         return 4096
     if version < (3, 7):
         return 8192
-    return 32_000 if version < (4, 2) and "opus" in model else 64_000
+    if version < (4, 6):
+        return 32_000 if version < (4, 2) and "opus" in model else 64_000
+    return 128_000
 
 
 def claude_takes_sampling(model: str, quirks: frozenset[str]) -> bool:

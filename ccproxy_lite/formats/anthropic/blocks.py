@@ -91,7 +91,7 @@ def _read_image(block: shape.Object, at: str) -> Image:
             media_type = shape.text(source, "media_type", where)
             return Image(media_type, shape.text(source, "data", where), own=own, at=at)
         case "url":
-            return Image(url=shape.text(source, "url", where), own=own, at=at)
+            return Image(url=media.web_url(shape.text(source, "url", where), where), own=own, at=at)
         case "file":
             return Image(file_id=shape.text(source, "file_id", where), own=own, at=at)
         case _:
@@ -121,7 +121,8 @@ def _read_document(block: shape.Object, at: str) -> Iterable[Part]:
                 yield File("text/plain", text="\n".join(lines), name=title, own=own, at=at)
             yield from (part for part in parts if not isinstance(part, Text))
         case "url":
-            yield File("application/pdf", url=shape.text(source, "url", where), name=title, own=own, at=at)
+            url = media.web_url(shape.text(source, "url", where), where)
+            yield File("application/pdf", url=url, name=title, own=own, at=at)
         case "file":
             yield File(file_id=shape.text(source, "file_id", where), name=title, own=own, at=at)
         case _:

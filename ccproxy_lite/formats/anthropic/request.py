@@ -199,7 +199,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     messages, system = _write_turns(request, target, losses)
     body: dict[str, Any] = {
         "model": target.model,
-        "max_tokens": _limit(request, target),
+        "max_tokens": _limit(request, target, losses),
         "messages": messages,
     }
     if system:
@@ -233,10 +233,13 @@ def write_request(request: Request, target: Target) -> Outgoing:
     )
 
 
-def _limit(request: Request, target: Target) -> int:
-    if request.max_tokens is not None:
-        return request.max_tokens
-    return min(target.default_max_tokens, thinking.claude_most_tokens(target.model))
+def _limit(request: Request, target: Target, losses: Losses) -> int:
+    """The limit of the answer; what another service allows may be more than this model does."""
+    most = thinking.claude_most_tokens(target.model)
+    if request.max_tokens is not None and request.max_tokens > most and not losses.is_origin:
+        losses.lose("max_tokens")
+        return most
+    return request.max_tokens if request.max_tokens is not None else min(target.default_max_tokens, most)
 
 
 def _write_rest(body: dict[str, Any], request: Request, losses: Losses) -> None:
@@ -373,11 +376,11 @@ def _write_manual_thinking(body: dict[str, Any], request: Request, target: Targe
         body["max_tokens"] = min(budget + target.default_max_tokens, thinking.claude_most_tokens(target.model))
         budget = min(budget, body["max_tokens"] - 1024)
     else:
-        budget = min(budget, request.max_tokens - max(1024, request.max_tokens // 4))
+        budget = min(budget, body["max_tokens"] - max(1024, body["max_tokens"] // 4))
     forced = request.tool_choice is not None and request.tool_choice.mode == "required" and "tools" in body
     if budget < 1024 or forced or _prefills_or_hides_thoughts(body["messages"]):
         losses.lose("reasoning.conflict", request.reasoning.at if request.reasoning else "")
-        body["max_tokens"] = _limit(request, target)
+        body["max_tokens"] = _limit(request, target, losses)
     else:
         body["thinking"] = {"type": "enabled", "budget_tokens": budget}
 
@@ -418,10 +421,13 @@ def _write_sampling(body: dict[str, Any], request: Request, target: Target, loss
 
 
 def without_foreign(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The body without thoughts of other providers, whose marks Anthropic would refuse; None if there are none."""
+    """The body without what Anthropic would refuse because of another provider; None if there is nothing of it.
+
+    That is thoughts with another's mark, and manual thinking in a tool loop which began elsewhere, without a thought.
+    """
     found = False
-    messages = []
-    for message in body.get("messages") or ():
+    messages: list[Any] = []
+    for message in shape.lenient_list(body, "messages"):
         content = message.get("content") if isinstance(message, dict) else None
         if isinstance(content, list):
             kept = [block for block in content if not _is_foreign(block)]
@@ -430,24 +436,28 @@ def without_foreign(body: Mapping[str, Any]) -> dict[str, Any] | None:
                 continue
             message = {**message, "content": kept}
         messages.append(message)
-    if not found:
-        return None
-    cleaned = {**body, "messages": messages}
     setting = body.get("thinking")
     if isinstance(setting, dict) and setting.get("type") == "enabled" and _hides_thoughts(messages):
-        del cleaned["thinking"]
-    return cleaned
+        return {**{key: value for key, value in body.items() if key != "thinking"}, "messages": messages}
+    return {**body, "messages": messages} if found else None
 
 
 def _hides_thoughts(messages: list[Any]) -> bool:
-    """Whether a client's conversation ends in a tool loop whose thoughts are missing: manual thinking refuses it."""
-    kinds = [
-        {block.get("type") for block in message["content"] if isinstance(block, dict)}
-        for message in messages[-2:]
-        if isinstance(message, dict) and isinstance(message.get("content"), list)
-    ]
-    thoughts = {"thinking", "redacted_thinking"}
-    return len(kinds) == 2 and "tool_result" in kinds[1] and "tool_use" in kinds[0] and not kinds[0] & thoughts
+    """Whether a conversation ends in a tool loop that does not begin with a thought: manual thinking refuses it."""
+    turns: list[list[Any]] = []
+    role = ""
+    for message in reversed(messages):
+        if not isinstance(message, dict) or (len(turns) == 2 and message.get("role") != role):
+            break
+        if message.get("role") != role:
+            role = str(message.get("role"))
+            turns.append([])
+        content = message.get("content")
+        turns[-1] = [*(content if isinstance(content, list) else [{"type": "text"}]), *turns[-1]]
+    kinds = [[block.get("type") for block in turn if isinstance(block, dict)] for turn in turns]
+    if len(kinds) < 2 or "tool_result" not in kinds[0] or "tool_use" not in kinds[1]:
+        return False
+    return kinds[1][0] not in ("thinking", "redacted_thinking")
 
 
 def _is_foreign(block: Any) -> bool:

@@ -424,6 +424,10 @@ def _write_result(
 
 def without_foreign(body: shape.Object) -> dict[str, Any] | None:
     """The body without thoughts of other providers; None if there are none."""
+    inner = body.get("generateContentRequest")
+    if isinstance(inner, dict):
+        mended = without_foreign(inner)
+        return None if mended is None else {**body, "generateContentRequest": mended}
     found = False
 
     def cleaned(part: Any) -> Any:
@@ -440,7 +444,7 @@ def without_foreign(body: shape.Object) -> dict[str, Any] | None:
         return {**rest, key: thinking.SENTINEL} if is_call else rest
 
     contents = []
-    for content in body.get("contents") or ():
+    for content in shape.lenient_list(body, "contents"):
         if isinstance(content, dict) and isinstance(content.get("parts"), list):
             parts = [part for part in map(cleaned, content["parts"]) if part]
             if content["parts"] and not parts:

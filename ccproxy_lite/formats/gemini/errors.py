@@ -50,8 +50,10 @@ def failed_of(body: Any, status: int) -> Failed:
     kind = kind_of(said) if said != 500 else _KINDS.get(name, "server")
     message = shape.lenient(error, "message") or name or f"the upstream answered {status}"
     failed = Failed(said, kind, message, code=name)
-    details = [detail for detail in error.get("details") or () if isinstance(detail, dict)]
-    for detail in details:
+    details = error.get("details")
+    for detail in details if isinstance(details, list) else ():
+        if not isinstance(detail, dict):
+            continue
         if detail.get("reason") == "API_KEY_INVALID":  # which comes as a 400
             failed.kind, failed.code = "auth", "API_KEY_INVALID"
         if str(detail.get("@type")).endswith("google.rpc.RetryInfo"):

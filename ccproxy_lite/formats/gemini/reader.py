@@ -221,7 +221,7 @@ class Reader:
         if not isinstance(chunks, list) or self._open != "text":
             return
         pages = [chunk.get("web") if isinstance(chunk, dict) else None for chunk in chunks]
-        raw = "".join(self._text).encode()
+        raw = "".join(self._text).encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
         supports = metadata.get("groundingSupports")
         for support in supports if isinstance(supports, list) else ():
             segment = support.get("segment") if isinstance(support, dict) else None

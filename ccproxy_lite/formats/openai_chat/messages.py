@@ -144,7 +144,7 @@ def without_foreign(body: shape.Object) -> dict[str, Any] | None:
     """The body without signatures of other providers; None if there are none."""
     found = False
     messages: list[Any] = []
-    for message in body.get("messages") or ():
+    for message in shape.lenient_list(body, "messages"):
         calls = message.get("tool_calls") if isinstance(message, dict) else None
         if isinstance(calls, list) and any(isinstance(call, dict) and _is_foreign(call) for call in calls):
             found = True

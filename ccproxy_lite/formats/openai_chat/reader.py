@@ -214,7 +214,8 @@ class Reader:
         if isinstance(refusal, str) and refusal:
             self._refused = True
             self._say("refusal", refusal, events)
-        for image in delta.get("images") or ():
+        images = delta.get("images")
+        for image in images if isinstance(images, list) else ():
             url = shape.lenient(image.get("image_url") if isinstance(image, dict) else None, "url")
             if url.startswith("data:") and ";base64," in url:
                 self._images.append(url)

@@ -24,7 +24,7 @@ from ccproxy_lite.formats.neutral import (
 )
 from ccproxy_lite.formats.openai_responses.items import NAME
 from ccproxy_lite.formats.openai_responses.reader import failure
-from ccproxy_lite.formats.openai_responses.tools import SEARCH
+from ccproxy_lite.formats.openai_responses.tools import NOTE
 from ccproxy_lite.jsontext import dumps, loads, quote
 from ccproxy_lite.sse import encode
 
@@ -228,11 +228,11 @@ class Writer:
                 return self._added("image_generation_call", result=None)
         own = self._own.get(start.name, {})
         call_id = names.fit_id(start.id, names.RESPONSES)
-        if SEARCH in own:
+        if NOTE in own:
             return self._added("tool_search_call", call_id=call_id, execution="client", arguments={})
-        name = {"name": own.get("inner", start.name)}
-        if "namespace" in own:
-            name["namespace"] = own["namespace"]
+        name = {"name": own.get("(inner)", start.name)}
+        if "(namespace)" in own:
+            name["namespace"] = own["(namespace)"]
         if start.kind == "custom":
             added = self._added("custom_tool_call", call_id=call_id, **name, input="")
             self._deltas("response.custom_tool_call_input.delta", self._place())
@@ -301,6 +301,8 @@ class Writer:
             out += self._event("response.reasoning_summary_part.done", {**place, "part": part})
             summary = [part]
         sealed = thinking.seal(end.signature, "", end.origin, NAME)
+        if not sealed and end.origin != NAME:  # without a mark it would be taken for the service's own
+            sealed = thinking.tag(end.origin, "")
         return out + self._done(summary=summary, **({"encrypted_content": sealed} if sealed else {}))
 
 

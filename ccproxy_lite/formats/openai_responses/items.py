@@ -153,19 +153,19 @@ def _read_item(kind: str, item: shape.Object, at: str, flat_name: FlatName) -> M
             part = _read_reasoning(item, at)
         case "tool_search_call" if item.get("execution") == "client":
             arguments = dumps_text(item.get("arguments") or {})
-            part = ToolCall(shape.text(item, "call_id", at), SEARCH, arguments, own={"item": dict(item)}, at=at)
+            part = ToolCall(shape.text(item, "call_id", at), SEARCH, arguments, own={"(item)": dict(item)}, at=at)
         case "tool_search_output" if item.get("execution") == "client":
             found = ", ".join(tool.name for tool in read_tools(shape.objects(item, "tools", at)))
             content = (Text(f"Now there are these tools: {found}", at=at),)
-            part = ToolResult(shape.text(item, "call_id", at), content, own={"item": dict(item)}, at=at)
+            part = ToolResult(shape.text(item, "call_id", at), content, own={"(item)": dict(item)}, at=at)
         case _ if kind in _BUILT_IN:
             call_id = shape.text(item, "call_id", at)
             arguments = dumps_text(item.get(_BUILT_IN[kind]) or {})
-            part = ToolCall(call_id, kind.removesuffix("_call"), arguments, own={"item": dict(item)}, at=at)
+            part = ToolCall(call_id, kind.removesuffix("_call"), arguments, own={"(item)": dict(item)}, at=at)
         case _ if kind.removesuffix("_output") in _BUILT_IN:
             call_id = shape.text(item, "call_id", at, "") or shape.text(item, "id", at)
             failed = item.get("status") == "failed"
-            part = ToolResult(call_id, _results(item, at), failed, own={"item": dict(item)}, at=at)
+            part = ToolResult(call_id, _results(item, at), failed, own={"(item)": dict(item)}, at=at)
         case _:
             return Message("assistant", (Foreign(kind, dict(item), at),), at=at)
     return Message("user" if isinstance(part, ToolResult) else "assistant", (part,), at=at)
@@ -255,8 +255,8 @@ def _fits(part: Part, message: Message, losses: Losses) -> bool:
 def _write_item(part: Part, kinds: dict[str, str], losses: Losses) -> dict[str, Any]:
     losses.lose_own(part.own, part.at)
     back = part.own if losses.is_origin else NOTHING
-    if "item" in back:
-        return dict(back["item"])
+    if "(item)" in back:
+        return dict(back["(item)"])
     match part:
         case ToolCall():
             call_id = names.fit_id(part.id, names.RESPONSES)

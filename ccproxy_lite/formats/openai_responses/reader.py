@@ -171,7 +171,8 @@ class Reader:
         own_id = shape.lenient(item, "id") or shape.lenient(data, "item_id")
         call_id = shape.lenient(item, "call_id")
         for known in self._items:
-            if (own_id and known.id == own_id) or (call_id and known.call_id == call_id):
+            same_call = call_id and known.call_id == call_id and not (own_id and known.id)
+            if (own_id and known.id == own_id) or same_call:
                 return known
         index = shape.place(data, "output_index")
         place = len(self._items) if index is None and fresh else (index or 0)

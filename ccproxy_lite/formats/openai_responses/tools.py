@@ -15,6 +15,7 @@ Found = tuple[shape.Object, str]
 """A tool as the client wrote it, and the path where it stands."""
 
 SEARCH = "tool_search"
+NOTE = "(tool_search)"
 
 # ---------------------------------------------------------------- reading
 
@@ -32,19 +33,19 @@ def read_tools(found: Iterable[Found]) -> tuple[Tool | ServerTool, ...]:
 
 
 def _origin(tool: Tool) -> tuple[str, str]:
-    return tool.own.get("namespace", ""), tool.own.get("inner", tool.name)
+    return tool.own.get("(namespace)", ""), tool.own.get("(inner)", tool.name)
 
 
 def _digest(tool: Tool) -> str:
-    return hashlib.sha256("\0".join(_origin(tool)).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return hashlib.sha256("\0".join(_origin(tool)).encode("utf-8", "surrogatepass")).hexdigest()[:6]
 
 
 def flat_names(tools: Iterable[Tool | ServerTool]) -> dict[tuple[str, str], str]:
     """From namespace and name to the flat name."""
     return {
-        (tool.own["namespace"], tool.own["inner"]): tool.name
+        (tool.own["(namespace)"], tool.own["(inner)"]): tool.name
         for tool in tools
-        if isinstance(tool, Tool) and "namespace" in tool.own
+        if isinstance(tool, Tool) and "(namespace)" in tool.own
     }
 
 
@@ -59,7 +60,7 @@ def _read_tool(tool: shape.Object, at: str) -> Iterable[Tool | ServerTool]:
         case "tool_search" if tool.get("execution") == "client":
             about = shape.text(tool, "description", at, "")
             parameters = shape.optional_object(tool, "parameters", at)
-            yield Tool(SEARCH, about, parameters, own={SEARCH: dict(tool)}, at=at)
+            yield Tool(SEARCH, about, parameters, own={NOTE: dict(tool)}, at=at)
         case kind:
             yield ServerTool(kind, kind, dict(tool), at)
 
@@ -91,7 +92,7 @@ def _read_namespace(space: shape.Object, at: str) -> Iterable[Tool | ServerTool]
     for inner, where in shape.objects(space, "tools", at):
         for tool in _read_tool(inner, where):
             if isinstance(tool, Tool):
-                own = {**tool.own, "namespace": name, "inner": tool.name, "about": about}
+                own = {**tool.own, "(namespace)": name, "(inner)": tool.name, "(about)": about}
                 told = "\n\n".join(filter(None, [about, tool.description]))
                 tool = replace(tool, name=f"{name}__{tool.name}", description=told, own=own)
             yield tool
@@ -136,26 +137,25 @@ def write_tools(request: Request, losses: Losses) -> list[dict[str, Any]]:
             written.append(dict(tool.data))
             continue
         losses.lose_own(tool.own, tool.at)
-        space = tool.own.get("namespace") if losses.is_origin else None
-        if losses.is_origin and SEARCH in tool.own:
-            written.append(dict(tool.own[SEARCH]))
+        space = tool.own.get("(namespace)") if losses.is_origin else None
+        if losses.is_origin and NOTE in tool.own:
+            written.append(dict(tool.own[NOTE]))
         elif space is None:
             written.append(_write_tool(tool, losses))
         else:
             if space not in spaces:
-                about = {"description": tool.own["about"]}
+                about = {"description": tool.own["(about)"]}
                 spaces[space] = {"type": "namespace", "name": space, **about, "tools": []}
                 written.append(spaces[space])
-            told = tool.description.removeprefix(tool.own["about"]).lstrip("\n")
-            spaces[space]["tools"].append(_write_tool(replace(tool, name=tool.own["inner"], description=told), losses))
+            told = tool.description.removeprefix(tool.own["(about)"]).lstrip("\n")
+            spaces[space]["tools"].append(
+                _write_tool(replace(tool, name=tool.own["(inner)"], description=told), losses)
+            )
     return written
 
 
-_OURS = ("namespace", "inner", "about")
-
-
 def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
-    own = {key: value for key, value in tool.own.items() if key not in _OURS} if losses.is_origin else NOTHING
+    own = {key: value for key, value in tool.own.items() if not key.startswith("(")} if losses.is_origin else NOTHING
     written: dict[str, Any] = {"type": tool.kind, "name": names.fit_name(tool.name, names.RESPONSES)}
     if tool.description:
         written["description"] = tool.description
