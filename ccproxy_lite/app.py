@@ -188,6 +188,8 @@ class App:
             hint = "; leave /v1 out of the base URL" if path.startswith("/v1/v1/") else ""
             raise ClientError(404, f"there is nothing at {head.method} {head.path}{hint}")
         if head.method not in endpoint.methods:
+            if endpoint.rest:  # which may be a method of Google's that is not served here
+                raise ClientError(404, f"there is nothing at {head.method} {head.path}")
             if head.get("upgrade") is not None:
                 raise ClientError(426, "WebSockets are not spoken here; use HTTP")
             raise ClientError(405, f"use {' or '.join(endpoint.methods)} here")

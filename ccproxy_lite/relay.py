@@ -41,6 +41,7 @@ from ccproxy_lite.sse import Parser
 from ccproxy_lite.streams import AsArray, Converted, Relayed, Stream, as_array, failed_of
 
 _GRACE_S = 0.25
+_COUNT_S = 10.0
 _JSON: OutHeaders = [("content-type", "application/json")]
 _SSE: OutHeaders = [("content-type", f"{EVENT_STREAM}; charset=utf-8"), ("cache-control", "no-cache")]
 _TAG = re.compile(r"<(script|style).*?</\1>|<[^>]*>|\s+", re.DOTALL | re.IGNORECASE)
@@ -81,7 +82,7 @@ class Call:
     @cached_property
     def model(self) -> str:
         model = self.path.model or self.body.get("model")
-        if not isinstance(model, str) or not model:
+        if not isinstance(model, str) or not model.strip():
             raise ClientError(400, "model: a string is required", param="model")
         if not model.isprintable():
             raise ClientError(400, "model: control characters are not allowed", param="model")
@@ -382,7 +383,8 @@ class Relay:
             own = hd.merged(form.fixed_headers, own)
             outbound = self.outbound(route.upstream, form, key, call.head, path, own, raw)
             delivery = Delivery(None, None, lambda head: [], 1_048_576, time.monotonic)
-            await self.send(None, route.upstream, outbound, delivery)
+            with anyio.move_on_after(_COUNT_S):
+                await self.send(None, route.upstream, outbound, delivery)
             if delivery.failed or delivery.answer is None or delivery.answer.status != 200:
                 return None
             return form.counting.read(loads(delivery.body)) or None
@@ -443,11 +445,11 @@ def _own_headers(route: Route, dropped: tuple[str, ...]) -> OutHeaders:
 
 
 def _header_safe(text: str) -> str:
-    return "".join(char if "\x20" <= char <= "\x7e" else "?" for char in text)
+    return "".join(char if "\x20" <= char <= "\x7e" else "?" for char in text).strip()
 
 
 def _with_query(path: str, query: str) -> str:
     """A path with the client's query behind it, without a client key and what the path says itself."""
-    own = {"key", "alt"} if "alt=" in path else {"key"}
+    own = {"key", "alt", "$alt"} if "alt=" in path else {"key"}
     kept = "&".join(part for part in query.split("&") if part and unquote_plus(part.partition("=")[0]) not in own)
     return path + (("&" if "?" in path else "?") + kept if kept else "")

@@ -40,7 +40,10 @@ class Stream(Protocol):
 
 
 class Relayed:
-    """Both sides speak the same format: the bytes are passed on untouched, and only looked at."""
+    """Both sides speak the same format: the bytes are passed on untouched, and only looked at.
+
+    Half an event waits for its other half, so that an error, or a secret in one, never stands in the middle.
+    """
 
     def __init__(self, form: Format, max_event_bytes: int) -> None:
         self.content = self.over = False
@@ -48,6 +51,7 @@ class Relayed:
         self.usage: Usage | None = None
         self._parser = Parser(max_event_bytes)
         self._watcher = form.watcher()
+        self._tail = b""
 
     def feed(self, data: bytes) -> bytes:
         watcher = self._watcher
@@ -55,18 +59,29 @@ class Relayed:
             watcher.feed(event)
         self.content, self.over, self.failed = watcher.content, watcher.over, watcher.failed
         self.usage = watcher.usage
+        if self._tail:
+            data, self._tail = self._tail + data, b""
+        if self._parser.unfinished():
+            end = _end_of_events(data)
+            data, self._tail = data[:end], data[end:]
         return data
 
     def close(self) -> bytes:
         if self._watcher.ended or self.failed:
             self.over = True
-            return b""
+            return self._tail
         return self.fail(Failed(502, "server", "the upstream's stream ended early"))
 
     def fail(self, failed: Failed) -> bytes:
         self.failed = failed
-        unfinished = b"\n\n" if self._parser.unfinished() else b""
-        return unfinished + self._watcher.fail(failed)
+        return self._watcher.fail(failed)
+
+
+def _end_of_events(data: bytes) -> int:
+    """Where the last complete event ends: behind the last blank line."""
+    return max(
+        (data.rfind(blank) + len(blank) for blank in (b"\n\n", b"\r\n\r\n", b"\r\r") if blank in data), default=0
+    )
 
 
 class Converted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from tests.support import (
     proxy,
     read_answer,
     request_bytes,
+    sse,
     upstream,
 )
 
@@ -305,3 +307,100 @@ def test_nothing_of_one_answer_is_kept_for_the_next() -> None:
                 sock.sendall(request_bytes(path, body))
                 parts, _ = fold(events_of(form, read_answer(sock), False))
                 assert [part.text for part in parts] == ["hello"]
+
+
+# ---------------------------------------------------------------- what adversaries found
+
+
+@pytest.mark.parametrize("form", WIRES)
+def test_half_an_event_waits_so_that_no_secret_stands_in_its_middle(form: str) -> None:
+    """An error event that comes in two reads, and quotes the upstream's key."""
+    error = {"type": "error", "error": {"message": "bad upstream-key-one", "code": 503, "type": "api_error"}}
+    line = (b"event: error\n" if form == "anthropic" else b"") + b"data: " + json.dumps(error).encode() + b"\n\n"
+    middle = line.index(b"key-one")
+    half = threading.Event()
+    script = [*WIRES[form].begun, chunk(line[:middle]), lambda _: half.wait(10), chunk(line[middle:]) + LAST]
+    path, body = WIRES[form].asked(True)
+    with upstream(script) as up, proxy({**behind(up, form), "retries": 0}) as served, connect(served.port) as sock:
+        sock.sendall(request_bytes(path, body))
+        raw = sock.recv(65536)
+        half.set()
+        while data := sock.recv(65536):
+            raw += data
+            if raw.endswith(LAST):
+                break
+    assert b"upstream-key-one" not in raw and b"bad [redacted]" in raw
+
+
+@pytest.mark.parametrize("form", WIRES)
+def test_a_break_in_the_middle_of_an_event_leaves_whole_events_only(form: str) -> None:
+    path, body = WIRES[form].asked(True)
+    script = [*WIRES[form].begun, chunk(b'data: {"a":"b'), CLOSE]
+    with upstream(script) as up, proxy({**behind(up, form), "retries": 0}) as served, connect(served.port) as sock:
+        sock.sendall(request_bytes(path, body))
+        raw = b""
+        while data := sock.recv(65536):
+            raw += data
+            if raw.endswith(LAST):
+                break
+    assert b'{"a"' not in raw and b"closed the connection early" in raw
+
+
+@pytest.mark.parametrize("client", WIRES)
+@pytest.mark.parametrize("model", ["m ", " ", ""])
+def test_a_model_of_blanks(client: str, model: str) -> None:
+    path, body = WIRES[client].asked(False)
+    if client == "gemini":
+        path = path.replace("/m:", f"/{model.replace(' ', '%20')}:")
+    with upstream([http(200, WIRES["openai-chat"].body)]) as up, proxy(behind(up, "openai-chat")) as served:
+        answer = ask(served.port, path, {**body, "model": model})
+    assert answer.status == (200 if model.strip() else 404 if client == "gemini" and not model else 400)
+
+
+@pytest.mark.parametrize("delay", ["infs", "nans", "1e400s", "1e308s", "soon", "-3s"])
+def test_an_absurd_hint_is_no_hint(delay: str) -> None:
+    info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
+    body = {"error": {"code": 429, "message": "slow down", "details": [info, 5, {"@type": 3}]}}
+    path, asked = WIRES["openai-chat"].asked(False)
+    with upstream([http(429, body)]) as up, proxy({**behind(up, "gemini"), "retries": 0}) as served:
+        answer = ask(served.port, path, asked)
+    assert (answer.status, answer.json["error"]["message"]) == (429, "slow down")
+    assert answer.headers.get("retry-after", "0") == "0"
+
+
+EMPTY = {
+    "openai-chat": sse("[DONE]"),
+    "openai-responses": sse({"type": "response.completed"}, "response.completed"),
+    "gemini": sse({"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL", "index": 0}]}),
+}
+
+
+@pytest.mark.parametrize("client", WIRES)
+@pytest.mark.parametrize("form", EMPTY)
+def test_an_answer_of_nothing_is_tried_elsewhere(form: str, client: str) -> None:
+    path, body = WIRES[client].asked(True)
+    with upstream([STREAM_HEAD, EMPTY[form] + LAST], WIRES[form].stream) as up, proxy(behind(up, form)) as served:
+        parts, _ = fold(events_of(client, ask(served.port, path, body), True))
+    assert ["".join(part.text for part in parts), len(up.seen)] == ["hello", 2]
+
+
+@pytest.mark.parametrize("path", ["m:embedContent", "m:generatecontent", "m:", ":generateContent", "m"])
+def test_an_unknown_method_of_google_is_not_there(path: str) -> None:
+    with proxy({"upstreams": {"echo": {"format": "echo"}}}) as served:
+        answer = ask(served.port, f"/v1beta/models/{path}", GEMINI_ASK)
+    assert (answer.status, answer.json["error"]["status"]) == (404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("query", ["?alt=sse", ""])
+def test_an_old_client_of_gemini_hears_the_break_too(query: str) -> None:
+    """HTTP/1.0 has no chunks, so only a reset says that an answer is not complete."""
+    with (
+        upstream([*WIRES["openai-chat"].begun, CLOSE]) as up,
+        proxy({**behind(up, "openai-chat"), "retries": 0}) as served,
+    ):
+        with connect(served.port) as sock, pytest.raises(ConnectionResetError):
+            raw = json.dumps(GEMINI_ASK).encode()
+            head = f"POST /v1beta/models/m:streamGenerateContent{query} HTTP/1.0\r\nHost: localhost\r\n"
+            sock.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {len(raw)}\r\n\r\n".encode() + raw)
+            while sock.recv(65536):
+                pass

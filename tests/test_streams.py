@@ -121,12 +121,13 @@ def test_every_read_brings_its_events_at_once() -> None:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_an_error_after_half_an_event_stands_apart(name: str) -> None:
+def test_half_an_event_is_not_passed_on_before_an_error(name: str) -> None:
     stream = Relayed(FORMATS[name], LIMIT)
     raw = b"".join(STREAMS[name][:2]) + STREAMS[name][2][:10]
     out = stream.feed(raw) + stream.fail(Failed(502, "server", "cut"))
-    assert out.startswith(raw + b"\n\n")
-    assert b"cut" in out
+    whole = b"".join(STREAMS[name][:2])
+    assert out.startswith(whole) and STREAMS[name][2][:10] not in out[len(whole) :].partition(b"cut")[2]
+    assert b"cut" in out and all(json.loads(event.data) for event in Parser().feed(out))
     if name in NAMED:
         assert [event.name for event in Parser().feed(out)][-1] == NAMED[name]
 
@@ -136,9 +137,10 @@ NAMED = {"anthropic": "error", "openai-responses": "response.failed"}
 
 def test_the_error_of_a_relayed_response_keeps_its_identity() -> None:
     stream = Relayed(FORMATS["openai-responses"], LIMIT)
-    stream.feed(b"".join(STREAMS["openai-responses"][:3]))
+    stream.feed(b"".join(STREAMS["openai-responses"][:2]))
+    stream.feed(responses("response.function_call_arguments.delta", output_index=0, delta="{}", sequence_number=7))
     failed = json.loads(Parser().feed(stream.fail(Failed(529, "overloaded", "busy")))[0].data)
-    assert (failed["sequence_number"], failed["response"]["id"]) == (3, "resp_1")
+    assert (failed["sequence_number"], failed["response"]["id"]) == (8, "resp_1")
     assert failed["response"]["error"] == {"code": "server_is_overloaded", "message": "busy"}
 
 

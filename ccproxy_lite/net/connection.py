@@ -10,6 +10,8 @@ body, and answers in ``serve``, through the methods ``respond``, ``begin``, ``wr
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, cast
@@ -219,9 +221,9 @@ class Connection(asyncio.Protocol):
         """Send a whole answer."""
         if self._began or self.state == "closed":
             return
-        self._began = True
         length = [("content-length", str(len(response.body)))]
         head = self._head_bytes(response.status, response.headers + length)
+        self._began = True
         without_body = self._head is not None and self._head.method == "HEAD"
         self._transport.write(head if without_body else head + response.body)
         self._finished()
@@ -229,10 +231,10 @@ class Connection(asyncio.Protocol):
     def begin(self, status: int, headers: OutHeaders) -> None:
         """Start an answer of unknown length; its head goes out together with the first ``write``."""
         assert self._head is not None
-        self._began = True
-        self._chunked = not self._head.http_10
-        framing = [("transfer-encoding", "chunked")] if self._chunked else []
+        chunked = not self._head.http_10
+        framing = [("transfer-encoding", "chunked")] if chunked else []
         self._pending = self._head_bytes(status, headers + framing)
+        self._began, self._chunked = True, chunked
 
     def write(self, data: bytes) -> None:
         """Send a piece of the answer that was begun."""
@@ -265,8 +267,9 @@ class Connection(asyncio.Protocol):
             self._pending = b""
         self.state = "lingering"
         if self._began and not self._chunked:  # only a reset tells that a body without a length is broken
-            self._transport.abort()
-            return
+            sock = self._transport.get_extra_info("socket")
+            if sock is not None and sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._due(self._shared.limits.write_s)
         self._transport.close()
 

@@ -65,9 +65,10 @@ def failed_of(body: Any, status: int) -> Failed:
 
 def _seconds(delay: str) -> float | None:
     try:
-        return max(float(delay.removesuffix("s")), 0.0)
+        seconds = float(delay.removesuffix("s"))
     except ValueError:
         return None
+    return max(seconds, 0.0) if seconds < 1e9 else None  # which a NaN is not
 
 
 def read_error(status: int, body: Any) -> Failed:

@@ -24,7 +24,7 @@ def read_path(path: str, query: str) -> PathInfo | None:
         "count" if found[3] == "countTokens" else "message",
         unquote(found[2]).removeprefix("models/"),
         streams,
-        streams and ("alt", "sse") not in parse_qsl(query),
+        streams and not {("alt", "sse"), ("$alt", "sse")} & set(parse_qsl(query)),
         found[1],
     )
 

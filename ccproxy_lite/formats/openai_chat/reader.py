@@ -358,7 +358,8 @@ class Watcher:
         if self.content and not _is_notable(data):
             return
         if data.strip() == "[DONE]":
-            self.content = self.ended = self.over = True
+            self.content = self.content or self.ended
+            self.ended = self.over = True
             return
         try:
             chunk = loads(data)

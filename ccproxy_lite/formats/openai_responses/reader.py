@@ -4,6 +4,7 @@ servers make of it: text or arguments only in the ``done`` events, or only in th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -148,8 +149,11 @@ class Reader:
         self._over = True
         if response.get("error") or response.get("status") in ("failed", "cancelled"):
             return [_failed(response)]
-        events = self._begin(response)
+        waits = response.get("status") in ("queued", "in_progress") and not response.get("background")
         output = response.get("output")
+        if not self._items and not output and (waits or not response):
+            return [Failed(502, "server", "the upstream's answer is empty")]
+        events = self._begin(response)
         for index, item in enumerate(output if isinstance(output, list) else ()):
             self._item_done({"item": item, "output_index": index}, "")
         for known in self._items:
@@ -357,11 +361,11 @@ class Watcher:
         self.content = self.ended = self.over = False
         self.failed: Failed | None = None
         self.usage: Usage | None = None
-        self._events = 0
+        self._last = ""
         self._response: dict[str, Any] = {}
 
     def feed(self, event: SseEvent) -> None:
-        self._events += 1
+        self._last = event.data
         kind = event.name or _type_in(event.data)
         if kind == "response.created" or kind in _ENDINGS:
             try:
@@ -381,19 +385,34 @@ class Watcher:
         if kind in ("response.failed", "error"):
             self.failed = _failed(response) if kind == "response.failed" else failed_of(data, 500)
         elif kind != "response.created":
-            self.content = self.ended = self.over = True
+            self.content = self.content or isinstance(response, dict)
+            self.ended = self.over = True
 
     def fail(self, failed: Failed) -> bytes:
         response = {**self._response, "object": "response", "status": "failed", "error": failure(failed), "output": []}
-        data = {"type": "response.failed", "sequence_number": self._events, "response": response}
+        number = _NUMBER.findall(self._last)
+        data = {
+            "type": "response.failed",
+            "sequence_number": int(number[-1]) + 1 if number else 0,
+            "response": response,
+        }
         return encode(dumps(data), "response.failed")
+
+
+_NUMBER = re.compile(r'"sequence_number": ?(\d{1,15})')
 
 
 def _type_in(data: str) -> str:
     """The type of an event that has no name; nearly always its first member."""
     at = data.find('"type"')
     start = data.find('"', at + 6) + 1
-    return data[start : data.find('"', start)] if at >= 0 and start > 0 else ""
+    found = data[start : data.find('"', start)] if at >= 0 and start > 0 else ""
+    if found.startswith("response.") or found == "error":
+        return found
+    try:
+        return shape.lenient(loads(data), "type")
+    except ValueError:
+        return ""
 
 
 _CODES = {"rate_limit": "rate_limit_exceeded", "overloaded": "server_is_overloaded", "billing": "insufficient_quota"}
