@@ -102,7 +102,6 @@ class App:
         form = _dialect(head)
         try:
             endpoint, pinned = self._find(head)
-            form = endpoint.form or form
             record.format = form.name if endpoint.form else ""
             asked = Asked(form, head, body, client, record, pinned, endpoint.rest, endpoint.path)
             await endpoint.answer(self, asked)
@@ -285,7 +284,7 @@ async def _count(app: App, asked: Asked) -> None:
 async def _models(app: App, asked: Asked) -> None:
     names = await app.catalog.names()
     asked.record.status = 200
-    body = _dialect(asked.head).write_models(names, _STARTED)
+    body = asked.form.write_models(names, _STARTED)
     asked.client.respond(Response(200, _JSON, dumps(body).encode()))
 
 
@@ -293,7 +292,7 @@ async def _one_model(app: App, asked: Asked) -> None:
     if asked.rest not in await app.catalog.names():
         raise ClientError(404, f"the model {asked.rest} does not exist here")
     asked.record.status = 200
-    body = _dialect(asked.head).write_model(asked.rest, _STARTED)
+    body = asked.form.write_model(asked.rest, _STARTED)
     asked.client.respond(Response(200, _JSON, dumps(body).encode()))
 
 

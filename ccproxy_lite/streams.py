@@ -51,25 +51,31 @@ class Relayed:
         self.usage: Usage | None = None
         self._parser = Parser(max_event_bytes)
         self._watcher = form.watcher()
-        self._tail = b""
+        self._tail: list[bytes] = []
 
     def feed(self, data: bytes) -> bytes:
         watcher = self._watcher
-        for event in self._parser.feed(data):
+        events = self._parser.feed(data)
+        for event in events:
             watcher.feed(event)
         self.content, self.over, self.failed = watcher.content, watcher.over, watcher.failed
         self.usage = watcher.usage
+        unfinished = self._parser.unfinished()
+        if unfinished and not events:
+            self._tail.append(data)
+            return b""
         if self._tail:
-            data, self._tail = self._tail + data, b""
-        if self._parser.unfinished():
+            data = b"".join([*self._tail, data])
+            self._tail = []
+        if unfinished:
             end = _end_of_events(data)
-            data, self._tail = data[:end], data[end:]
+            data, self._tail = data[:end], [data[end:]]
         return data
 
     def close(self) -> bytes:
         if self._watcher.ended or self.failed:
             self.over = True
-            return self._tail
+            return b"".join(self._tail)
         return self.fail(Failed(502, "server", "the upstream's stream ended early"))
 
     def fail(self, failed: Failed) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -321,7 +322,7 @@ def test_a_documented_field_arrives_or_is_named(origin: str, target: str, field:
     try:
         outgoing = converted(origin, target, body)
     except ClientError as error:
-        assert field.partition(".")[0] in error.message
+        assert field in error.message or NAMES[origin].get(field, field) in error.message
         return
     if outgoing.body != without.body or outgoing.path != without.path:
         return
@@ -345,25 +346,34 @@ def test_the_fields_are_all_that_the_sdks_know() -> None:
         types = pytest.importorskip(module, reason="the SDK is not installed")
         known = set(getattr(types, name).__annotations__)
         missing = known - set(FIELDS_OF[origin]) - needed
-        assert not missing or not is_measured(module), f"{origin}: {missing}"
-
-
-def is_measured(module: str) -> bool:
-    """Whether the SDK is of the version that the table was made from; a later one may know more."""
-    from importlib.metadata import version
-
-    name = module.partition(".")[0]
-    return version(name) == {"anthropic": "2.11.0", "openai": "3.52.0"}[name]
+        measured = {"anthropic": "2.11.0", "openai": "3.52.0"}[module.partition(".")[0]]
+        if version(module.partition(".")[0]) != measured:
+            pytest.skip(f"the table was made from version {measured}; this one may know more")
+        assert not missing, f"{origin}: {missing}"
 
 
 # ---------------------------------------------------------------- nothing whatever raises anything but our own errors
 
 JUNK = st.recursive(
     st.none()
+    | st.just(5)
     | st.booleans()
     | st.integers(-2, 2)
     | st.sampled_from(
-        ["", "text", "user", "tool_use", "data:,", "auto", "message", "function_call", "reasoning", "model"]
+        [
+            "",
+            "text",
+            "user",
+            "tool_use",
+            "data:,",
+            "auto",
+            "nan",
+            "\u00b2",
+            "message",
+            "function_call",
+            "reasoning",
+            "model",
+        ]
     ),
     lambda inner: (
         st.lists(inner, max_size=3)

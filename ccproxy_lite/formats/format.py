@@ -37,7 +37,8 @@ class Counting:
 class Format:
     """A wire format in both roles.
 
-    Client side: ``read_request``, ``writer``, ``write_body``, ``write_error``, ``write_models``, ``write_count``.
+    Client side: ``read_request``, ``writer``, ``write_body``, ``write_error``, ``write_models``, ``write_model``,
+    ``write_count``.
     Upstream side: ``write_request``, ``reader``, ``read_body``, ``read_error``, ``read_models``, ``counting``.
     ``reader`` and ``read_body`` take a seed, from which ids are made where an upstream gives none.
     ``watcher`` looks on while a stream between two sides of this format is relayed as it is. ``without_foreign``

@@ -44,6 +44,7 @@ _EVERYWHERE = {
     **_all("refused", "one answer only is converted", "candidates"),
     **_all("dropped", "thoughts of another provider are not accepted", "thinking"),
     **_all("silent", "its tiers have other names and prices", "service_tier"),
+    **_all("dropped", "answers are converted without them", "logprobs"),
 }
 """What holds for every target."""
 
@@ -55,8 +56,7 @@ TO: dict[str, dict[str, Loss]] = {
     "anthropic": {
         **_EVERYWHERE,
         **_NO_PICTURES,
-        **_all("dropped", "has no such parameter", "seed", "frequency_penalty", "presence_penalty", "logprobs",
-               "verbosity"),
+        **_all("dropped", "has no such parameter", "seed", "frequency_penalty", "presence_penalty", "verbosity"),
         **_all("dropped", "current Claude models reject sampling parameters", "temperature", "top_p", "top_k"),
         **_all("silent", "its cache needs no key", "cache_key"),
         **_all("silent", "images have no detail levels", "image.detail"),
@@ -237,7 +237,7 @@ class Losses:
 
     def lose(self, what: str, at: str = "") -> None:
         """The target cannot express ``what``, which stands at the path ``at`` of the client's body."""
-        loss = TO[self._target].get(what) or Loss("dropped", "has no place")
+        loss = TO[self._target][what]
         self._note(loss, at or NAMES.get(self._origin, {}).get(what.partition(".")[0], what.partition(".")[0]))
 
     def lose_name(self, at: str) -> None:

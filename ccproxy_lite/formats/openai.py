@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,6 +50,9 @@ _CODES: dict[str, Kind] = {
 }
 
 
+_STATUS = re.compile(r"[45][0-9]{2}")
+
+
 def failed_of(body: Any, status: int) -> Failed:
     """An error object, in an error answer or in a chunk; ``status`` where it says none itself."""
     error = body.get("error") if isinstance(body, dict) else None
@@ -59,14 +63,13 @@ def failed_of(body: Any, status: int) -> Failed:
     raw = error.get("code")
     code = str(raw) if isinstance(raw, str | int) and not isinstance(raw, bool) else ""
     name = shape.lenient(error, "type")
-    said = next(
-        (int(text) for text in (code, str(error.get("status"))) if text.isdigit() and 400 <= int(text) < 600), 0
-    )
+    said = next((int(text) for text in (code, str(error.get("status"))) if _STATUS.fullmatch(text)), 0)
     kind = _CODES.get(code) or (kind_of(said) if said else _CODES.get(name)) or kind_of(status)
     message = shape.lenient(error, "message") or code or name or f"the upstream answered {status}"
-    return Failed(
-        said or (STATUS[kind] if status == 500 else status), kind, message, code, shape.lenient(error, "param")
-    )
+    if "context length" in message and kind_of(said or status) in ("bad_request", "server"):
+        kind, code = "bad_request", "context_length_exceeded"
+    told = said or (STATUS[kind] if status == 500 else status)
+    return Failed(told, kind, message, code, shape.lenient(error, "param"))
 
 
 def read_error(status: int, body: Any) -> Failed:
@@ -77,8 +80,6 @@ def read_error(status: int, body: Any) -> Failed:
         failed.message = str(body)
     if failed.kind in ("server", "bad_request"):
         failed.kind = kind_of(status)
-    if failed.kind == "bad_request" and "context length" in failed.message:
-        failed.code = "context_length_exceeded"
     return failed
 
 

@@ -8,12 +8,13 @@ A *property* that happens to be named like a keyword is left alone: only keyword
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ccproxy_lite.formats.neutral import Tool
-from ccproxy_lite.jsontext import dumps
+from ccproxy_lite.jsontext import dumps, loads
 
 Schema = Mapping[str, Any]
 
@@ -334,7 +335,7 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
     elif isinstance(kind, list):
         done["type"] = [str(one).lower() for one in kind]
     for key in ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"):
-        if isinstance(done.get(key), str) and done[key].isdigit():  # 64-bit numbers are strings in Google's JSON
+        if isinstance(done.get(key), str) and _DIGITS.fullmatch(done[key]):  # 64-bit numbers are strings there
             done[key] = int(done[key])
     if done.get("format") in _GOOGLE_FORMATS:
         del done["format"]
@@ -345,15 +346,19 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
     return _nullable(done) if done.pop("nullable", None) is True else done
 
 
+_DIGITS = re.compile(r"[0-9]{1,18}")
 _GOOGLE_FORMATS = ("enum", "int32", "int64", "float", "double")
 
 
 def _number(value: Any, kind: Any) -> Any:
     """A value of an enumeration, which is always text in Google's schemas."""
-    try:
-        return {"integer": int, "number": float}[kind](value) if isinstance(value, str) else value
-    except (KeyError, TypeError, ValueError):
+    if not isinstance(value, str) or kind not in ("integer", "number"):
         return value
+    try:
+        number = loads(value)
+    except ValueError:
+        return value
+    return number if isinstance(number, int | float) else value
 
 
 def _nullable(schema: dict[str, Any]) -> dict[str, Any]:

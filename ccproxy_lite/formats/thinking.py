@@ -195,6 +195,8 @@ def gemini_config(reasoning: Reasoning, target: Target, max_tokens: int | None) 
     A budget leaves at least a quarter of ``max_tokens`` to the answer, for thoughts count as output.
     """
     version = gemini_version(target.model) or (99, 0)
+    if target.model.rpartition("/")[2].startswith("gemma"):
+        return None
     if version < (2, 5) or "no_thinking" in target.quirks:
         return None
     effort = effort_of(reasoning)
@@ -205,9 +207,13 @@ def gemini_config(reasoning: Reasoning, target: Target, max_tokens: int | None) 
             config["thinkingLevel"] = _LEVELS[effort]
         return config
     budget = -1 if effort == "auto" and reasoning.budget is None else budget_of(reasoning, target.budgets)
-    pro, flash_lite = "pro" in target.model, "lite" in target.model
-    least, most = (128, 32_768) if pro else (512 if flash_lite and budget > 0 else 0, 24_576)
+    pro = "pro" in target.model  # which cannot do without thinking
+    most = 32_768 if pro else 24_576
     if max_tokens is not None:
         most = min(most, max_tokens * 3 // 4)
-    config["thinkingBudget"] = budget if budget == -1 else max(min(budget, most), least)
+    if budget != -1:
+        budget = max(min(budget, most), 128 if pro else 0)
+        if 0 < budget < 512 and "lite" in target.model:  # takes none or at least so many
+            budget = 512 if most >= 512 else 0
+    config["thinkingBudget"] = budget
     return config

@@ -336,15 +336,6 @@ def test_interleaved_parallel_calls_reach_the_sdk_apart() -> None:
     assert [(block.id, block.input) for block in message.content] == [("c0", {"city": "A"}), ("c1", {"city": "B"})]
 
 
-def test_seen_is_what_was_asked(echoing: Proxy) -> None:
-    """A name and an id that the other service would refuse come back as they were."""
-    name = "mcp__server__" + "x" * 60
-    tools = [{"name": name, "input_schema": {"type": "object", "properties": {}}}]
-    message = ask_anthropic(anthropic_client(echoing), True, messages=said(f"call {name}"), tools=tools)
-    if message.content[0].type == "tool_use":
-        assert message.content[0].name == name
-
-
 def test_a_long_tool_name_is_shortened_and_restored() -> None:
     name = "mcp__server__" + "x" * 60
 

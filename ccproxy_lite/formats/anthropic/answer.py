@@ -189,7 +189,7 @@ class Reader:
         if kind is None or not isinstance(block, dict):
             return events
         self._signature = shape.lenient(block, "signature")
-        self._citations = list(block.get("citations") or [])
+        self._citations = list(shape.lenient_list(block, "citations"))
         self._input = dumps_text(block["input"]) if kind == "tool" and block.get("input") else ""
         events.append(PartStart(kind, shape.lenient(block, "id"), shape.lenient(block, "name")))
         known = shape.lenient(block, {"thinking": "thinking", "redacted": "data", "tool": ""}.get(kind, "text"))

@@ -140,8 +140,9 @@ class Reader:
         if not brings_text:  # the open text may be closed by what comes
             self._ground(candidate.get("groundingMetadata"))
         for number, part in enumerate(parts):
-            before = "".join(self._text) if self._open == "text" else ""
-            self._places.setdefault(number, len(before.encode("utf-8", "surrogatepass")))
+            if number not in self._places:
+                before = "".join(self._text) if self._open == "text" else ""
+                self._places[number] = len(before.encode("utf-8", "surrogatepass"))
             self._part(part, events)
         if brings_text:
             self._ground(candidate.get("groundingMetadata"))

@@ -236,7 +236,7 @@ def _write_rest(request: Request, losses: Losses) -> None:
         losses.lose("parallel_tools")
     if (request.candidates or 1) > 1 and not losses.is_origin:
         losses.lose("candidates")
-    for what in ("verbosity", "user", "cache_key", "service_tier"):
+    for what in ("verbosity", "user", "cache_key", "service_tier", "logprobs"):
         if getattr(request, what) is not None and not (what == "service_tier" and losses.is_origin):
             losses.lose(what)
 
@@ -297,8 +297,6 @@ def _write_config(request: Request, target: Target, losses: Losses) -> dict[str,
         "frequencyPenalty": request.frequency_penalty,
         "presencePenalty": request.presence_penalty,
         "candidateCount": request.candidates if losses.is_origin else None,
-        "responseLogprobs": True if request.logprobs is not None else None,
-        "logprobs": request.logprobs or None,
     }
     config = {name: value for name, value in plain.items() if value is not None}
     if len(request.stop) > 5:
@@ -321,7 +319,7 @@ def _write_config(request: Request, target: Target, losses: Losses) -> dict[str,
 
 def counting_body(body: shape.Object, model: str) -> dict[str, Any]:
     """A request body as the counting endpoint accepts it: a client's own, or a converted one wrapped."""
-    inner = body.get("generateContentRequest")
+    inner = body.get("generateContentRequest") or body.get("generate_content_request")
     if not isinstance(inner, dict) and body.keys() <= {"contents"}:
         return dict(body)
     return {"generateContentRequest": {**(inner if isinstance(inner, dict) else body), "model": f"models/{model}"}}

@@ -28,6 +28,7 @@ _KNOWN = frozenset(
     "reasoning thinking verbosity logprobs top_logprobs user safety_identifier prompt_cache_key service_tier "
     "web_search_options".split()
 )
+_GATEWAY = frozenset(("effort", "max_tokens", "enabled"))
 _SEARCH = "web_search_options"
 _TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 
@@ -37,7 +38,11 @@ _TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 def read_request(body: shape.Object, path: PathInfo) -> Request:
     """What a Chat client asks. Raises ClientError."""
     system, messages = read_messages(body)
-    own = shape.own_of(body, _KNOWN)
+    own = {
+        **shape.own_of(body, _KNOWN),
+        **shape.own_of(shape.optional_object(body, "reasoning") or {}, _GATEWAY, "reasoning"),
+        **shape.own_of(shape.optional_object(body, "thinking") or {}, frozenset(("type", "budget_tokens")), "thinking"),
+    }
     if own.get("modalities") == ["text"]:
         own = {key: value for key, value in own.items() if key != "modalities"}
     return Request(
@@ -147,18 +152,20 @@ def _read_logprobs(body: shape.Object) -> int | None:
 
 def _read_reasoning(body: shape.Object) -> Reasoning | None:
     """``reasoning_effort``, or the spellings of gateways: ``reasoning.effort`` and ``thinking.type``."""
-    effort = openai.effort(body, "reasoning_effort")
-    budget, at = None, "reasoning_effort"
-    if isinstance(body.get("reasoning"), dict):
+    effort, budget, at = openai.effort(body, "reasoning_effort"), None, "reasoning_effort"
+    gateway, other = shape.optional_object(body, "reasoning"), shape.optional_object(body, "thinking")
+    if gateway:
         at = at if effort else "reasoning"
-        effort = effort or openai.effort(body["reasoning"], "effort", "reasoning")
-        budget = shape.optional_int(body["reasoning"], "max_tokens", "reasoning")
-    if isinstance(body.get("thinking"), dict):
+        effort = effort or openai.effort(gateway, "effort", "reasoning")
+        budget = shape.optional_int(gateway, "max_tokens", "reasoning")
+        if effort is None and shape.optional_bool(gateway, "enabled", "reasoning") is not None:
+            effort = "auto" if gateway["enabled"] else "none"
+    if other:
         at = at if effort else "thinking"
-        if body["thinking"].get("type") == "disabled":
+        if other.get("type") == "disabled":
             effort = effort or "none"
         else:
-            budget = shape.optional_int(body["thinking"], "budget_tokens", "thinking")
+            budget = shape.optional_int(other, "budget_tokens", "thinking")
             effort = effort or "auto"
     if effort is None and budget is None:
         return None
@@ -200,7 +207,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
     if losses.is_origin:
-        body.update(request.own)
+        shape.put_own(body, request.own)
     if request.service_tier and losses.is_kin and request.service_tier in _TIERS:
         body["service_tier"] = request.service_tier
     elif request.service_tier:
@@ -294,8 +301,7 @@ def _write_limits(body: dict[str, Any], request: Request, target: Target, losses
     if request.cache_key is not None:
         body["prompt_cache_key"] = request.cache_key
     if request.logprobs is not None:
-        body["logprobs"] = True
-        body["top_logprobs"] = request.logprobs
+        losses.lose("logprobs")
     if request.top_k is not None:
         if "top_k" in target.quirks or losses.is_origin:
             body["top_k"] = request.top_k
@@ -303,8 +309,9 @@ def _write_limits(body: dict[str, Any], request: Request, target: Target, losses
             losses.lose("top_k")
     if request.reasoning is not None:
         effort = thinking.openai_effort(request.reasoning, target.model)
-        if effort not in (None, "none") and thinking.takes_no_effort(target):
-            losses.lose("reasoning", request.reasoning.at)
+        if thinking.takes_no_effort(target):
+            if effort not in (None, "none"):
+                losses.lose("reasoning", request.reasoning.at)
         elif effort is not None:
             body["reasoning_effort"] = effort
 

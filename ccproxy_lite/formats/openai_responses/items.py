@@ -271,7 +271,7 @@ def _write_item(part: Part, kinds: dict[str, str], losses: Losses) -> dict[str, 
             call_id = names.fit_id(part.call_id, names.RESPONSES)
             return {"type": kind, "call_id": call_id, "output": _write_output(part, losses), **back}
         case Thinking():
-            own_id, _, sealed = part.signature.rpartition(".")
+            own_id, _, sealed = part.signature.partition(".")
             summary = [{"type": "summary_text", "text": part.text}] if part.text else []
             known = {"id": own_id} if own_id else {}
             return {"type": "reasoning", **known, "summary": summary, "encrypted_content": sealed, **back}

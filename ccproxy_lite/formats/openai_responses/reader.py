@@ -160,7 +160,7 @@ class Reader:
             self._finish(known, {})
         details = response.get("incomplete_details")
         reason: StopReason = "refusal" if self._refused else "end"
-        if incomplete or response.get("status") == "incomplete" or isinstance(details, dict):
+        if incomplete or response.get("status") == "incomplete" or shape.lenient(details, "reason"):
             reason = _INCOMPLETE.get(shape.lenient(details, "reason"), "max_tokens")
         return [*events, *self._lanes.flush(), End(settled(reason, self._called), _read_usage(response.get("usage")))]
 
@@ -421,6 +421,6 @@ _CODES = {"rate_limit": "rate_limit_exceeded", "overloaded": "server_is_overload
 def failure(failed: Failed) -> dict[str, Any]:
     """The error inside a failed response; Codex reads its code."""
     code = _CODES.get(failed.kind, "server_error")
-    if failed.kind == "bad_request":
+    if failed.kind in ("bad_request", "too_large", "not_found", "permission", "auth"):  # not worth a retry
         code = "context_length_exceeded" if is_too_long(failed) else "invalid_prompt"
     return {"code": code, "message": failed.message}

@@ -146,15 +146,14 @@ def _write_limits(body: dict[str, Any], request: Request, target: Target, losses
     if request.max_tokens is not None:
         least = 0 if losses.is_origin else _LEAST_TOKENS
         body["max_output_tokens"] = max(request.max_tokens, least)
-    for what in ("top_k", "stop", "seed", "frequency_penalty", "presence_penalty"):
+    for what in ("top_k", "seed", "logprobs"):
+        if getattr(request, what) is not None:
+            losses.lose(what)
+    for what in ("stop", "frequency_penalty", "presence_penalty"):
         if getattr(request, what):
             losses.lose(what)
     if (request.candidates or 1) > 1:
         losses.lose("candidates")
-    if request.logprobs is not None:
-        body["top_logprobs"] = request.logprobs
-        if not losses.is_origin:
-            body["include"] = ["message.output_text.logprobs"]
 
 
 def _write_reasoning(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
