@@ -14,6 +14,7 @@ from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.exchange import Attempt
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.jsontext import loads
+from ccproxy_lite.log import log
 from ccproxy_lite.routing import Route, known
 
 if TYPE_CHECKING:
@@ -70,5 +71,6 @@ class Catalog:
             return
         try:
             self._lists[upstream.name] = (await self.ask(upstream), now_s + _FRESH_S)
-        except UpstreamError:
+        except UpstreamError as error:
+            log.warning("%s does not list its models: %s", upstream.name, self._relay.vault.redact(error.message))
             self._lists[upstream.name] = (names, now_s + _RETRY_S)

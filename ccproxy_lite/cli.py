@@ -35,7 +35,7 @@ class _Parser(argparse.ArgumentParser):
         words = message.rpartition("arguments: ")[2].split()
         known = sorted(_options(self))
         close = difflib.get_close_matches(words[0], known, 1) if words and words[0].startswith("-") else []
-        hint = f' (did you mean "{close[0]}"?)' if close else ""
+        hint = f' (did you mean "{close[0]}"?)' if close and close[0] != words[0] else ""
         print(f"ccproxy-lite: {message}{hint}", file=sys.stderr)
         print(f"try: {self.prog} --help", file=sys.stderr)
         raise SystemExit(2)

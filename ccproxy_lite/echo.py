@@ -2,7 +2,8 @@
 
 It streams the last thing that the user said, in several pieces; calls a tool where the text says ``call NAME`` and a
 tool of that name is offered (with the JSON object that follows, or one made from the tool's schema); thinks where
-thinking is asked for; counts tokens and lists its models. ``demo`` and the tests run on it.
+thinking is asked for; makes a value of the schema where structured output is asked for and the user's text is no JSON;
+counts tokens and lists its models. ``demo`` and the tests run on it.
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ def answer(request: Request, origin: str) -> list[Event]:
     last = merged(request.messages)[-1:]
     results = [part for message in last for part in message.parts if isinstance(part, ToolResult)]
     calls = [] if results or _forbids_tools(request) else _calls(request, text)
+    if request.output is not None and request.output.schema is not None and not _is_json(text):
+        text = dumps(_sample(request.output.schema))
     for number, (tool, arguments) in enumerate(calls):
         kind: PartKind = "custom" if tool.kind == "custom" else "tool"
         events += [PartStart(kind, f"call_{number}_{token_hex(4)}", tool.name)]
@@ -86,6 +89,14 @@ def answer(request: Request, origin: str) -> list[Event]:
     usage = Usage(estimate(request), output, reasoning=None if thought is None else min(thought, output))
     events.append(End("tool_use" if calls else "end", usage))
     return events
+
+
+def _is_json(text: str) -> bool:
+    try:
+        loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _forbids_tools(request: Request) -> bool:

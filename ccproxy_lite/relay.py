@@ -73,7 +73,8 @@ class Call:
         try:
             return members(self.text)
         except ValueError as error:
-            raise ClientError(400, f"the body is not JSON: {error}") from None
+            known = "must be" in str(error)
+            raise ClientError(400, str(error) if known else f"the body is not JSON: {error}") from None
 
     @cached_property
     def body(self) -> dict[str, Any]:
@@ -325,7 +326,7 @@ class Relay:
         """Tell the client what became of its request, in its own format, with every secret blotted out."""
         failed = give_up.failed
         record.error = failed.message
-        headers = list(_own_headers(give_up.attempt.route, ())) if give_up.attempt else []
+        headers = list(_own_headers(give_up.attempt.route, record.dropped)) if give_up.attempt else []
         status, body = call.form.write_error(failed)
         text = dumps(body)
         if delivery is not None and give_up.attempt is not None:

@@ -541,6 +541,21 @@ def test_run_passes_signals_on(tmp_path: Path) -> None:
         child.stdout.close()
 
 
+def test_run_tells_gemini_by_a_settings_file_of_its_own(tmp_path: Path) -> None:
+    known = run._gemini_settings(["/usr/bin/gemini"], tmp_path, {})
+    settings = json.loads(Path(known["GEMINI_CLI_SYSTEM_SETTINGS_PATH"]).read_text())
+    assert settings["security"]["auth"]["selectedType"] == "gemini-api-key"
+    assert run._gemini_settings(["gemini"], tmp_path, known) == {}  # the user's own stays
+    assert run._gemini_settings(["claude"], tmp_path, {}) == {}
+    assert run._gemini_settings(["gemini"], tmp_path / "missing", {}) == {}
+
+
+def test_convert_of_a_broken_stream_fails(tmp_path: Path) -> None:
+    broken = 'data: {"choices": [{"index": 0, "delta": {"content": "hel"}}]}\n\n'
+    done = cli("convert", "--from", "openai-chat", "--to", "anthropic", "--stream", home=tmp_path, stdin=broken)
+    assert done.returncode == 1 and "ended early" in done.stdout
+
+
 def test_run_tells_codex_by_flags() -> None:
     words = run.with_flags(["/usr/bin/codex", "exec", "hi"], "http://127.0.0.1:1")
     assert words[0] == "/usr/bin/codex" and words[-2:] == ["exec", "hi"]

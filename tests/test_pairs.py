@@ -309,6 +309,27 @@ def test_nothing_of_one_answer_is_kept_for_the_next() -> None:
                 assert [part.text for part in parts] == ["hello"]
 
 
+def test_a_list_that_cannot_be_had_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with upstream([http(500, {"error": {"message": "no list today"}})]) as up, proxy(behind(up, "gemini")) as served:
+        assert ask(served.port, "/v1beta/models", None, "GET").json == {"models": []}
+    assert "up does not list its models" in caplog.text
+
+
+@pytest.mark.parametrize("form", WIRES)
+def test_the_echo_makes_what_a_schema_asks_for(form: str) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    more: dict[str, Any] = {
+        "anthropic": {"output_config": {"format": {"type": "json_schema", "schema": schema}}},
+        "openai-responses": {"text": {"format": {"type": "json_schema", "name": "a", "schema": schema}}},
+        "openai-chat": {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}},
+        "gemini": {"generationConfig": {"responseMimeType": "application/json", "responseJsonSchema": schema}},
+    }[form]
+    with proxy({"upstreams": {"echo": {"format": "echo"}}}) as served:
+        path, body = WIRES[form].asked(False)
+        parts, _ = fold(events_of(form, ask(served.port, path, {**body, **more}), False))
+    assert json.loads(parts[0].text) == {"n": 1}
+
+
 # ---------------------------------------------------------------- what adversaries found
 
 

@@ -7,7 +7,7 @@ import sys
 
 from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
 from ccproxy_lite.formats import FORMATS, Format
-from ccproxy_lite.formats.neutral import Failed, PathInfo, Reply, Request, Target
+from ccproxy_lite.formats.neutral import Event, Failed, PathInfo, Reply, Request, Target
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.sse import Parser
 
@@ -18,8 +18,10 @@ def main(arguments: argparse.Namespace) -> int:
     raw = sys.stdin.buffer.read()
     try:
         if arguments.what == "stream":
-            sys.stdout.buffer.write(_stream(raw, source, target))
-            return 0
+            events = _events(raw, source)
+            writer = target.writer(_reply())
+            sys.stdout.buffer.write(b"".join(writer.write(event) for event in events))
+            return int(not events or isinstance(events[-1], Failed))
         body = loads(raw)
         if not isinstance(body, dict):
             raise CcproxyError("the input is not a JSON object")
@@ -55,10 +57,9 @@ def _request(body: dict[str, object], source: Format, target: Format, strict: bo
     return 0
 
 
-def _stream(raw: bytes, source: Format, target: Format) -> bytes:
-    reader, writer, parser = source.reader("id"), target.writer(_reply()), Parser()
-    events = [event for part in parser.feed(raw) for event in reader.feed(part)] + reader.close()
-    return b"".join(writer.write(event) for event in events)
+def _events(raw: bytes, source: Format) -> list[Event]:
+    reader, parser = source.reader("id"), Parser()
+    return [event for part in parser.feed(raw) for event in reader.feed(part)] + reader.close()
 
 
 def _reply() -> Reply:

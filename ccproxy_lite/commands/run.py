@@ -20,6 +20,7 @@ from ccproxy_lite import accesslog
 from ccproxy_lite.commands.load import load, with_options
 from ccproxy_lite.config import Config
 from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
+from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.routing import resolve
 from ccproxy_lite.secrets import Vault
 from ccproxy_lite.server import running
@@ -93,6 +94,19 @@ def with_flags(words: list[str], url: str) -> list[str]:
     return [words[0], *extra, *words[1:]]
 
 
+def _gemini_settings(words: list[str], folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Gemini CLI takes a base URL for a login that it then refuses; a settings file of our own says which it is."""
+    variable = "GEMINI_CLI_SYSTEM_SETTINGS_PATH"
+    if Path(words[0]).name != "gemini" or variable in environ:
+        return {}
+    path = folder / "gemini-settings.json"
+    try:
+        path.write_text(dumps({"security": {"auth": {"selectedType": "gemini-api-key"}}}))
+    except OSError:
+        return {}
+    return {variable: str(path)}
+
+
 async def _run(config: Config, words: list[str]) -> int:
     vault = Vault()
     path = Path(config.log.file) if config.log.file else _log_path()
@@ -102,6 +116,7 @@ async def _run(config: Config, words: list[str]) -> int:
     config = replace(config, listen="127.0.0.1:0", client_keys=(key,))
     async with running(config, vault) as proxy:
         child = environment(os.environ, proxy.url, key)
+        child.update(_gemini_settings(words, path.parent, os.environ))
         try:
             process = await anyio.open_process(
                 with_flags(words, proxy.url), stdin=None, stdout=None, stderr=None, env=child

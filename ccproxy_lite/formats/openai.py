@@ -94,6 +94,8 @@ def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:
     if failed.kind == "billing":
         status = 429
     name, code = _TYPES[failed.kind]
+    if code == "model_not_found" and "model" not in failed.message + failed.code:  # a path, say
+        code = None
     if is_too_long(failed):
         code = "context_length_exceeded"
     error = {"message": failed.message, "type": name, "param": failed.param or None, "code": code}

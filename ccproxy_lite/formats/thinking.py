@@ -204,7 +204,8 @@ def gemini_config(reasoning: Reasoning, target: Target, max_tokens: int | None) 
     config: dict[str, Any] = {"includeThoughts": visible}
     if version >= (3, 0) and "thinking_budget" not in target.quirks:
         if effort != "auto":
-            config["thinkingLevel"] = _LEVELS[effort]
+            least = "pro" in target.model and effort in ("none", "minimal")  # which Pro does not know
+            config["thinkingLevel"] = "LOW" if least else _LEVELS[effort]
         return config
     budget = -1 if effort == "auto" and reasoning.budget is None else budget_of(reasoning, target.budgets)
     pro = "pro" in target.model  # which cannot do without thinking

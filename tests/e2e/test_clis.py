@@ -12,6 +12,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -129,11 +131,17 @@ def prepare(client: Client, home: Path) -> None:
     (home / ".codex" / "config.toml").write_text("check_for_update_on_startup = false\n[analytics]\nenabled = false\n")
     (home / ".gemini").mkdir()
     settings = {
-        "security": {"auth": {"selectedType": "gemini-api-key"}},
         "privacy": {"usageStatisticsEnabled": False},
         "general": {"disableAutoUpdate": True, "disableUpdateNag": True},
     }
     (home / ".gemini" / "settings.json").write_text(json.dumps(settings))
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A fresh home, where nobody else may write: Gemini CLI looks at that."""
+    with tempfile.TemporaryDirectory(dir=Path.home(), prefix=".ccproxy-test-") as folder:
+        yield Path(folder)
 
 
 def run(client: Client, form: str, home: Path, *flags: str) -> dict[str, Any]:
@@ -159,24 +167,24 @@ LOOPS = [
     os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare for a network namespace"
 )
 @pytest.mark.parametrize(("client", "form"), [*LOOPS])
-def test_a_tool_loop(client: Client, form: str, tmp_path: Path) -> None:
+def test_a_tool_loop(client: Client, form: str, home: Path) -> None:
     if not client.path:
         pytest.skip(f"{client.program} is not installed")
-    check(client, form, run(client, form, tmp_path), tmp_path)
+    check(client, form, run(client, form, home), home)
 
 
 @pytest.mark.skipif(not CODEX.path, reason="Codex is not installed")
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a network namespace")
 @pytest.mark.parametrize("form", FORMATS)
-def test_codex_with_free_text_tools_in_a_namespace(form: str, tmp_path: Path) -> None:
-    check(CODEX_IN_CODE, form, run(CODEX_IN_CODE, form, tmp_path), tmp_path)
+def test_codex_with_free_text_tools_in_a_namespace(form: str, home: Path) -> None:
+    check(CODEX_IN_CODE, form, run(CODEX_IN_CODE, form, home), home)
 
 
 @pytest.mark.skipif(not CLAUDE.path, reason="Claude Code is not installed")
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a network namespace")
 @pytest.mark.parametrize("form", ["openai-chat", "anthropic"])
-def test_claude_code_without_its_usual_tools(form: str, tmp_path: Path) -> None:
-    check(CLAUDE, form, run(CLAUDE, form, tmp_path, "--bare"), tmp_path)
+def test_claude_code_without_its_usual_tools(form: str, home: Path) -> None:
+    check(CLAUDE, form, run(CLAUDE, form, home, "--bare"), home)
 
 
 ASKED = {

@@ -106,7 +106,7 @@ def _read_message(message: shape.Object, at: str) -> Message:
     role = shape.text(message, "role", at)
     if role not in ("user", "assistant", "system"):
         raise shape.wrong(f"{at}.role", "user, assistant or system")
-    own = shape.own_of(message, frozenset(("role", "content")))
+    own = shape.own_of(message, frozenset(("role", "content", "output_config")))
     return Message(role, tuple(read_content(message, at)), own, at)  # type: ignore[arg-type]
 
 
@@ -156,9 +156,18 @@ def _read_parallel(choice: shape.Object) -> bool | None:
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
 
+def _effort_of_last(body: shape.Object) -> str | None:
+    """The effort that a message sets from its place on, as Claude Code does it."""
+    found = [
+        message["output_config"] for message, _ in shape.objects(body, "messages", "") if message.get("output_config")
+    ]
+    last = found[-1] if found and isinstance(found[-1], dict) else {}
+    return shape.optional_text(last, "effort", "output_config")
+
+
 def _read_reasoning(body: shape.Object, config: shape.Object) -> Reasoning | None:
     setting = shape.optional_object(body, "thinking")
-    effort = shape.optional_text(config, "effort", "output_config")
+    effort = shape.optional_text(config, "effort", "output_config") or _effort_of_last(body)
     if effort is not None and effort not in _EFFORTS:
         raise shape.wrong("output_config.effort", "low, medium, high, xhigh or max")
     level: Effort = effort or "auto"  # type: ignore[assignment]
