@@ -73,7 +73,7 @@ class Call:
         try:
             return members(self.text)
         except ValueError as error:
-            known = "must be" in str(error)
+            known = "must be" in str(error) and self.text.strip()
             raise ClientError(400, str(error) if known else f"the body is not JSON: {error}") from None
 
     @cached_property

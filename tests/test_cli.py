@@ -552,7 +552,9 @@ def test_run_tells_gemini_by_a_settings_file_of_its_own(tmp_path: Path) -> None:
 
 def test_convert_of_a_broken_stream_fails(tmp_path: Path) -> None:
     broken = 'data: {"choices": [{"index": 0, "delta": {"content": "hel"}}]}\n\n'
-    done = cli("convert", "--from", "openai-chat", "--to", "anthropic", "--stream", home=tmp_path, stdin=broken)
+    done = cli(
+        "convert", "--from", "openai-chat", "--to", "anthropic", "--stream", home=tmp_path, stdin=broken.encode()
+    )
     assert done.returncode == 1 and "ended early" in done.stdout
 
 

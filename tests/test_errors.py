@@ -29,12 +29,12 @@ READ_AS: dict[tuple[str, Kind], Kind] = {("gemini", "billing"): "rate_limit", ("
 @pytest.mark.parametrize("kind", SAID)
 def test_a_failure_keeps_its_meaning(form: str, kind: Kind) -> None:
     status, word = SAID[kind][form.partition("-")[0]]
-    told, body = FORMATS[form].write_error(Failed(STATUS[kind], kind, "the words"))
+    told, body = FORMATS[form].write_error(Failed(STATUS[kind], kind, "the model's words"))
     error = body["error"]
-    assert (told, error["message"]) == (status, "the words")
+    assert (told, error["message"]) == (status, "the model's words")
     assert word in (error.get("type"), error.get("code"), error.get("status"))
     back = FORMATS[form].read_error(told, body)
-    assert (back.kind, back.message) == (READ_AS.get((form, kind), kind), "the words")
+    assert (back.kind, back.message) == (READ_AS.get((form, kind), kind), "the model's words")
 
 
 @pytest.mark.parametrize("form", FORMATS)

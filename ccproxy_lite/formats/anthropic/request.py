@@ -158,10 +158,8 @@ _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
 def _effort_of_last(body: shape.Object) -> str | None:
     """The effort that a message sets from its place on, as Claude Code does it."""
-    found = [
-        message["output_config"] for message, _ in shape.objects(body, "messages", "") if message.get("output_config")
-    ]
-    last = found[-1] if found and isinstance(found[-1], dict) else {}
+    configs = [message.get("output_config") for message, _ in shape.objects(body, "messages", "")]
+    last = next((config for config in reversed(configs) if isinstance(config, dict)), {})
     return shape.optional_text(last, "effort", "output_config")
 
 
