@@ -55,11 +55,7 @@ _STATUS = re.compile(r"[45][0-9]{2}")
 
 def failed_of(body: Any, status: int) -> Failed:
     """An error object, in an error answer or in a chunk; ``status`` where it says none itself."""
-    error = body.get("error") if isinstance(body, dict) else None
-    if isinstance(error, str):
-        error = {"message": error}
-    if not isinstance(error, dict):
-        error = body if isinstance(body, dict) else {}
+    error = shape.error_object(body)
     raw = error.get("code")
     code = str(raw) if isinstance(raw, str | int) and not isinstance(raw, bool) else ""
     name = shape.lenient(error, "type")
@@ -114,9 +110,7 @@ def write_model(model: str, created: int) -> dict[str, Any]:
 
 def read_models(body: Any) -> list[str]:
     """The ids in an upstream's list."""
-    data = body.get("data") if isinstance(body, dict) else None
-    items = data if isinstance(data, list) else ()
-    return [shape.lenient(item, "id") for item in items if shape.lenient(item, "id")]
+    return shape.listed(body, "data", "id")
 
 
 # ---------------------------------------------------------------- requests

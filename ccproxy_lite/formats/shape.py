@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ccproxy_lite.errors import ClientError
+from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats.neutral import NOTHING, Own
+from ccproxy_lite.jsontext import loads
+from ccproxy_lite.sse import Event as SseEvent
 
 Object = Mapping[str, Any]
 
@@ -120,6 +122,32 @@ def place(source: Any, key: str) -> int | None:
     """A position in an upstream's answer; None where it is missing or odd."""
     value = source.get(key) if isinstance(source, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def event_object(event: SseEvent) -> dict[str, Any]:
+    """The object that an upstream's event holds. Raises UpstreamError for anything else."""
+    try:
+        data = loads(event.data)
+    except ValueError:
+        raise UpstreamError(f"the upstream's {event.name or 'unnamed'} event is not JSON") from None
+    if not isinstance(data, dict):
+        raise UpstreamError("the upstream sent an event that is no object")
+    return data
+
+
+def error_object(body: Any) -> Object:
+    """The part of an upstream's error answer, or error event, that says what is wrong; empty if nothing does."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(error, str):
+        return {"message": error}
+    return error if isinstance(error, dict) else body if isinstance(body, dict) else {}
+
+
+def listed(body: Any, key: str, field: str) -> list[str]:
+    """One text of every object in an upstream's list; those without are left out."""
+    items = body.get(key) if isinstance(body, dict) else None
+    found = [lenient(item, field) for item in items] if isinstance(items, list) else []
+    return [text for text in found if text]
 
 
 def lenient_list(source: Object, key: str) -> list[Any]:

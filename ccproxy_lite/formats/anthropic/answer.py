@@ -60,23 +60,13 @@ def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     content = body.get("content")
     if not isinstance(content, list):
         raise UpstreamError("the upstream's answer holds no content")
-    events: list[Event] = [Begin(shape.lenient(body, "id"), shape.lenient(body, "model"), _read_usage(body))]
-    for block in content:
-        kind = _KINDS.get(shape.lenient(block, "type"))
-        if kind is None:
-            continue
-        events.append(PartStart(kind, shape.lenient(block, "id"), shape.lenient(block, "name")))
-        if kind == "tool":
-            inner = dumps_text(block.get("input") or {})
-        else:
-            inner = shape.lenient(block, {"thinking": "thinking", "redacted": "data"}.get(kind, "text"))
-        if inner:
-            events.append(PartDelta(inner))
-        events.append(PartEnd(*_sealed(kind, shape.lenient(block, "signature")), _read_citations(block)))
-    called = any(isinstance(event, PartStart) and event.kind == "tool" for event in events)
-    reason = settled(_REASONS.get(shape.lenient(body, "stop_reason"), "end"), called)
-    events.append(End(reason, _read_usage(body), shape.lenient(body, "stop_sequence") or None))
-    return events
+    reader = Reader(seed)
+    events = reader.step("message_start", {"message": body})
+    for index, block in enumerate(content):
+        events += reader.step("content_block_start", {"index": index, "content_block": block})
+        events += reader.step("content_block_stop", {"index": index})
+    reader.step("message_delta", {"delta": body})
+    return events + reader.step("message_stop", {})
 
 
 def _sealed(kind: PartKind, signature: str) -> tuple[str, str]:
@@ -133,22 +123,15 @@ class Reader:
     def feed(self, event: SseEvent) -> list[Event]:
         if self._over or not event.data or event.data == "[DONE]":
             return []
-        try:
-            data = loads(event.data)
-        except ValueError:
-            raise UpstreamError(f"the upstream's {event.name or 'unnamed'} event is not JSON") from None
-        if not isinstance(data, dict):
-            raise UpstreamError("the upstream sent an event that is no object")
-        kind = data.get("type") or event.name
-        if kind == "content_block_delta":
-            return self._delta(data)
-        if kind == "content_block_start":
-            return self._block_start(data)
-        if kind == "content_block_stop":
-            return self._block_stop(data)
-        if kind == "error" or (kind is None and "error" in data):
+        data = shape.event_object(event)
+        kind = str(data.get("type") or event.name)
+        if kind == "error" or (kind == "" and "error" in data):
             return self._fail(failed_of(data, 500))
-        step = _STEPS.get(str(kind))
+        return self.step(kind, data)
+
+    def step(self, kind: str, data: dict[str, Any]) -> list[Event]:
+        """What an event of this kind says."""
+        step = _STEPS.get(kind)
         return step(self, data) if step else []
 
     def close(self) -> list[Event]:
@@ -237,7 +220,7 @@ class Reader:
         self._kind, self._input, self._signature, self._citations = None, "", "", []
         waiting, self._waiting = self._waiting, []
         for said in waiting:
-            events += _BLOCK_STEPS[said["type"]](self, said)
+            events += self.step(said["type"], said)
         return events
 
     def _message_delta(self, data: dict[str, Any]) -> list[Event]:
@@ -260,12 +243,10 @@ class Reader:
         return events
 
 
-_BLOCK_STEPS = {
-    "content_block_start": Reader._block_start,
-    "content_block_delta": Reader._delta,
-    "content_block_stop": Reader._block_stop,
-}
 _STEPS = {
+    "content_block_delta": Reader._delta,
+    "content_block_start": Reader._block_start,
+    "content_block_stop": Reader._block_stop,
     "message_start": Reader._start,
     "message_delta": Reader._message_delta,
     "message_stop": Reader._stop,

@@ -31,9 +31,7 @@ def write_model(model: str, created: int) -> dict[str, Any]:
 
 def read_models(body: Any) -> list[str]:
     """The ids in an upstream's list."""
-    data = body.get("data") if isinstance(body, dict) else None
-    items = data if isinstance(data, list) else ()
-    return [shape.lenient(item, "id") for item in items if shape.lenient(item, "id")]
+    return shape.listed(body, "data", "id")
 
 
 def write_count(tokens: int) -> dict[str, Any]:

@@ -37,11 +37,7 @@ _KINDS: dict[str, tuple[Kind, int]] = {
 
 def failed_of(body: Any, status: int) -> Failed:
     """An error object, in an error answer or in an ``error`` event; ``status`` where its type says none."""
-    error = body.get("error") if isinstance(body, dict) else None
-    if isinstance(error, str):
-        error = {"message": error}
-    if not isinstance(error, dict):
-        error = body if isinstance(body, dict) else {}
+    error = shape.error_object(body)
     name = shape.lenient(error, "type")
     kind, implied = _KINDS.get(name, (kind_of(status), status))
     message = shape.lenient(error, "message") or name or f"the upstream answered {status}"

@@ -21,11 +21,7 @@ def write_model(model: str, created: int) -> dict[str, Any]:
 
 def read_models(body: Any) -> list[str]:
     """The ids in an upstream's list."""
-    models = body.get("models") if isinstance(body, dict) else None
-    found = (
-        shape.lenient(item, "name").removeprefix("models/") for item in (models if isinstance(models, list) else ())
-    )
-    return [name for name in found if name]
+    return [name.removeprefix("models/") for name in shape.listed(body, "models", "name")]
 
 
 def write_count(tokens: int) -> dict[str, Any]:

@@ -38,11 +38,7 @@ def failed_of(body: Any, status: int) -> Failed:
     """An error object, in an error answer or in a chunk; ``status`` where it says none itself."""
     if isinstance(body, list):  # a stream without server-sent events wraps it
         body = body[0] if body else {}
-    error = body.get("error") if isinstance(body, dict) else None
-    if isinstance(error, str):
-        error = {"message": error}
-    if not isinstance(error, dict):
-        error = body if isinstance(body, dict) else {}
+    error = shape.error_object(body)
     name = shape.lenient(error, "status")
     said = shape.count(error, "code")
     if not 400 <= said < 600:

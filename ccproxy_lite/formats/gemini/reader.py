@@ -91,14 +91,10 @@ class Reader:
     def feed(self, event: SseEvent) -> list[Event]:
         if self._over or not event.data or event.data.strip() == "[DONE]":
             return []
-        try:
-            data = loads(event.data)
-        except ValueError:
-            raise UpstreamError("the upstream sent a chunk that is not JSON") from None
-        if isinstance(data, list):  # as a stream without server-sent events holds it
-            return [said for part in data for said in self.feed(SseEvent(event.name, dumps(part)))]
-        if not isinstance(data, dict):
-            raise UpstreamError("the upstream sent a chunk that is no object")
+        if event.data.startswith("["):  # as a stream without server-sent events holds it
+            parts = shape.event_object(SseEvent(event.name, f'{{"parts":{event.data}}}'))["parts"]
+            return [said for part in parts for said in self.feed(SseEvent(event.name, dumps(part)))]
+        data = shape.event_object(event)
         if data.get("error") or event.name == "error":
             self._over = True
             return [failed_of(data, 500)]

@@ -153,12 +153,7 @@ class Reader:
         if event.data.strip() == "[DONE]":
             self._done = True
             return self.close()
-        try:
-            data = loads(event.data)
-        except ValueError:
-            raise UpstreamError("the upstream sent a chunk that is not JSON") from None
-        if not isinstance(data, dict):
-            raise UpstreamError("the upstream sent a chunk that is no object")
+        data = shape.event_object(event)
         if data.get("error") or event.name == "error":
             self._over = True
             return [failed_of(data, 500)]

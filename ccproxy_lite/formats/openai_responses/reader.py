@@ -116,12 +116,7 @@ class Reader:
     def feed(self, event: SseEvent) -> list[Event]:
         if self._over or not event.data or event.data.strip() == "[DONE]":
             return []
-        try:
-            data = loads(event.data)
-        except ValueError:
-            raise UpstreamError(f"the upstream's {event.name or 'unnamed'} event is not JSON") from None
-        if not isinstance(data, dict):
-            raise UpstreamError("the upstream sent an event that is no object")
+        data = shape.event_object(event)
         kind = str(data.get("type") or event.name)
         response = data.get("response")
         if kind in ("response.created", "response.in_progress", "response.queued"):
