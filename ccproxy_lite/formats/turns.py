@@ -5,11 +5,24 @@ Works on neutral messages only, so every format's ``write_request`` shares it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from ccproxy_lite.formats.losses import Losses
-from ccproxy_lite.formats.neutral import Message, Part, Text, ToolCall, ToolResult
+from ccproxy_lite.formats.neutral import (
+    Audio,
+    File,
+    Foreign,
+    Image,
+    Message,
+    Part,
+    Refusal,
+    Role,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
 
 
 def merged(messages: Iterable[Message], seam: str = "") -> list[Message]:
@@ -35,13 +48,53 @@ def _after(turn: Message, message: Message, seam: str) -> tuple[Part, ...]:
     return message.parts
 
 
-def fitting(messages: Iterable[Message], fits: Callable[[Part, Message], bool], losses: Losses) -> list[Message]:
-    """The messages with only those parts that the target can hold; ``fits`` names what it turns away."""
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a format's turns can hold: which thoughts, and whether blank texts, the assistant's own media, and sound."""
+
+    thought: Callable[[Thinking], bool]
+    blanks: bool = True
+    media: bool = False
+    audio: bool = True
+
+
+def fits(part: Part, role: Role, rules: Rules, losses: Losses) -> bool:
+    """Whether a part has a place in a turn; what has none is named."""
+    match part:
+        case Text() | Refusal():
+            return bool(part.text if rules.blanks else part.text.strip())
+        case Thinking():
+            if role == "assistant" and rules.thought(part):
+                return True
+            losses.lose("thinking", part.at)
+        case Foreign():
+            if losses.is_origin:
+                return True
+            losses.lose_foreign(part)
+        case Image() | File() | Audio() if role == "assistant" and not rules.media:
+            losses.lose("assistant.media", part.at)
+        case Audio() if not rules.audio:
+            losses.lose("audio", part.at)
+        case _:
+            return True
+    return False
+
+
+def fitting(messages: Iterable[Message], rules: Rules, losses: Losses) -> list[Message]:
+    """The messages with only those parts that the target can hold."""
     kept = []
     for message in messages:
         losses.lose_own(message.own, message.at)
-        kept.append(replace(message, parts=tuple(part for part in message.parts if fits(part, message))))
+        parts = tuple(part for part in message.parts if fits(part, message.role, rules, losses))
+        kept.append(replace(message, parts=parts))
     return kept
+
+
+def name_prefill(turns: Sequence[Message], losses: Losses) -> None:
+    """An answer that the client has begun; where the target does not go on with it, it is named."""
+    last = turns[-1] if turns else None
+    if last is not None and last.role == "assistant" and not any(isinstance(part, ToolCall) for part in last.parts):
+        losses.lose("prefill", last.at)
 
 
 def paired(messages: Iterable[Message], losses: Losses, seam: str = "") -> list[Message]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ccproxy_lite.formats import media, names, shape, thinking
+from ccproxy_lite.formats import media, names, shape, thinking, turns
 from ccproxy_lite.formats.losses import Losses
 from ccproxy_lite.formats.neutral import (
     NOTHING,
-    Audio,
     File,
     Foreign,
     Image,
-    Message,
     Part,
     Refusal,
     Text,
@@ -148,26 +146,9 @@ def back(own: Mapping[str, Any], losses: Losses) -> Mapping[str, Any]:
     return own if losses.is_origin else NOTHING
 
 
-def fits(part: Part, message: Message, losses: Losses) -> bool:
-    """Whether a part has a place in an Anthropic message; what has none is named."""
-    match part:
-        case Text() | Refusal():
-            return bool(part.text.strip())
-        case Thinking():
-            if part.origin == NAME and (part.signature or part.redacted):
-                return True
-            losses.lose("thinking", part.at)
-        case Foreign():
-            if losses.is_origin:
-                return True
-            losses.lose_foreign(part)
-        case Image() | File() | Audio() if message.role == "assistant":
-            losses.lose("assistant.media", part.at)
-        case Audio():
-            losses.lose("audio", part.at)
-        case _:
-            return True
-    return False
+RULES = turns.Rules(
+    lambda thought: thought.origin == NAME and bool(thought.signature or thought.redacted), blanks=False, audio=False
+)
 
 
 def write_part(part: Part, losses: Losses) -> dict[str, Any]:
@@ -203,8 +184,7 @@ def write_part(part: Part, losses: Losses) -> dict[str, Any]:
 
 def _write_result(part: ToolResult, losses: Losses) -> dict[str, Any]:
     losses.lose_own(part.own, part.at)
-    turn = Message("user", ())
-    content = [write_part(inner, losses) for inner in part.content if fits(inner, turn, losses)]
+    content = [write_part(inner, losses) for inner in part.content if turns.fits(inner, "user", RULES, losses)]
     result: dict[str, Any] = {"type": "tool_result", "tool_use_id": names.fit_id(part.call_id, names.ANTHROPIC)}
     if content:
         result["content"] = content

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ccproxy_lite.formats import names, schema, shape, thinking, turns
-from ccproxy_lite.formats.anthropic.blocks import NAME, TEXT, back, fits, read_content, write_part, write_text
+from ccproxy_lite.formats.anthropic.blocks import NAME, RULES, TEXT, back, read_content, write_part, write_text
 from ccproxy_lite.formats.losses import Losses
 from ccproxy_lite.formats.neutral import (
     Effort,
@@ -271,7 +271,7 @@ def _write_turns(request: Request, target: Target, losses: Losses) -> tuple[list
     messages: Iterable[Message] = request.messages
     if request.origin != NAME and "system_turns" not in target.quirks:
         messages = turns.downgraded(messages)
-    messages = turns.fitting(messages, lambda part, message: fits(part, message, losses), losses)
+    messages = turns.fitting(messages, RULES, losses)
     written: list[dict[str, Any]] = [
         {"role": message.role, "content": [write_part(part, losses) for part in message.parts]}
         for message in turns.merged(_ended(turns.paired(messages, losses), losses))

@@ -289,10 +289,10 @@ def _read_result(result: shape.Object, own: Own, at: str, calls: _Calls) -> Tool
 
 def write_contents(request: Request, target: Target, losses: Losses) -> list[dict[str, Any]]:
     """All turns, each role in its turn, results right after their calls. Raises ClientError."""
-    messages = turns.fitting(
-        turns.downgraded(request.messages), lambda part, message: _fits(part, message, losses), losses
+    rules = turns.Rules(
+        lambda thought: thought.origin == NAME and bool(thought.signature or losses.is_origin), media=True
     )
-    paired = turns.paired(messages, losses)
+    paired = turns.paired(turns.fitting(turns.downgraded(request.messages), rules, losses), losses)
     called: dict[str, str] = {}
     asked = max((n for n, turn in enumerate(paired) if _is_question(turn)), default=-1)
     written: list[dict[str, Any]] = []
@@ -303,32 +303,13 @@ def write_contents(request: Request, target: Target, losses: Losses) -> list[dic
         sentinel = number > asked and thinking.wants_sentinel(target.model, target.quirks)
         parts = list(_write_turn(turn, called, target, losses, sentinel))
         written.append({"role": "model" if turn.role == "assistant" else "user", "parts": parts})
-    if written and written[-1]["role"] == "model" and not any("functionCall" in part for part in written[-1]["parts"]):
-        losses.lose("prefill", paired[-1].at)
+    turns.name_prefill(paired, losses)
     return written
 
 
 def _is_question(turn: Message) -> bool:
     """Whether the user begins a new turn here: signatures count from there on."""
     return turn.role == "user" and not any(isinstance(part, ToolResult) for part in turn.parts)
-
-
-def _fits(part: Part, message: Message, losses: Losses) -> bool:
-    """Whether a part has a place in a Gemini turn; what has none is named."""
-    match part:
-        case Text() | Refusal():
-            return bool(part.text)
-        case Thinking():
-            if part.origin == NAME and (part.signature or losses.is_origin):
-                return True
-            losses.lose("thinking", part.at)
-        case Foreign():
-            if losses.is_origin:
-                return True
-            losses.lose_foreign(part)
-        case _:
-            return True
-    return False
 
 
 def _write_turn(

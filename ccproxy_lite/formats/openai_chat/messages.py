@@ -223,7 +223,9 @@ def write_messages(request: Request, target: Target, losses: Losses) -> list[dic
         losses.lose_own(part.own, part.at)
     if request.system:
         written.append({"role": "system", "content": "\n".join(part.text for part in request.system)})
-    fitting = turns.fitting(request.messages, lambda part, message: _fits(part, message, target, losses), losses)
+    wanted = "reasoning_content" in target.quirks
+    rules = turns.Rules(lambda part: bool((wanted and part.text) or (part.origin == NAME and part.signature)))
+    fitting = turns.fitting(request.messages, rules, losses)
     paired = turns.merged(_spoken(turn, losses) for turn in turns.paired(fitting, losses, seam="\n\n"))
     for message in paired:
         if message.role == "assistant":
@@ -236,9 +238,7 @@ def write_messages(request: Request, target: Target, losses: Losses) -> list[dic
             written += _write_user(message, losses)
     if not written:
         raise losses.empty()
-    last = paired[-1] if paired else None
-    if last and last.role == "assistant" and not any(isinstance(part, ToolCall) for part in last.parts):
-        losses.lose("prefill", last.at)
+    turns.name_prefill(paired, losses)
     return written
 
 
@@ -249,28 +249,6 @@ def _spoken(turn: Message, losses: Losses) -> Message:
     for part in turn.parts:
         losses.lose("thinking", part.at)
     return replace(turn, parts=())
-
-
-def _fits(part: Part, message: Message, target: Target, losses: Losses) -> bool:
-    """Whether a part has a place in a Chat message; what has none is named."""
-    match part:
-        case Text() | Refusal():
-            return bool(part.text)
-        case Thinking():
-            if "reasoning_content" in target.quirks and part.text and message.role == "assistant":
-                return True
-            if part.origin == NAME and part.signature:
-                return True
-            losses.lose("thinking", part.at)
-        case Foreign():
-            if losses.is_origin:
-                return True
-            losses.lose_foreign(part)
-        case Image() | File() | Audio() if message.role == "assistant":
-            losses.lose("assistant.media", part.at)
-        case _:
-            return True
-    return False
 
 
 def _write_user(message: Message, losses: Losses) -> Iterable[dict[str, Any]]:

@@ -197,10 +197,12 @@ def _read_reasoning(item: shape.Object, at: str) -> Thinking:
 # ---------------------------------------------------------------- writing
 
 
+_RULES = turns.Rules(lambda thought: thought.origin == NAME and bool(thought.signature))
+
+
 def write_items(request: Request, losses: Losses) -> list[dict[str, Any]]:
     """The whole conversation as items, every output after its call. Raises ClientError."""
-    fitting = turns.fitting(request.messages, lambda part, message: _fits(part, message, losses), losses)
-    paired = turns.paired(fitting, losses)
+    paired = turns.paired(turns.fitting(request.messages, _RULES, losses), losses)
     kinds: dict[str, str] = {}
     items: list[dict[str, Any]] = []
     for message in paired:
@@ -214,9 +216,7 @@ def write_items(request: Request, losses: Losses) -> list[dict[str, Any]]:
             else:
                 content.append(_write_part(part, role, losses))
         items += _message(role, content)
-    last = paired[-1] if paired else Message("user", ())
-    if last.role == "assistant" and not any(isinstance(part, ToolCall) for part in last.parts):
-        losses.lose("prefill", last.at)
+    turns.name_prefill(paired, losses)
     return items
 
 
@@ -230,26 +230,6 @@ def _message(role: str, content: Sequence[dict[str, Any]]) -> list[dict[str, Any
 
 def _is_item(part: Part) -> bool:
     return isinstance(part, Foreign) and part.at.count("[") == 1
-
-
-def _fits(part: Part, message: Message, losses: Losses) -> bool:
-    """Whether a part has a place in the input; what has none is named."""
-    match part:
-        case Text() | Refusal():
-            return bool(part.text)
-        case Thinking():
-            if part.origin == NAME and part.signature:
-                return True
-            losses.lose("thinking", part.at)
-        case Foreign():
-            if losses.is_origin:
-                return True
-            losses.lose_foreign(part)
-        case Image() | File() | Audio() if message.role == "assistant":
-            losses.lose("assistant.media", part.at)
-        case _:
-            return True
-    return False
 
 
 def _write_item(part: Part, kinds: dict[str, str], losses: Losses) -> dict[str, Any]:
