@@ -282,14 +282,14 @@ async def _count(app: App, asked: Asked) -> None:
 
 
 async def _models(app: App, asked: Asked) -> None:
-    names = await app.catalog.names()
+    names = await app.catalog.names(asked.pinned)
     asked.record.status = 200
     body = asked.form.write_models(names, _STARTED)
     asked.client.respond(Response(200, _JSON, dumps(body).encode()))
 
 
 async def _one_model(app: App, asked: Asked) -> None:
-    if asked.rest not in await app.catalog.names():
+    if asked.rest not in await app.catalog.names(asked.pinned):
         raise ClientError(404, f"the model {asked.rest} does not exist here")
     asked.record.status = 200
     body = asked.form.write_model(asked.rest, _STARTED)

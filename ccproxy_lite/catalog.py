@@ -32,15 +32,20 @@ class Catalog:
         self._relay = relay
         self._lists: dict[str, tuple[list[str], float]] = {}
 
-    async def names(self) -> list[str]:
-        """Aliases first, then what each upstream lists, each name once."""
+    async def names(self, pinned: str = "") -> list[str]:
+        """Aliases first, then what each upstream lists, each name once; of a ``pinned`` upstream its own names only."""
         config = self._relay.config
-        asked = [upstream for upstream in config.upstreams if not upstream.models and not upstream.from_client]
+        one = config.upstream(pinned)
+        if one is not None and one.models:
+            return list(one.models)
+        candidates = config.upstreams if one is None else (one,)
+        asked = [upstream for upstream in candidates if not upstream.models and not upstream.from_client]
         async with anyio.create_task_group() as tasks:
             for upstream in asked:
                 tasks.start_soon(self._refresh, upstream)
         lists = [self._lists[upstream.name][0] for upstream in asked]
-        return list(dict.fromkeys([*known(config), *(name for names in lists for name in names)]))
+        aliases = known(config) if one is None else []
+        return list(dict.fromkeys([*aliases, *(name for names in lists for name in names)]))
 
     async def ask(self, upstream: Upstream) -> list[str]:
         """The upstream's own list, now. Raises UpstreamError."""

@@ -198,6 +198,7 @@ def test_models_in_three_dialects() -> None:
             ("/v1beta/models", {}),
         ):
             assert [model["name"] for model in listed(path, **headers)["models"]] == names
+        assert [model["id"] for model in listed("/api/provider/up/v1/models")["data"]] == ["a/b", "c"]
         assert listed("/v1/models/a/b")["id"] == "a/b"
         assert listed("/v1/models/a%2Fb")["id"] == "a/b"
         assert listed("/v1beta/models/fast")["name"] == "models/fast"

@@ -29,7 +29,7 @@ def places(environ: Mapping[str, str]) -> list[str]:
     """Where a configuration or a key would have been found."""
     home = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '~')}/.config"
     variables = [f"${name}" for form in FORMATS.values() for name in form.key_variables]
-    return ["--config", "$CCPROXY_CONFIG", f"{home}/ccproxy-lite/config.json", *variables]
+    return ["--config", "$CCPROXY_CONFIG", f"{home}/ccproxy-lite/config.json", *dict.fromkeys(variables)]
 
 
 def load(given: str | None, environ: Mapping[str, str] | None = None) -> tuple[Config, str]:
