@@ -96,6 +96,8 @@ def _add_convert(convert: argparse.ArgumentParser) -> None:
     what.add_argument("--response", dest="what", action="store_const", const="response", help="a whole answer")
     what.add_argument("--stream", dest="what", action="store_const", const="stream", help="server-sent events")
     convert.add_argument("--strict", action="store_true", help="refuse what the target cannot express")
+    convert.add_argument("--model", metavar="NAME", default="", help="the model at the service, where its name matters")
+    convert.add_argument("--quirk", metavar="NAME", action="append", default=[], help="a quirk of the service")
     convert.set_defaults(what="request")
 
 

@@ -24,6 +24,7 @@ from ccproxy_lite.formats.neutral import End, PathInfo, fold
 from ccproxy_lite.sse import Parser
 from tests.support import (
     ANTHROPIC_ASK,
+    CHAT_ASK,
     CHAT_BODY,
     ECHO,
     PATIENCE_S,
@@ -396,6 +397,18 @@ def test_convert(tmp_path: Path) -> None:
     strict = convert(*there, "--strict", stdin={**ANTHROPIC_ASK, "top_k": 5})
     assert (strict.returncode, strict.stdout) == (1, "")
     assert "top_k: cannot be sent" in strict.stderr
+    named = convert(
+        "--from",
+        "openai-chat",
+        "--to",
+        "gemini",
+        "--model",
+        "gemini-2.5-pro",
+        stdin={**CHAT_ASK, "reasoning_effort": "low"},
+    )
+    assert json.loads(named.stdout)["generationConfig"]["thinkingConfig"]["thinkingBudget"] == 1024
+    quirky = convert(*there, "--quirk", "top_k", stdin={**ANTHROPIC_ASK, "top_k": 5})
+    assert (json.loads(quirky.stdout)["top_k"], quirky.stderr) == (5, "")
     back = ["--from", "openai-chat", "--to", "anthropic"]
     assert json.loads(convert(*back, "--response", stdin=CHAT_BODY).stdout)["content"] == [
         {"type": "text", "text": "hello"}
@@ -424,7 +437,9 @@ def test_convert_between_all_formats(
         else unchunked(b"".join(step for step in wire.stream[1:] if isinstance(step, bytes)))
     )
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
-    assert convert.main(argparse.Namespace(source=source, target=target, what=what, strict=False)) == 0
+    assert (
+        convert.main(argparse.Namespace(source=source, target=target, what=what, strict=False, model="", quirk=[])) == 0
+    )
     sys.stdout.flush()
     out = capfdbinary.readouterr().out
     form = FORMATS[target]

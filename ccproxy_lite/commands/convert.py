@@ -19,19 +19,19 @@ def main(arguments: argparse.Namespace) -> int:
     try:
         if arguments.what == "stream":
             events = _events(raw, source)
-            writer = target.writer(_reply())
+            writer = target.writer(_reply(arguments.model))
             sys.stdout.buffer.write(b"".join(writer.write(event) for event in events))
             return int(not events or isinstance(events[-1], Failed))
         body = loads(raw)
         if not isinstance(body, dict):
             raise CcproxyError("the input is not a JSON object")
         if arguments.what == "request":
-            return _request(body, source, target, arguments.strict)
+            return _request(body, source, target, arguments)
         events = source.read_body(body, "id")
         if events and isinstance(events[-1], Failed):
             print(dumps(target.write_error(events[-1])[1]))
         else:
-            print(dumps(target.write_body(events, _reply())))
+            print(dumps(target.write_body(events, _reply(arguments.model))))
     except ValueError as error:
         raise CcproxyError(f"the input is not JSON: {error}") from None
     except ClientError as error:
@@ -45,12 +45,13 @@ def _format(name: str) -> Format:
     return FORMATS[name]
 
 
-def _request(body: dict[str, object], source: Format, target: Format, strict: bool) -> int:
+def _request(body: dict[str, object], source: Format, target: Format, arguments: argparse.Namespace) -> int:
     if source is target:  # which the proxy does not touch either
         print(dumps(body))
         return 0
     request = source.read_request(body, PathInfo(model=str(body.get("model") or "model")))
-    outgoing = target.write_request(request, Target(request.model, strict=strict))
+    quirks = frozenset(arguments.quirk)
+    outgoing = target.write_request(request, Target(arguments.model or request.model, quirks, strict=arguments.strict))
     print(dumps(outgoing.body))
     if outgoing.dropped:
         print(f"dropped: {', '.join(outgoing.dropped)}", file=sys.stderr)
@@ -62,6 +63,7 @@ def _events(raw: bytes, source: Format) -> list[Event]:
     return [event for part in parser.feed(raw) for event in reader.feed(part)] + reader.close()
 
 
-def _reply() -> Reply:
+def _reply(model: str) -> Reply:
+    """Identity and time come from outside in the proxy; here they are always the same."""
     own = {"stream_options": {"include_usage": True}}
-    return Reply(Request("model", stream=True, own=own), "0", 0)
+    return Reply(Request(model or "model", stream=True, own=own), "0", 0)

@@ -163,7 +163,7 @@ OWN: dict[str, dict[str, Loss]] = {
         **_all("dropped", "too long a conversation is an error elsewhere", "truncation"),
         **_all("dropped", "the mode has no counterpart", "reasoning.mode", "async"),
         **_all("dropped", "limits tools that the service runs", "max_tool_calls"),
-        **_all("silent", "options of tools that the service runs", "image"),
+        **_all("silent", "options of what the service runs", "image", "background_options"),
     },
     "gemini": {
         **_all("silent", "the service's own filters", "safetySettings"),
