@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from secrets import token_hex
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from ccproxy_lite import accesslog
@@ -82,7 +83,7 @@ class App:
             if self._is_preflight(head) or head.raw_path == "*":
                 return Response(204, self._cors(head) + _COMMON)
             self._check_source(head)
-            endpoint, _ = self._find(head)
+            endpoint = self._checked(head, _found(head))
             if not endpoint.open:
                 self._check_key(head)
             if head.method == "POST":
@@ -99,11 +100,12 @@ class App:
         """Answer a request; whatever goes wrong, the client hears it in its own format."""
         record = Record(method=head.method, path=head.path, started_s=time.monotonic())
         client.extra_headers = self._cors(head) + _COMMON
-        form = _dialect(head)
+        found = _found(head)
+        form = _dialect(head, found)
         try:
-            endpoint, pinned = self._find(head)
+            endpoint = self._checked(head, found)
             record.format = form.name if endpoint.form else ""
-            asked = Asked(form, head, body, client, record, pinned, endpoint.rest, endpoint.path)
+            asked = Asked(form, head, body, client, record, found.pinned, endpoint.rest, endpoint.path)
             await endpoint.answer(self, asked)
         except ClientError as error:
             record.status, record.error = error.status, error.message
@@ -177,14 +179,13 @@ class App:
 
     # --- what is asked
 
-    def _find(self, head: RequestHead) -> tuple[Endpoint, str]:
-        """The endpoint, and the upstream that the path pins."""
-        pinned, path, raw_path = _unpinned(head)
-        if pinned and self.relay.config.upstream(pinned) is None:
-            raise ClientError(404, f"there is no upstream {pinned}")
-        endpoint = find(path, raw_path, head.query)
+    def _checked(self, head: RequestHead, found: Found) -> Endpoint:
+        """The endpoint, if it is there and may be asked so. Raises ClientError."""
+        endpoint = found.endpoint
+        if found.pinned and self.relay.config.upstream(found.pinned) is None:
+            raise ClientError(404, f"there is no upstream {found.pinned}")
         if endpoint is None:
-            hint = "; leave /v1 out of the base URL" if path.startswith("/v1/v1/") else ""
+            hint = "; leave /v1 out of the base URL" if found.path.startswith("/v1/v1/") else ""
             raise ClientError(404, f"there is nothing at {head.method} {head.path}{hint}")
         if head.method not in endpoint.methods:
             if endpoint.rest:  # which may be a method of Google's that is not served here
@@ -192,10 +193,10 @@ class App:
             if head.get("upgrade") is not None:
                 raise ClientError(426, "WebSockets are not spoken here; use HTTP")
             raise ClientError(405, f"use {' or '.join(endpoint.methods)} here")
-        return endpoint, pinned
+        return endpoint
 
     def _refusal(self, head: RequestHead | None, error: ClientError) -> Response:
-        form = _dialect(head) if head else _CHAT
+        form = _dialect(head, _found(head)) if head else _CHAT
         failed = Failed(error.status, kind_of(error.status), error.message)
         status, body = form.write_error(failed)
         extra: OutHeaders = [("retry-after", "1")] if status == 503 else []
@@ -222,26 +223,31 @@ def presented_keys(head: RequestHead) -> list[str]:
     return found
 
 
-def _dialect(head: RequestHead) -> Format:
+def _dialect(head: RequestHead, found: Found) -> Format:
     """The format of whoever asks; where the path does not tell, Anthropic's and Google's own headers do."""
-    _, path, raw_path = _unpinned(head)
-    endpoint = find(path, raw_path, head.query)
-    if endpoint is not None and endpoint.form is not None:
-        return endpoint.form
+    if found.endpoint is not None and found.endpoint.form is not None:
+        return found.endpoint.form
     if head.get("anthropic-version") is not None:
         return _ANTHROPIC
     google = head.get("x-goog-api-key") is not None or head.get("x-goog-api-client") is not None
     keyed = any(name == "key" for name, _ in parse_qsl(head.query, keep_blank_values=True))
-    return _GEMINI if google or keyed or path.startswith("/v1beta/") else _CHAT
+    return _GEMINI if google or keyed or found.path.startswith("/v1beta/") else _CHAT
 
 
-def _unpinned(head: RequestHead) -> tuple[str, str, str]:
-    """The upstream that a path pins, and the path behind that: as text, and as it came."""
+class Found(NamedTuple):
+    """What is at a request's path: the upstream that the path pins, and what stands behind that."""
+
+    endpoint: Endpoint | None
+    pinned: str
+    path: str
+
+
+def _found(head: RequestHead) -> Found:
     if not head.path.startswith(_PINNED):
-        return "", head.path, head.raw_path.partition("?")[0]
+        return Found(find(head.path, head.raw_path, head.query), "", head.path)
     pinned, _, path = head.path[len(_PINNED) :].partition("/")
-    _, _, raw_path = head.raw_path.partition("?")[0][len(_PINNED) :].partition("/")
-    return pinned, f"/{path}", f"/{raw_path}"
+    _, _, raw_path = head.raw_path[len(_PINNED) :].partition("/")
+    return Found(find(f"/{path}", f"/{raw_path}", head.query), pinned, f"/{path}")
 
 
 def _check_body_type(head: RequestHead) -> None:

@@ -102,11 +102,15 @@ class Call:
         """What writers need; where nothing is converted, the request is not even read."""
         return Reply(self.request, self.id, self.created)
 
+    @cached_property
+    def cleaned(self) -> dict[str, Any] | None:
+        """The body without what this format's services would refuse; None if all is well."""
+        return self.form.without_foreign(self.body)
+
     def with_model(self, model: str) -> bytes:
         """The client's bytes, with another model name and without thoughts that only other providers understand."""
-        cleaned = self.form.without_foreign(self.body)
-        if cleaned is not None:
-            return dumps(cleaned if self.path.model else {**cleaned, "model": model}).encode()
+        if self.cleaned is not None:
+            return dumps(self.cleaned if self.path.model else {**self.cleaned, "model": model}).encode()
         places = [member for member in self.members if member.key == "model" and not self.path.model]
         if not places or places[-1].value == model:
             return self.raw.removeprefix(b"\xef\xbb\xbf")
@@ -371,7 +375,7 @@ class Relay:
             return None
         path = form.counting.path(route.model, call.path)
         if form is call.form:
-            body, own = form.without_foreign(call.body) or call.body, hd.upward(call.head)
+            body, own = call.cleaned or call.body, hd.upward(call.head)
             path = _with_query(path, call.head.query)
         else:
             body, own = form.write_request(call.request, self._target(call, route)).body, hd.own_upward(False)

@@ -75,6 +75,16 @@ def plain(data: str, where: str) -> str:
         raise shape.wrong(where, "base64 of UTF-8 text") from None
 
 
+def is_text(part: File) -> bool:
+    """Whether a document is there as text, so that it can be said where files cannot be sent."""
+    return bool(part.text) or (part.media_type == "text/plain" and not part.url and not part.file_id)
+
+
+def as_text(part: File) -> str:
+    """A text document as what somebody says, its name first."""
+    return f"{part.name}\n{part.text}" if part.name else part.text
+
+
 _EXTENSIONS = {
     "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "gif": "image/gif", "webp": "image/webp",
     "heic": "image/heic", "pdf": "application/pdf", "txt": "text/plain", "md": "text/markdown", "csv": "text/csv",

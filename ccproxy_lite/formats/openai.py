@@ -9,7 +9,7 @@ from typing import Any
 from ccproxy_lite.errors import STATUS, Kind, kind_of
 from ccproxy_lite.formats import schema, shape, thinking
 from ccproxy_lite.formats.losses import Losses
-from ccproxy_lite.formats.neutral import Effort, Failed, Output, Request, Target
+from ccproxy_lite.formats.neutral import Effort, Failed, Output, Request, Target, ToolChoice, Usage
 
 _TYPES: dict[Kind, tuple[str, str | None]] = {
     "bad_request": ("invalid_request_error", None),
@@ -113,7 +113,41 @@ def read_models(body: Any) -> list[str]:
     return shape.listed(body, "data", "id")
 
 
+# ---------------------------------------------------------------- answers
+
+
+def read_usage(usage: Any, taken: str, given: str) -> Usage | None:
+    """Tokens, as both formats count them: what is taken in includes the cache, what is given includes reasoning.
+
+    :param taken: the format's word for the one, ``prompt`` or ``input``
+    :param given: its word for the other, ``completion`` or ``output``
+    """
+    if not isinstance(usage, dict):
+        return None
+    cached = shape.count(usage, f"{taken}_tokens_details", "cached_tokens")
+    cached = cached or shape.count(usage, "prompt_cache_hit_tokens")  # DeepSeek's
+    written = shape.count(usage, f"{taken}_tokens_details", "cache_write_tokens")
+    details = usage.get(f"{given}_tokens_details")
+    return Usage(
+        max(shape.count(usage, f"{taken}_tokens") - cached - written, 0),
+        shape.count(usage, f"{given}_tokens"),
+        cached,
+        written,
+        shape.count(details, "reasoning_tokens") if isinstance(details, dict) else None,
+    )
+
+
 # ---------------------------------------------------------------- requests
+
+_MODES = {"auto": ToolChoice("auto"), "required": ToolChoice("required"), "none": ToolChoice("none")}
+
+
+def mode(value: str) -> ToolChoice:
+    """A tool choice that is one word. Raises ClientError."""
+    if value not in _MODES:
+        raise shape.wrong("tool_choice", "none, auto, required or an object")
+    return _MODES[value]
+
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "auto")
 

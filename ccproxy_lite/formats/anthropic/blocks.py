@@ -210,7 +210,7 @@ def _write_image(part: Image, losses: Losses) -> dict[str, Any]:
 
 def _write_file(part: File, losses: Losses) -> dict[str, Any]:
     losses.lose_own(part.own, part.at)
-    if part.text or (part.media_type == "text/plain" and not part.url and not part.file_id):
+    if media.is_text(part):
         source = {"type": "text", "media_type": "text/plain", "data": part.text}
     elif part.file_id:
         if not losses.is_origin:

@@ -197,7 +197,8 @@ class Writer:
     def _close(self, end: PartEnd) -> bytes:
         if self._start.kind == "text":
             text = "".join(self._held)
-            self._cited.append((0, self._text_bytes, text, end.citations))
+            if end.citations:
+                self._cited.append((0, self._text_bytes, text, end.citations))
             self._text_bytes += _bytes(text)
         if self._before and not end.signature:
             return b""

@@ -74,17 +74,23 @@ def standard(data: str) -> str:
 # ---------------------------------------------------------------- opaque values
 
 
+_SENTINEL_BASE64 = base64.b64encode(thinking.SENTINEL.encode()).decode()
+_MARK_BASE64 = base64.b64encode(thinking.tag("", "").encode()[:3]).decode()
+
+
 def read_signature(value: str) -> tuple[str, str, str]:
     """Signature, hidden text and origin of a ``thoughtSignature``; empty for the word that stands for none."""
     if thinking.SENTINEL in value:
         return "", "", NAME
     value = standard(value)
+    if value == _SENTINEL_BASE64:
+        return "", "", NAME
+    if not value.startswith(_MARK_BASE64):  # Gemini's own, which may be long
+        return value, "", NAME
     try:
         text = base64.b64decode(value, validate=True).decode()
     except (binascii.Error, ValueError):
         return value, "", NAME
-    if text == thinking.SENTINEL:
-        return "", "", NAME
     return thinking.unseal(text, NAME) if thinking.untag(text) else (value, "", NAME)
 
 
@@ -144,6 +150,12 @@ def _continues(part: Part, last: Part | None) -> bool:
     return "thought" in part.own or bool(part.text)
 
 
+def detail_of(resolution: str) -> str:
+    """The level of detail for a picture that Gemini's ``MediaResolution`` stands for; empty for those between."""
+    level = resolution.rpartition("_")[2].lower()
+    return level if level in ("low", "high") else ""
+
+
 def with_detail(messages: tuple[Message, ...], detail: str) -> tuple[Message, ...]:
     """The turns with a level of detail for every picture that names none."""
 
@@ -198,10 +210,9 @@ def _read_part(part: shape.Object, at: str, calls: _Calls) -> Iterable[Part]:
         case "text":
             yield Text(shape.text(part, "text", at), own, at)
         case "inlineData":
-            level = shape.lenient(part.get("mediaResolution"), "level").rpartition("_")[2].lower()
-            if level in ("low", "high"):
+            detail = detail_of(shape.lenient(part.get("mediaResolution"), "level"))
+            if detail:
                 own = {key: value for key, value in own.items() if key != "mediaResolution"}
-            detail = level if level in ("low", "high") else ""
             yield _read_blob(shape.as_object(part[kind], f"{at}.{kind}"), detail, own, at)
         case "fileData":
             yield _read_file(shape.as_object(part[kind], f"{at}.{kind}"), own, at)
@@ -361,8 +372,8 @@ def _write_media(part: Image | File | Audio, losses: Losses) -> dict[str, Any]:
     if isinstance(part, Audio):
         return {"inlineData": {"mimeType": f"audio/{part.format}", "data": part.data}}
     stored = part.url or part.file_id
-    if isinstance(part, File) and (part.text or (part.media_type == "text/plain" and not stored)):
-        return {"text": f"{part.name}\n{part.text}" if part.name else part.text}
+    if isinstance(part, File) and media.is_text(part):
+        return {"text": media.as_text(part)}
     if isinstance(part, File) and part.name:
         losses.lose_name(part.at)
     if part.data:

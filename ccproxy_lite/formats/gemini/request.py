@@ -9,7 +9,7 @@ from typing import Any
 
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import names, schema, shape, thinking
-from ccproxy_lite.formats.gemini.contents import NAME, camel, read_contents, with_detail, write_contents
+from ccproxy_lite.formats.gemini.contents import NAME, camel, detail_of, read_contents, with_detail, write_contents
 from ccproxy_lite.formats.gemini.paths import write_path
 from ccproxy_lite.formats.losses import Losses
 from ccproxy_lite.formats.neutral import (
@@ -49,7 +49,7 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
     calling = _calling(body)
     choice, strict = _read_choice(calling)
     messages, resolution = read_contents(body), shape.text(config, "mediaResolution", at, "")
-    detail = _DETAILS.get(resolution.rpartition("_")[2], "")
+    detail = detail_of(resolution)
     wants_logprobs = shape.optional_bool(config, "responseLogprobs", at)
     return Request(
         model=path.model or shape.text(body, "model", "", "").removeprefix("models/"),
@@ -76,9 +76,6 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
     )
 
 
-_DETAILS = {"LOW": "low", "HIGH": "high"}
-
-
 def _read_own(body: shape.Object, config: shape.Object, calling: shape.Object) -> Mapping[str, Any]:
     setting = shape.optional_object(config, "thinkingConfig", "generationConfig") or {}
     tool_config = shape.optional_object(body, "toolConfig") or {}
@@ -91,7 +88,7 @@ def _read_own(body: shape.Object, config: shape.Object, calling: shape.Object) -
     }
     if own.get("generationConfig.responseModalities") == ["TEXT"]:
         del own["generationConfig.responseModalities"]
-    if str(own.get("generationConfig.mediaResolution")).rpartition("_")[2] in _DETAILS:
+    if detail_of(str(own.get("generationConfig.mediaResolution"))):
         del own["generationConfig.mediaResolution"]
     return own
 

@@ -216,8 +216,11 @@ def _read_result(message: shape.Object, at: str, legacy_ids: dict[str, str]) -> 
 # ---------------------------------------------------------------- writing
 
 
-def write_messages(request: Request, target: Target, losses: Losses) -> list[dict[str, Any]]:
-    """All messages, tool results directly after the calls that they answer. Raises ClientError."""
+def write_messages(request: Request, target: Target, losses: Losses, native: bool) -> list[dict[str, Any]]:
+    """All messages, tool results directly after the calls that they answer. Raises ClientError.
+
+    :param native: the service knows free-text tools
+    """
     written: list[dict[str, Any]] = []
     for part in request.system:
         losses.lose_own(part.own, part.at)
@@ -229,7 +232,6 @@ def write_messages(request: Request, target: Target, losses: Losses) -> list[dic
     paired = turns.merged(_spoken(turn, losses) for turn in turns.paired(fitting, losses, seam="\n\n"))
     for message in paired:
         if message.role == "assistant":
-            native = losses.is_origin or thinking.is_openai_reasoning(target.model)
             written.append(_write_assistant(message, losses, native))
         elif message.role == "system":
             text = "\n".join(part.text for part in message.parts if isinstance(part, Text))
@@ -314,8 +316,8 @@ def _write_file(part: File, losses: Losses) -> dict[str, Any]:
         if not losses.is_origin:
             losses.lose("file_id", part.at)
         return {"type": "file", "file": {"file_id": part.file_id}}
-    if part.text or (part.media_type == "text/plain" and not part.url):
-        return {"type": "text", "text": f"{part.name}\n{part.text}" if part.name else part.text}
+    if media.is_text(part):
+        return {"type": "text", "text": media.as_text(part)}
     if part.url:
         losses.lose("file.url", part.at)
     name = part.name or ("document.pdf" if part.media_type == "application/pdf" else "document")

@@ -24,7 +24,7 @@ from ccproxy_lite.formats.neutral import (
     Usage,
     settled,
 )
-from ccproxy_lite.formats.openai import failed_of, write_error
+from ccproxy_lite.formats.openai import failed_of, read_usage, write_error
 from ccproxy_lite.formats.openai_chat.messages import NAME, read_signature
 from ccproxy_lite.jsontext import dumps, dumps_text, loads
 from ccproxy_lite.sse import Event as SseEvent
@@ -41,19 +41,7 @@ _REASONS: dict[str, StopReason] = {
 
 
 def _read_usage(usage: Any) -> Usage | None:
-    if not isinstance(usage, dict):
-        return None
-    cached = shape.count(usage, "prompt_tokens_details", "cached_tokens")
-    cached = cached or shape.count(usage, "prompt_cache_hit_tokens")
-    written = shape.count(usage, "prompt_tokens_details", "cache_write_tokens")
-    details = usage.get("completion_tokens_details")
-    return Usage(
-        max(shape.count(usage, "prompt_tokens") - cached - written, 0),
-        shape.count(usage, "completion_tokens"),
-        cached,
-        written,
-        shape.count(details, "reasoning_tokens") if isinstance(details, dict) else None,
-    )
+    return read_usage(usage, "prompt", "completion")
 
 
 def _text_of(value: Any) -> str:

@@ -115,17 +115,12 @@ def _read_function(function: shape.Object, at: str) -> Tool:
     )
 
 
-_MODES = {"auto": ToolChoice("auto"), "required": ToolChoice("required"), "none": ToolChoice("none")}
-
-
 def _read_choice(body: shape.Object) -> ToolChoice | None:
     value = body.get("tool_choice") or body.get("function_call")
     if value is None:
         return None
     if isinstance(value, str):
-        if value not in _MODES:
-            raise shape.wrong("tool_choice", "none, auto, required or an object")
-        return _MODES[value]
+        return openai.mode(value)
     choice = shape.as_object(value, "tool_choice")
     if "name" in choice and "type" not in choice:  # the old function_call
         return ToolChoice("required", (shape.text(choice, "name", "function_call"),))
@@ -197,8 +192,9 @@ def write_request(request: Request, target: Target) -> Outgoing:
     losses = Losses(request.origin, NAME, target.strict)
     losses.lose_own(request.own)
     request = losses.own_tools(request)
-    body: dict[str, Any] = {"model": target.model, "messages": write_messages(request, target, losses)}
-    _write_tools(body, request, target, losses)
+    native = _has_custom_tools(target, losses)
+    body: dict[str, Any] = {"model": target.model, "messages": write_messages(request, target, losses, native)}
+    _write_tools(body, request, losses, native)
     _write_limits(body, request, target, losses)
     _write_output(body, request, losses)
     if request.user:
@@ -212,7 +208,6 @@ def write_request(request: Request, target: Target) -> Outgoing:
         body["service_tier"] = request.service_tier
     elif request.service_tier:
         losses.lose("service_tier")
-    native = _has_custom_tools(target, losses)
     return Outgoing(
         "/chat/completions",
         body,
@@ -223,9 +218,8 @@ def write_request(request: Request, target: Target) -> Outgoing:
     )
 
 
-def _write_tools(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
+def _write_tools(body: dict[str, Any], request: Request, losses: Losses, native: bool) -> None:
     written = []
-    native = _has_custom_tools(target, losses)
     for tool in request.tools:
         if isinstance(tool, ServerTool):
             if tool.type == _SEARCH:

@@ -49,9 +49,9 @@ def write_body(events: Iterable[Event], reply: Reply) -> dict[str, Any]:
     for event in events:
         if isinstance(event, Failed):
             raise UpstreamError(event.message, status=event.status, kind=event.kind)
-        writer.write(event)
         if isinstance(event, End):
             return writer.ended(event)
+        writer.write(event)
     raise UpstreamError("the answer ended early")
 
 
@@ -269,7 +269,7 @@ class Writer:
             case "image":
                 return self._done(result=text, output_format=self._start.media_type.rpartition("/")[2] or "png")
         if self._item["type"] == "tool_search_call":
-            return self._done(arguments=_object(text))
+            return self._done(arguments=names.arguments_object(text))
         if self._item["type"] == "custom_tool_call":
             done = self._event("response.custom_tool_call_input.done", {**self._place(), "input": text})
             return done + self._done(input=text)
@@ -311,10 +311,3 @@ def _is_object(text: str) -> bool:
         return isinstance(loads(text), dict)
     except ValueError:
         return False
-
-
-def _object(text: str) -> Any:
-    try:
-        return loads(text or "{}")
-    except ValueError:
-        return {"_raw": text}

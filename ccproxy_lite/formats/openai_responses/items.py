@@ -305,8 +305,8 @@ def _write_part(part: Part, role: str, losses: Losses) -> dict[str, Any]:
 
 
 def _write_file(part: File, losses: Losses) -> dict[str, Any]:
-    if part.text or (part.media_type == "text/plain" and not part.url and not part.file_id):
-        return {"type": "input_text", "text": f"{part.name}\n{part.text}" if part.name else part.text}
+    if media.is_text(part):
+        return {"type": "input_text", "text": media.as_text(part)}
     if part.file_id:
         if not losses.is_origin:
             losses.lose("file_id", part.at)

@@ -26,7 +26,7 @@ from ccproxy_lite.formats.neutral import (
     Usage,
     settled,
 )
-from ccproxy_lite.formats.openai import failed_of, is_too_long
+from ccproxy_lite.formats.openai import failed_of, is_too_long, read_usage
 from ccproxy_lite.formats.openai_responses.items import NAME
 from ccproxy_lite.formats.openai_responses.tools import SEARCH
 from ccproxy_lite.jsontext import dumps, dumps_text, loads
@@ -38,18 +38,7 @@ _ENDINGS = ("response.completed", "response.incomplete", "response.failed", "err
 
 
 def _read_usage(usage: Any) -> Usage | None:
-    if not isinstance(usage, dict):
-        return None
-    cached = shape.count(usage, "input_tokens_details", "cached_tokens")
-    written = shape.count(usage, "input_tokens_details", "cache_write_tokens")
-    details = usage.get("output_tokens_details")
-    return Usage(
-        max(shape.count(usage, "input_tokens") - cached - written, 0),
-        shape.count(usage, "output_tokens"),
-        cached,
-        written,
-        shape.count(details, "reasoning_tokens") if isinstance(details, dict) else None,
-    )
+    return read_usage(usage, "input", "output")
 
 
 def _read_citation(annotation: Any) -> tuple[Citation, ...]:
@@ -169,7 +158,7 @@ class Reader:
         item = data.get("item")
         own_id = shape.lenient(item, "id") or shape.lenient(data, "item_id")
         call_id = shape.lenient(item, "call_id")
-        for known in self._items:
+        for known in reversed(self._items):  # nearly always the newest
             same_call = call_id and known.call_id == call_id and not (own_id and known.id)
             if (own_id and known.id == own_id) or same_call:
                 return known

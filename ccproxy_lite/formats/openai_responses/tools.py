@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from ccproxy_lite.formats import names, schema, shape
+from ccproxy_lite.formats import names, openai, schema, shape
 from ccproxy_lite.formats.losses import Losses
 from ccproxy_lite.formats.neutral import NOTHING, Request, ServerTool, Tool, ToolChoice
 
@@ -98,18 +98,13 @@ def _read_namespace(space: shape.Object, at: str) -> Iterable[Tool | ServerTool]
             yield tool
 
 
-_MODES = {"auto": ToolChoice("auto"), "required": ToolChoice("required"), "none": ToolChoice("none")}
-
-
 def read_choice(body: shape.Object, flat: dict[tuple[str, str], str]) -> ToolChoice | None:
     """``tool_choice``, which is flat here: the name stands beside the type."""
     value = body.get("tool_choice")
     if value is None:
         return None
     if isinstance(value, str):
-        if value not in _MODES:
-            raise shape.wrong("tool_choice", "none, auto, required or an object")
-        return _MODES[value]
+        return openai.mode(value)
     choice = shape.as_object(value, "tool_choice")
     if shape.text(choice, "type", "tool_choice") == "allowed_tools":
         called = tuple(_name_of(tool, at, flat) for tool, at in shape.objects(choice, "tools", "tool_choice"))
