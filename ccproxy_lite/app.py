@@ -18,15 +18,17 @@ from urllib.parse import parse_qsl
 from ccproxy_lite import accesslog
 from ccproxy_lite.accesslog import Record
 from ccproxy_lite.address import Address
+from ccproxy_lite.call import Call
 from ccproxy_lite.catalog import Catalog
 from ccproxy_lite.errors import ClientError, kind_of
 from ccproxy_lite.formats import FORMATS, Format
 from ccproxy_lite.formats.neutral import Failed, PathInfo
-from ccproxy_lite.jsontext import dumps
+from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.log import bug, log
 from ccproxy_lite.net.connection import Connection, OutHeaders, Response
 from ccproxy_lite.net.heads import RequestHead
-from ccproxy_lite.relay import Call, Relay
+from ccproxy_lite.relay import Relay
+from ccproxy_lite.status import History, overview, reset
 
 _STARTED = int(time.time())
 _JSON: OutHeaders = [("content-type", "application/json")]
@@ -56,6 +58,7 @@ class Asked:
     client: Connection
     record: Record
     pinned: str = ""
+    session: str = ""
     rest: str = ""
     path: PathInfo = field(default_factory=PathInfo)
 
@@ -63,9 +66,10 @@ class Asked:
 class App:
     """Implements ``net.connection.Application`` for one configuration."""
 
-    def __init__(self, relay: Relay, catalog: Catalog, client_keys: tuple[str, ...]) -> None:
+    def __init__(self, relay: Relay, catalog: Catalog, client_keys: tuple[str, ...], history: History) -> None:
         self.relay = relay
         self.catalog = catalog
+        self.history = history
         self.is_draining: Callable[[], bool] = lambda: False
         self._keys = [key.encode() for key in client_keys]
         config = relay.config
@@ -98,14 +102,14 @@ class App:
 
     async def serve(self, head: RequestHead, body: bytes, client: Connection) -> None:
         """Answer a request; whatever goes wrong, the client hears it in its own format."""
-        record = Record(method=head.method, path=head.path, started_s=time.monotonic())
+        record = Record(method=head.method, path=head.path, started_s=self.relay.clock.now())
         client.extra_headers = self._cors(head) + _COMMON
         found = _found(head)
         form = _dialect(head, found)
         try:
             endpoint = self._checked(head, found)
             record.format = form.name if endpoint.form else ""
-            asked = Asked(form, head, body, client, record, found.pinned, endpoint.rest, endpoint.path)
+            asked = Asked(form, head, body, client, record, found.pinned, found.session, endpoint.rest, endpoint.path)
             await endpoint.answer(self, asked)
         except ClientError as error:
             record.status, record.error = error.status, error.message
@@ -125,7 +129,7 @@ class App:
             elif not record.status:
                 record.status, record.error = 499, "the client went away"
             if record.path not in ("/", "/healthz"):
-                accesslog.access(record, time.monotonic())
+                accesslog.access(record, self.relay.clock.now())
 
     # --- who may ask
 
@@ -235,19 +239,23 @@ def _dialect(head: RequestHead, found: Found) -> Format:
 
 
 class Found(NamedTuple):
-    """What is at a request's path: the upstream that the path pins, and what stands behind that."""
+    """What is at a request's path: the upstream and the session that the path names, and what stands behind them."""
 
     endpoint: Endpoint | None
     pinned: str
+    session: str
     path: str
 
 
 def _found(head: RequestHead) -> Found:
-    if not head.path.startswith(_PINNED):
-        return Found(find(head.path, head.raw_path, head.query), "", head.path)
-    pinned, _, path = head.path[len(_PINNED) :].partition("/")
-    _, _, raw_path = head.raw_path[len(_PINNED) :].partition("/")
-    return Found(find(f"/{path}", f"/{raw_path}", head.query), pinned, f"/{path}")
+    path, raw_path, pinned, session = head.path, head.raw_path, "", ""
+    if path.startswith(_PINNED):
+        pinned, _, path = path[len(_PINNED) :].partition("/")
+        path, raw_path = f"/{path}", "/" + raw_path[len(_PINNED) :].partition("/")[2]
+    named = _SESSION.match(path)
+    if named is not None and raw_path.startswith(named[0]):
+        session, path, raw_path = named[1], path[named.end() :], raw_path[named.end() :]
+    return Found(find(path, raw_path, head.query), pinned, session, path)
 
 
 def _check_body_type(head: RequestHead) -> None:
@@ -271,6 +279,7 @@ def _call(app: App, asked: Asked) -> Call:
         head=asked.head,
         raw=asked.body,
         pinned=asked.pinned,
+        named_session=asked.session,
         client_key=given[0] if given else "",
         id=token_hex(12),
         created=int(time.time()),
@@ -314,13 +323,33 @@ async def _root(app: App, asked: Asked) -> None:
     asked.client.respond(Response(200, [("content-type", "text/plain; charset=utf-8")], text.encode()))
 
 
+async def _status(app: App, asked: Asked) -> None:
+    """What is known of the keys; a POST ends the rests of one."""
+    asked.record.status = 200
+    answer = {"ended": reset(app.relay, _named_key(asked.body))} if asked.head.method == "POST" else {}
+    body = dumps({**overview(app.relay, app.history), **answer}).encode()
+    asked.client.respond(Response(200, [*_JSON, ("cache-control", "no-store")], body))
+
+
+def _named_key(body: bytes) -> str:
+    try:
+        name = loads(body)["reset"]
+    except (ValueError, KeyError, TypeError):
+        name = None
+    if not isinstance(name, str) or not name:
+        raise ClientError(400, 'the body must be {"reset": "KEY"}', param="reset")
+    return name
+
+
 _GET = ("GET", "HEAD")
+_SESSION = re.compile(r"/(?!v1/|v1beta/|v1alpha/|api/)([\w.~:@=+-]{1,256})(?=/v1(?:beta|alpha)?/)", re.ASCII)
 _PINNED = "/api/provider/"
 _MODELS = re.compile(r"/v1(?:beta|alpha)?/models/(.+)")
 
 ENDPOINTS: dict[str, Endpoint] = {
     "/": Endpoint(_GET, None, _root, open=True),
     "/healthz": Endpoint(_GET, None, _health, open=True),
+    "/status": Endpoint((*_GET, "POST"), None, _status),
     "/v1/models": Endpoint(_GET, None, _models),
     "/models": Endpoint(_GET, None, _models),
     "/v1beta/models": Endpoint(_GET, _GEMINI, _models),

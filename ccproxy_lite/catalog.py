@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import anyio
@@ -11,11 +10,10 @@ from ccproxy_lite import headers as hd
 from ccproxy_lite.config import Upstream
 from ccproxy_lite.delivery import Delivery
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.exchange import Attempt
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.jsontext import loads
 from ccproxy_lite.log import log
-from ccproxy_lite.routing import Route, known
+from ccproxy_lite.routing import known
 
 if TYPE_CHECKING:
     from ccproxy_lite.relay import Relay
@@ -51,11 +49,12 @@ class Catalog:
         """The upstream's own list, now. Raises UpstreamError."""
         relay = self._relay
         form = FORMATS["openai-chat"] if upstream.format == "echo" else FORMATS[upstream.format]
-        key = relay.rings[upstream.name].pick(time.monotonic())
-        secret = await relay.key_of(Attempt(Route(upstream, ""), key), None)
+        ring, now = relay.rings[upstream.name], relay.clock.now()
+        key = ring.pick("", now) or ring.pick("", now, guesses=True) or ring.states[0].key
+        secret = await relay.secret_of(upstream, key.secret)
         own = [("accept", "application/json"), ("user-agent", hd.USER_AGENT), *form.fixed_headers]
         outbound = relay.outbound(upstream, form, secret, None, form.models_path, own)
-        delivery = Delivery(None, None, lambda head: [], 16_777_216, time.monotonic)
+        delivery = Delivery(None, None, lambda head: [], 16_777_216, relay.clock.now)
         with anyio.move_on_after(_PATIENCE_S) as scope:
             await relay.send(None, upstream, outbound, delivery)
         if scope.cancelled_caught:
@@ -71,7 +70,7 @@ class Catalog:
 
     async def _refresh(self, upstream: Upstream) -> None:
         names, until_s = self._lists.get(upstream.name, ([], 0.0))
-        now_s = time.monotonic()
+        now_s = self._relay.clock.now()
         if now_s < until_s:
             return
         try:

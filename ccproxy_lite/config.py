@@ -83,8 +83,10 @@ class Config:
     models: tuple[tuple[str, tuple[str, ...]], ...] = ()
     strict: bool = False
     strategy: str = "round-robin"
+    sticky_sessions: bool = True
     retries: int = 2
     max_wait_s: float = 20
+    keepalive_s: float = 10
     thinking_budgets: Mapping[str, int] = field(default_factory=lambda: MappingProxyType(BUDGETS))
     default_max_tokens: int = 8192
     timeouts: Timeouts = field(default_factory=Timeouts)

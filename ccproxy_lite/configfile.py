@@ -28,7 +28,7 @@ QUIRKS = frozenset(
     "reasoning_content no_reasoning_effort no_reasoning_summary top_k gemini_strict_schema thinking_budget".split()
 )
 _LATER = {
-    "": ("sticky_sessions", "keepalive_s", "workers", "mounts"),
+    "": ("workers", "mounts"),
     "upstream": ("proxy", "command", "tools", "max_parallel"),
 }
 """Keys that this version reads and does not act on; using one is reported as a note."""
@@ -174,8 +174,10 @@ def _assemble(book: _Notebook, top: dict[str, Located], upstreams: tuple[Upstrea
         strict=take("strict", lambda n, p: _flag(book, n, p), False),
         strategy=take("strategy", lambda n, p: book.choice(n, p, ("round-robin", "fill-first"), "round-robin"),
                       "round-robin"),
+        sticky_sessions=take("sticky_sessions", lambda n, p: _flag(book, n, p), True),
         retries=count("retries", int, 0),
         max_wait_s=count("max_wait_s", float, 0),
+        keepalive_s=count("keepalive_s", float, 0),
         thinking_budgets=take("thinking_budgets", lambda n, p: _budgets(book, n, p), MappingProxyType(BUDGETS)),
         default_max_tokens=count("default_max_tokens", int, 1),
         timeouts=take("timeouts", lambda n, p: _group(book, n, p, Timeouts, float, 0.001), Timeouts()),

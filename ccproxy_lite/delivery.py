@@ -1,43 +1,115 @@
 """One attempt's answer on its way to the client: held until its first content, then passed on as it comes.
 
-It is the sink of an upstream connection: everything here runs in protocol callbacks, without a task switch. It knows
-streams and wholes, and no wire format.
+A ``Delivery`` is the sink of one upstream connection: everything there runs in protocol callbacks, without a task
+switch. The ``Outlet`` is the client's end, which outlives attempts that fail. Neither knows a wire format.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import anyio
 
 from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.formats import Format
 from ccproxy_lite.formats.neutral import Failed
 from ccproxy_lite.log import bug
 from ccproxy_lite.net.connection import Connection as Client
 from ccproxy_lite.net.connection import OutHeaders
 from ccproxy_lite.net.upstream import AnswerHead
+from ccproxy_lite.net.watchdog import NEVER, Watchdog
 from ccproxy_lite.streams import Stream, failed_of
 
 EVENT_STREAM = "text/event-stream"
 
 
-class Delivery:
-    """The sink of one attempt.
+class Outlet:
+    """The client's end of one streamed answer, whoever makes it: one head, bytes, and keep-alives when nothing comes.
 
-    Without a client the answer is only collected. ``done`` is set when the task that waits has something to do: the
-    stream is over or failed, or a whole answer (``answer`` and ``body``) is there to be judged. ``committed`` says
-    that the client has seen the first byte.
+    Until the first content the head is held back, so that an early failure is a real HTTP status; but not longer than
+    ``interval_s``: then the head goes out with a first keep-alive, and another upstream may still answer.
+
+    :param early: the head's headers while nobody knows who will answer
+    :param failing: the in-band error for a failure, where no stream is there to write it
     """
 
     def __init__(
         self,
-        client: Client | None,
+        client: Client,
+        form: Format,
+        watchdog: Watchdog,
+        interval_s: float,
+        early: Callable[[], OutHeaders],
+        failing: Callable[[Failed], bytes],
+        redact: Callable[[bytes], bytes],
+    ) -> None:
+        self.deadline = NEVER
+        self._client = client
+        self._form = form
+        self._watchdog = watchdog
+        self._interval_s = interval_s or NEVER
+        self._early = early
+        self._failing = failing
+        self._redact = redact
+        self._now = asyncio.get_running_loop().time
+        self.deadline = self._now() + self._interval_s
+        watchdog.watch(self)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the head is out."""
+        return self._client.began
+
+    def begin(self, headers: OutHeaders) -> None:
+        """Begin the answer, unless a keep-alive has done so."""
+        if not self._client.began:
+            self._client.begin(200, headers)
+
+    def write(self, data: bytes) -> None:
+        self._client.write(data)
+        self.deadline = self._now() + self._interval_s
+
+    def expire(self) -> None:
+        """Nothing was written for a while."""
+        self.deadline = self._now() + self._interval_s
+        if not self._client.blocked:
+            self.begin(self._early())
+            self._client.write(self._form.keep_alive)
+
+    def fail(self, failed: Failed, written: bytes | None = None) -> None:
+        """End the answer with an in-band error: what a stream has ``written``, or one that stands alone."""
+        self._client.write(self._redact(self._failing(failed) if written is None else written))
+        self.finish(broken=True)
+
+    def finish(self, *, broken: bool = False) -> None:
+        self.close()
+        if broken and self._form.breaks_off:
+            self._client.abort()
+        else:
+            self._client.finish()
+
+    def close(self) -> None:
+        """No more keep-alives."""
+        self.deadline = NEVER
+        self._watchdog.forget(self)
+
+
+class Delivery:
+    """The sink of one attempt.
+
+    Without an outlet the answer is only collected. ``done`` is set when the task that waits has something to do: the
+    stream is over or failed, or a whole answer (``answer`` and ``body``) is there to be judged. ``committed`` says
+    that the client has seen content.
+    """
+
+    def __init__(
+        self,
+        outlet: Outlet | None,
         stream: Stream | None,
         answer_headers: Callable[[AnswerHead], OutHeaders],
         max_body_bytes: int,
         now: Callable[[], float],
-        redact: Callable[[bytes], bytes] = lambda data: data,
-        breaks_off: bool = False,
     ) -> None:
         self.done = anyio.Event()
         self.ended = anyio.Event()
@@ -46,12 +118,10 @@ class Delivery:
         self.failed: Failed | None = None
         self.answer: AnswerHead | None = None
         self.stream = stream
-        self._client = client
+        self._outlet = outlet
         self._answer_headers = answer_headers
         self._max_body_bytes = max_body_bytes
         self._now = now
-        self._redact = redact
-        self._breaks_off = breaks_off
         self._streams: bool | None = None
         self._over = False
         self._pieces: list[bytes] = []
@@ -114,9 +184,8 @@ class Delivery:
         if self.failed or self._over:
             return
         self.failed = failed
-        if self.committed and self.stream is not None and self._client is not None:
-            self._client.write(self._redact(self.stream.fail(failed)))
-            self._finish()
+        if self.committed and self.stream is not None:
+            self._finish(self.stream.fail(failed))
         self.done.set()
 
     def failed_upstream(self, error: UpstreamError) -> None:
@@ -126,12 +195,12 @@ class Delivery:
     # ---
 
     def _pass_on(self, out: bytes, stream: Stream, *, last: bool = False) -> None:
-        if stream.failed is not None and not self.committed:
+        if stream.failed is not None:
             self.failed = stream.failed
+            if self.committed:
+                self._finish(out)
             self.done.set()
             return
-        if stream.failed is not None:
-            out = self._redact(out)
         if not self.committed:
             self._collect(out)
             if self.failed:
@@ -141,27 +210,24 @@ class Delivery:
                     self.failed_stream(Failed(502, "server", "the upstream's stream was empty"))
                 return
             self._commit()
-        elif self._client is not None:
-            self._client.write(out)
-        if stream.failed is not None:
-            self.failed = stream.failed
-            self._finish()
-        elif stream.over or last:
+        elif self._outlet is not None and out:
+            self._outlet.write(out)
+        if stream.over or last:
             self._finish()
 
     def _commit(self) -> None:
-        assert self.answer is not None and self._client is not None
+        assert self.answer is not None and self._outlet is not None
         self.committed, self.committed_s = True, self._now()
-        self._client.begin(200, self._answer_headers(self.answer))
-        self._client.write(self.body)
+        self._outlet.begin(self._answer_headers(self.answer))
+        self._outlet.write(self.body)
         self._pieces = []
 
-    def _finish(self) -> None:
+    def _finish(self, error: bytes | None = None) -> None:
         self._over = True
-        if self._client is not None and self.failed and self._breaks_off:
-            self._client.abort()
-        elif self._client is not None:
-            self._client.finish()
+        if self._outlet is not None and self.failed:
+            self._outlet.fail(self.failed, error)
+        elif self._outlet is not None:
+            self._outlet.finish()
         self.done.set()
 
     def _collect(self, data: bytes) -> None:

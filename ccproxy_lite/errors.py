@@ -80,10 +80,14 @@ class ClientError(CcproxyError):
 
 
 class UpstreamError(CcproxyError):
-    """An upstream could not be reached, or broke its wire format. ``status`` is what the client would hear."""
+    """An upstream could not be reached, or broke its wire format. ``status`` is what the client would hear.
 
-    def __init__(self, message: str, *, status: int = 502, kind: Kind = "server") -> None:
+    ``code`` tells what no other key would mend (``unreachable``), and what is wrong with a key of ours (``no_secret``).
+    """
+
+    def __init__(self, message: str, *, status: int = 502, kind: Kind = "server", code: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.kind: Kind = kind
+        self.code = code
         self.message = message

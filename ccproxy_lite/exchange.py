@@ -3,8 +3,8 @@
     exchange.next(now) -> Attempt | Wait | GiveUp
     exchange.report(attempt, failed, now)
 
-A round tries every key of every target once. What may help (another key, another moment) is tried again for
-``retries`` more rounds; what the client did wrong, never.
+A round tries every ready key of every target once, then the keys that rest by a guess. What may help (another key,
+another moment) is tried again for ``retries`` more rounds; what the client did wrong, never.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ from dataclasses import dataclass, field
 
 from ccproxy_lite.config import Key
 from ccproxy_lite.formats.neutral import Failed
-from ccproxy_lite.keys import KeyRing, Outcome
+from ccproxy_lite.keys import KeyRing, Outcome, Rest
 from ccproxy_lite.routing import Route
 
-_FIRST_WAIT_S = 0.5
-_LONGEST_WAIT_S = 8.0
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 8.0
+_MOST_FAULTS = 3
+"""After so many failures that are no key's fault, a target's other keys are not tried in this round."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Send the request to this target, with this key if there is one."""
+    """Send the request to this target, with this key; ``started_s`` is now."""
 
     route: Route
-    key: Key | None
+    key: Key
+    started_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,10 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Tell the client; ``attempt`` is the one that failed so."""
+    """Tell the client; ``route`` is where it failed so."""
 
     failed: Failed
-    attempt: Attempt | None
+    route: Route
     should_retry: bool | None = None
 
 
@@ -50,102 +53,158 @@ _OUTCOMES: Mapping[str, Outcome] = {
     "permission": "refused",
     "billing": "billing",
     "rate_limit": "rate_limit",
-    "overloaded": "rate_limit",
+    "overloaded": "transient",
     "not_found": "missing_model",
     "bad_request": "client",
     "too_large": "client",
     "timeout": "transient",
     "server": "transient",
 }
+_HOPE: Mapping[Outcome, int] = {"rate_limit": 3, "transient": 3, "billing": 2, "refused": 1, "missing_model": 0}
+"""Of several failures the client is told the one that most likely passes."""
 
 
 def outcome_of(failed: Failed) -> Outcome:
-    """What a failure says about the key.
+    """What a failure says about the key. An overload rests a key only for a time that the upstream names.
 
     >>> outcome_of(Failed(422, "bad_request", "no")), outcome_of(Failed(529, "overloaded", "busy"))
-    ('client', 'rate_limit')
+    ('client', 'transient')
     """
+    if failed.kind == "overloaded" and failed.retry_after_s is not None:
+        return "rate_limit"
     return _OUTCOMES[failed.kind]
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One client request and its attempts. ``jitter`` is a random number below 1, given from outside."""
+    """One client request and its attempts.
+
+    :ivar rings: the keys of each target's upstream, at least one each
+    :ivar jitter: a random number below 1, from outside
+    :ivar attempts: what was tried, and what became of it
+    """
 
     routes: list[Route]
     rings: Mapping[str, KeyRing]
     retries: int = 2
     max_wait_s: float = 20
     jitter: float = 0.0
-    attempts: list[tuple[Attempt, str]] = field(default_factory=list)
+    session: str = ""
+    attempts: list[tuple[Attempt, Failed | None]] = field(default_factory=list)
     _round: int = 0
-    _tried: set[tuple[int, Key | None]] = field(default_factory=set)
-    _out: set[tuple[int, Key | None]] = field(default_factory=set)
+    _waited_s: float = 0.0
+    _tried: set[tuple[int, Key]] = field(default_factory=set)
+    _out: set[tuple[int, Key]] = field(default_factory=set)
+    _renewed: set[tuple[int, Key]] = field(default_factory=set)
     _skipped: set[int] = field(default_factory=set)
-    _last: GiveUp | None = None
-    _final: bool = False
-    _worth_a_round: bool = False
-    _hints: list[float | None] = field(default_factory=list)
+    _faults: dict[int, int] = field(default_factory=dict)
+    _final: GiveUp | None = None
 
     def next(self, now: float) -> Attempt | Wait | GiveUp:
         """What to do now."""
-        if self._final and self._last is not None:
-            return self._last
-        for number, route in enumerate(self.routes):
-            if number in self._skipped:
-                continue
-            ring = self.rings.get(route.upstream.name)
-            used = self._tried | self._out
-            if ring is None or not ring.states:
-                if (number, None) not in used:
-                    self._tried.add((number, None))
-                    return Attempt(route, None)
-                continue
-            key = ring.pick(now, {key for at, key in used if at == number and key is not None})
-            if key is not None:
-                self._tried.add((number, key))
-                return Attempt(route, key)
-        return self._end_of_round()
+        if self._final is not None:
+            return self._final
+        for guesses in (False, True):
+            for number, route in enumerate(self.routes):
+                if number in self._skipped or self._faults.get(number, 0) >= _MOST_FAULTS:
+                    continue
+                used = {key for at, key in self._tried | self._out if at == number}
+                key = self.rings[route.upstream.name].pick(route.model, now, used, self.session, guesses)
+                if key is not None:
+                    self._tried.add((number, key))
+                    return Attempt(route, key, now)
+        return self._end_of_round(now)
 
     def report(self, attempt: Attempt, failed: Failed | None, now: float) -> None:
         """What became of an attempt; None for success."""
+        route, key = attempt.route, attempt.key
         outcome: Outcome = "ok" if failed is None else outcome_of(failed)
-        ring = self.rings.get(attempt.route.upstream.name)
-        if ring is not None and attempt.key is not None:
-            ring.report(attempt.key, outcome, now)
-        self.attempts.append((attempt, "ok" if failed is None else f"{failed.status} {failed.kind}"))
+        self.attempts.append((attempt, failed))
+        hint_s = failed.retry_after_s if failed else None
+        message = f"{failed.status} {failed.message}" if failed else ""
+        ring = self.rings[route.upstream.name]
+        ring.report(key, route.model, outcome, now, started_s=attempt.started_s, hint_s=hint_s, message=message)
         if failed is None:
             return
-        number = self.routes.index(attempt.route)
-        self._last = GiveUp(failed, attempt)
+        number = self.routes.index(route)
         if outcome == "client":
-            self._final = True
+            self._final = GiveUp(failed, route)
         elif outcome == "missing_model":
             self._skipped.add(number)
         elif outcome in ("refused", "billing"):
-            self._out.add((number, attempt.key))
-        else:
-            self._worth_a_round = True
-            self._hints.append(failed.retry_after_s)
+            self._out.add((number, key))
+        elif outcome == "transient":  # another key cannot reach what cannot be reached
+            self._faults[number] = self._faults.get(number, 0) + (_MOST_FAULTS if failed.code == "unreachable" else 1)
 
-    def _end_of_round(self) -> Wait | GiveUp:
-        last = self._last or GiveUp(Failed(503, "overloaded", "no key can be used now"), None)
-        wait_s = min(_FIRST_WAIT_S * 2**self._round, _LONGEST_WAIT_S) * (0.75 + self.jitter / 2)
-        hints = [hint for hint in self._hints if hint is not None]
-        if hints and len(hints) == len(self._hints):  # somebody without a hint may be asked sooner
-            wait_s = min(hints)
-        if not self._worth_a_round or self._round >= self.retries or wait_s > self.max_wait_s:
-            return self._verdict(last)
-        self._round += 1
+    def unfit(self, attempt: Attempt, failed: Failed) -> None:
+        """The target cannot express the request; nothing was sent, and another may."""
+        self.attempts.append((attempt, failed))
+        self._skipped.add(self.routes.index(attempt.route))
+
+    def may_renew(self, attempt: Attempt) -> bool:
+        """Whether a new secret for the attempt's key would be tried."""
+        return (self.routes.index(attempt.route), attempt.key) not in self._renewed
+
+    def renewed(self, attempt: Attempt, failed: Failed) -> None:
+        """The key was refused, but has a new secret: it may be tried again at once, and is not blamed."""
+        self.attempts.append((attempt, failed))
+        place = (self.routes.index(attempt.route), attempt.key)
+        self._renewed.add(place)
+        self._tried.discard(place)
+
+    # --- the end of a round
+
+    def _end_of_round(self, now: float) -> Wait | GiveUp:
+        pause_s = min(_FIRST_PAUSE_S * 2**self._round, _LONGEST_PAUSE_S) * (0.75 + self.jitter / 2)
+        rests = self._open(now)
+        if not rests:
+            return self._give_up(now)
+        seconds, is_rest = min((rest.left_s(now), True) if rest else (pause_s, False) for _, rest in rests)
+        was_tried = any(number not in self._skipped and (number, key) not in self._out for number, key in self._tried)
+        if (is_rest and self._waited_s + seconds > self.max_wait_s) or (was_tried and self._round >= self.retries):
+            return self._give_up(now)
+        self._waited_s += seconds if is_rest else 0.0
+        self._round += was_tried
         self._tried.clear()
-        self._worth_a_round, self._hints = False, []
-        return Wait(wait_s)
+        self._faults.clear()
+        return Wait(seconds)
 
-    def _verdict(self, last: GiveUp) -> GiveUp:
-        """When only keys were refused, the client's own credential is fine: it hears 502, and need not retry."""
-        attempt, failed = last.attempt, last.failed
-        if attempt is None or failed.kind not in ("auth", "permission") or attempt.route.upstream.from_client:
-            return last
-        key = attempt.key.label if attempt.key else "no key"
-        message = f"{attempt.route.upstream.name} refused the key {key}: {failed.message}"
-        return GiveUp(Failed(502, "server", message), attempt, should_retry=False)
+    def _open(self, now: float) -> list[tuple[Route, Rest | None]]:
+        """For each key that may be tried again, its rest."""
+        found = []
+        for number, route in enumerate(self.routes):
+            if number not in self._skipped:
+                out = {key for at, key in self._out if at == number}
+                rests = self.rings[route.upstream.name].rests(route.model, now, out)
+                found += [(route, rest) for rest in rests]
+        return found
+
+    def _give_up(self, now: float) -> GiveUp:
+        """The most hopeful failure; where only keys were refused, the client's own credential is fine."""
+        resting = [(route, rest) for route, rest in self._open(now) if rest is not None]
+        told = [(route, _of_rest(rest)) for route, rest in resting if rest.hinted]
+        told += [(attempt.route, failed) for attempt, failed in self.attempts if failed is not None]
+        hopes = [-1 if outcome_of(failed) == "client" else _HOPE[outcome_of(failed)] for _, failed in told]
+        place = max(range(len(told)), key=lambda at: (hopes[at], at)) if max(hopes) >= 0 else 0
+        route, failed = told[place]
+        outcome = outcome_of(failed)
+        if outcome == "rate_limit":
+            lefts = [rest.left_s(now) for _, rest in resting]
+            failed.retry_after_s = max(min(lefts), _FIRST_PAUSE_S) if lefts else failed.retry_after_s
+        if route.upstream.from_client or outcome not in ("refused", "billing"):
+            return GiveUp(failed, route)
+        return GiveUp(self._refused(route, failed) if outcome == "refused" else failed, route, should_retry=False)
+
+    def _refused(self, route: Route, failed: Failed) -> Failed:
+        keys = [attempt.key.label for attempt, _ in self.attempts if attempt.route.upstream == route.upstream]
+        labels = ", ".join(dict.fromkeys(label for label in keys if label)) or "no key"
+        if failed.code == "no_secret":
+            return Failed(502, "server", failed.message)
+        return Failed(502, "server", f"{route.upstream.name} refused the key {labels}: {failed.message}")
+
+
+def _of_rest(rest: Rest) -> Failed:
+    """What a client hears that came while every key rests: what the upstream said when it asked for that."""
+    status, _, message = rest.message.partition(" ")
+    kind = "overloaded" if status in ("503", "529") else "rate_limit"
+    return Failed(int(status) if kind == "overloaded" else 429, kind, message or "every key rests")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Which headers travel on, and what an upstream's say about waiting. Pure."""
+"""Which headers travel on. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ccproxy_lite import __version__
 from ccproxy_lite.config import Upstream
 from ccproxy_lite.formats import Format
 from ccproxy_lite.net.connection import OutHeaders
-from ccproxy_lite.net.framing import Headers, header, tokens
+from ccproxy_lite.net.framing import Headers, tokens
 from ccproxy_lite.net.heads import RequestHead
 
 HOP_BY_HOP = frozenset(
@@ -87,34 +87,3 @@ def merged(*groups: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         names = {name for name, _ in new}
         result = [(name, value) for name, value in result if name not in names] + new
     return result
-
-
-def retry_after_s(headers: Headers, now_s: float) -> float | None:
-    """How long an upstream asks to wait, in seconds from now, or None. ``now_s`` is the wall clock's time.
-
-    >>> retry_after_s([(b"retry-after", b"2")], 0.0), retry_after_s([(b"retry-after", b"soon")], 0.0)
-    (2.0, None)
-    """
-    milliseconds = _number(header(headers, b"retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    raw = header(headers, b"retry-after")
-    if raw is None:
-        return None
-    seconds = _number(raw)
-    if seconds is not None:
-        return seconds
-    from email.utils import parsedate_to_datetime  # 1 MB that is hardly ever needed
-
-    try:
-        return max(parsedate_to_datetime(raw.decode("latin-1")).timestamp() - now_s, 0.0)
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def _number(raw: bytes | None) -> float | None:
-    try:
-        value = float(raw or b"")
-    except ValueError:
-        return None
-    return value if 0 <= value < 1e9 else None

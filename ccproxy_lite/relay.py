@@ -6,185 +6,241 @@ speak one format the body is not written anew: only the value of ``model`` is ex
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from math import ceil
 from random import random
-from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
 import anyio
 
 from ccproxy_lite import headers as hd
+from ccproxy_lite import hints
 from ccproxy_lite.accesslog import Record
+from ccproxy_lite.call import Call
+from ccproxy_lite.clock import Clock
 from ccproxy_lite.config import Config, Upstream
-from ccproxy_lite.delivery import EVENT_STREAM, Delivery
+from ccproxy_lite.delivery import EVENT_STREAM, Delivery, Outlet
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.exchange import Attempt, Exchange, GiveUp, Wait
 from ccproxy_lite.formats import FORMATS, Format
 from ccproxy_lite.formats.names import Restorer
-from ccproxy_lite.formats.neutral import End, Event, Failed, Outgoing, PathInfo, Reply, Request, Target, Usage
+from ccproxy_lite.formats.neutral import End, Failed, Outgoing, Target, Usage
 from ccproxy_lite.formats.tokens import estimate
-from ccproxy_lite.jsontext import Member, decode, dumps, loads, members
-from ccproxy_lite.keys import KeyRing
+from ccproxy_lite.jsontext import dumps, loads
+from ccproxy_lite.keys import ANONYMOUS, KeyRing
 from ccproxy_lite.net.connection import Connection as Client
 from ccproxy_lite.net.connection import OutHeaders, Response
 from ccproxy_lite.net.heads import RequestHead
 from ccproxy_lite.net.upstream import AnswerHead, Connection, Origin, Outbound, Pool, Timeouts
 from ccproxy_lite.routing import Route, resolve
-from ccproxy_lite.secrets import Vault
-from ccproxy_lite.sse import Event as SseEvent
-from ccproxy_lite.sse import Parser
+from ccproxy_lite.secrets import Vault, is_renewable
 from ccproxy_lite.streams import AsArray, Converted, Relayed, Stream, as_array, failed_of
+from ccproxy_lite.whole import is_json, read_whole
 
 _GRACE_S = 0.25
 _COUNT_S = 10.0
 _JSON: OutHeaders = [("content-type", "application/json")]
 _SSE: OutHeaders = [("content-type", f"{EVENT_STREAM}; charset=utf-8"), ("cache-control", "no-cache")]
-_TAG = re.compile(r"<(script|style).*?</\1>|<[^>]*>|\s+", re.DOTALL | re.IGNORECASE)
 
 
-@dataclass
-class Call:
-    """What one client asks: its format, its bytes, and what the path and the headers say."""
+@dataclass(slots=True)
+class Tried:
+    """An attempt on its way: the key that was sent, what a conversion dropped, and what came of it."""
+
+    attempt: Attempt
+    secret: str = ""
+    dropped: tuple[str, ...] = ()
+    delivery: Delivery | None = None
+    failed: Failed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request as one target wants it; ``outgoing`` is None where both sides speak one format."""
 
     form: Format
-    head: RequestHead
-    raw: bytes
-    pinned: str = ""
-    client_key: str = ""
-    id: str = ""
-    created: int = 0
-    strict: bool = False
-    path: PathInfo = field(default_factory=PathInfo)
-
-    @cached_property
-    def text(self) -> str:
-        try:
-            return decode(self.raw)
-        except ValueError as error:
-            raise ClientError(400, f"the body is not JSON: {error}") from None
-
-    @cached_property
-    def members(self) -> list[Member]:
-        try:
-            return members(self.text)
-        except ValueError as error:
-            known = "must be" in str(error) and self.text.strip()
-            raise ClientError(400, str(error) if known else f"the body is not JSON: {error}") from None
-
-    @cached_property
-    def body(self) -> dict[str, Any]:
-        return {member.key: member.value for member in self.members}
-
-    @cached_property
-    def model(self) -> str:
-        model = self.path.model or self.body.get("model")
-        if not isinstance(model, str) or not model.strip():
-            raise ClientError(400, "model: a string is required", param="model")
-        if not model.isprintable():
-            raise ClientError(400, "model: control characters are not allowed", param="model")
-        return model
-
-    @cached_property
-    def wants_stream(self) -> bool:
-        return self.body.get("stream") is True if self.path.streams is None else self.path.streams
-
-    @cached_property
-    def request(self) -> Request:
-        return self.form.read_request(self.body, self.path)
-
-    @cached_property
-    def reply(self) -> Reply:
-        """What writers need; where nothing is converted, the request is not even read."""
-        return Reply(self.request, self.id, self.created)
-
-    @cached_property
-    def cleaned(self) -> dict[str, Any] | None:
-        """The body without what this format's services would refuse; None if all is well."""
-        return self.form.without_foreign(self.body)
-
-    def with_model(self, model: str) -> bytes:
-        """The client's bytes, with another model name and without thoughts that only other providers understand."""
-        if self.cleaned is not None:
-            return dumps(self.cleaned if self.path.model else {**self.cleaned, "model": model}).encode()
-        places = [member for member in self.members if member.key == "model" and not self.path.model]
-        if not places or places[-1].value == model:
-            return self.raw.removeprefix(b"\xef\xbb\xbf")
-        last = places[-1]
-        return (self.text[: last.start] + dumps(model) + self.text[last.end :]).encode()
+    outgoing: Outgoing | None
+    path: str
+    headers: list[tuple[str, str]]
+    body: bytes
 
 
 class Relay:
-    """Serves calls with the upstreams of one configuration."""
+    """Serves calls with the upstreams of one configuration.
 
-    def __init__(self, config: Config, pool: Pool, vault: Vault, echo_url: Callable[[], str]) -> None:
+    :param before: the relay of the configuration before this one, whose keys and sessions are kept where they exist
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        pool: Pool,
+        vault: Vault,
+        echo_url: Callable[[], str],
+        clock: Clock,
+        before: Relay | None = None,
+    ) -> None:
         self.config = config
         self.pool = pool
         self.vault = vault
+        self.clock = clock
+        rings = before.rings if before else {}
         self.rings: Mapping[str, KeyRing] = {
-            upstream.name: KeyRing(upstream.keys, config.strategy) for upstream in config.upstreams
+            upstream.name: KeyRing(upstream.keys or (ANONYMOUS,), config.strategy, rings.get(upstream.name))
+            for upstream in config.upstreams
         }
+        self.stirred = anyio.Event()
         self._echo_url = echo_url
         t = config.timeouts
         self._timeouts = Timeouts(t.connect_s, t.first_byte_s, t.idle_s)
+        vault.on_change = self.forgive
+
+    def forgive(self, secret: str, *, everything: bool = False) -> bool:
+        """A key has a new secret, or somebody says that it may be used again: end its rests."""
+        ended = [ring.forgive(secret, everything=everything) for ring in self.rings.values()]
+        self.stir()
+        return any(ended)
+
+    def stir(self) -> None:
+        """Wake whoever waits for a key."""
+        self.stirred.set()
+        self.stirred = anyio.Event()
 
     async def answer(self, call: Call, client: Client, record: Record) -> None:
         """Answer a call that asks for a message. Raises ClientError for what no upstream is asked."""
         record.model = call.model
         routes = resolve(self.config, call.model, call.form.name, call.pinned)
-        exchange = Exchange(routes, self.rings, self.config.retries, self.config.max_wait_s, random())
-        last: tuple[Failed, Delivery] | None = None
+        exchange = self._exchange(call, routes)
         client.cancel_on_eof()
+        outlet = self._outlet(call, client, routes, record) if call.wants_stream else None
+        try:
+            await self._rounds(call, client, exchange, outlet, record)
+        except anyio.get_cancelled_exc_class():
+            if client.cut and outlet is not None and outlet.begun:
+                outlet.fail(Failed(503, "overloaded", "the proxy is shutting down"))
+            raise
+        finally:
+            if outlet is not None:
+                outlet.close()
+
+    def _exchange(self, call: Call, routes: list[Route]) -> Exchange:
+        """The decisions of one call; a client's own key is no business of other calls."""
+        rings = {route.upstream.name: self.rings[route.upstream.name] for route in routes}
+        rings |= {name: KeyRing((ANONYMOUS,)) for name in rings if self._upstream(name).from_client}
+        session = call.session if self.config.sticky_sessions else ""
+        return Exchange(routes, rings, self.config.retries, self.config.max_wait_s, random(), session)
+
+    def _upstream(self, name: str) -> Upstream:
+        return next(upstream for upstream in self.config.upstreams if upstream.name == name)
+
+    def _outlet(self, call: Call, client: Client, routes: list[Route], record: Record) -> Outlet:
+        def early() -> OutHeaders:
+            """Who answers can be said already if there is only one who may."""
+            known = _own_headers(routes[0], record.dropped) if len(routes) == 1 else []
+            return hd.merged(_JSON if call.path.array else _SSE, known)
+
+        def failing(failed: Failed) -> bytes:
+            try:
+                stream: Stream = Converted(call.form, call.form, call.reply, Restorer({}, frozenset()), 0)
+            except ClientError:  # the request is not even read where it cannot be
+                stream = Relayed(call.form, 0)
+            return (AsArray(stream, self.config.limits.max_event_bytes) if call.path.array else stream).fail(failed)
+
+        keepalive_s = self.config.keepalive_s
+        return Outlet(client, call.form, self.pool.watchdog, keepalive_s, early, failing, self.vault.redact_bytes)
+
+    async def _rounds(
+        self, call: Call, client: Client, exchange: Exchange, outlet: Outlet | None, record: Record
+    ) -> None:
+        tried: list[Tried] = []
+        clock = self.clock
+        await self._look_for_new_secrets(exchange)
         while True:
-            step = exchange.next(time.monotonic())
+            step = exchange.next(clock.now())
             if isinstance(step, Wait):
-                await anyio.sleep(step.seconds)
-            elif isinstance(step, GiveUp):
-                own = last[1] if last is not None and last[0] is step.failed else None
-                self._give_up(call, client, step, record, own)
+                await clock.wait(step.seconds, self.stirred)
+                continue
+            if isinstance(step, GiveUp):
+                own = next((one for one in tried if one.failed is step.failed), None)
+                self._give_up(call, client, step, record, own, outlet)
                 return
+            record.route, record.key = str(step.route), step.key.label
+            one = Tried(step)
+            tried.append(one)
+            try:
+                prepared = self._prepare(call, one)
+            except ClientError as error:
+                one.failed = Failed(error.status, error.kind, error.message, param=error.param or "")
+                exchange.unfit(step, one.failed)
             else:
-                record.route, record.key = str(step.route), step.key.label if step.key else ""
-                delivery, failed = await self._attempt(call, client, step, record)
-                exchange.report(step, failed, time.monotonic())
-                record.attempts = [f"{a.route.upstream.name}: {what}" for a, what in exchange.attempts]
-                if failed is None or (delivery is not None and delivery.committed):
-                    return
-                last = (failed, delivery) if delivery is not None else None
-                if failed.kind == "auth" and step.key is not None:
-                    self.vault.forget(step.key.secret)
+                await self._attempt(call, client, one, prepared, outlet, record)
+                await self._report(exchange, one, record)
+            record.attempts = [_told(attempt, failed) for attempt, failed in exchange.attempts]
+            if (one.delivery is not None and one.delivery.committed) or one.failed is None:
+                return
+
+    async def _look_for_new_secrets(self, exchange: Exchange) -> None:
+        """A file that holds a refused key may hold another by now."""
+        for ring in exchange.rings.values():
+            for state in ring.states:
+                if state.key.secret.startswith("file:") and any(r.reason == "refused" for r in state.rests.values()):
+                    await self.vault.value(state.key.secret, self.clock.now())
+
+    async def _report(self, exchange: Exchange, one: Tried, record: Record) -> None:
+        """Tell the exchange what came of an attempt; a key that was refused may have a new secret by now."""
+        failed, key = one.failed, one.attempt.key
+        if failed is not None and one.delivery is not None and one.delivery.answer is not None:
+            hints.settle(failed, one.delivery.answer.headers, self.clock.wall())
+        is_refused = failed is not None and failed.kind == "auth" and failed.code != "no_secret"
+        if is_refused and is_renewable(key.secret) and exchange.may_renew(one.attempt):
+            assert failed is not None
+            if await self.vault.value(key.secret, self.clock.now(), refused=one.secret) != one.secret:
+                exchange.renewed(one.attempt, failed)
+                return
+        exchange.report(one.attempt, failed, self.clock.now())
+        if record.usage is not None:
+            exchange.rings[one.attempt.route.upstream.name].spend(key, one.attempt.route.model, record.usage)
 
     # --- one attempt
 
+    def _prepare(self, call: Call, one: Tried) -> Prepared:
+        """What is sent to a target. Raises ClientError for what the target cannot express, or nobody understands."""
+        route = one.attempt.route
+        form = self.form_of(route.upstream, call.form)
+        if form is call.form:
+            own = hd.merged(form.fixed_headers, [("content-type", "application/json")], hd.upward(call.head))
+            path = _with_query(form.write_path(route.model, call.path), call.head.query)
+            return Prepared(form, None, path, own, call.with_model(route.model))
+        outgoing = form.write_request(call.request, self._target(call, route))
+        own = hd.merged(hd.own_upward(call.wants_stream), outgoing.headers)
+        return Prepared(form, outgoing, outgoing.path, own, dumps(outgoing.body).encode())
+
     async def _attempt(
-        self, call: Call, client: Client, attempt: Attempt, record: Record
-    ) -> tuple[Delivery | None, Failed | None]:
-        """Try one target; the failure that another one might mend, or None if the client has its answer."""
-        upstream = attempt.route.upstream
-        form = self.form_of(upstream, call.form)
-        same = form is call.form
-        outgoing = None if same else form.write_request(call.request, self._target(call, attempt.route))
-        record.dropped = outgoing.dropped if outgoing else ()
-        headers = _own_headers(attempt.route, record.dropped)
-        stream = self._stream(call, form, outgoing) if call.wants_stream else None
+        self, call: Call, client: Client, one: Tried, prepared: Prepared, outlet: Outlet | None, record: Record
+    ) -> None:
+        """Try one target. ``one.failed`` is then what another might mend, or None if the client has its answer."""
+        route, outgoing = one.attempt.route, prepared.outgoing
+        one.dropped = record.dropped = outgoing.dropped if outgoing else ()
+        headers = _own_headers(route, record.dropped)
+        stream = self._stream(call, prepared.form, outgoing) if call.wants_stream else None
 
         def answer_headers(head: AnswerHead) -> OutHeaders:
             kind = _JSON if call.path.array else []
-            return hd.merged(self._downward(head) if same else _SSE, kind, headers)
+            return hd.merged(self._downward(head) if outgoing is None else _SSE, kind, headers)
 
         limit = self.config.limits.max_event_bytes
-        delivery = Delivery(
-            client, stream, answer_headers, limit, time.monotonic, self.vault.redact_bytes, call.form.breaks_off
-        )
+        delivery = Delivery(outlet, stream, answer_headers, limit, self.clock.now)
         try:
-            outbound = await self._outbound(call, attempt, form, outgoing)
-            await self.send(client, upstream, outbound, delivery)
+            one.secret = await self.secret_of(route.upstream, one.attempt.key.secret, call.client_key)
+            outbound = self.outbound(
+                route.upstream, prepared.form, one.secret, call.head, prepared.path, prepared.headers, prepared.body
+            )
+            one.delivery = delivery
+            await self.send(client, route.upstream, outbound, delivery)
         except UpstreamError as error:
-            return None, failed_of(error)
+            one.failed = failed_of(error)
+            return
         except anyio.get_cancelled_exc_class():
             if client.cut:
                 delivery.failed_stream(Failed(503, "overloaded", "the proxy is shutting down"))
@@ -192,12 +248,13 @@ class Relay:
         if delivery.committed_s is not None:
             record.first_byte_s = delivery.committed_s - record.started_s
         if delivery.streamed or delivery.failed:
+            one.failed = delivery.failed
             if delivery.committed:
                 record.status = 200
                 record.usage = stream.usage if stream else None
                 record.error = delivery.failed.message if delivery.failed else ""
-            return delivery, delivery.failed
-        return delivery, self._whole(call, client, form, outgoing, delivery, headers, record)
+            return
+        one.failed = self._whole(call, client, prepared, delivery, headers, record, outlet)
 
     def form_of(self, upstream: Upstream, client_form: Format) -> Format:
         """The format that an upstream is spoken to in; the echo speaks everybody's."""
@@ -221,18 +278,6 @@ class Relay:
             stream = Converted(form, call.form, call.reply, Restorer(outgoing.names, outgoing.custom), limit)
         return AsArray(stream, limit) if call.path.array else stream
 
-    async def _outbound(self, call: Call, attempt: Attempt, form: Format, outgoing: Outgoing | None) -> Outbound:
-        upstream = attempt.route.upstream
-        if outgoing is None:
-            body = call.with_model(attempt.route.model)
-            own = hd.merged(form.fixed_headers, [("content-type", "application/json")], hd.upward(call.head))
-            path = _with_query(form.write_path(attempt.route.model, call.path), call.head.query)
-        else:
-            body = dumps(outgoing.body).encode()
-            own = hd.merged(hd.own_upward(call.wants_stream), outgoing.headers)
-            path = outgoing.path
-        return self.outbound(upstream, form, await self.key_of(attempt, call), call.head, path, own, body)
-
     def outbound(
         self,
         upstream: Upstream,
@@ -255,12 +300,12 @@ class Relay:
             return upstream.base_url
         return self._echo_url() + urlsplit(form.default_base_url).path
 
-    async def key_of(self, attempt: Attempt, call: Call | None) -> str:
+    async def secret_of(self, upstream: Upstream, spec: str, client_key: str = "") -> str:
         """The secret to send. Raises UpstreamError when its source fails."""
-        if attempt.route.upstream.from_client:
-            self.vault.remember(call.client_key if call else "")
-            return call.client_key if call else ""
-        return await self.vault.value(attempt.key.secret, time.monotonic()) if attempt.key else ""
+        if upstream.from_client:
+            self.vault.remember(client_key)
+            return client_key
+        return await self.vault.value(spec, self.clock.now())
 
     async def send(self, client: Client | None, upstream: Upstream, outbound: Outbound, delivery: Delivery) -> None:
         """Send, and wait until the delivery is done; a cancelled wait closes the upstream's connection at once."""
@@ -293,15 +338,16 @@ class Relay:
         self,
         call: Call,
         client: Client,
-        form: Format,
-        outgoing: Outgoing | None,
+        prepared: Prepared,
         delivery: Delivery,
         headers: OutHeaders,
         record: Record,
+        outlet: Outlet | None,
     ) -> Failed | None:
         """Judge an answer that was collected, and hand it to the client if it is one."""
+        outgoing = prepared.outgoing
         try:
-            events = read_whole(form, delivery, call.id)
+            events = read_whole(prepared.form, delivery, call.id)
         except UpstreamError as error:
             return failed_of(error)
         last = events[-1] if events else Failed(502, "server", "the upstream's answer was empty")
@@ -309,15 +355,15 @@ class Relay:
             return last
         assert isinstance(last, End) and delivery.answer is not None
         record.usage, record.status = last.usage, 200
-        record.first_byte_s = time.monotonic() - record.started_s
+        record.first_byte_s = self.clock.now() - record.started_s
         if outgoing is not None:
             events = Restorer(outgoing.names, outgoing.custom).restore(events)
-        if call.wants_stream:
+        if outlet is not None:
             writer = call.form.writer(call.reply)
             written = b"".join(writer.write(event) for event in events)
-            client.begin(200, hd.merged(_JSON if call.path.array else _SSE, headers))
-            client.write(as_array(written) if call.path.array else written)
-            client.finish()
+            outlet.begin(hd.merged(_JSON if call.path.array else _SSE, headers))
+            outlet.write(as_array(written) if call.path.array else written)
+            outlet.finish()
         elif outgoing is None and not delivery.is_event_stream:
             down = hd.merged(self._downward(delivery.answer), headers)
             client.respond(Response(delivery.answer.status, down, delivery.body))
@@ -326,26 +372,29 @@ class Relay:
             client.respond(Response(200, hd.merged(_JSON, headers), body))
         return None
 
-    def _give_up(self, call: Call, client: Client, give_up: GiveUp, record: Record, delivery: Delivery | None) -> None:
+    def _give_up(
+        self, call: Call, client: Client, give_up: GiveUp, record: Record, own: Tried | None, outlet: Outlet | None
+    ) -> None:
         """Tell the client what became of its request, in its own format, with every secret blotted out."""
         failed = give_up.failed
         record.error = failed.message
-        headers = list(_own_headers(give_up.attempt.route, record.dropped)) if give_up.attempt else []
-        status, body = call.form.write_error(failed)
-        text = dumps(body)
-        if delivery is not None and give_up.attempt is not None:
-            upstream = give_up.attempt.route.upstream
-            answer = delivery.answer
-            same = self.form_of(upstream, call.form) is call.form
-            if same and answer is not None and answer.status >= 400 and not delivery.failed and _is_json(delivery):
-                status, text = answer.status, delivery.body.decode("utf-8", "replace")
-                headers = hd.merged(self._downward(answer), headers)
+        record.status, body = call.form.write_error(failed)
+        if outlet is not None and outlet.begun:
+            outlet.fail(failed)
+            return
+        text, headers = dumps(body), _own_headers(give_up.route, own.dropped if own else ())
+        delivery = own.delivery if own else None
+        answer = delivery.answer if delivery else None
+        same = self.form_of(give_up.route.upstream, call.form) is call.form
+        if delivery is not None and answer is not None and same and answer.status >= 400 and is_json(delivery):
+            record.status, text = answer.status, delivery.body.decode("utf-8", "replace")
+            down = [(name, value) for name, value in self._downward(answer) if name != "retry-after-ms"]
+            headers = hd.merged(down, headers)
         if failed.retry_after_s is not None:
             headers = hd.merged(headers, [("retry-after", str(ceil(failed.retry_after_s)))])
         if give_up.should_retry is not None:
-            headers.append(("x-should-retry", str(give_up.should_retry).lower()))
-        record.status = status
-        client.respond(Response(status, hd.merged(headers, _JSON), self.vault.redact(text).encode()))
+            headers = hd.merged(headers, [("x-should-retry", str(give_up.should_retry).lower())])
+        client.respond(Response(record.status, hd.merged(headers, _JSON), self.vault.redact(text).encode()))
 
     def _downward(self, answer: AnswerHead) -> OutHeaders:
         """The upstream's headers for a client of the same format, without any secret."""
@@ -382,12 +431,14 @@ class Relay:
         counted = form.counting.body(body, route.model)
         untouched = body is call.body and counted in (body, {**body, "model": route.model})
         raw = call.with_model(route.model) if untouched else dumps(counted).encode()
-        attempt = Attempt(route, self.rings[route.upstream.name].pick(time.monotonic()))
+        key = self.rings[route.upstream.name].pick(route.model, self.clock.now())
+        if key is None:
+            return None
         try:
-            key = await self.key_of(attempt, call)
+            secret = await self.secret_of(route.upstream, key.secret, call.client_key)
             own = hd.merged(form.fixed_headers, own)
-            outbound = self.outbound(route.upstream, form, key, call.head, path, own, raw)
-            delivery = Delivery(None, None, lambda head: [], 1_048_576, time.monotonic)
+            outbound = self.outbound(route.upstream, form, secret, call.head, path, own, raw)
+            delivery = Delivery(None, None, lambda head: [], 1_048_576, self.clock.now)
             with anyio.move_on_after(_COUNT_S):
                 await self.send(None, route.upstream, outbound, delivery)
             if delivery.failed or delivery.answer is None or delivery.answer.status != 200:
@@ -397,56 +448,20 @@ class Relay:
             return None
 
 
-def read_whole(form: Format, delivery: Delivery, seed: str) -> list[Event]:
-    """An answer that was collected, as events; ``Failed`` for everything that is none. Raises UpstreamError."""
-    head, body = delivery.answer, delivery.body
-    if head is None:
-        raise UpstreamError("the upstream gave no answer")
-    kind = head.get("content-type").lower()
-    if head.status == 304 or head.status < 200:
-        raise UpstreamError(f"the upstream answered {head.status}")
-    if 300 <= head.status < 400:
-        where = urlsplit(head.get("location")).hostname or "somewhere else"
-        raise UpstreamError(f"the upstream redirects to {where}; keys do not follow redirects")
-    if head.status >= 400:
-        failed = form.read_error(head.status, _json_or_text(body, kind))
-        hint = hd.retry_after_s(head.headers, time.time())
-        failed.retry_after_s = failed.retry_after_s if hint is None else hint
-        return [failed]
-    if kind.startswith(EVENT_STREAM):
-        parser, reader = Parser(), form.reader(seed)
-        return [event for part in parser.feed(body) for event in reader.feed(part)] + reader.close()
-    value = _json_or_text(body, kind)
-    if isinstance(value, list):  # a stream in one piece
-        reader = form.reader(seed)
-        return [event for part in value for event in reader.feed(SseEvent("", dumps(part)))] + reader.close()
-    if not isinstance(value, dict):
-        raise UpstreamError(str(value) or "the upstream's answer was empty")
-    return form.read_body(value, seed)
-
-
-def _json_or_text(body: bytes, kind: str) -> Any:
-    try:
-        return loads(body)
-    except ValueError:
-        text = _TAG.sub(" ", body[:4096].decode("utf-8", "replace"))
-        text = " ".join(text.split())[:200]
-        return f"the upstream returned {kind or 'no content type'}: {text}" if text else ""
-
-
-def _is_json(delivery: Delivery) -> bool:
-    try:
-        return isinstance(loads(delivery.body), dict)
-    except ValueError:
-        return False
-
-
 def _own_headers(route: Route, dropped: tuple[str, ...]) -> OutHeaders:
     """What the proxy says of itself on every answer."""
     own = [("x-ccproxy-upstream", _header_safe(str(route)))]
     if dropped:
         own.append(("x-ccproxy-dropped", _header_safe(", ".join(dropped))[:2000]))
     return own
+
+
+def _told(attempt: Attempt, failed: Failed | None) -> str:
+    """An attempt as the log tells it: where, with which key, and what came of it."""
+    label = f" [{attempt.key.label}]" if attempt.key.label else ""
+    what = "ok" if failed is None else f"{failed.status} {failed.kind}: {failed.message[:100]}"
+    hint = f" (retry after {failed.retry_after_s:g} s)" if failed and failed.retry_after_s is not None else ""
+    return f"{attempt.route}{label} {what}{hint}"
 
 
 def _header_safe(text: str) -> str:

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import anyio
 
 from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.log import log
 
 MAX_AGE_S = 300.0
+_AGAIN_S = 30.0
 _HELPER_TIMEOUT_S = 20.0
 _PLACEHOLDER = re.compile(
     r"(?:sk-)?(?:x{3,}|\.{3})|change-?me|your[-_ ].*|<.*>|replace[-_ ]?me|todo|placeholder|.*your[-_]?api[-_]?key.*",
@@ -42,7 +44,12 @@ def variable(spec: str) -> str | None:
 
 def is_literal(spec: str) -> bool:
     """Whether the string is the secret itself."""
-    return variable(spec) is None and not spec.startswith(("file:", "cmd:"))
+    return variable(spec) is None and not is_renewable(spec)
+
+
+def is_renewable(spec: str) -> bool:
+    """Whether another look may find another secret."""
+    return spec.startswith(("file:", "cmd:"))
 
 
 def label(spec: str) -> str:
@@ -95,32 +102,64 @@ def _unusable(secret: str, where: str) -> str | None:
 
 
 class Vault:
-    """Resolves secret strings, remembers what it has seen, and blots it out of texts."""
+    """Resolves secret strings, remembers what it has seen, and blots it out of texts.
+
+    :ivar on_change: is told the secret string whose value has changed
+    """
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self.on_change: Callable[[str], object] = lambda spec: None
         self._environ = os.environ if environ is None else environ
         self._values: dict[str, tuple[str, float]] = {}
+        self._locks: dict[str, anyio.Lock] = {}
         self._seen: dict[str, bytes] = {}
 
-    async def value(self, spec: str, now: float) -> str:
-        """The secret, at most 5 minutes old. Raises UpstreamError when its source fails and nothing is known."""
+    async def value(self, spec: str, now: float, refused: str | None = None) -> str:
+        """The secret, at most 5 minutes old. Raises UpstreamError when its source fails and nothing is known.
+
+        :param refused: what an upstream has refused just now: look for another one, whatever its age
+        """
+        known = self._fresh(spec, now, refused)
+        if known is not None:
+            return known
+        async with self._locks.setdefault(spec, anyio.Lock()):  # one helper at a time; who waited has its result
+            known = self._fresh(spec, now, refused)
+            return await self._renewed(spec, now) if known is None else known
+
+    def peek(self, spec: str) -> str:
+        """The secret as it was last read, or the empty string."""
+        return self._values.get(spec, ("", 0.0))[0]
+
+    def forget(self) -> None:
+        """Read every secret again when it is needed."""
+        self._values = {spec: (value, -MAX_AGE_S) for spec, (value, _) in self._values.items()}
+
+    def _fresh(self, spec: str, now: float, refused: str | None) -> str | None:
         known = self._values.get(spec)
-        if known is not None and (now - known[1] < MAX_AGE_S or not spec.startswith(("file:", "cmd:"))):
-            return known[0]
+        if known is None or (is_renewable(spec) and (now - known[1] >= MAX_AGE_S or known[0] == refused)):
+            return None
+        return known[0]
+
+    async def _renewed(self, spec: str, now: float) -> str:
+        known = self._values.get(spec)
         try:
             secret = (await self._read(spec)).strip()
-        except OSError as error:
-            if known is not None:
-                return known[0]
-            raise UpstreamError(f"the key {label(spec)} cannot be read: {error.strerror or error}") from None
+            trouble = _unusable(secret, "what it holds") if is_renewable(spec) else None
+            if trouble:
+                raise ValueError(trouble)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            if known is None:
+                message = f"the key {label(spec)} cannot be read: {reason}"
+                raise UpstreamError(message, kind="auth", code="no_secret") from None
+            log.warning("the key %s cannot be read again: %s", label(spec), reason)
+            self._values[spec] = (known[0], now - MAX_AGE_S + _AGAIN_S)
+            return known[0]
         self._values[spec] = (secret, now)
         self.remember(secret)
+        if known is not None and known[0] != secret:
+            self.on_change(spec)
         return secret
-
-    def forget(self, spec: str) -> None:
-        """The secret was refused: look for a new one the next time."""
-        if spec.startswith(("file:", "cmd:")):
-            self._values.pop(spec, None)
 
     def remember(self, secret: str) -> None:
         """Blot this value out of every text from now on."""
@@ -171,6 +210,8 @@ async def _run(words: list[str]) -> str:
     except TimeoutError:
         raise OSError(f"{words[0]} did not finish in {_HELPER_TIMEOUT_S:.0f} s") from None
     if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
+        log.warning("%s exited with status %d: %s", words[0], done.returncode, said)
         raise OSError(f"{words[0]} exited with status {done.returncode}")
     token = done.stdout.decode("ascii", "replace").strip()
     if not token:

@@ -1,4 +1,4 @@
-"""Putting the parts together: a configuration becomes a running proxy."""
+"""Putting the parts together: a configuration becomes a running proxy, and another one takes its place."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import contextlib
 import os
 import resource
 import signal
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
+import anyio.abc
 
 from ccproxy_lite import echo
 from ccproxy_lite.address import Address
 from ccproxy_lite.app import App
 from ccproxy_lite.catalog import Catalog
+from ccproxy_lite.clock import Clock
 from ccproxy_lite.config import Config
 from ccproxy_lite.errors import ConfigError
 from ccproxy_lite.log import log
@@ -29,6 +30,54 @@ from ccproxy_lite.net.upstream import Pool
 from ccproxy_lite.net.watchdog import Watchdog
 from ccproxy_lite.relay import Relay
 from ccproxy_lite.secrets import Vault
+from ccproxy_lite.status import History
+
+
+@dataclass(slots=True)
+class Upstreams:
+    """The half of the proxy that asks: one pool of connections, and an echo once a configuration names it."""
+
+    vault: Vault
+    clock: Clock
+    pool: Pool
+    tasks: anyio.abc.TaskGroup
+    echo_url: str = ""
+
+    async def relay(self, config: Config, before: Relay | None = None) -> Relay:
+        """A relay for a configuration, which inherits what is known of keys. Raises ConfigError."""
+        if not self.echo_url and any(upstream.format == "echo" for upstream in config.upstreams):
+            self.echo_url = await self.tasks.start(_echo)
+        for upstream in config.upstreams:
+            if upstream.ca_file or upstream.client_cert or os.environ.get("SSL_CERT_FILE"):
+                context_for(upstream.ca_file, upstream.client_cert)
+        return Relay(config, self.pool, self.vault, lambda: self.echo_url, self.clock, before)
+
+
+async def _echo(*, task_status: anyio.abc.TaskStatus[str]) -> None:
+    async with echo.running() as listener:
+        task_status.started(f"http://127.0.0.1:{listener.port}")
+        await anyio.sleep_forever()
+
+
+@contextlib.asynccontextmanager
+async def asking(vault: Vault, clock: Clock) -> AsyncIterator[Upstreams]:
+    """The asking half, until the block ends."""
+    watchdog = Watchdog()
+    pool = Pool(watchdog)
+    async with anyio.create_task_group() as tasks:
+        try:
+            yield Upstreams(vault, clock, pool, tasks)
+        finally:
+            pool.close()
+            watchdog.stop()
+            tasks.cancel_scope.cancel()
+
+
+@contextlib.asynccontextmanager
+async def upstreams(config: Config, vault: Vault) -> AsyncIterator[Relay]:
+    """The asking half alone, for one configuration."""
+    async with asking(vault, Clock()) as parts:
+        yield await parts.relay(config)
 
 
 @dataclass(slots=True)
@@ -36,51 +85,60 @@ class Running:
     """A proxy that serves: where, and its parts."""
 
     listener: Listener
-    relay: Relay
+    app: App
+    parts: Upstreams
+    history: History = field(default_factory=History)
+
+    @property
+    def relay(self) -> Relay:
+        return self.app.relay
 
     @property
     def url(self) -> str:
         """The base URL for clients on this machine."""
         return Address.parse(self.relay.config.listen).url(self.listener.port)
 
-
-@contextlib.asynccontextmanager
-async def upstreams(config: Config, vault: Vault) -> AsyncIterator[Relay]:
-    """The upstream half alone: pool, keys, and the echo if the configuration names it."""
-    watchdog = Watchdog()
-    pool = Pool(watchdog)
-    async with contextlib.AsyncExitStack() as stack:
-        url = ""
-        if any(upstream.format == "echo" for upstream in config.upstreams):
-            listener = await stack.enter_async_context(echo.running())
-            url = f"http://127.0.0.1:{listener.port}"
-        for upstream in config.upstreams:
-            if upstream.ca_file or upstream.client_cert or os.environ.get("SSL_CERT_FILE"):
-                context_for(upstream.ca_file, upstream.client_cert)
-        try:
-            yield Relay(config, pool, vault, lambda: url)
-        finally:
-            pool.close()
-            watchdog.stop()
+    async def use(self, config: Config) -> None:
+        """Serve with another configuration; if it cannot be used, raise CcproxyError and change nothing."""
+        before = self.relay
+        if config.listen != before.config.listen:
+            log.warning("listen: %s needs a restart; still at %s", config.listen, before.config.listen)
+            config = replace(config, listen=before.config.listen)
+        self.parts.vault.forget()
+        app = await _app(config, self.parts, self.history, before)
+        app.is_draining = self.app.is_draining
+        self.app = app
+        self.listener.use(app, _limits(config))
+        before.stir()
 
 
-@contextlib.asynccontextmanager
-async def running(config: Config, vault: Vault) -> AsyncIterator[Running]:
-    """The whole proxy, until the block ends. Raises CcproxyError when it cannot start."""
-    client_keys = tuple([await vault.value(spec, time.monotonic()) for spec in config.client_keys])
+async def _app(config: Config, parts: Upstreams, history: History, before: Relay | None = None) -> App:
+    client_keys = tuple([await parts.vault.value(spec, parts.clock.now()) for spec in config.client_keys])
     if any(not key for key in client_keys):
         raise ConfigError(["client_keys: an empty key would let everybody in"])
+    relay = await parts.relay(config, before)
+    history.loaded_at, history.failed_at, history.problems = parts.clock.wall(), None, ()
+    return App(relay, Catalog(relay), client_keys, history)
+
+
+@contextlib.asynccontextmanager
+async def running(config: Config, vault: Vault, clock: Clock | None = None) -> AsyncIterator[Running]:
+    """The whole proxy, until the block ends. Raises CcproxyError when it cannot start."""
     _quieten_loop()
-    t = config.timeouts
-    limits = Limits(
-        t.client_head_s, t.client_body_s, t.client_idle_s, t.client_write_s, t.drain_s,
-        config.limits.max_body_bytes, _connection_cap(config.limits.max_connections),
-    )  # fmt: skip
-    async with upstreams(config, vault) as relay:
-        app = App(relay, Catalog(relay), client_keys)
-        async with serve(app, limits, [Address.parse(config.listen)]) as listener:
+    async with asking(vault, clock or Clock()) as parts:
+        history = History()
+        app = await _app(config, parts, history)
+        async with serve(app, _limits(config), [Address.parse(config.listen)]) as listener:
             app.is_draining = lambda: listener.draining
-            yield Running(listener, relay)
+            yield Running(listener, app, parts, history)
+
+
+def _limits(config: Config) -> Limits:
+    t, cap = config.timeouts, _connection_cap(config.limits.max_connections)
+    return Limits(
+        t.client_head_s, t.client_body_s, t.client_idle_s, t.client_write_s, t.drain_s,
+        config.limits.max_body_bytes, cap,
+    )  # fmt: skip
 
 
 def _connection_cap(wanted: int) -> int:

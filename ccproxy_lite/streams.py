@@ -177,4 +177,4 @@ def as_array(events: bytes) -> bytes:
 
 def failed_of(error: UpstreamError) -> Failed:
     """The failure that an error stands for."""
-    return Failed(error.status, error.kind, error.message)
+    return Failed(error.status, error.kind, error.message, error.code)

@@ -374,6 +374,6 @@ def test_the_log_has_one_line_a_request(tmp_path: Any) -> None:
     assert first["request"] == "POST /v1/messages"
     assert (first["format"], first["upstream"], first["model"], first["status"]) == ("anthropic", "up/m", "m", 200)
     assert (first["input_tokens"], first["output_tokens"], first["dropped"]) == (3, 1, "top_k")
-    assert first["attempts"] == "up: 500 server; up: ok"
+    assert first["attempts"] == "up/m [***] 500 server: the upstream answered 500; up/m [***] ok"
     assert 0 < first["first_byte_s"] <= first["total_s"]
     assert len(lines) == 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +9,7 @@ from hypothesis import strategies as st
 from ccproxy_lite.config import Key, Upstream
 from ccproxy_lite.exchange import Attempt, Exchange, GiveUp, Wait, outcome_of
 from ccproxy_lite.formats.neutral import Failed
-from ccproxy_lite.keys import KeyRing
+from ccproxy_lite.keys import ANONYMOUS, KeyRing
 from ccproxy_lite.routing import Route
 
 A, B, C = Key("a", "a"), Key("b", "b"), Key("c", "c")
@@ -34,7 +32,7 @@ def exchange(
     *keys: Key, retries: int = 2, routes: list[Route] | None = None, strategy: str = "round-robin"
 ) -> Exchange:
     routes = routes or [Route(UP, "m")]
-    rings = {route.upstream.name: KeyRing(keys, strategy) for route in routes}
+    rings = {route.upstream.name: KeyRing(keys or (ANONYMOUS,), strategy) for route in routes}
     return Exchange(routes, rings, retries)
 
 
@@ -42,16 +40,19 @@ def play(steps: Exchange, *outcomes: Failed | None) -> list[str]:
     """What happens: attempts as upstream:key, waits as seconds, the end as a status."""
     told = list(outcomes)
     log = []
-    for _ in range(50):
-        step = steps.next(0.0)
+    now = 0.0
+    for _ in range(200):
+        step = steps.next(now)
         if isinstance(step, Wait):
             log.append(f"wait {step.seconds:g}")
+            now += step.seconds
         elif isinstance(step, GiveUp):
             return [*log, f"give up {step.failed.status}"]
         else:
-            log.append(f"{step.route.upstream.name}:{step.key.label if step.key else '-'}")
+            log.append(f"{step.route.upstream.name}:{step.key.label or '-'}")
             outcome = told.pop(0) if told else None
-            steps.report(step, outcome, 0.0)
+            now += 0.001
+            steps.report(step, outcome, now)
             if outcome is None:
                 return [*log, "ok"]
     raise AssertionError(log)
@@ -114,6 +115,90 @@ def test_a_hint_that_is_too_long_ends_it() -> None:
     assert play(exchange(A), failed(429, "rate_limit", retry_after_s=60.0)) == ["up:a", "give up 429"]
 
 
+def test_a_rate_limit_without_a_hint_is_waited_out() -> None:
+    """Longer each time, and the client hears how long the key still rests."""
+    steps = exchange(A, retries=3)
+    told = [failed(429, "rate_limit") for _ in range(4)]
+    assert play(steps, *told) == ["up:a", "wait 1", "up:a", "wait 2", "up:a", "wait 4", "up:a", "give up 429"]
+    last = steps.next(7.1)
+    assert isinstance(last, GiveUp) and 7.5 < (last.failed.retry_after_s or 0) <= 8
+
+
+def test_all_waiting_for_keys_together_is_bounded() -> None:
+    steps = exchange(A, retries=9)
+    told = [failed(429, "rate_limit", retry_after_s=8.0) for _ in range(9)]
+    assert play(steps, *told) == ["up:a", "wait 8", "up:a", "wait 8", "up:a", "give up 429"]
+
+
+def test_the_smallest_hint_of_all_keys_is_told() -> None:
+    steps = exchange(A, B)
+    play(steps, failed(429, "rate_limit", retry_after_s=50.0), failed(429, "rate_limit", retry_after_s=30.0))
+    last = steps.next(0.002)
+    assert isinstance(last, GiveUp) and 29.9 < (last.failed.retry_after_s or 0) <= 30
+
+
+def test_the_most_hopeful_failure_is_told() -> None:
+    limited = failed(429, "rate_limit", retry_after_s=50.0)
+    assert play(exchange(A, B), limited, REFUSED) == ["up:a", "up:b", "give up 429"]
+    assert play(exchange(A, B), failed(402, "billing"), REFUSED) == ["up:a", "up:b", "give up 402"]
+    assert play(exchange(A, B, retries=0), BUSY, failed(402, "billing")) == ["up:a", "up:b", "give up 500"]
+    both = [Route(UP, "m"), Route(OTHER, "n")]
+    assert play(exchange(A, routes=both), MISSING, REFUSED) == ["up:a", "other:a", "give up 502"]
+
+
+def test_what_cannot_be_reached_is_not_tried_with_every_key() -> None:
+    gone = Failed(502, "server", "refused", "unreachable")
+    both = [Route(UP, "m"), Route(OTHER, "n")]
+    assert play(exchange(A, B, C, routes=both), gone, None) == ["up:a", "other:a", "ok"]
+
+
+def test_a_broken_service_is_not_tried_with_every_key() -> None:
+    keys = [Key(name, name) for name in "abcdefgh"]
+    log = play(exchange(*keys, retries=1), *[BUSY] * 20)
+    assert [entry.split()[0] for entry in log] == ["up:a", "up:b", "up:c", "wait", "up:d", "up:e", "up:f", "give"]
+
+
+def test_ready_keys_of_any_target_come_before_guessed_rests() -> None:
+    both = [Route(UP, "m"), Route(OTHER, "n")]
+    rings = {"up": KeyRing((A,)), "other": KeyRing((B,))}
+    rings["up"].report(A, "m", "refused", 0.0)
+    assert play(Exchange(both, rings), BUSY, None) == ["other:b", "up:a", "ok"]
+
+
+def test_while_all_keys_rest_by_a_hint_the_request_waits() -> None:
+    ring = KeyRing((A, B))
+    ring.report(A, "m", "rate_limit", 0.0, hint_s=30.0)
+    ring.report(B, "m", "rate_limit", 0.0, hint_s=5.0, message="429 slow down")
+    assert play(Exchange([Route(UP, "m")], {"up": ring}, retries=0), None) == ["wait 5", "up:b", "ok"]
+    ring.report(B, "m", "rate_limit", 6.0, hint_s=60.0, message="429 slow down")
+    last = Exchange([Route(UP, "m")], {"up": ring}).next(7.0)
+    assert isinstance(last, GiveUp)
+    assert (last.failed.status, last.failed.message, last.failed.retry_after_s) == (429, "slow down", 23.0)
+
+
+def test_a_target_that_cannot_express_the_request_is_passed_over() -> None:
+    both = [Route(UP, "m"), Route(OTHER, "n")]
+    steps = exchange(A, routes=both)
+    first = steps.next(0.0)
+    assert isinstance(first, Attempt)
+    steps.unfit(first, BAD)
+    second = steps.next(0.0)
+    assert isinstance(second, Attempt) and second.route.upstream == OTHER
+    steps.unfit(second, failed(400, "bad_request"))
+    last = steps.next(0.0)
+    assert isinstance(last, GiveUp) and last.failed is BAD and last.route.upstream == UP
+
+
+def test_a_new_secret_is_tried_at_once_and_once() -> None:
+    steps = exchange(A)
+    first = steps.next(0.0)
+    assert isinstance(first, Attempt) and steps.may_renew(first)
+    steps.renewed(first, REFUSED)
+    second = steps.next(0.0)
+    assert isinstance(second, Attempt) and second.key == A and not steps.may_renew(second)
+    assert steps.rings["up"].states[0].rests == {}
+
+
 def test_an_upstream_without_keys() -> None:
     assert play(exchange(retries=1), BUSY, BUSY) == ["up:-", "wait 0.375", "up:-", "give up 500"]
 
@@ -134,33 +219,6 @@ def test_the_number_of_calls_is_bounded(outcomes: list[Failed | None], retries: 
 @pytest.mark.parametrize(("kind", "outcome"), [("auth", "refused"), ("timeout", "transient"), ("too_large", "client")])
 def test_outcomes(kind: str, outcome: str) -> None:
     assert outcome_of(failed(0, kind)) == outcome
-
-
-# ---------------------------------------------------------------- the ring
-
-
-@given(st.lists(st.integers(1, 6), min_size=1, max_size=5))
-def test_weights_are_met_within_one_round(weights: list[int]) -> None:
-    keys = tuple(Key(str(i), str(i), weight) for i, weight in enumerate(weights))
-    ring = KeyRing(keys)
-    picked = Counter(ring.pick(0.0) for _ in range(sum(weights) * 3))
-    assert {key: count for key, count in picked.items()} == {key: key.weight * 3 for key in keys}
-
-
-def test_fill_first() -> None:
-    ring = KeyRing((A, B), "fill-first")
-    assert [ring.pick(0.0) for _ in range(3)] == [A, A, A]
-    assert ring.pick(0.0, {A}) == B
-    assert ring.pick(0.0, {A, B}) is None
-
-
-def test_what_became_of_a_key_is_remembered() -> None:
-    ring = KeyRing((A, B))
-    ring.report(A, "ok", 1.0)
-    ring.report(A, "transient", 2.0)
-    ring.report(A, "client", 3.0)
-    state = ring.states[0]
-    assert (state.used, state.failed, state.last, state.last_s) == (3, 1, "client", 3.0)
 
 
 def test_an_attempt_is_a_value() -> None:

@@ -46,16 +46,3 @@ def test_credentials(kind: str, base_url: str, expected: list[tuple[str, str]]) 
 
 def test_a_later_group_overrides() -> None:
     assert hd.merged([("a", "1"), ("b", "1")], [("b", "2")], [("c", "3")]) == [("a", "1"), ("b", "2"), ("c", "3")]
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "expected"),
-    [
-        ("retry-after", "3", 3.0), ("retry-after", "1.5", 1.5), ("retry-after", "Thu, 01 Jan 1970 00:01:40 GMT", 90.0),
-        ("retry-after", "Thu, 01 Jan 1970 00:00:01 GMT", 0.0), ("retry-after-ms", "250", 0.25), ("retry-after", "-1", None),
-        ("retry-after", "1e99", None), ("retry-after", "nan", None), ("retry-after", "soon", None), ("retry-after", "", None),
-        ("x-other", "3", None),
-    ],
-)  # fmt: skip
-def test_retry_after(name: str, value: str, expected: float | None) -> None:
-    assert hd.retry_after_s([(name.encode(), value.encode())], 10.0) == expected

@@ -20,18 +20,20 @@ IO = {
 }  # fmt: skip
 
 PURE = (
-    "errors jsontext sse address config configfile routing keys exchange streams net.framing net.heads formats"
+    "errors jsontext sse address config configfile routing keys exchange hints streams net.framing net.heads formats"
 ).split()
 """No clock, no randomness, no input or output; h11 is pure itself."""
 
 LAYERS = [
     ["cli", "__main__"],
     ["commands"],
+    ["reload"],
     ["server"],
     ["app"],
-    ["echo", "catalog"],
+    ["echo", "catalog", "status"],
     ["relay"],
-    ["delivery", "headers"],
+    ["call", "whole"],
+    ["delivery", "headers", "hints"],
     ["net.listener", "net.upstream"],
     ["net.connection", "net.tls"],
     ["net.heads", "net.watchdog", "net.framing"],
@@ -41,7 +43,7 @@ LAYERS = [
     ["config"],
     ["formats", "secrets", "address"],
     ["sse", "jsontext"],
-    ["errors", "log", "__init__", "net.__init__"],
+    ["errors", "log", "clock", "__init__", "net.__init__"],
 ]
 """From the top down: a module imports from its own row or from a lower one."""
 
@@ -138,7 +140,7 @@ def test_sizes() -> None:
     assert [name for name, count in functions() if count > 60] == []
     lengths = sorted(count for _, count in functions())
     assert lengths[len(lengths) // 2] <= 10
-    assert sum(code_lines(path) for path in MODULES) < 10_400
+    assert sum(code_lines(path) for path in MODULES) < 11_500
 
 
 def test_runtime_dependencies() -> None:

@@ -46,8 +46,76 @@ def test_a_refused_secret_is_asked_for_again(tmp_path: Path) -> None:
     vault = Vault({})
     assert value(vault, f"file:{path}") == "old-value"
     path.write_text("new-value")
-    vault.forget(f"file:{path}")
+    assert value(vault, f"file:{path}") == "old-value"
+    assert anyio.run(vault.value, f"file:{path}", 0.0, "old-value") == "new-value"
+    assert anyio.run(vault.value, f"file:{path}", 0.0, "old-value") == "new-value"
+    assert vault.peek(f"file:{path}") == "new-value"
+
+
+def test_all_secrets_can_be_asked_for_again(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("old-value")
+    vault = Vault({})
+    changed: list[str] = []
+    vault.on_change = changed.append
+    assert value(vault, f"file:{path}") == "old-value"
+    path.write_text("new-value")
+    vault.forget()
     assert value(vault, f"file:{path}") == "new-value"
+    assert changed == [f"file:{path}"]
+
+
+@pytest.mark.parametrize("text", ["", "  ", "two words", "changeme", "a\nb"])
+def test_a_file_that_holds_no_key_any_more_changes_nothing(tmp_path: Path, text: str) -> None:
+    """Whoever writes it may not have finished."""
+    path = tmp_path / "key"
+    path.write_text("old-value")
+    vault = Vault({})
+    value(vault, f"file:{path}")
+    path.write_text(text)
+    assert value(vault, f"file:{path}", 300) == "old-value"
+    path.write_text("new-value")
+    assert value(vault, f"file:{path}", 310) == "old-value", "it is not read all the time"
+    assert value(vault, f"file:{path}", 330) == "new-value"
+
+
+def test_one_helper_runs_at_a_time(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    program = f"import time; open({str(log)!r}, 'a').write('x'); time.sleep(0.2); print('token-1')"
+    vault = Vault({})
+    found: list[str] = []
+
+    async def ask() -> None:
+        found.append(await vault.value(f'cmd:{sys.executable} -c "{program}"', 0.0))
+
+    async def many() -> None:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(ask)
+
+    anyio.run(many)
+    assert found == ["token-1"] * 20
+    assert log.read_text() == "x"
+
+
+def test_a_helper_does_not_block_the_loop() -> None:
+    vault = Vault({})
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            await anyio.sleep(0.01)
+            beats += 1
+
+    async def both() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(beat)
+            await vault.value(f"cmd:{sys.executable} -c 'import time; time.sleep(0.3); print(1)'", 0.0)
+            tasks.cancel_scope.cancel()
+
+    anyio.run(both)
+    assert beats > 10
 
 
 @pytest.mark.parametrize(

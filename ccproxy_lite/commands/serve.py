@@ -5,34 +5,48 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+from collections.abc import Callable
+from pathlib import Path
 
 import anyio
 
 from ccproxy_lite import accesslog
-from ccproxy_lite.commands.load import load, with_options
+from ccproxy_lite.commands.load import find, load, with_options
 from ccproxy_lite.config import Config
 from ccproxy_lite.log import log
+from ccproxy_lite.reload import reloading
 from ccproxy_lite.secrets import Vault
 from ccproxy_lite.server import running, stop_signals, until_stopped
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0 after SIGTERM, 130 after SIGINT."""
-    config, source = load(arguments.config)
-    config = with_options(config, arguments.listen, arguments.log_level, arguments.log_format)
-    return anyio.run(_serve, config, source)
-
-
-async def _serve(config: Config, source: str) -> int:
     vault = Vault()
-    accesslog.configure(config.log, vault.redact, dict(os.environ))
+
+    def read() -> tuple[Config, str]:
+        config, source = load(arguments.config)
+        return with_options(config, arguments.listen, arguments.log_level, arguments.log_format), source
+
+    return anyio.run(_serve, vault, read, lambda: find(arguments.config, os.environ))
+
+
+async def _serve(vault: Vault, read: Callable[[], tuple[Config, str]], find: Callable[[], Path | None]) -> int:
+    def configure(config: Config) -> None:
+        accesslog.configure(config.log, vault.redact, dict(os.environ))
+
+    config, source = read()
+    configure(config)
     async with running(config, vault) as proxy:
         with stop_signals() as signals:  # before anybody is told that it serves
             print(f"ccproxy-lite serves at {proxy.url}", flush=True)
             print(behind(config, source), flush=True)
             for note in config.notes:
                 log.warning("%s", note)
-            number = await until_stopped(signals, proxy.listener)
+            proxy.history.source = source
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(reloading, proxy, read, find, configure)
+                number = await until_stopped(signals, proxy.listener)
+                tasks.cancel_scope.cancel()
     return 130 if number == signal.SIGINT else 0
 
 

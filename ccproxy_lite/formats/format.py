@@ -61,6 +61,7 @@ class Format:
     write_body: Callable[[Iterable[Event], Reply], dict[str, Any]]
     reader: Callable[[str], Reader]
     writer: Callable[[Reply], Writer]
+    keep_alive: bytes
     watcher: Callable[[], Watcher]
     without_foreign: Callable[[Mapping[str, Any]], dict[str, Any] | None]
     read_error: Callable[[int, Any], Failed]

@@ -318,7 +318,10 @@ class End:
 
 @dataclass(slots=True)
 class Failed:
-    """The answer failed, at its start (an HTTP error) or later. ``retry_after_s`` is the upstream's own hint."""
+    """The answer failed, at its start (an HTTP error) or later.
+
+    ``retry_after_s`` is the upstream's own hint, ``resets_at_s`` the same as a time since 1970.
+    """
 
     status: int
     kind: Kind
@@ -326,6 +329,7 @@ class Failed:
     code: str = ""
     param: str = ""
     retry_after_s: float | None = None
+    resets_at_s: float | None = None
 
 
 Event = Begin | PartStart | PartDelta | PartEnd | End | Failed
@@ -445,9 +449,6 @@ class Writer(Protocol):
 
     def write(self, event: Event) -> bytes:
         """The bytes for an event; empty if the format says nothing yet."""
-
-    def keep_alive(self) -> bytes:
-        """Bytes that every client of the format ignores."""
 
 
 class Watcher(Protocol):

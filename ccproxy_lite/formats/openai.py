@@ -8,6 +8,7 @@ from typing import Any
 
 from ccproxy_lite.errors import STATUS, Kind, kind_of
 from ccproxy_lite.formats import schema, shape, thinking
+from ccproxy_lite.formats.limits import refine
 from ccproxy_lite.formats.losses import Losses
 from ccproxy_lite.formats.neutral import Effort, Failed, Output, Request, Target, ToolChoice, Usage
 
@@ -31,6 +32,7 @@ _CODES: dict[str, Kind] = {
     "rate_limit_exceeded": "rate_limit",
     "rate_limit_error": "rate_limit",
     "slow_down": "rate_limit",
+    "usage_limit_reached": "rate_limit",
     "model_not_found": "not_found",
     "context_length_exceeded": "bad_request",
     "invalid_request_error": "bad_request",
@@ -65,15 +67,13 @@ def failed_of(body: Any, status: int) -> Failed:
     if "context length" in message and kind_of(said or status) in ("bad_request", "server"):
         kind, code = "bad_request", "context_length_exceeded"
     told = said or (STATUS[kind] if status == 500 else status)
-    return Failed(told, kind, message, code, shape.lenient(error, "param"))
+    return refine(Failed(told, kind, message, code or name, shape.lenient(error, "param")), error)
 
 
 def read_error(status: int, body: Any) -> Failed:
     """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
-    failed = failed_of(body if isinstance(body, dict) else {}, status)
+    failed = failed_of(shape.error_body(body), status)
     failed.status = status
-    if not isinstance(body, dict) and body:
-        failed.message = str(body)
     if failed.kind in ("server", "bad_request"):
         failed.kind = kind_of(status)
     return failed

@@ -135,6 +135,13 @@ def event_object(event: SseEvent) -> dict[str, Any]:
     return data
 
 
+def error_body(body: Any) -> Any:
+    """An error answer as an object: a text becomes its message, and Google wraps it in a list."""
+    if isinstance(body, list):
+        body = body[0] if body else {}
+    return body if isinstance(body, dict) else {"message": str(body or "")}
+
+
 def error_object(body: Any) -> Object:
     """The part of an upstream's error answer, or error event, that says what is wrong; empty if nothing does."""
     error = body.get("error") if isinstance(body, dict) else None

@@ -211,6 +211,11 @@ class Connection(asyncio.Protocol):
         """Whether the head of an answer is out."""
         return self._began
 
+    @property
+    def blocked(self) -> bool:
+        """Whether the peer takes what is sent slower than it comes."""
+        return self._blocked
+
     def cancel_on_eof(self) -> None:
         """From now on a half-close cancels ``serve``; an earlier one does so at once."""
         self._cancel_on_eof = True

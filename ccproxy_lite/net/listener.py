@@ -60,6 +60,10 @@ class Listener:
             raise CcproxyError(_bind_problem(address, error)) from None
         self._servers.append(server)
 
+    def use(self, app: Application, limits: Limits) -> None:
+        """Serve with another application from the next request on; what is under way goes on as it began."""
+        self._shared.app, self._shared.limits = app, limits
+
     async def drain(self) -> None:
         """Stop accepting, finish what runs within ``drain_s``, cut the rest."""
         shared = self._shared

@@ -438,6 +438,6 @@ class Pool:
             status = 504 if isinstance(error, TimeoutError) else 502
             kind = "timeout" if status == 504 else "server"
             message = describe(error, origin.host, origin.port)
-            raise UpstreamError(message, status=status, kind=kind) from None  # type: ignore[arg-type]
+            raise UpstreamError(message, status=status, kind=kind, code="unreachable") from None  # type: ignore[arg-type]
         self._open.add(connection)
         return connection

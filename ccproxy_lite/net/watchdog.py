@@ -33,8 +33,11 @@ class Watchdog:
 
     def watch(self, thing: Watched) -> None:
         self._watched.add(thing)
-        if self._timer is None:
-            self._arm(_SHORTEST_S)
+        loop = asyncio.get_running_loop()
+        if self._timer is None or thing.deadline < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._arm(min(max(thing.deadline - loop.time(), _SHORTEST_S), _LONGEST_S))
 
     def forget(self, thing: Watched) -> None:
         self._watched.discard(thing)

@@ -19,6 +19,7 @@ FORMAT = Format(
     write_body=answer.write_body,
     reader=answer.Reader,
     writer=answer.Writer,
+    keep_alive=b'event: ping\ndata: {"type":"ping"}\n\n',
     watcher=answer.Watcher,
     without_foreign=request.without_foreign,
     read_error=errors.read_error,

@@ -404,9 +404,6 @@ class Writer:
                 return encode(dumps(write_error(event)[1]), "error")
         raise AssertionError(event)
 
-    def keep_alive(self) -> bytes:
-        return b'event: ping\ndata: {"type":"ping"}\n\n'
-
     def _open(self, start: PartStart) -> bytes:
         self._index += 1
         self._start, self._held = start, ""

@@ -7,6 +7,7 @@ from typing import Any
 
 from ccproxy_lite.errors import Kind, kind_of
 from ccproxy_lite.formats import shape
+from ccproxy_lite.formats.limits import refine
 from ccproxy_lite.formats.neutral import Failed
 
 _TYPES: dict[Kind, str] = {
@@ -41,22 +42,20 @@ def failed_of(body: Any, status: int) -> Failed:
     name = shape.lenient(error, "type")
     kind, implied = _KINDS.get(name, (kind_of(status), status))
     message = shape.lenient(error, "message") or name or f"the upstream answered {status}"
-    return Failed(status if status not in (200, 500) else implied, kind, message, code=name)
+    return refine(Failed(status if status not in (200, 500) else implied, kind, message, code=name), error)
 
 
 def read_error(status: int, body: Any) -> Failed:
     """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
-    failed = failed_of(body if isinstance(body, dict) else {}, status)
+    failed = failed_of(shape.error_body(body), status)
     failed.status = status
-    if not isinstance(body, dict) and body:
-        failed.message = str(body)
     failed.kind = kind_of(status) if failed.kind == "server" else failed.kind
     return failed
 
 
 def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:
     """HTTP status and body of a failure. A prompt that is too long is said in the words that clients look for."""
-    status = 529 if failed.kind == "overloaded" else failed.status
+    status = {"overloaded": 529, "billing": 402}.get(failed.kind, failed.status)
     message = failed.message
     if failed.code == "context_length_exceeded" and not message.startswith("prompt is too long"):
         message = f"prompt is too long: {message}"

@@ -18,6 +18,7 @@ FORMAT = Format(
     write_body=answer.write_body,
     reader=reader.Reader,
     writer=answer.Writer,
+    keep_alive=b"\n",
     watcher=reader.Watcher,
     without_foreign=contents.without_foreign,
     read_error=errors.read_error,

@@ -186,9 +186,6 @@ class Writer:
                 return encode(dumps(write_error(event)[1]))
         raise AssertionError(event)
 
-    def keep_alive(self) -> bytes:
-        return b"\n"
-
     def _chunk(self, parts: list[dict[str, Any]]) -> bytes:
         if not parts:
             return b""

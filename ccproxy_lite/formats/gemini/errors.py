@@ -7,6 +7,7 @@ from typing import Any
 
 from ccproxy_lite.errors import STATUS, Kind, kind_of
 from ccproxy_lite.formats import shape
+from ccproxy_lite.formats.limits import refine
 from ccproxy_lite.formats.neutral import Failed
 
 _STATUSES: dict[Kind, str] = {
@@ -36,8 +37,6 @@ _KINDS: dict[str, Kind] = {
 
 def failed_of(body: Any, status: int) -> Failed:
     """An error object, in an error answer or in a chunk; ``status`` where it says none itself."""
-    if isinstance(body, list):  # a stream without server-sent events wraps it
-        body = body[0] if body else {}
     error = shape.error_object(body)
     name = shape.lenient(error, "status")
     said = shape.count(error, "code")
@@ -45,34 +44,16 @@ def failed_of(body: Any, status: int) -> Failed:
         said = STATUS[_KINDS[name]] if status == 500 and name in _KINDS else status
     kind = kind_of(said) if said != 500 else _KINDS.get(name, "server")
     message = shape.lenient(error, "message") or name or f"the upstream answered {status}"
-    failed = Failed(said, kind, message, code=name)
-    details = error.get("details")
-    for detail in details if isinstance(details, list) else ():
-        if not isinstance(detail, dict):
-            continue
-        if detail.get("reason") == "API_KEY_INVALID":  # which comes as a 400
-            failed.kind, failed.code = "auth", "API_KEY_INVALID"
-        if str(detail.get("@type")).endswith("google.rpc.RetryInfo"):
-            failed.retry_after_s = _seconds(shape.lenient(detail, "retryDelay"))
+    failed = refine(Failed(said, kind, message, code=name), error)
     if failed.kind == "bad_request" and "maximum number of tokens" in message:
         failed.code = "context_length_exceeded"
     return failed
 
 
-def _seconds(delay: str) -> float | None:
-    try:
-        seconds = float(delay.removesuffix("s"))
-    except ValueError:
-        return None
-    return max(seconds, 0.0) if seconds < 1e9 else None  # which a NaN is not
-
-
 def read_error(status: int, body: Any) -> Failed:
     """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
-    failed = failed_of(body if isinstance(body, dict | list) else {}, status)
+    failed = failed_of(shape.error_body(body), status)
     failed.status = status
-    if not isinstance(body, dict | list) and body:
-        failed.message = str(body)
     if failed.kind == "server" or (failed.kind == "bad_request" and status != 400):
         failed.kind = kind_of(status)
     return failed

@@ -20,6 +20,7 @@ FORMAT = Format(
     write_body=answer.write_body,
     reader=reader.Reader,
     writer=answer.Writer,
+    keep_alive=b": keep-alive\n\n",
     watcher=reader.Watcher,
     without_foreign=messages.without_foreign,
     read_error=openai.read_error,

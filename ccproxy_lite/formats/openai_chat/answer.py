@@ -180,9 +180,6 @@ class Writer:
                 return encode(dumps(write_error(event)[1]))
         raise AssertionError(event)
 
-    def keep_alive(self) -> bytes:
-        return b": keep-alive\n\n"
-
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
         return f'{self._head},"choices":[{dumps(choice)}]{self._tail}'.encode()

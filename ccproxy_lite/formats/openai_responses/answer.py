@@ -114,9 +114,6 @@ class Writer:
                 return before + self._event("response.failed", {"response": response})
         raise AssertionError(event)
 
-    def keep_alive(self) -> bytes:
-        return b": keep-alive\n\n"
-
     def ended(self, end: End) -> dict[str, Any]:
         """The response as it is at the end."""
         reason = self._reason(end)

@@ -1,0 +1,85 @@
+"""Reading the configuration again, when SIGHUP or a change of the file says so. A broken one changes nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from ccproxy_lite.config import Config
+from ccproxy_lite.errors import CcproxyError, ConfigError
+from ccproxy_lite.log import log
+from ccproxy_lite.server import Running
+
+_LOOK_S = 1.0
+Signature = tuple[str, int, int, int] | None
+
+
+async def reloading(
+    proxy: Running,
+    read: Callable[[], tuple[Config, str]],
+    find: Callable[[], Path | None],
+    configure: Callable[[Config], None],
+) -> None:
+    """Reload until cancelled.
+
+    :param read: gives the configuration and its source; raises ConfigError
+    :param find: gives the file that would be read now, if there is one
+    :param configure: is given the new configuration first; raises ConfigError
+    """
+    lock = anyio.Lock()
+
+    async def again() -> None:
+        async with lock:
+            await _reload(proxy, read, configure)
+
+    async def on_hangup() -> None:
+        with anyio.open_signal_receiver(signal.SIGHUP) as signals:
+            async for _ in signals:
+                await again()
+
+    async def on_change() -> None:
+        known = before = await anyio.to_thread.run_sync(_signature, find)
+        while True:
+            await anyio.sleep(_LOOK_S)
+            seen = await anyio.to_thread.run_sync(_signature, find)
+            if seen != known and seen == before:  # and whoever writes it has finished
+                known = seen
+                if seen is not None:
+                    await again()
+            before = seen
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(on_hangup)
+        tasks.start_soon(on_change)
+
+
+async def _reload(proxy: Running, read: Callable[[], tuple[Config, str]], configure: Callable[[Config], None]) -> None:
+    try:
+        config, source = await anyio.to_thread.run_sync(read)
+        configure(config)
+        await proxy.use(config)
+    except CcproxyError as error:
+        problems = error.problems if isinstance(error, ConfigError) else [str(error)]
+        proxy.history.failed_at, proxy.history.problems = proxy.parts.clock.wall(), tuple(problems)
+        for problem in problems:
+            log.error("not reloaded: %s", problem)
+    else:
+        proxy.history.source = source
+        log.info("reloaded from %s", source)
+        for note in config.notes:
+            log.warning("%s", note)
+
+
+def _signature(find: Callable[[], Path | None]) -> Signature:
+    """What changes when a file does; None if there is none."""
+    path = find()
+    try:
+        found = os.stat(path) if path is not None else None
+    except OSError:
+        return None
+    return None if found is None else (str(path), found.st_ino, found.st_mtime_ns, found.st_size)

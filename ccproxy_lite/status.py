@@ -1,0 +1,110 @@
+"""What ``GET /status`` tells: every key, what it has done, whether it rests and why; never a secret."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ccproxy_lite import __version__
+from ccproxy_lite.config import Upstream
+from ccproxy_lite.errors import ClientError
+from ccproxy_lite.keys import KeyState
+from ccproxy_lite.relay import Relay
+from ccproxy_lite.secrets import mask
+
+
+@dataclass(slots=True)
+class History:
+    """Where the configuration came from, and how the last attempt to read it again went. Times are since 1970."""
+
+    source: str = ""
+    loaded_at: float = 0.0
+    failed_at: float | None = None
+    problems: tuple[str, ...] = ()
+
+
+def overview(relay: Relay, history: History) -> dict[str, Any]:
+    """The whole state as JSON."""
+    upstreams = {upstream.name: _upstream(relay, upstream) for upstream in relay.config.upstreams}
+    return {
+        "version": __version__,
+        "configuration": {
+            "source": history.source,
+            "loaded_at": _time(history.loaded_at),
+            "failed_at": None if history.failed_at is None else _time(history.failed_at),
+            "problems": [relay.vault.redact(problem) for problem in history.problems],
+        },
+        "sessions": len({session for ring in relay.rings.values() for session in ring.sessions}),
+        "upstreams": upstreams,
+    }
+
+
+def _upstream(relay: Relay, upstream: Upstream) -> dict[str, Any]:
+    ring = relay.rings[upstream.name]
+    now = relay.clock.now()
+    ring.forget_sessions(now)
+    bound = Counter(secret for secret, _ in ring.sessions.values())
+    return {
+        "format": upstream.format,
+        "base_url": upstream.base_url,
+        "from_client": upstream.from_client,
+        "keys": [_key(relay, state, now, bound[state.key.secret]) for state in ring.states if not upstream.from_client],
+    }
+
+
+def _key(relay: Relay, state: KeyState, now: float, sessions: int) -> dict[str, Any]:
+    secret = relay.vault.peek(state.key.secret)
+    rests = [
+        {
+            "model": model or None,
+            "reason": rest.reason,
+            "hinted": rest.hinted,
+            "left_s": round(rest.left_s(now), 1),
+            "message": relay.vault.redact(rest.message),
+        }
+        for model, rest in state.rests.items()
+        if rest.left_s(now)
+    ]
+    return {
+        "label": state.key.label or "(none)",
+        "key": mask(secret) if secret else "",
+        "weight": state.key.weight,
+        "rests": rests,
+        "sessions": sessions,
+        "last": state.last,
+        "last_s": round(now - state.last_s, 1) if state.last else None,
+        "requests": sum(tally.requests for tally in state.tallies.values()),
+        "failures": sum(tally.failures for tally in state.tallies.values()),
+        "models": {model: asdict(tally) for model, tally in state.tallies.items()},
+    }
+
+
+def reset(relay: Relay, name: str) -> list[str]:
+    """End the rests of the keys of that name: a label, ``upstream/label`` or the last four characters, or ``all``.
+
+    Returns the keys that had one. Raises ClientError (404) if there is no such key.
+    """
+    found = [
+        (f"{upstream}/{state.key.label}", ring, state)
+        for upstream, ring in relay.rings.items()
+        for state in ring.states
+        if name in _names(relay, upstream, state)
+    ]
+    if not found:
+        labels = [f"{upstream}/{state.key.label}" for upstream, ring in relay.rings.items() for state in ring.states]
+        raise ClientError(404, f"there is no key {name}; there are: {', '.join(labels)}")
+    ended = [known for known, ring, state in found if ring.forgive(state.key.secret, everything=True)]
+    relay.stir()
+    return ended
+
+
+def _names(relay: Relay, upstream: str, state: KeyState) -> tuple[str, ...]:
+    secret = relay.vault.peek(state.key.secret)
+    last = (mask(secret), secret[-4:]) if len(secret) >= 20 else ()
+    return ("all", state.key.label, f"{upstream}/{state.key.label}", *last)
+
+
+def _time(since_1970: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since_1970))

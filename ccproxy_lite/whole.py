@@ -1,0 +1,58 @@
+"""An answer that was collected in one piece: what it says, as events, whatever it turns out to be."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from ccproxy_lite.delivery import EVENT_STREAM, Delivery
+from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.formats import Format
+from ccproxy_lite.formats.neutral import Event
+from ccproxy_lite.jsontext import dumps, loads
+from ccproxy_lite.sse import Event as SseEvent
+from ccproxy_lite.sse import Parser
+
+_TAG = re.compile(r"<(script|style).*?</\1>|<[^>]*>|\s+", re.DOTALL | re.IGNORECASE)
+
+
+def read_whole(form: Format, delivery: Delivery, seed: str) -> list[Event]:
+    """An answer that was collected, as events; ``Failed`` for everything that is none. Raises UpstreamError."""
+    head, body = delivery.answer, delivery.body
+    if head is None:
+        raise UpstreamError("the upstream gave no answer")
+    kind = head.get("content-type").lower()
+    if head.status == 304 or head.status < 200:
+        raise UpstreamError(f"the upstream answered {head.status}")
+    if 300 <= head.status < 400:
+        where = urlsplit(head.get("location")).hostname or "somewhere else"
+        raise UpstreamError(f"the upstream redirects to {where}; keys do not follow redirects")
+    if head.status >= 400:
+        return [form.read_error(head.status, _json_or_text(body, kind))]
+    if kind.startswith(EVENT_STREAM):
+        parser, reader = Parser(), form.reader(seed)
+        return [event for part in parser.feed(body) for event in reader.feed(part)] + reader.close()
+    value = _json_or_text(body, kind)
+    if isinstance(value, list):  # a stream in one piece
+        reader = form.reader(seed)
+        return [event for part in value for event in reader.feed(SseEvent("", dumps(part)))] + reader.close()
+    if not isinstance(value, dict):
+        raise UpstreamError(str(value) or "the upstream's answer was empty")
+    return form.read_body(value, seed)
+
+
+def _json_or_text(body: bytes, kind: str) -> Any:
+    try:
+        return loads(body)
+    except ValueError:
+        text = _TAG.sub(" ", body[:4096].decode("utf-8", "replace"))
+        text = " ".join(text.split())[:200]
+        return f"the upstream returned {kind or 'no content type'}: {text}" if text else ""
+
+
+def is_json(delivery: Delivery) -> bool:
+    try:
+        return isinstance(loads(delivery.body), dict)
+    except ValueError:
+        return False
