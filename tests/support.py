@@ -21,6 +21,8 @@ from typing import Any
 import anyio
 
 from ccproxy_lite import configfile
+from ccproxy_lite.clock import Clock
+from ccproxy_lite.config import Config
 from ccproxy_lite.secrets import Vault
 from ccproxy_lite.server import Running, running
 
@@ -39,17 +41,42 @@ class Proxy:
     port: int
     parts: Running
     call: Callable[[Callable[[], Any]], Any]
+    run: Callable[..., Any]
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
 
-@contextlib.contextmanager
-def proxy(config: dict[str, Any], environ: dict[str, str] | None = None) -> Iterator[Proxy]:
-    """The proxy of a configuration, on a free port, until the block ends."""
+class FakeClock(Clock):
+    """A clock that stands still, and runs ahead instead of waiting; ``waits`` tells how long it would have been."""
+
+    def __init__(self) -> None:
+        self.time = 1_000_000.0
+        self.waits: list[float] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def wall(self) -> float:
+        return 1_795_000_000.0 + self.time
+
+    async def wait(self, seconds: float, sooner: anyio.Event) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.waits.append(seconds)
+        self.time += seconds
+
+
+def settings_of(config: dict[str, Any], environ: dict[str, str] | None = None) -> Config:
+    """A configuration as it would be read from a file."""
     text = json.dumps({"listen": "127.0.0.1:0", **config})
-    settings = configfile.read(text, "test.json", {"HOME": "/nonexistent", **(environ or {})})
+    return configfile.read(text, "test.json", {"HOME": "/nonexistent", **(environ or {})})
+
+
+@contextlib.contextmanager
+def proxy(config: dict[str, Any], environ: dict[str, str] | None = None, clock: Clock | None = None) -> Iterator[Proxy]:
+    """The proxy of a configuration, on a free port, until the block ends."""
+    settings = settings_of(config, environ)
     ready: list[Any] = []
     started = threading.Event()
 
@@ -57,7 +84,7 @@ def proxy(config: dict[str, Any], environ: dict[str, str] | None = None) -> Iter
         stop = anyio.Event()
         token = anyio.lowlevel.current_token()
         try:
-            async with running(settings, Vault(environ or {})) as parts:
+            async with running(settings, Vault(environ or {}), clock) as parts:
                 ready.extend([parts, token, stop])
                 started.set()
                 await stop.wait()
@@ -77,8 +104,11 @@ def proxy(config: dict[str, Any], environ: dict[str, str] | None = None) -> Iter
     def call(function: Callable[[], Any]) -> Any:
         return anyio.from_thread.run_sync(function, token=token)
 
+    def run(function: Callable[..., Any], *args: Any) -> Any:
+        return anyio.from_thread.run(function, *args, token=token)
+
     try:
-        yield Proxy(parts.listener.port, parts, call)
+        yield Proxy(parts.listener.port, parts, call, run)
     finally:
         call(stop.set)
         thread.join(PATIENCE_S)
@@ -277,12 +307,13 @@ class Seen:
 
 @dataclass
 class Scripted:
-    """Answers the n-th request with the n-th list of steps (the last one again and again).
+    """Answers the n-th request with the n-th list of steps (the last one again and again), or as ``choose`` says.
 
     A step is bytes to send, RESET, CLOSE, STALL (until the peer goes away), or a function to wait for something.
     """
 
     scripts: list[list[Step]]
+    choose: Callable[[Seen], list[Step]] | None = None
     seen: list[Seen] = field(default_factory=list)
     gone: threading.Event = field(default_factory=threading.Event)
     connections: int = 0
@@ -335,7 +366,8 @@ class Scripted:
             with self._lock:
                 index = len(self.seen)
                 self.seen.append(Seen(head.decode("latin-1"), body, number))
-            if not self._follow(sock, self.scripts[min(index, len(self.scripts) - 1)]):
+                chosen = self.choose(self.seen[-1]) if self.choose else self.scripts[min(index, len(self.scripts) - 1)]
+            if not self._follow(sock, chosen):
                 return
 
     def _follow(self, sock: socket.socket, steps: list[Step]) -> bool:
@@ -363,9 +395,11 @@ class Scripted:
 
 
 @contextlib.contextmanager
-def upstream(*scripts: list[Step], tls: Any = None) -> Iterator[Scripted]:
+def upstream(
+    *scripts: list[Step], tls: Any = None, choose: Callable[[Seen], list[Step]] | None = None
+) -> Iterator[Scripted]:
     """A scripted upstream on a free loopback port."""
-    scripted = Scripted(list(scripts) or [[]], _tls=tls)
+    scripted = Scripted(list(scripts) or [[]], choose, _tls=tls)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         scripted.port = listener.getsockname()[1]
         thread = threading.Thread(target=scripted._serve, args=(listener,), daemon=True)

@@ -294,9 +294,8 @@ class World:
                 self.now = max(self.now + self.dice.random(), ready_s if not under_way else self.now)
                 if ready_s > self.now:
                     self.now = ready_s
-                if attempt is not None:
-                    if self.settle(steps, attempt):
-                        continue
+                if attempt is not None and self.settle(steps, attempt):
+                    continue
                 step = steps.next(self.now)
                 if isinstance(step, Attempt):
                     self.check_attempt(number_, step)

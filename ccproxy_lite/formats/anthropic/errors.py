@@ -49,7 +49,7 @@ def read_error(status: int, body: Any) -> Failed:
     """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
     failed = failed_of(shape.error_body(body), status)
     failed.status = status
-    failed.kind = kind_of(status) if failed.kind == "server" else failed.kind
+    failed.kind = kind_of(status) if failed.kind in ("server", "bad_request") else failed.kind
     return failed
 
 
