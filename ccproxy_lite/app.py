@@ -31,6 +31,7 @@ from ccproxy_lite.relay import Relay
 from ccproxy_lite.status import History, overview, reset
 
 _STARTED = int(time.time())
+_UNLOGGED = ("/", "/healthz", "/status")
 _JSON: OutHeaders = [("content-type", "application/json")]
 _COMMON: OutHeaders = [("x-content-type-options", "nosniff")]
 _ANTHROPIC, _CHAT, _GEMINI = FORMATS["anthropic"], FORMATS["openai-chat"], FORMATS["gemini"]
@@ -128,7 +129,7 @@ class App:
                 self._tell(client, form, Failed(503, "overloaded", "the proxy is shutting down"))
             elif not record.status:
                 record.status, record.error = 499, "the client went away"
-            if record.path not in ("/", "/healthz"):
+            if record.path not in _UNLOGGED or record.status >= 400:
                 accesslog.access(record, self.relay.clock.now())
 
     # --- who may ask
@@ -342,7 +343,7 @@ def _named_key(body: bytes) -> str:
 
 
 _GET = ("GET", "HEAD")
-_SESSION = re.compile(r"/(?!v1/|v1beta/|v1alpha/|api/)([\w.~:@=+-]{1,256})(?=/v1(?:beta|alpha)?/)", re.ASCII)
+_SESSION = re.compile(r"/(?!(?:v1|v1beta|v1alpha|api|\.\.?)/)([\w.~:@=+-]{1,256})(?=/v1(?:beta|alpha)?/)", re.ASCII)
 _PINNED = "/api/provider/"
 _MODELS = re.compile(r"/v1(?:beta|alpha)?/models/(.+)")
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from ccproxy_lite import __version__
 
-COMMANDS = ("serve", "run", "check", "models", "convert", "demo")
+COMMANDS = ("serve", "run", "check", "models", "convert", "status", "demo")
 
 _EXAMPLES = {
     "": "examples:\n  ccproxy-lite\n  ccproxy-lite run -- claude\n  ccproxy-lite demo",
@@ -24,6 +24,7 @@ _EXAMPLES = {
     "check": "example:\n  ccproxy-lite check --config proxy.json --live",
     "models": "example:\n  ccproxy-lite models --json",
     "convert": "example:\n  ccproxy-lite convert --from anthropic --to openai-chat < request.json",
+    "status": "example:\n  ccproxy-lite status --reset work",
     "demo": "example:\n  ccproxy-lite demo",
 }
 
@@ -84,6 +85,11 @@ def _parser() -> _Parser:
     models.add_argument("--json", action="store_true", help="as JSON")
     convert = add("convert", "convert one message between wire formats: standard input to standard output")
     _add_convert(convert)
+    status = add("status", "keys, rests, sessions and counters of the proxy that runs", common, listening)
+    status.add_argument(
+        "--reset", metavar="KEY", help="end the rests of a key: its label, last four characters, or all"
+    )
+    status.add_argument("--json", action="store_true", help="as JSON")
     add("demo", "every format through every format, offline, in one table")
     return parser
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -396,21 +396,32 @@ def _keys(
         return _usual_keys(book, name, kind, base_url, offset)
     if node.value == "from-client":
         return (), True, "the client's own key"
-    keys = []
+    keys: list[Key] = []
     for item, inner in book.items(node, path):
-        if isinstance(item.value, str):
-            spec = book.secret(item, inner)
-            keys.append(Key(spec, secrets.label(spec)))
+        key = _key(book, item, inner)
+        if key is None:
             continue
-        given = book.members(item, inner, ("key", "label", "weight"))
-        if "key" not in given:
-            book.wrong(item.offset, inner, 'a secret string or {"key": ...} is expected')
-            continue
-        spec = book.secret(given["key"], f"{inner}.key")
-        text = book.text_of(given["label"], f"{inner}.label") if "label" in given else secrets.label(spec)
-        weight = book.number(given["weight"], f"{inner}.weight", int, 1, 1) if "weight" in given else 1
-        keys.append(Key(spec, text, weight))
+        if any(key.secret == known.secret for known in keys):
+            book.wrong(item.offset, inner, "this key stands here twice; its share of the requests is its weight")
+        same = sum(known.label.partition(" #")[0] == key.label for known in keys)
+        keys.append(replace(key, label=f"{key.label} #{same + 1}") if same else key)
     return tuple(keys), False, "the file"
+
+
+def _key(book: _Notebook, node: Located, path: str) -> Key | None:
+    if isinstance(node.value, str):
+        spec = book.secret(node, path)
+        return Key(spec, secrets.label(spec))
+    given = book.members(node, path, ("key", "label", "weight"))
+    if "key" not in given:
+        book.wrong(node.offset, path, 'a secret string or {"key": ...} is expected')
+        return None
+    spec = book.secret(given["key"], f"{path}.key")
+    text = book.text_of(given["label"], f"{path}.label") if "label" in given else secrets.label(spec)
+    if not text.isprintable() or not text.strip():
+        book.wrong(given["label"].offset, f"{path}.label", "a label is a word or two")
+    weight = book.number(given["weight"], f"{path}.weight", int, 1, 1) if "weight" in given else 1
+    return Key(spec, text, weight)
 
 
 def _usual_keys(book: _Notebook, name: str, kind: str, base_url: str, offset: int) -> tuple[tuple[Key, ...], bool, str]:

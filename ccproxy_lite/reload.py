@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
@@ -21,12 +21,14 @@ Signature = tuple[str, int, int, int] | None
 
 async def reloading(
     proxy: Running,
+    hangups: AsyncIterator[signal.Signals],
     read: Callable[[], tuple[Config, str]],
     find: Callable[[], Path | None],
     configure: Callable[[Config], None],
 ) -> None:
     """Reload until cancelled.
 
+    :param hangups: SIGHUP, received since before anybody knew that the proxy serves
     :param read: gives the configuration and its source; raises ConfigError
     :param find: gives the file that would be read now, if there is one
     :param configure: is given the new configuration first; raises ConfigError
@@ -38,9 +40,8 @@ async def reloading(
             await _reload(proxy, read, configure)
 
     async def on_hangup() -> None:
-        with anyio.open_signal_receiver(signal.SIGHUP) as signals:
-            async for _ in signals:
-                await again()
+        async for _ in hangups:
+            await again()
 
     async def on_change() -> None:
         known = before = await anyio.to_thread.run_sync(_signature, find)

@@ -11,6 +11,7 @@ from ccproxy_lite import __version__
 from ccproxy_lite.config import Upstream
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.keys import KeyState
+from ccproxy_lite.log import log
 from ccproxy_lite.relay import Relay
 from ccproxy_lite.secrets import mask
 
@@ -68,7 +69,7 @@ def _key(relay: Relay, state: KeyState, now: float, sessions: int) -> dict[str, 
         if rest.left_s(now)
     ]
     return {
-        "label": state.key.label or "(none)",
+        "label": _label(state),
         "key": mask(secret) if secret else "",
         "weight": state.key.weight,
         "rests": rests,
@@ -82,28 +83,33 @@ def _key(relay: Relay, state: KeyState, now: float, sessions: int) -> dict[str, 
 
 
 def reset(relay: Relay, name: str) -> list[str]:
-    """End the rests of the keys of that name: a label, ``upstream/label`` or the last four characters, or ``all``.
+    """End the rests of the keys of that name: ``upstream/label``, label, last four characters, upstream, or ``all``.
 
     Returns the keys that had one. Raises ClientError (404) if there is no such key.
     """
-    found = [
-        (f"{upstream}/{state.key.label}", ring, state)
-        for upstream, ring in relay.rings.items()
-        for state in ring.states
-        if name in _names(relay, upstream, state)
+    found = [(upstream, ring, state) for upstream, ring in relay.rings.items() for state in ring.states]
+    named = [one for one in found if name in _names(relay, one[0], one[2])]
+    if not named:
+        known = ", ".join(_names(relay, upstream, state)[0] for upstream, _, state in found)
+        raise ClientError(404, f"there is no key {name}; there are: {known}")
+    ended = [
+        _names(relay, upstream, state)[0]
+        for upstream, ring, state in named
+        if ring.forgive(state.key.secret, everything=True)
     ]
-    if not found:
-        labels = [f"{upstream}/{state.key.label}" for upstream, ring in relay.rings.items() for state in ring.states]
-        raise ClientError(404, f"there is no key {name}; there are: {', '.join(labels)}")
-    ended = [known for known, ring, state in found if ring.forgive(state.key.secret, everything=True)]
     relay.stir()
+    log.info("rests ended by hand: %s", ", ".join(ended) or "none")
     return ended
 
 
 def _names(relay: Relay, upstream: str, state: KeyState) -> tuple[str, ...]:
     secret = relay.vault.peek(state.key.secret)
     last = (mask(secret), secret[-4:]) if len(secret) >= 20 else ()
-    return ("all", state.key.label, f"{upstream}/{state.key.label}", *last)
+    return (f"{upstream}/{_label(state)}", _label(state), upstream, "all", *last)
+
+
+def _label(state: KeyState) -> str:
+    return state.key.label or "(none)"
 
 
 def _time(since_1970: float) -> str:

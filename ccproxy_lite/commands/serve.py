@@ -37,14 +37,17 @@ async def _serve(vault: Vault, read: Callable[[], tuple[Config, str]], find: Cal
     config, source = read()
     configure(config)
     async with running(config, vault) as proxy:
-        with stop_signals() as signals:  # before anybody is told that it serves
+        with (
+            stop_signals() as signals,
+            anyio.open_signal_receiver(signal.SIGHUP) as hangups,
+        ):  # before anybody is told that it serves
             print(f"ccproxy-lite serves at {proxy.url}", flush=True)
             print(behind(config, source), flush=True)
             for note in config.notes:
                 log.warning("%s", note)
             proxy.history.source = source
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(reloading, proxy, read, find, configure)
+                tasks.start_soon(reloading, proxy, hangups, read, find, configure)
                 number = await until_stopped(signals, proxy.listener)
                 tasks.cancel_scope.cancel()
     return 130 if number == signal.SIGINT else 0

@@ -1,0 +1,60 @@
+"""Asking a proxy that runs: for the commands that look at one."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+
+from ccproxy_lite.address import Address
+from ccproxy_lite.errors import CcproxyError, ConfigError
+from ccproxy_lite.jsontext import dumps, loads
+from ccproxy_lite.secrets import Vault
+
+_PATIENCE_S = 10.0
+
+
+class _Unix(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_PATIENCE_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(_PATIENCE_S)
+        self.sock.connect(self._path)
+
+
+def ask(listen: str, client_keys: Sequence[str], path: str, body: Any = None) -> tuple[int, Any]:
+    """Status and JSON of an answer of the proxy at that address, asked with the first key. Raises CcproxyError."""
+    try:
+        address = Address.parse(listen)
+    except ValueError as error:
+        raise ConfigError([f"--listen {listen}: {error}"]) from None
+    if not address.path and not address.port:
+        raise CcproxyError("port 0 tells no address; say where it listens with --listen")
+    url = address.url(address.port)
+    headers = {"host": "localhost", "content-type": "application/json"}
+    if client_keys:
+        headers["authorization"] = f"Bearer {anyio.run(Vault().value, client_keys[0], time.monotonic())}"
+    host = url.removeprefix("http://").rpartition(":")[0].strip("[]")
+    connection = (
+        _Unix(address.path) if address.path else http.client.HTTPConnection(host, address.port, timeout=_PATIENCE_S)
+    )
+    try:
+        connection.request("GET" if body is None else "POST", path, None if body is None else dumps(body), headers)
+        answer = connection.getresponse()
+        return answer.status, loads(answer.read())
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        raise CcproxyError(f"no proxy answers at {url}: {reason}") from None
+    except ValueError:
+        raise CcproxyError(f"what answers at {url} is no ccproxy-lite") from None
+    finally:
+        connection.close()
