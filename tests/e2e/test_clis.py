@@ -202,3 +202,47 @@ def check(client: Client, form: str, result: dict[str, Any], home: Path) -> None
     assert [re.split("[/:]", seen)[-1] for seen in result["seen"]] == [ASKED[form], ASKED[form]]
     log = (home / ".local/state/ccproxy-lite/run.log").read_text()
     assert log.count('"status":200') == 2
+
+
+LIMITED = """
+import json, os, subprocess, sys, time
+from tests.services import service
+form, home, hint, *words = sys.argv[1:]
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+began, told = time.monotonic(), []
+with service(form) as (scripted, up):
+    choose = scripted.choose
+    def chosen(seen):
+        limited = time.monotonic() - began < 60
+        scripted.say("", "", [f"429 {hint}" if limited else "ok"])
+        told.append((round(time.monotonic() - began, 1), 429 if limited else 200))
+        return choose(seen)
+    up.choose = chosen
+    url = f"http://127.0.0.1:{up.port}" + ("/v1" if form.startswith("openai") else "")
+    config = os.path.join(home, "proxy.json")
+    with open(config, "w") as file:
+        json.dump({"upstreams": {"up": {"format": form, "base_url": url, "keys": ["upstream-key"]}}}, file)
+    command = [sys.executable, "-m", "ccproxy_lite", "run", "--config", config, "--", *words]
+    done = subprocess.run(command, cwd=os.path.join(home, "work"), capture_output=True, text=True, timeout=170,
+                          stdin=subprocess.DEVNULL)
+print(json.dumps({"code": done.returncode, "out": done.stdout, "err": done.stderr, "told": told}))
+"""
+
+
+@pytest.mark.skipif(not CODEX.path, reason="Codex is not installed")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a network namespace")
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("hint", ["", "retry-after=30"], ids=["without a hint", "with hints"])
+def test_codex_survives_a_rate_limited_minute(hint: str, home: Path) -> None:
+    """It takes a 429 without Retry-After for the end."""
+    prepare(CODEX, home)
+    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(ROOT)}
+    words = [CODEX.path, *CODEX.words, "say hello"]
+    command = ["unshare", "-n", sys.executable, "-c", LIMITED, "openai-chat", str(home), hint, *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=190)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["code"] == 0, result
+    assert CODEX.said(result["out"]) == "hello"
+    assert result["told"][-1][0] >= 60 and result["told"][-1][1] == 200
+    assert len(result["told"]) <= 12, "the service was left alone as long as it asked"
