@@ -201,11 +201,14 @@ class App:
         return endpoint
 
     def _refusal(self, head: RequestHead | None, error: ClientError) -> Response:
-        form = _dialect(head, _found(head)) if head else _CHAT
+        found = _found(head) if head else None
+        form = _dialect(head, found) if head and found else _CHAT
         failed = Failed(error.status, kind_of(error.status), error.message)
         status, body = form.write_error(failed)
         extra: OutHeaders = [("retry-after", "1")] if status == 503 else []
         extra += [("upgrade", "HTTP/1.1")] if status == 426 else []
+        if status == 405 and found is not None and found.endpoint is not None:
+            extra.append(("allow", ", ".join(found.endpoint.methods)))
         if head is not None:
             log.info("%d %s %s: %s", error.status, head.method, head.path, error.message)
         return Response(status, _JSON + _COMMON + extra, dumps(body).encode())

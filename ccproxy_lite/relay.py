@@ -377,7 +377,7 @@ class Relay:
     ) -> None:
         """Tell the client what became of its request, in its own format, with every secret blotted out."""
         failed = give_up.failed
-        record.error = failed.message
+        record.route, record.error = str(give_up.route), failed.message
         record.status, body = call.form.write_error(failed)
         if outlet is not None and outlet.begun:
             outlet.fail(failed)

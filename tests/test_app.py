@@ -151,6 +151,12 @@ def test_common_headers() -> None:
             assert answer.headers["content-type"] == "application/json"
 
 
+def test_a_wrong_method_is_told_the_right_ones() -> None:
+    with proxy(ECHO) as served:
+        assert ask(served.port, "/v1/messages", method="DELETE").headers["allow"] == "POST"
+        assert ask(served.port, "/status", method="DELETE").headers["allow"] == "GET, HEAD, POST"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
