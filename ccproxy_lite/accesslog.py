@@ -13,7 +13,7 @@ from ccproxy_lite.config import Log
 from ccproxy_lite.errors import ConfigError
 from ccproxy_lite.formats.neutral import Usage
 from ccproxy_lite.jsontext import dumps
-from ccproxy_lite.log import log
+from ccproxy_lite.log import log, printable
 
 _LONGEST = 2000
 
@@ -87,16 +87,11 @@ class _Formatter(logging.Formatter):
             fields |= entry.fields(record.__dict__["now_s"]) if entry else {"message": record.getMessage()}
             return dumps({name: _shortened(self._clean(value)) for name, value in fields.items()})
         text = entry.line(record.__dict__["now_s"]) if entry else record.getMessage()
-        text = str(_shortened(_printable(self._redact(text))))
+        text = str(_shortened(printable(self._redact(text))))
         mark = level if level != "info" else ""
         if self._colour and mark:
             mark = f"\x1b[{31 if level == 'error' else 33}m{mark}\x1b[0m"
         return " ".join(filter(None, [time.strftime("%H:%M:%S", time.localtime(record.created)), mark, text]))
-
-
-def _printable(text: str) -> str:
-    """No line of the log can be forged, no terminal be steered."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _shortened(value: object) -> object:
@@ -129,8 +124,9 @@ def configure(settings: Log, redact: Callable[[str], str], environ: dict[str, st
     """Log as the configuration says. Raises ConfigError for a file that cannot be written."""
     try:
         handler: logging.Handler = _file_handler(settings.file) if settings.file else _Quiet(sys.stderr)
-    except OSError as error:
-        raise ConfigError([f"the log file {settings.file} cannot be written: {error.strerror}"]) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError([f"the log file {settings.file} cannot be written: {reason}"]) from None
     terminal = not settings.file and sys.stderr.isatty()
     as_json = settings.format == "json" or (settings.format == "auto" and not terminal)
     colour = terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"

@@ -20,6 +20,7 @@ from ccproxy_lite.accesslog import Record
 from ccproxy_lite.address import Address
 from ccproxy_lite.call import Call
 from ccproxy_lite.catalog import Catalog
+from ccproxy_lite.counting import count
 from ccproxy_lite.errors import ClientError, kind_of
 from ccproxy_lite.formats import FORMATS, Format
 from ccproxy_lite.formats.neutral import Failed, PathInfo
@@ -109,6 +110,8 @@ class App:
         form = _dialect(head, found)
         try:
             endpoint = self._checked(head, found)
+            if not endpoint.open:  # once more: while the body came, the keys may have changed
+                self._check_key(head)
             record.format = form.name if endpoint.form else ""
             asked = Asked(form, head, body, client, record, found.pinned, found.session, endpoint.rest, endpoint.path)
             await endpoint.answer(self, asked)
@@ -297,7 +300,7 @@ async def _messages(app: App, asked: Asked) -> None:
 
 
 async def _count(app: App, asked: Asked) -> None:
-    await app.relay.count(_call(app, asked), asked.client, asked.record)
+    await count(app.relay, _call(app, asked), asked.client, asked.record)
 
 
 async def _models(app: App, asked: Asked) -> None:

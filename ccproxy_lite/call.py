@@ -14,6 +14,7 @@ from ccproxy_lite.net.heads import RequestHead
 
 _SESSION_HEADERS = ("x-claude-code-session-id", "session-id", "session_id", "x-session-id", "x-session-affinity")
 _LONGEST_SESSION = 256
+_LONGEST_MODEL = 1000
 
 
 @dataclass
@@ -55,6 +56,8 @@ class Call:
         model = self.path.model or self.body.get("model")
         if not isinstance(model, str) or not model.strip():
             raise ClientError(400, "model: a string is required", param="model")
+        if len(model) > _LONGEST_MODEL:
+            raise ClientError(400, f"model: a name is at most {_LONGEST_MODEL} characters long", param="model")
         if not model.isprintable():
             raise ClientError(400, "model: control characters are not allowed", param="model")
         return model

@@ -29,6 +29,7 @@ class Catalog:
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._lists: dict[str, tuple[list[str], float]] = {}
+        self._asking: dict[str, anyio.Lock] = {}
 
     async def names(self, pinned: str = "") -> list[str]:
         """Aliases first, then what each upstream lists, each name once; of a ``pinned`` upstream its own names only."""
@@ -50,7 +51,7 @@ class Catalog:
         relay = self._relay
         form = FORMATS["openai-chat"] if upstream.format == "echo" else FORMATS[upstream.format]
         ring, now = relay.rings[upstream.name], relay.clock.now()
-        key = ring.pick("", now) or ring.pick("", now, guesses=True) or ring.states[0].key
+        key = ring.spare("", now) or ring.states[0].key
         secret = await relay.secret_of(upstream, key.secret)
         own = [("accept", "application/json"), ("user-agent", hd.USER_AGENT), *form.fixed_headers]
         outbound = relay.outbound(upstream, form, secret, None, form.models_path, own)
@@ -69,12 +70,13 @@ class Catalog:
             raise UpstreamError(f"{upstream.name} did not answer with JSON") from None
 
     async def _refresh(self, upstream: Upstream) -> None:
-        names, until_s = self._lists.get(upstream.name, ([], 0.0))
         now_s = self._relay.clock.now()
-        if now_s < until_s:
-            return
-        try:
-            self._lists[upstream.name] = (await self.ask(upstream), now_s + _FRESH_S)
-        except UpstreamError as error:
-            log.warning("%s does not list its models: %s", upstream.name, self._relay.vault.redact(error.message))
-            self._lists[upstream.name] = (names, now_s + _RETRY_S)
+        async with self._asking.setdefault(upstream.name, anyio.Lock()):  # one asks, the others have its answer
+            names, until_s = self._lists.get(upstream.name, ([], 0.0))
+            if now_s < until_s:
+                return
+            try:
+                self._lists[upstream.name] = (await self.ask(upstream), now_s + _FRESH_S)
+            except UpstreamError as error:
+                log.warning("%s does not list its models: %s", upstream.name, self._relay.vault.redact(error.message))
+                self._lists[upstream.name] = (names, now_s + _RETRY_S)

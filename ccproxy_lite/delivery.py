@@ -22,6 +22,7 @@ from ccproxy_lite.net.watchdog import NEVER, Watchdog
 from ccproxy_lite.streams import Stream, failed_of
 
 EVENT_STREAM = "text/event-stream"
+_MOST_ERROR_BYTES = 1_048_576
 
 
 class Outlet:
@@ -29,6 +30,8 @@ class Outlet:
 
     Until the first content the head is held back, so that an early failure is a real HTTP status; but not longer than
     ``interval_s``: then the head goes out with a first keep-alive, and another upstream may still answer.
+
+    :ivar begun: the head is out
 
     :param early: the head's headers while nobody knows who will answer
     :param failing: the in-band error for a failure, where no stream is there to write it
@@ -53,17 +56,14 @@ class Outlet:
         self._failing = failing
         self._redact = redact
         self._now = asyncio.get_running_loop().time
+        self.begun = self._over = False
         self.deadline = self._now() + self._interval_s
         watchdog.watch(self)
 
-    @property
-    def begun(self) -> bool:
-        """Whether the head is out."""
-        return self._client.began
-
     def begin(self, headers: OutHeaders) -> None:
         """Begin the answer, unless a keep-alive has done so."""
-        if not self._client.began:
+        if not self.begun:
+            self.begun = True
             self._client.begin(200, headers)
 
     def write(self, data: bytes) -> None:
@@ -79,10 +79,13 @@ class Outlet:
 
     def fail(self, failed: Failed, written: bytes | None = None) -> None:
         """End the answer with an in-band error: what a stream has ``written``, or one that stands alone."""
+        if self._over:  # the connection may have gone on to the next request
+            return
         self._client.write(self._redact(self._failing(failed) if written is None else written))
         self.finish(broken=True)
 
     def finish(self, *, broken: bool = False) -> None:
+        self._over = True
         self.close()
         if broken and self._form.breaks_off:
             self._client.abort()
@@ -148,6 +151,8 @@ class Delivery:
         self.answer = head
         if self.stream is None or not 200 <= head.status < 300:
             self._streams = False
+            if head.status >= 400:
+                self._max_body_bytes = min(self._max_body_bytes, _MOST_ERROR_BYTES)
         elif self.is_event_stream:
             self._streams = True
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ccproxy_lite.config import Key
+from ccproxy_lite.errors import Kind
 from ccproxy_lite.formats.neutral import Failed
 from ccproxy_lite.keys import KeyRing, Outcome, Rest
 from ccproxy_lite.routing import Route
@@ -93,9 +94,11 @@ class Exchange:
     attempts: list[tuple[Attempt, Failed | None]] = field(default_factory=list)
     _round: int = 0
     _waited_s: float = 0.0
+    _waits_since: float | None = None
     _tried: set[tuple[int, Key]] = field(default_factory=set)
-    _out: set[tuple[int, Key]] = field(default_factory=set)
-    _renewed: set[tuple[int, Key]] = field(default_factory=set)
+    _limited: set[tuple[int, Key]] = field(default_factory=set)
+    _out: set[tuple[str, Key]] = field(default_factory=set)
+    _renewed: set[tuple[str, Key]] = field(default_factory=set)
     _skipped: set[int] = field(default_factory=set)
     _faults: dict[int, int] = field(default_factory=dict)
     _final: GiveUp | None = None
@@ -104,12 +107,16 @@ class Exchange:
         """What to do now."""
         if self._final is not None:
             return self._final
+        if self._waits_since is not None:
+            self._waited_s += now - self._waits_since
+            self._waits_since = None
         for guesses in (False, True):
             for number, route in enumerate(self.routes):
                 if number in self._skipped or self._faults.get(number, 0) >= _MOST_FAULTS:
                     continue
-                used = {key for at, key in self._tried | self._out if at == number}
-                key = self.rings[route.upstream.name].pick(route.model, now, used, self.session, guesses)
+                name = route.upstream.name
+                used = {key for at, key in self._tried if at == number} | {key for up, key in self._out if up == name}
+                key = self.rings[name].pick(route.model, now, used, self.session, guesses)
                 if key is not None:
                     self._tried.add((number, key))
                     return Attempt(route, key, now)
@@ -132,7 +139,9 @@ class Exchange:
         elif outcome == "missing_model":
             self._skipped.add(number)
         elif outcome in ("refused", "billing"):
-            self._out.add((number, key))
+            self._out.add((route.upstream.name, key))
+        elif outcome == "rate_limit":
+            self._limited.add((number, key))
         elif outcome == "transient":  # another key cannot reach what cannot be reached
             self._faults[number] = self._faults.get(number, 0) + (_MOST_FAULTS if failed.code == "unreachable" else 1)
 
@@ -140,49 +149,52 @@ class Exchange:
         """The target cannot express the request; nothing was sent, and another may."""
         self.attempts.append((attempt, failed))
         self._skipped.add(self.routes.index(attempt.route))
+        self.rings[attempt.route.upstream.name].release(attempt.key, attempt.route.model, attempt.started_s)
 
     def may_renew(self, attempt: Attempt) -> bool:
         """Whether a new secret for the attempt's key would be tried."""
-        return (self.routes.index(attempt.route), attempt.key) not in self._renewed
+        return (attempt.route.upstream.name, attempt.key) not in self._renewed
 
     def renewed(self, attempt: Attempt, failed: Failed) -> None:
         """The key was refused, but has a new secret: it may be tried again at once, and is not blamed."""
         self.attempts.append((attempt, failed))
-        place = (self.routes.index(attempt.route), attempt.key)
-        self._renewed.add(place)
-        self._tried.discard(place)
+        self._renewed.add((attempt.route.upstream.name, attempt.key))
+        self._tried.discard((self.routes.index(attempt.route), attempt.key))
 
     # --- the end of a round
 
     def _end_of_round(self, now: float) -> Wait | GiveUp:
         pause_s = min(_FIRST_PAUSE_S * 2**self._round, _LONGEST_PAUSE_S) * (0.75 + self.jitter / 2)
-        rests = self._open(now)
-        if not rests:
+        waits = [
+            (rest.left_s(now), True) if rest and (rest.hinted or (number, key) in self._limited) else (pause_s, False)
+            for number, key, rest in self._open(now)
+        ]
+        seconds, is_rest = min(waits, default=(0.0, False))
+        was_tried = any((number, key) in self._tried for number, key, _ in self._open(now))
+        too_long = is_rest and self._waited_s + seconds > self.max_wait_s
+        if not waits or too_long or (was_tried and self._round >= self.retries):
             return self._give_up(now)
-        seconds, is_rest = min((rest.left_s(now), True) if rest else (pause_s, False) for _, rest in rests)
-        was_tried = any(number not in self._skipped and (number, key) not in self._out for number, key in self._tried)
-        if (is_rest and self._waited_s + seconds > self.max_wait_s) or (was_tried and self._round >= self.retries):
-            return self._give_up(now)
-        self._waited_s += seconds if is_rest else 0.0
+        self._waits_since = now if is_rest else None
         self._round += was_tried
         self._tried.clear()
+        self._limited.clear()
         self._faults.clear()
         return Wait(seconds)
 
-    def _open(self, now: float) -> list[tuple[Route, Rest | None]]:
-        """For each key that may be tried again, its rest."""
-        found = []
-        for number, route in enumerate(self.routes):
-            if number not in self._skipped:
-                out = {key for at, key in self._out if at == number}
-                rests = self.rings[route.upstream.name].rests(route.model, now, out)
-                found += [(route, rest) for rest in rests]
-        return found
+    def _open(self, now: float) -> list[tuple[int, Key, Rest | None]]:
+        """The targets and keys that may be tried again, and how they rest."""
+        return [
+            (number, key, rest)
+            for number, route in enumerate(self.routes)
+            if number not in self._skipped
+            for key, rest in self.rings[route.upstream.name].rests(route.model, now)
+            if (route.upstream.name, key) not in self._out
+        ]
 
     def _give_up(self, now: float) -> GiveUp:
         """The most hopeful failure; where only keys were refused, the client's own credential is fine."""
-        resting = [(route, rest) for route, rest in self._open(now) if rest is not None]
-        told = [(route, _of_rest(rest)) for route, rest in resting if rest.hinted]
+        resting = [(self.routes[number], rest) for number, _, rest in self._open(now) if rest is not None]
+        told = [(route, _of_rest(rest, now)) for route, rest in resting if rest.hinted]
         told += [(attempt.route, failed) for attempt, failed in self.attempts if failed is not None]
         hopes = [-1 if outcome_of(failed) == "client" else _HOPE[outcome_of(failed)] for _, failed in told]
         place = max(range(len(told)), key=lambda at: (hopes[at], at)) if max(hopes) >= 0 else 0
@@ -203,8 +215,11 @@ class Exchange:
         return Failed(502, "server", f"{route.upstream.name} refused the key {labels}: {failed.message}")
 
 
-def _of_rest(rest: Rest) -> Failed:
+def _of_rest(rest: Rest, now: float) -> Failed:
     """What a client hears that came while every key rests: what the upstream said when it asked for that."""
     status, _, message = rest.message.partition(" ")
-    kind = "overloaded" if status in ("503", "529") else "rate_limit"
-    return Failed(int(status) if kind == "overloaded" else 429, kind, message or "every key rests")  # type: ignore[arg-type]
+    overloaded = status in ("503", "529")
+    kind: Kind = "overloaded" if overloaded else "rate_limit"
+    return Failed(
+        int(status) if overloaded else 429, kind, message or "every key rests", retry_after_s=rest.left_s(now)
+    )

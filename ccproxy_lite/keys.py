@@ -38,6 +38,7 @@ _SLACK_S = 0.001
 _SESSION_S = 3600.0
 _MOST_SESSIONS = 10_000
 _MOST_MODELS = 100
+_LONGEST_MESSAGE = 500
 _WHOLE_KEY = ""
 
 
@@ -79,10 +80,17 @@ class KeyState:
     last: Outcome | None = None
     last_s: float = 0.0
 
+    def slots(self, model: str) -> list[Rest]:
+        """The rests, over or not, that concern a model."""
+        return [self.rests[slot] for slot in {_WHOLE_KEY, model} if slot in self.rests]
+
+    def probes(self, model: str, now: float) -> list[Rest]:
+        """The rests whose next use is a probe."""
+        return [rest for rest in self.slots(model) if rest.until_s > now >= rest.probe_s - _SLACK_S]
+
     def resting(self, model: str, now: float) -> Rest | None:
         """The rest that holds now for a model: a hinted one before a guess, else the longer one."""
-        both = [self.rests[slot] for slot in {_WHOLE_KEY, model} if slot in self.rests]
-        holding = [rest for rest in both if rest.left_s(now)]
+        holding = [rest for rest in self.slots(model) if rest.left_s(now)]
         return max(holding, key=lambda rest: (rest.hinted, rest.left_s(now)), default=None)
 
     def is_ready(self, model: str, now: float) -> bool:
@@ -107,11 +115,12 @@ class KeyRing:
         self.states: list[KeyState] = []
         for key in keys:
             state = known.get(key.secret) or KeyState(key)
-            state.key = key
+            state.key, state.turn = key, 0
             self.states.append(state)
             self.forgive(key.secret)
         self.sessions: dict[str, tuple[str, float]] = before.sessions if before else {}
         self._by_secret = {state.key.secret: state for state in self.states}
+        self._spared = 0
         self._fill_first = strategy == "fill-first"
 
     # --- choosing
@@ -135,10 +144,22 @@ class KeyRing:
             return None
         if session and (bound is None or bound is state or not bound.is_ready(model, now)):
             self._bind(session, state, now)
-        for rest in (state.rests.get(_WHOLE_KEY), state.rests.get(model)):
-            if rest is not None and rest.until_s > now >= rest.probe_s - _SLACK_S:  # this use is the probe
-                rest.probe_s = now + _UNDECIDED_PROBE_S
+        for rest in state.probes(model, now):
+            rest.probe_s = now + _UNDECIDED_PROBE_S
         return state.key
+
+    def spare(self, model: str, now: float) -> Key | None:
+        """A ready key for what is no attempt (counting, listing): turns, sessions and probes are left alone."""
+        ready = [state for state in self.states if state.is_ready(model, now) and not state.probes(model, now)]
+        self._spared += 1
+        return ready[self._spared % len(ready)].key if ready else None
+
+    def release(self, key: Key, model: str, started_s: float) -> None:
+        """Nothing came of an attempt: if it was to be a probe, another one may be."""
+        state = self._by_secret.get(key.secret)
+        for rest in state.slots(model) if state else ():
+            if rest.probe_s == started_s + _UNDECIDED_PROBE_S:
+                rest.probe_s = started_s
 
     def _next(self, ready: list[KeyState]) -> KeyState | None:
         if not ready or self._fill_first:
@@ -155,11 +176,9 @@ class KeyRing:
         ]
         return min(guessed, key=lambda pair: pair[0], default=(0.0, None))[1]
 
-    def rests(self, model: str, now: float, exclude: Collection[Key] = ()) -> Iterator[Rest | None]:
+    def rests(self, model: str, now: float) -> Iterator[tuple[Key, Rest | None]]:
         """For each key the rest that keeps it from this model, or None."""
-        for state in self.states:
-            if state.key not in exclude:
-                yield state.resting(model, now)
+        return ((state.key, state.resting(model, now)) for state in self.states)
 
     # --- sessions
 
@@ -214,7 +233,7 @@ class KeyRing:
         elif outcome in _GUESSES:
             slot = model if outcome == "rate_limit" else _WHOLE_KEY
             before = state.rests.get(slot)
-            state.rests[slot] = next_rest(before, outcome, started_s, now, hint_s, message)
+            state.rests[slot] = next_rest(before, outcome, started_s, now, hint_s, message[:_LONGEST_MESSAGE])
             if len(state.rests) > _MOST_MODELS:
                 state.rests = {slot: rest for slot, rest in state.rests.items() if rest.left_s(now)}
 
@@ -258,7 +277,7 @@ def next_rest(
         return before
     if before is not None and before.reason == outcome and started_s < before.until_s - _SLACK_S:
         return before
-    length_s = max(shortest, hint_s or 0.0)
+    length_s = shortest
     if before is not None and before.reason == outcome and not before.hinted:
-        length_s = max(length_s, min(2 * (before.until_s - before.since_s), longest))
+        length_s = min(2 * (before.until_s - before.since_s), longest)
     return Rest(outcome, now, now + length_s, False, message)

@@ -17,3 +17,8 @@ def bug(error: BaseException) -> str:
     mark = token_hex(4)
     log.error("bug %s: %s: %s%s", mark, type(error).__name__, error, where)
     return mark
+
+
+def printable(text: str) -> str:
+    """A text that can neither forge a line of the log nor steer a terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -7,6 +7,7 @@ speak one format the body is not written anew: only the value of ``model`` is ex
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from random import random
@@ -25,21 +26,21 @@ from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.exchange import Attempt, Exchange, GiveUp, Wait
 from ccproxy_lite.formats import FORMATS, Format
 from ccproxy_lite.formats.names import Restorer
-from ccproxy_lite.formats.neutral import End, Failed, Outgoing, Target, Usage
-from ccproxy_lite.formats.tokens import estimate
-from ccproxy_lite.jsontext import dumps, loads
+from ccproxy_lite.formats.neutral import End, Failed, Outgoing, Target
+from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.keys import ANONYMOUS, KeyRing
+from ccproxy_lite.log import bug
 from ccproxy_lite.net.connection import Connection as Client
 from ccproxy_lite.net.connection import OutHeaders, Response
 from ccproxy_lite.net.heads import RequestHead
 from ccproxy_lite.net.upstream import AnswerHead, Connection, Origin, Outbound, Pool, Timeouts
 from ccproxy_lite.routing import Route, resolve
-from ccproxy_lite.secrets import Vault, is_renewable
+from ccproxy_lite.secrets import Vault, is_renewable, is_sendable
 from ccproxy_lite.streams import AsArray, Converted, Relayed, Stream, as_array, failed_of
 from ccproxy_lite.whole import is_json, read_whole
 
 _GRACE_S = 0.25
-_COUNT_S = 10.0
+_SHORTEST_KEY = 6
 _JSON: OutHeaders = [("content-type", "application/json")]
 _SSE: OutHeaders = [("content-type", f"{EVENT_STREAM}; charset=utf-8"), ("cache-control", "no-cache")]
 
@@ -66,6 +67,17 @@ class Prepared:
     body: bytes
 
 
+class Bell:
+    """Wakes whoever waits for a key, whichever configuration it waits under."""
+
+    def __init__(self) -> None:
+        self.rung = anyio.Event()
+
+    def ring(self) -> None:
+        self.rung.set()
+        self.rung = anyio.Event()
+
+
 class Relay:
     """Serves calls with the upstreams of one configuration.
 
@@ -90,7 +102,7 @@ class Relay:
             upstream.name: KeyRing(upstream.keys or (ANONYMOUS,), config.strategy, rings.get(upstream.name))
             for upstream in config.upstreams
         }
-        self.stirred = anyio.Event()
+        self.bell: Bell = before.bell if before else Bell()
         self._echo_url = echo_url
         t = config.timeouts
         self._timeouts = Timeouts(t.connect_s, t.first_byte_s, t.idle_s)
@@ -99,13 +111,8 @@ class Relay:
     def forgive(self, secret: str, *, everything: bool = False) -> bool:
         """A key has a new secret, or somebody says that it may be used again: end its rests."""
         ended = [ring.forgive(secret, everything=everything) for ring in self.rings.values()]
-        self.stir()
+        self.bell.ring()
         return any(ended)
-
-    def stir(self) -> None:
-        """Wake whoever waits for a key."""
-        self.stirred.set()
-        self.stirred = anyio.Event()
 
     async def answer(self, call: Call, client: Client, record: Record) -> None:
         """Answer a call that asks for a message. Raises ClientError for what no upstream is asked."""
@@ -137,7 +144,7 @@ class Relay:
     def _outlet(self, call: Call, client: Client, routes: list[Route], record: Record) -> Outlet:
         def early() -> OutHeaders:
             """Who answers can be said already if there is only one who may."""
-            known = _own_headers(routes[0], record.dropped) if len(routes) == 1 else []
+            known = own_headers(routes[0], record.dropped) if len(routes) == 1 else []
             return hd.merged(_JSON if call.path.array else _SSE, known)
 
         def failing(failed: Failed) -> bytes:
@@ -159,7 +166,7 @@ class Relay:
         while True:
             step = exchange.next(clock.now())
             if isinstance(step, Wait):
-                await clock.wait(step.seconds, self.stirred)
+                await clock.wait(step.seconds, self.bell.rung)
                 continue
             if isinstance(step, GiveUp):
                 own = next((one for one in tried if one.failed is step.failed), None)
@@ -175,7 +182,7 @@ class Relay:
                 exchange.unfit(step, one.failed)
             else:
                 await self._attempt(call, client, one, prepared, outlet, record)
-                await self._report(exchange, one, record)
+                await self._report(call, exchange, one, record)
             record.attempts = [_told(attempt, failed) for attempt, failed in exchange.attempts]
             if (one.delivery is not None and one.delivery.committed) or one.failed is None:
                 return
@@ -184,14 +191,24 @@ class Relay:
         """A file that holds a refused key may hold another by now."""
         for ring in exchange.rings.values():
             for state in ring.states:
-                if state.key.secret.startswith("file:") and any(r.reason == "refused" for r in state.rests.values()):
-                    await self.vault.value(state.key.secret, self.clock.now())
+                refused = any(rest.reason == "refused" for rest in state.rests.values())
+                if refused and state.key.secret.startswith("file:"):
+                    with suppress(UpstreamError):
+                        await self.vault.value(state.key.secret, self.clock.now())
 
-    async def _report(self, exchange: Exchange, one: Tried, record: Record) -> None:
+    def _redact(self, call: Call, text: str) -> str:
+        """A text without any secret, a client's own key included."""
+        if len(call.client_key) >= _SHORTEST_KEY:
+            text = text.replace(call.client_key, "[redacted]")
+        return self.vault.redact(text)
+
+    async def _report(self, call: Call, exchange: Exchange, one: Tried, record: Record) -> None:
         """Tell the exchange what came of an attempt; a key that was refused may have a new secret by now."""
         failed, key = one.failed, one.attempt.key
-        if failed is not None and one.delivery is not None and one.delivery.answer is not None:
-            hints.settle(failed, one.delivery.answer.headers, self.clock.wall())
+        if failed is not None:
+            failed.message = self._redact(call, failed.message)
+            if one.delivery is not None and one.delivery.answer is not None:
+                hints.settle(failed, one.delivery.answer.headers, self.clock.wall())
         is_refused = failed is not None and failed.kind == "auth" and failed.code != "no_secret"
         if is_refused and is_renewable(key.secret) and exchange.may_renew(one.attempt):
             assert failed is not None
@@ -210,9 +227,9 @@ class Relay:
         form = self.form_of(route.upstream, call.form)
         if form is call.form:
             own = hd.merged(form.fixed_headers, [("content-type", "application/json")], hd.upward(call.head))
-            path = _with_query(form.write_path(route.model, call.path), call.head.query)
+            path = with_query(form.write_path(route.model, call.path), call.head.query)
             return Prepared(form, None, path, own, call.with_model(route.model))
-        outgoing = form.write_request(call.request, self._target(call, route))
+        outgoing = form.write_request(call.request, self.target(call, route))
         own = hd.merged(hd.own_upward(call.wants_stream), outgoing.headers)
         return Prepared(form, outgoing, outgoing.path, own, dumps(outgoing.body).encode())
 
@@ -222,7 +239,7 @@ class Relay:
         """Try one target. ``one.failed`` is then what another might mend, or None if the client has its answer."""
         route, outgoing = one.attempt.route, prepared.outgoing
         one.dropped = record.dropped = outgoing.dropped if outgoing else ()
-        headers = _own_headers(route, record.dropped)
+        headers = own_headers(route, record.dropped)
         stream = self._stream(call, prepared.form, outgoing) if call.wants_stream else None
 
         def answer_headers(head: AnswerHead) -> OutHeaders:
@@ -242,6 +259,8 @@ class Relay:
             one.failed = failed_of(error)
             return
         except anyio.get_cancelled_exc_class():
+            ring = self.rings[route.upstream.name]
+            ring.release(one.attempt.key, route.model, one.attempt.started_s)
             if client.cut:
                 delivery.failed_stream(Failed(503, "overloaded", "the proxy is shutting down"))
             raise
@@ -260,7 +279,7 @@ class Relay:
         """The format that an upstream is spoken to in; the echo speaks everybody's."""
         return client_form if upstream.format == "echo" else FORMATS[upstream.format]
 
-    def _target(self, call: Call, route: Route) -> Target:
+    def target(self, call: Call, route: Route) -> Target:
         return Target(
             route.model,
             route.upstream.quirks,
@@ -303,7 +322,8 @@ class Relay:
     async def secret_of(self, upstream: Upstream, spec: str, client_key: str = "") -> str:
         """The secret to send. Raises UpstreamError when its source fails."""
         if upstream.from_client:
-            self.vault.remember(client_key)
+            if not is_sendable(client_key):
+                raise UpstreamError("this key cannot be sent", status=401, kind="auth", code="no_secret")
             return client_key
         return await self.vault.value(spec, self.clock.now())
 
@@ -347,9 +367,11 @@ class Relay:
         """Judge an answer that was collected, and hand it to the client if it is one."""
         outgoing = prepared.outgoing
         try:
-            events = read_whole(prepared.form, delivery, call.id)
+            events = read_whole(prepared.form, delivery, call.id, lambda text: self._redact(call, text))
         except UpstreamError as error:
             return failed_of(error)
+        except Exception as error:  # whatever an upstream has sent, another may still answer
+            return Failed(500, "server", f"an error inside the proxy; its log calls it {bug(error)}")
         last = events[-1] if events else Failed(502, "server", "the upstream's answer was empty")
         if isinstance(last, Failed):
             return last
@@ -377,12 +399,12 @@ class Relay:
     ) -> None:
         """Tell the client what became of its request, in its own format, with every secret blotted out."""
         failed = give_up.failed
-        record.route, record.error = str(give_up.route), failed.message
+        record.route, record.error = str(give_up.route), self._redact(call, failed.message)
         record.status, body = call.form.write_error(failed)
         if outlet is not None and outlet.begun:
             outlet.fail(failed)
             return
-        text, headers = dumps(body), _own_headers(give_up.route, own.dropped if own else ())
+        text, headers = dumps(body), own_headers(give_up.route, own.dropped if own else ())
         delivery = own.delivery if own else None
         answer = delivery.answer if delivery else None
         same = self.form_of(give_up.route.upstream, call.form) is call.form
@@ -394,61 +416,14 @@ class Relay:
             headers = hd.merged(headers, [("retry-after", str(ceil(failed.retry_after_s)))])
         if give_up.should_retry is not None:
             headers = hd.merged(headers, [("x-should-retry", str(give_up.should_retry).lower())])
-        client.respond(Response(record.status, hd.merged(headers, _JSON), self.vault.redact(text).encode()))
+        client.respond(Response(record.status, hd.merged(headers, _JSON), self._redact(call, text).encode()))
 
     def _downward(self, answer: AnswerHead) -> OutHeaders:
         """The upstream's headers for a client of the same format, without any secret."""
         return [(name, self.vault.redact(value)) for name, value in hd.downward(answer.headers)]
 
-    # --- counting
 
-    async def count(self, call: Call, client: Client, record: Record) -> None:
-        """Count the tokens of a call: by the upstream where it can, else by the local estimate."""
-        record.model = call.model
-        route = resolve(self.config, call.model, call.form.name, call.pinned)[0]
-        form = self.form_of(route.upstream, call.form)
-        record.route = str(route)
-        client.cancel_on_eof()
-        headers = _own_headers(route, ())
-        counted = await self._count_upstream(call, route, form)
-        if counted is None:
-            counted = estimate(call.request)
-            headers.append(("x-ccproxy-estimate", "1"))
-        record.status, record.usage = 200, Usage(input=counted)
-        body = dumps(call.form.write_count(counted)).encode()
-        client.respond(Response(200, hd.merged(_JSON, headers), body))
-
-    async def _count_upstream(self, call: Call, route: Route, form: Format) -> int | None:
-        """The upstream's own count; None where it has none or does not give it."""
-        if form.counting is None:
-            return None
-        path = form.counting.path(route.model, call.path)
-        if form is call.form:
-            body, own = call.cleaned or call.body, hd.upward(call.head)
-            path = _with_query(path, call.head.query)
-        else:
-            body, own = form.write_request(call.request, self._target(call, route)).body, hd.own_upward(False)
-        counted = form.counting.body(body, route.model)
-        untouched = body is call.body and counted in (body, {**body, "model": route.model})
-        raw = call.with_model(route.model) if untouched else dumps(counted).encode()
-        key = self.rings[route.upstream.name].pick(route.model, self.clock.now())
-        if key is None:
-            return None
-        try:
-            secret = await self.secret_of(route.upstream, key.secret, call.client_key)
-            own = hd.merged(form.fixed_headers, own)
-            outbound = self.outbound(route.upstream, form, secret, call.head, path, own, raw)
-            delivery = Delivery(None, None, lambda head: [], 1_048_576, self.clock.now)
-            with anyio.move_on_after(_COUNT_S):
-                await self.send(None, route.upstream, outbound, delivery)
-            if delivery.failed or delivery.answer is None or delivery.answer.status != 200:
-                return None
-            return form.counting.read(loads(delivery.body)) or None
-        except (UpstreamError, ValueError):
-            return None
-
-
-def _own_headers(route: Route, dropped: tuple[str, ...]) -> OutHeaders:
+def own_headers(route: Route, dropped: tuple[str, ...]) -> OutHeaders:
     """What the proxy says of itself on every answer."""
     own = [("x-ccproxy-upstream", _header_safe(str(route)))]
     if dropped:
@@ -468,7 +443,7 @@ def _header_safe(text: str) -> str:
     return "".join(char if "\x20" <= char <= "\x7e" else "?" for char in text).strip()
 
 
-def _with_query(path: str, query: str) -> str:
+def with_query(path: str, query: str) -> str:
     """A path with the client's query behind it, without a client key and what the path says itself."""
     own = {"key", "alt", "$alt"} if "alt=" in path else {"key"}
     kept = "&".join(part for part in query.split("&") if part and unquote_plus(part.partition("=")[0]) not in own)

@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from ccproxy_lite.config import Config
 from ccproxy_lite.errors import CcproxyError, ConfigError
-from ccproxy_lite.log import log
+from ccproxy_lite.log import bug, log
 from ccproxy_lite.server import Running
 
 _LOOK_S = 1.0
@@ -34,10 +34,14 @@ async def reloading(
     :param configure: is given the new configuration first; raises ConfigError
     """
     lock = anyio.Lock()
+    from_file = find() is not None
 
     async def again() -> None:
+        nonlocal from_file
         async with lock:
-            await _reload(proxy, read, configure)
+            is_there = find() is not None
+            await _reload(proxy, read, configure, is_gone=from_file and not is_there)
+            from_file = from_file or is_there
 
     async def on_hangup() -> None:
         async for _ in hangups:
@@ -59,13 +63,18 @@ async def reloading(
         tasks.start_soon(on_change)
 
 
-async def _reload(proxy: Running, read: Callable[[], tuple[Config, str]], configure: Callable[[Config], None]) -> None:
+async def _reload(
+    proxy: Running, read: Callable[[], tuple[Config, str]], configure: Callable[[Config], None], *, is_gone: bool
+) -> None:
     try:
         config, source = await anyio.to_thread.run_sync(read)
+        if is_gone:  # what a machine without a file would serve is not what was asked for
+            raise ConfigError([f"{proxy.history.source} is gone"])
         configure(config)
         await proxy.use(config)
-    except CcproxyError as error:
-        problems = error.problems if isinstance(error, ConfigError) else [str(error)]
+    except Exception as error:  # whatever it is, what serves goes on serving
+        known = isinstance(error, CcproxyError)
+        problems = error.problems if isinstance(error, ConfigError) else [str(error) if known else f"bug {bug(error)}"]
         proxy.history.failed_at, proxy.history.problems = proxy.parts.clock.wall(), tuple(problems)
         for problem in problems:
             log.error("not reloaded: %s", problem)
@@ -78,8 +87,8 @@ async def _reload(proxy: Running, read: Callable[[], tuple[Config, str]], config
 
 def _signature(find: Callable[[], Path | None]) -> Signature:
     """What changes when a file does; None if there is none."""
-    path = find()
     try:
+        path = find()
         found = os.stat(path) if path is not None else None
     except OSError:
         return None

@@ -52,7 +52,7 @@ def resolve(config: Config, model: str, client_format: str, pinned: str = "") ->
         return [Route(named, rest)]
     targets = _mapped(config, model)
     if targets:
-        return [_route(config, target, model) for target in targets]
+        return list(dict.fromkeys(_route(config, target, model) for target in targets))
     listed = [upstream for upstream in config.upstreams if model in upstream.models]
     if listed:
         return [Route(_preferred(listed, client_format), model)]

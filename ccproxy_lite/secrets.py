@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 import anyio
 
@@ -34,6 +35,11 @@ _MOST_REMEMBERED = 4096
 def mask(secret: str) -> str:
     """The last four characters of a long secret, nothing of a short one."""
     return f"...{secret[-4:]}" if len(secret) >= 20 else "***"
+
+
+def is_sendable(secret: str) -> bool:
+    """Whether a key can stand in a header."""
+    return secret.isascii() and secret.isprintable() and " " not in secret
 
 
 def variable(spec: str) -> str | None:
@@ -96,7 +102,7 @@ def _unusable(secret: str, where: str) -> str | None:
         return f"{where} is empty"
     if _PLACEHOLDER.fullmatch(secret):
         return f"{where} holds a placeholder, not a key"
-    if not secret.isprintable() or " " in secret or not secret.isascii():
+    if not is_sendable(secret):
         return f"{where} holds characters that cannot stand in a header"
     return None
 
@@ -111,6 +117,7 @@ class Vault:
         self.on_change: Callable[[str], object] = lambda spec: None
         self._environ = os.environ if environ is None else environ
         self._values: dict[str, tuple[str, float]] = {}
+        self._refused: dict[str, tuple[str, float]] = {}
         self._locks: dict[str, anyio.Lock] = {}
         self._seen: dict[str, bytes] = {}
 
@@ -119,12 +126,15 @@ class Vault:
 
         :param refused: what an upstream has refused just now: look for another one, whatever its age
         """
-        known = self._fresh(spec, now, refused)
-        if known is not None:
-            return known
+        known = self._values.get(spec)
+        if self._is_good(spec, now, refused):
+            return self.peek(spec)
         async with self._locks.setdefault(spec, anyio.Lock()):  # one helper at a time; who waited has its result
-            known = self._fresh(spec, now, refused)
-            return await self._renewed(spec, now) if known is None else known
+            if self._values.get(spec) is known:
+                await self._renew(spec, now)
+        if refused is not None:
+            self._refused[spec] = (refused, now)
+        return self.peek(spec)
 
     def peek(self, spec: str) -> str:
         """The secret as it was last read, or the empty string."""
@@ -134,13 +144,16 @@ class Vault:
         """Read every secret again when it is needed."""
         self._values = {spec: (value, -MAX_AGE_S) for spec, (value, _) in self._values.items()}
 
-    def _fresh(self, spec: str, now: float, refused: str | None) -> str | None:
+    def _is_good(self, spec: str, now: float, refused: str | None) -> bool:
         known = self._values.get(spec)
-        if known is None or (is_renewable(spec) and (now - known[1] >= MAX_AGE_S or known[0] == refused)):
-            return None
-        return known[0]
+        if known is None or not is_renewable(spec):
+            return known is not None
+        if refused is not None and known[0] == refused:
+            wrong, since_s = self._refused.get(spec, ("", 0.0))  # a helper that has just said so again
+            return spec.startswith("cmd:") and wrong == refused and now - since_s < _AGAIN_S
+        return now - known[1] < MAX_AGE_S
 
-    async def _renewed(self, spec: str, now: float) -> str:
+    async def _renew(self, spec: str, now: float) -> None:
         known = self._values.get(spec)
         try:
             secret = (await self._read(spec)).strip()
@@ -154,20 +167,21 @@ class Vault:
                 raise UpstreamError(message, kind="auth", code="no_secret") from None
             log.warning("the key %s cannot be read again: %s", label(spec), reason)
             self._values[spec] = (known[0], now - MAX_AGE_S + _AGAIN_S)
-            return known[0]
+            return
         self._values[spec] = (secret, now)
         self.remember(secret)
         if known is not None and known[0] != secret:
             self.on_change(spec)
-        return secret
 
     def remember(self, secret: str) -> None:
-        """Blot this value out of every text from now on."""
-        if len(secret) >= _SHORTEST_REDACTED:
-            self._seen.pop(secret, None)
-            self._seen[secret] = secret.encode("utf-8", "replace")
-            if len(self._seen) > _MOST_REMEMBERED:
-                del self._seen[next(iter(self._seen))]
+        """Blot this value out of every text from now on, however JSON and URLs spell it."""
+        if len(secret) < _SHORTEST_REDACTED or secret in self._seen:
+            return
+        for spelling in (secret, secret.replace("/", "\\/"), quote(secret, safe="")):
+            self._seen[spelling] = spelling.encode("utf-8", "replace")
+        if len(self._seen) > _MOST_REMEMBERED:  # helpers make new ones for ever
+            current = {value for value, _ in self._values.values()}
+            del self._seen[next(old for old in self._seen if old not in current)]
 
     def redact(self, text: str) -> str:
         """The text without any secret that was ever resolved."""

@@ -109,13 +109,15 @@ class Running:
         app.is_draining = self.app.is_draining
         self.app = app
         self.listener.use(app, _limits(config))
-        before.stir()
+        before.bell.ring()
 
 
 async def _app(config: Config, parts: Upstreams, history: History, before: Relay | None = None) -> App:
     client_keys = tuple([await parts.vault.value(spec, parts.clock.now()) for spec in config.client_keys])
     if any(not key for key in client_keys):
         raise ConfigError(["client_keys: an empty key would let everybody in"])
+    if not client_keys and not Address.parse(config.listen).is_local:  # also after a reload that keeps the address
+        raise ConfigError([f"listen: other machines can reach {config.listen}: client_keys must not be empty"])
     relay = await parts.relay(config, before)
     history.loaded_at, history.failed_at, history.problems = parts.clock.wall(), None, ()
     return App(relay, Catalog(relay), client_keys, history)

@@ -64,7 +64,7 @@ class Parser:
 
     def unfinished(self) -> bool:
         """Whether bytes of an event without its closing blank line are held; such an event is never delivered."""
-        return bool(self._rest_bytes or self._data)
+        return bool(self._rest_bytes or self._data or self._name)
 
     def _hold(self, piece: bytes) -> None:
         if piece:

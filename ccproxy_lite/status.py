@@ -97,7 +97,7 @@ def reset(relay: Relay, name: str) -> list[str]:
         for upstream, ring, state in named
         if ring.forgive(state.key.secret, everything=True)
     ]
-    relay.stir()
+    relay.bell.ring()
     log.info("rests ended by hand: %s", ", ".join(ended) or "none")
     return ended
 

@@ -7,6 +7,7 @@ another upstream can still be tried.
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 from ccproxy_lite.errors import UpstreamError
@@ -14,6 +15,8 @@ from ccproxy_lite.formats import Format
 from ccproxy_lite.formats.names import Restorer
 from ccproxy_lite.formats.neutral import End, Event, Failed, PartStart, Reply, Usage
 from ccproxy_lite.sse import Parser
+
+_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 
 
 class Stream(Protocol):
@@ -85,9 +88,7 @@ class Relayed:
 
 def _end_of_events(data: bytes) -> int:
     """Where the last complete event ends: behind the last blank line."""
-    return max(
-        (data.rfind(blank) + len(blank) for blank in (b"\n\n", b"\r\n\r\n", b"\r\r") if blank in data), default=0
-    )
+    return max((match.end() for match in _BLANK_LINE.finditer(data)), default=0)
 
 
 class Converted:

@@ -213,7 +213,7 @@ def test_the_number_of_calls_is_bounded(outcomes: list[Failed | None], retries: 
     log = play(steps, *outcomes, *[BUSY] * 50)
     calls = [entry for entry in log if ":" in entry]
     assert len(calls) <= (retries + 1) * max(keys, 1) * targets
-    assert sum(entry.startswith("wait") for entry in log) <= retries
+    assert sum(entry.startswith("wait") for entry in log) <= retries + targets, "a rest may be waited for besides"
 
 
 @pytest.mark.parametrize(("kind", "outcome"), [("auth", "refused"), ("timeout", "transient"), ("too_large", "client")])

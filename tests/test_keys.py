@@ -49,9 +49,11 @@ def test_weights_are_met_among_the_keys_that_are_left(weights: list[int], data: 
     away = data.draw(st.sampled_from(keys))
     ring.report(away, "m", "rate_limit", 0.0, hint_s=60.0)
     left = [key for key in keys if key != away]
+    for _ in range(sum(weights)):  # what was saved up for the key that is away is spent
+        ring.pick("m", 1.0)
     picked = Counter(ring.pick("m", 1.0) for _ in range(3 * sum(key.weight for key in left)))
     assert away not in picked
-    assert all(abs(picked[key] - 3 * key.weight) <= key.weight for key in left)
+    assert all(abs(picked[key] - 3 * key.weight) <= 1 for key in left)
 
 
 def test_turns_are_smooth() -> None:

@@ -30,7 +30,7 @@ LAYERS = [
     ["reload"],
     ["server"],
     ["app"],
-    ["echo", "catalog", "status"],
+    ["echo", "catalog", "counting", "status"],
     ["relay"],
     ["call", "whole"],
     ["delivery", "headers", "hints"],

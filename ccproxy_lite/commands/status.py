@@ -10,6 +10,7 @@ from ccproxy_lite.commands.ask import ask
 from ccproxy_lite.commands.load import load
 from ccproxy_lite.errors import CcproxyError
 from ccproxy_lite.jsontext import dumps
+from ccproxy_lite.log import printable
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -17,6 +18,8 @@ def main(arguments: argparse.Namespace) -> int:
     config = load(arguments.config)[0]
     asked = {"reset": arguments.reset} if arguments.reset else None
     status, found = ask(arguments.listen or config.listen, config.client_keys, "/status", asked)
+    if status == 200 and not (isinstance(found, dict) and "upstreams" in found):
+        raise CcproxyError("what answers there is no ccproxy-lite")
     if status != 200:
         error = found.get("error") if isinstance(found, dict) else None
         raise CcproxyError(str(error.get("message")) if isinstance(error, dict) else f"the proxy answered {status}")
@@ -27,7 +30,7 @@ def main(arguments: argparse.Namespace) -> int:
         ended = found.get("ended") or ()
         print(f"ended the rests of {', '.join(ended)}" if ended else f"{arguments.reset} did not rest")
     for line in lines(found):
-        print(line)
+        print(printable(line))
     return 0
 
 

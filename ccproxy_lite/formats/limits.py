@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ccproxy_lite.errors import Kind, kind_of
 from ccproxy_lite.formats.neutral import Failed
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -17,22 +18,28 @@ _UNIT = r"(?:milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|da
 _NUMBER = r"\d{1,12}(?:\.\d{1,12})?"
 _PIECE = re.compile(rf"({_NUMBER})\s?({_UNIT})", re.IGNORECASE)
 _DURATION = rf"(?:{_NUMBER}\s?{_UNIT}[\s,]{{0,2}}(?:and\s)?)+"
-_SENTENCE = re.compile(rf"\b(?:again|retry|wait|resets?|after|available)\b[^.!?\d]{{0,30}}({_DURATION})", re.IGNORECASE)
-_USED_UP = re.compile(
-    r"credit balance is too low|insufficient (?:account )?(?:balance|credit|funds|quota)"
-    r"|(?:out of|not enough|no) credits|exceeded your current quota|billing hard limit|spending (?:limit|cap)|"
-    r"payment required|usage limits?\b",
+_SENTENCE = re.compile(
+    r"\b(?:(?:again|retry|resets?|available)\b[^.!?\d]{0,20}\b(?:in|after)|after|wait)\b"
+    rf"[^.!?\d]{{0,12}}({_DURATION})",
     re.IGNORECASE,
 )
-_BAD_KEY = re.compile(
-    r"(?:incorrect|invalid) api[ -]?key|api[ -]?key (?:is )?(?:not valid|invalid|expired)", re.IGNORECASE
+_USED_UP = re.compile(
+    r"insufficient (?:account )?(?:balance|credit|funds|quota)|(?:out of|not enough|no) credits|payment required"
+    r"|exceeded your current quota|billing hard limit|spending (?:limit|cap)",
+    re.IGNORECASE,
 )
+_USED_UP_400 = re.compile(
+    r"your credit balance is too low|you have reached your specified api usage limits", re.IGNORECASE
+)
+_BAD_KEY_400 = re.compile(r"api key (?:not valid|expired)|incorrect api key provided", re.IGNORECASE)
+"""A client's own mistake is a 400 too, and may be quoted in the message: these must stand at its beginning."""
+_LONGEST_DURATION = 100
 _LONGEST_READ = 2000
 
 
 def seconds_of(duration: str) -> float | None:
     """The seconds of a duration such as ``1m2.5s``, ``12ms`` or ``20 seconds``; None if it is none."""
-    if not re.fullmatch(_DURATION, duration.strip(), re.IGNORECASE):
+    if len(duration) > _LONGEST_DURATION or not re.fullmatch(_DURATION, duration.strip(), re.IGNORECASE):
         return None
     return sum(float(number) * _scale(unit.lower()) for number, unit in _PIECE.findall(duration))
 
@@ -65,7 +72,7 @@ def refine(failed: Failed, error: Mapping[str, Any]) -> Failed:
     if failed.retry_after_s is None and failed.resets_at_s is None and _is_used_up(failed, details):
         failed.kind = "billing"
     invalid = any(detail.get("reason") == "API_KEY_INVALID" for detail in details)
-    if failed.kind == "bad_request" and (invalid or _BAD_KEY.search(failed.message[:_LONGEST_READ])):
+    if failed.kind == "bad_request" and (invalid or _BAD_KEY_400.match(failed.message)):
         failed.kind, failed.code = "auth", "API_KEY_INVALID"
     return failed
 
@@ -73,11 +80,35 @@ def refine(failed: Failed, error: Mapping[str, Any]) -> Failed:
 def _is_used_up(failed: Failed, details: list[dict[str, Any]]) -> bool:
     """Google says "you exceeded your current quota" of every limit; which one it was stands in the details."""
     if failed.code in ("RESOURCE_EXHAUSTED", "usage_limit_reached"):
-        ids = [str(violation) for detail in details for violation in detail.get("violations") or ()]
-        return failed.code == "usage_limit_reached" or any("PerDay" in text for text in ids)
-    if failed.kind not in ("bad_request", "permission", "rate_limit") or failed.code == "rate_limit_exceeded":
+        return failed.code == "usage_limit_reached" or any(
+            "PerDay" in str(detail)[:_LONGEST_READ] for detail in details
+        )
+    if failed.kind == "bad_request":
+        return _USED_UP_400.match(failed.message) is not None
+    if failed.kind not in ("permission", "rate_limit") or failed.code == "rate_limit_exceeded":
         return False
     return _USED_UP.search(failed.message[:_LONGEST_READ]) is not None
+
+
+_MAY_MEAN: Mapping[int, tuple[Kind, ...]] = {
+    400: ("bad_request", "auth", "billing", "not_found", "too_large"),
+    401: ("auth", "billing"),
+    403: ("permission", "auth", "billing", "rate_limit"),
+    429: ("rate_limit", "billing"),
+}
+
+
+def of_status(failed: Failed, status: int) -> Failed:
+    """A failure that was an HTTP error: its body may say more, but not something else.
+
+    >>> of_status(Failed(413, "rate_limit", "Request too large"), 413).kind
+    'too_large'
+    """
+    fault = ("server", "overloaded", "timeout") if status >= 500 else ()
+    if failed.kind not in _MAY_MEAN.get(status, fault) or failed.kind == "server":
+        failed.kind = kind_of(status)
+    failed.status = status
+    return failed
 
 
 def _number(value: Any) -> float | None:

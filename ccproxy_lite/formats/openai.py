@@ -8,7 +8,7 @@ from typing import Any
 
 from ccproxy_lite.errors import STATUS, Kind, kind_of
 from ccproxy_lite.formats import schema, shape, thinking
-from ccproxy_lite.formats.limits import refine
+from ccproxy_lite.formats.limits import of_status, refine
 from ccproxy_lite.formats.losses import Losses
 from ccproxy_lite.formats.neutral import Effort, Failed, Output, Request, Target, ToolChoice, Usage
 
@@ -72,11 +72,7 @@ def failed_of(body: Any, status: int) -> Failed:
 
 def read_error(status: int, body: Any) -> Failed:
     """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
-    failed = failed_of(shape.error_body(body), status)
-    failed.status = status
-    if failed.kind in ("server", "bad_request"):
-        failed.kind = kind_of(status)
-    return failed
+    return of_status(failed_of(shape.error_body(body), status), status)
 
 
 def is_too_long(failed: Failed) -> bool:

@@ -237,6 +237,7 @@ class Connection(asyncio.Protocol):
         """Start an answer of unknown length; its head goes out together with the first ``write``."""
         assert self._head is not None
         chunked = not self._head.http_10
+        self._head.keep_alive = self._head.keep_alive and chunked
         framing = [("transfer-encoding", "chunked")] if chunked else []
         self._pending = self._head_bytes(status, headers + framing)
         self._began, self._chunked = True, chunked

@@ -69,7 +69,7 @@ def describe(error: BaseException, host: str, port: int) -> str:
         plain = "WRONG_VERSION_NUMBER" in str(error) or "HTTP_REQUEST" in str(error)
         hint = "it answers without TLS; is its base_url http://?" if plain else (error.reason or "handshake failed")
         return f"TLS with {where} failed: {hint}"
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, socket.gaierror | UnicodeError):
         return f"the name {host} does not resolve"
     if isinstance(error, TimeoutError):
         return f"{where} did not accept a connection in time"

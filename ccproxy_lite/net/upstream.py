@@ -123,23 +123,25 @@ class Inflater:
         """The plain bytes. Raises UpstreamError for a broken or bomb-like stream."""
         self.started = True
         self._in += len(data)
-        allowed = _INFLATE_FREE_BYTES + _INFLATE_RATIO * self._in - self._out
-        try:
-            plain = self._zlib.decompress(data, allowed)
-        except zlib.error:
-            if not self._raw_allowed or self._out:
-                raise UpstreamError("the upstream's compressed answer is broken") from None
-            self._raw_allowed = False
-            self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
-            return self.feed(data)
-        self._out += len(plain)
-        if self._zlib.unconsumed_tail:
-            raise UpstreamError("the upstream's compressed answer inflates beyond all reason")
-        rest = self._zlib.unused_data
-        if rest.startswith(b"\x1f\x8b"):  # another member
-            self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)
-            return plain + self.feed(rest)
-        return plain
+        pieces = []
+        while data:
+            allowed = _INFLATE_FREE_BYTES + _INFLATE_RATIO * self._in - self._out
+            try:
+                plain = self._zlib.decompress(data, allowed)
+            except zlib.error:
+                if not self._raw_allowed or self._out:
+                    raise UpstreamError("the upstream's compressed answer is broken") from None
+                self._raw_allowed = False
+                self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
+                continue
+            self._out += len(plain)
+            pieces.append(plain)
+            if self._zlib.unconsumed_tail:
+                raise UpstreamError("the upstream's compressed answer inflates beyond all reason")
+            data = self._zlib.unused_data if self._zlib.unused_data.startswith(b"\x1f\x8b") else b""
+            if data:  # another member
+                self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        return b"".join(pieces)
 
     @property
     def complete(self) -> bool:
@@ -434,7 +436,7 @@ class Pool:
                     server_hostname=origin.host if origin.tls else None,
                     happy_eyeballs_delay=0.25,
                 )
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, UnicodeError) as error:
             status = 504 if isinstance(error, TimeoutError) else 502
             kind = "timeout" if status == 504 else "server"
             message = describe(error, origin.host, origin.port)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ccproxy_lite.errors import STATUS, Kind, kind_of
 from ccproxy_lite.formats import shape
-from ccproxy_lite.formats.limits import refine
+from ccproxy_lite.formats.limits import of_status, refine
 from ccproxy_lite.formats.neutral import Failed
 
 _STATUSES: dict[Kind, str] = {
@@ -52,11 +52,7 @@ def failed_of(body: Any, status: int) -> Failed:
 
 def read_error(status: int, body: Any) -> Failed:
     """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
-    failed = failed_of(shape.error_body(body), status)
-    failed.status = status
-    if failed.kind == "server" or (failed.kind == "bad_request" and status != 400):
-        failed.kind = kind_of(status)
-    return failed
+    return of_status(failed_of(shape.error_body(body), status), status)
 
 
 def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:

@@ -268,7 +268,7 @@ class Watcher:
                 content = candidate.get("content")
                 self.content = self.content or bool(isinstance(content, dict) and content.get("parts"))
                 self.ended = self.ended or bool(candidate.get("finishReason"))
-                if candidate.get("finishReason") in _BROKEN and not self.content:
+                if shape.lenient(candidate, "finishReason") in _BROKEN and not self.content:
                     detail = shape.lenient(candidate, "finishMessage") or candidate["finishReason"]
                     self.failed = Failed(502, "server", f"the model ended with {detail}")
         self.ended = self.ended or blocked

@@ -1,0 +1,70 @@
+"""Counting the tokens of a call: by the upstream where it can, else by the local estimate. It blames no key."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import anyio
+
+from ccproxy_lite import headers as hd
+from ccproxy_lite.accesslog import Record
+from ccproxy_lite.call import Call
+from ccproxy_lite.delivery import Delivery
+from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.formats import Format
+from ccproxy_lite.formats.neutral import Usage
+from ccproxy_lite.formats.tokens import estimate
+from ccproxy_lite.jsontext import dumps, loads
+from ccproxy_lite.net.connection import Connection as Client
+from ccproxy_lite.net.connection import Response
+from ccproxy_lite.relay import Relay, own_headers, with_query
+from ccproxy_lite.routing import Route, resolve
+
+_PATIENCE_S = 10.0
+
+
+async def count(relay: Relay, call: Call, client: Client, record: Record) -> None:
+    """Answer a call that asks for a count; it always has an answer. Raises ClientError for what nobody understands."""
+    record.model = call.model
+    route = resolve(relay.config, call.model, call.form.name, call.pinned)[0]
+    record.route = str(route)
+    client.cancel_on_eof()
+    headers = own_headers(route, ())
+    counted = await _upstream(relay, call, route, relay.form_of(route.upstream, call.form))
+    if counted is None:
+        counted = estimate(call.request)
+        headers.append(("x-ccproxy-estimate", "1"))
+    record.status, record.usage = 200, Usage(input=counted)
+    body = dumps(call.form.write_count(counted)).encode()
+    client.respond(Response(200, hd.merged([("content-type", "application/json")], headers), body))
+
+
+async def _upstream(relay: Relay, call: Call, route: Route, form: Format) -> int | None:
+    """The upstream's own count; None where it has none or does not give it."""
+    if form.counting is None:
+        return None
+    path = form.counting.path(route.model, call.path)
+    if form is call.form:
+        body, own = call.cleaned or call.body, hd.upward(call.head)
+        path = with_query(path, call.head.query)
+    else:
+        target = replace(relay.target(call, route), strict=False)
+        body, own = form.write_request(call.request, target).body, hd.own_upward(False)
+    counted = form.counting.body(body, route.model)
+    untouched = body is call.body and counted in (body, {**body, "model": route.model})
+    raw = call.with_model(route.model) if untouched else dumps(counted).encode()
+    key = relay.rings[route.upstream.name].spare(route.model, relay.clock.now())
+    if key is None:
+        return None
+    try:
+        secret = await relay.secret_of(route.upstream, key.secret, call.client_key)
+        own = hd.merged(form.fixed_headers, own)
+        outbound = relay.outbound(route.upstream, form, secret, call.head, path, own, raw)
+        delivery = Delivery(None, None, lambda head: [], 1_048_576, relay.clock.now)
+        with anyio.move_on_after(_PATIENCE_S):
+            await relay.send(None, route.upstream, outbound, delivery)
+        if delivery.failed or delivery.answer is None or delivery.answer.status != 200:
+            return None
+        return form.counting.read(loads(delivery.body)) or None
+    except (UpstreamError, ValueError):
+        return None
