@@ -10,7 +10,7 @@ from ccproxy_lite import headers as hd
 from ccproxy_lite.accesslog import Record
 from ccproxy_lite.call import Call
 from ccproxy_lite.delivery import Delivery
-from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats import Format
 from ccproxy_lite.formats.neutral import Usage
 from ccproxy_lite.formats.tokens import estimate
@@ -43,20 +43,20 @@ async def _upstream(relay: Relay, call: Call, route: Route, form: Format) -> int
     """The upstream's own count; None where it has none or does not give it."""
     if form.counting is None:
         return None
-    path = form.counting.path(route.model, call.path)
-    if form is call.form:
-        body, own = call.cleaned or call.body, hd.upward(call.head)
-        path = with_query(path, call.head.query)
-    else:
-        target = replace(relay.target(call, route), strict=False)
-        body, own = form.write_request(call.request, target).body, hd.own_upward(False)
-    counted = form.counting.body(body, route.model)
-    untouched = body is call.body and counted in (body, {**body, "model": route.model})
-    raw = call.with_model(route.model) if untouched else dumps(counted).encode()
-    key = relay.rings[route.upstream.name].spare(route.model, relay.clock.now())
-    if key is None:
-        return None
     try:
+        path = form.counting.path(route.model, call.path)
+        if form is call.form:
+            body, own = call.cleaned or call.body, hd.upward(call.head)
+            path = with_query(path, call.head.query)
+        else:
+            target = replace(relay.target(call, route), strict=False)
+            body, own = form.write_request(call.request, target).body, hd.own_upward(False)
+        counted = form.counting.body(body, route.model)
+        untouched = body is call.body and counted in (body, {**body, "model": route.model})
+        raw = call.with_model(route.model) if untouched else dumps(counted).encode()
+        key = relay.rings[route.upstream.name].spare(route.model, relay.clock.now())
+        if key is None:
+            return None
         secret = await relay.secret_of(route.upstream, key.secret, call.client_key)
         own = hd.merged(form.fixed_headers, own)
         outbound = relay.outbound(route.upstream, form, secret, call.head, path, own, raw)
@@ -66,5 +66,5 @@ async def _upstream(relay: Relay, call: Call, route: Route, form: Format) -> int
         if delivery.failed or delivery.answer is None or delivery.answer.status != 200:
             return None
         return form.counting.read(loads(delivery.body)) or None
-    except (UpstreamError, ValueError):
+    except (ClientError, UpstreamError, ValueError):
         return None

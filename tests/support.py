@@ -155,8 +155,8 @@ def clean_environment(home: Path, **more: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def process(config: dict[str, Any], *options: str, **environ: str) -> Iterator[Process]:
-    """``ccproxy-lite serve`` with a configuration, ended by its own id whatever happens."""
+def process(config: dict[str, Any], *options: str, usual: bool = False, **environ: str) -> Iterator[Process]:
+    """``ccproxy-lite serve`` with a configuration (or the ``usual`` one), ended by its own id whatever happens."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         path = home / "proxy.json"
@@ -165,7 +165,7 @@ def process(config: dict[str, Any], *options: str, **environ: str) -> Iterator[P
         stderr_path = home / "stderr"
         with stderr_path.open("w") as stderr:
             child = subprocess.Popen(
-                [sys.executable, "-m", "ccproxy_lite", "serve", "--config", str(path), *options],
+                [sys.executable, "-m", "ccproxy_lite", "serve", *([] if usual else ["--config", str(path)]), *options],
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,

@@ -94,7 +94,7 @@ def test_buckets_speak_of_limits_only() -> None:
     [
         ("1.5s", 1.5), ("30s", 30), ("12ms", 0.012), ("6m0s", 360), ("1h2m3s", 3723), ("1m2.5s", 62.5), ("20 seconds", 20),
         ("1 hour and 20 minutes", 4800), ("2 days", 172800), ("5", None), ("", None), ("s", None), ("1x", None), ("5 months", None),
-        ("1 second, 500 milliseconds", 1.5), ("-1s", None),
+        ("1 second, 500 milliseconds", 1.5), ("-1s", None), ("1s" * 100_000 + "x", None), ("1s" * 100_000, None),
     ],
 )  # fmt: skip
 def test_durations(text: str, expected: float | None) -> None:
@@ -111,7 +111,8 @@ def test_durations(text: str, expected: float | None) -> None:
         ("try again in 12ms", 0.012), ("The model will be available in about 30 seconds", 30), ("Resets in 2 hours", 7200),
         ("Limit of 5 requests per 60 seconds; retry later", None), ("try again", None), ("retry in a while", None),
         ("retry in 5 months", None), ("after 3 attempts", None), ("Try again later. 30s is our limit", None),
-        ("try again in " + "9" * 4000 + "s", None),
+        ("try again in " + "9" * 4000 + "s", None), ("Support is available 24 h a day", None), ("It resets 5 m south", None),
+        ("Retry after: 30s", 30), ("Available again in 2 min", 120), ("wait for about 30 seconds", 30),
     ],
 )  # fmt: skip
 def test_sentences(sentence: str, expected: float | None) -> None:
@@ -193,7 +194,8 @@ def test_error_bodies(form: str, status: int, body: Any, kind: str, seconds: flo
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize(
     "body", [None, "", [], [[]], {}, {"error": None}, {"error": []}, {"error": {"details": "x"}}, {"error": {"details": [5]}},
-             {"error": {"details": [{"@type": 5, "violations": 7, "retryDelay": {}}], "resets_at": "x"}}]
+             {"error": {"details": [{"@type": 5, "violations": 7, "retryDelay": {}}], "resets_at": "x"}},
+             {"error": {"status": "RESOURCE_EXHAUSTED", "details": [{"violations": 7}, {"violations": [[]]}, {}]}}]
 )  # fmt: skip
 def test_no_error_body_is_too_odd(form: str, body: Any) -> None:
     assert FORMATS[form].read_error(429, body).kind in ("rate_limit", "billing")

@@ -12,6 +12,7 @@ import pytest
 from ccproxy_lite.formats import FORMATS
 from tests.services import service, steps_of
 from tests.support import (
+    ANTHROPIC_END,
     CHAT_STREAM,
     LAST,
     PATIENCE_S,
@@ -22,6 +23,7 @@ from tests.support import (
     ask,
     behind,
     chat_delta,
+    chunk,
     connect,
     eventually,
     http,
@@ -29,6 +31,7 @@ from tests.support import (
     proxy,
     read_answer,
     request_bytes,
+    settings_of,
     upstream,
 )
 
@@ -120,6 +123,27 @@ def test_a_stream_that_flows_gets_none() -> None:
     with upstream([STREAM_HEAD, *slow, *CHAT_STREAM[1:]]) as up:
         with proxy({**behind(up, "openai-chat"), "keepalive_s": 2}) as served:
             assert b"keep-alive" not in Client(served.port, "openai-chat").rest().body
+
+
+@pytest.mark.parametrize("cut", range(0, 60, 3))
+def test_never_inside_an_event(cut: int) -> None:
+    """However the upstream's bytes are cut, and wherever it falls silent."""
+    go_on = threading.Event()
+    event = b'event: content_block_delta\ndata: {"type":"content_block_delta"}\n\n'
+    head = STREAM_HEAD + b"".join(step for step in WIRES["anthropic"].begun[1:] if isinstance(step, bytes))
+    steps: list[Any] = [
+        head + chunk(event[:cut]) if cut else head,
+        lambda _: go_on.wait(PATIENCE_S),
+        chunk(event[cut:]),
+        *WIRES["anthropic"].stream[3:],
+        ANTHROPIC_END + LAST,
+    ]
+    with upstream(steps) as up, proxy({**behind(up, "anthropic"), **SOON}) as served:
+        talk = Client(served.port, "anthropic")
+        talk.until(chunked(KEEP["anthropic"]))
+        go_on.set()
+        body = talk.rest().body
+    assert event in body, "in one piece"
 
 
 def test_in_a_growing_array_they_are_white_space() -> None:
@@ -297,6 +321,19 @@ def test_five_hundred_once_on_the_real_clock() -> None:
             answer = ask(served.port, *WIRES["openai-responses"].asked(True))
             took = time.monotonic() - began
     assert answer.status == 200 and 0.35 <= took < 2
+
+
+def test_waking_for_nothing_costs_no_patience() -> None:
+    with service("anthropic") as (scripted, up):
+        scripted.say("", "", ["429 retry-after-ms=900", "ok"])
+        config = {**behind(up, "anthropic"), "max_wait_s": 1}
+        with proxy(config) as served, connect(served.port) as sock:
+            sock.sendall(request_bytes(*WIRES["anthropic"].asked(False)))
+            assert eventually(lambda: len(scripted.calls) == 1)
+            for _ in range(3):
+                served.call(served.parts.relay.bell.ring)
+                served.run(served.parts.use, settings_of({**config, "listen": "127.0.0.1:0"}))
+            assert read_answer(sock).status == 200
 
 
 def test_a_rest_that_is_ended_by_hand_wakes_who_waits() -> None:

@@ -160,6 +160,36 @@ def test_a_probe_that_decides_nothing_is_repeated_soon() -> None:
     assert [ring.pick("m", PROBE_S + seconds) for seconds in (1, 59, 61, 62)] == [None, None, A, None]
 
 
+def test_a_probe_that_was_not_sent_is_left_to_another() -> None:
+    ring = KeyRing((A,))
+    ring.report(A, "m", "rate_limit", 0.0, hint_s=100_000.0)
+    assert ring.pick("m", PROBE_S) == A
+    ring.release(A, "m", PROBE_S)
+    assert ring.pick("m", PROBE_S + 1) == A
+    ring.release(A, "m", PROBE_S)
+    assert ring.pick("m", PROBE_S + 2) is None, "that was somebody else's"
+
+
+def test_what_is_no_attempt_takes_no_turn_and_no_probe() -> None:
+    ring = KeyRing((A, B, C))
+    ring.report(C, "m", "rate_limit", 0.0, hint_s=100_000.0)
+    assert [ring.spare("m", PROBE_S) for _ in range(4)] == [B, A, B, A]
+    assert [ring.pick("m", 1.0) for _ in range(4)] == [A, B, A, B]
+    assert ring.pick("m", PROBE_S, {A, B}) == C
+    assert KeyRing((A,)).spare("m", 0.0) == A
+    ring.report(A, "m", "refused", 0.0)
+    ring.report(B, "m", "refused", 0.0)
+    assert ring.spare("m", 1.0) is None
+
+
+def test_turns_begin_anew_with_a_new_configuration() -> None:
+    ring = KeyRing((Key("a", "a", 1000), B))
+    for _ in range(500):
+        ring.pick("m", 0.0)
+    ring = KeyRing((A, B), before=ring)
+    assert Counter(ring.pick("m", 0.0) for _ in range(10)) == {A: 5, B: 5}
+
+
 def test_guessed_rests_are_used_when_nothing_else_is_left_the_soonest_first() -> None:
     ring = KeyRing((A, B, C))
     ring.report(A, "m", "billing", 0.0)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -569,3 +572,112 @@ def test_many_requests_at_once_over_a_few_connections(path: str, stream: bool) -
         asyncio.run(asyncio.wait_for(drive(served.port, request_bytes(path, body), 320, 8), 20))
     assert len(up.seen) == 320
     assert up.connections <= 16
+
+
+# ---------------------------------------------------------------- upstreams that are odder than that
+
+ODD = {
+    "a redirect to nowhere": [b"HTTP/1.1 301 Moved\r\nlocation: http://[::1\r\ncontent-length: 0\r\n\r\n"],
+    "violations of another type": [
+        http(500, {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": [{"violations": 7}]}})
+    ],
+    "three thousand compressed nothings": [http(200, gzip.compress(b"") * 3000, content_encoding="gzip")],
+    "an error of two megabytes": [http(500, b"x" * 2_000_000, "text/plain")],
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("what", ODD)
+def test_another_target_answers(what: str, stream: bool) -> None:
+    with upstream(ODD[what]) as odd, upstream(CHAT_STREAM if stream else [http(200, CHAT_BODY)]) as good:
+        config = {
+            "upstreams": {
+                "odd": {"format": "gemini", "base_url": f"http://127.0.0.1:{odd.port}", "keys": ["one-key"]},
+                "good": {"format": "openai-chat", "base_url": f"http://127.0.0.1:{good.port}/v1", "keys": ["two-key"]},
+            },
+            "models": {"m": ["odd/m", "good/m"]},
+        }
+        with proxy(config) as served:
+            answer = ask(served.port, "/v1beta/models/m:" + ("streamGenerateContent?alt=sse" if stream else "generateContent"),
+                         {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]})  # fmt: skip
+    assert (answer.status, b"hel" in answer.body) == (200, True)
+
+
+def test_a_reason_of_another_type_is_relayed_as_it_is() -> None:
+    with upstream([STREAM_HEAD, sse({"candidates": [{"finishReason": [[]]}]}) + LAST]) as up:
+        with proxy(behind(up, "gemini")) as served:
+            answer = ask(served.port, "/v1beta/models/m:streamGenerateContent?alt=sse", {"contents": []})
+    assert answer.status == 200 and b'"finishReason": [[]]' in answer.body
+
+
+def test_a_host_that_cannot_be_a_name() -> None:
+    config = {"upstreams": {"up": {"format": "openai-chat", "base_url": "https://a..b.example/v1", "keys": ["a-key"]}}}
+    with proxy({**config, **ONCE}) as served:
+        answer = ask(served.port, "/v1/messages", ANTHROPIC_ASK)
+        assert (answer.status, "does not resolve" in answer.json["error"]["message"]) == (502, True)
+        assert ask(served.port, "/v1/models", method="GET").status == 200
+
+
+def test_a_model_of_two_megabytes() -> None:
+    with upstream([http(200, CHAT_BODY)]) as up, proxy(behind(up, "openai-chat")) as served:
+        assert ask(served.port, "/v1/messages", {**ANTHROPIC_ASK, "model": "m" * 2_000_000}).status == 400
+        assert ask(served.port, "/v1/messages", {**ANTHROPIC_ASK, "model": "m" * 1000}).status == 200
+    assert len(up.seen) == 1
+
+
+def test_an_old_client_hears_the_end_of_a_stream() -> None:
+    """Without chunks the end of the connection is the end of the answer."""
+    with upstream(CHAT_STREAM) as up, proxy(behind(up, "openai-chat")) as served, connect(served.port) as sock:
+        raw = request_bytes("/v1/messages", {**ANTHROPIC_ASK, "stream": True}, connection="keep-alive")
+        sock.sendall(raw.replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+        got = b""
+        sock.settimeout(3)
+        while data := sock.recv(65536):
+            got += data
+    assert b"message_stop" in got and b"onnection: keep-alive" not in got
+
+
+def test_a_request_that_one_target_cannot_express_goes_to_the_next() -> None:
+    """And a failure elsewhere is told rather than the refusal."""
+    sound = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
+    body = {**CHAT_ASK, "messages": [{"role": "user", "content": [sound]}]}
+    with upstream([http(200, CHAT_BODY)], [http(500, ERROR)]) as good, upstream([http(200, ANTHROPIC_BODY)]) as deaf:
+        config = {
+            "upstreams": {
+                "deaf": {"format": "anthropic", "base_url": f"http://127.0.0.1:{deaf.port}", "keys": ["one-key"]},
+                "good": {"format": "openai-chat", "base_url": f"http://127.0.0.1:{good.port}/v1", "keys": ["two-key"]},
+            },
+            "models": {"m": ["deaf/m", "good/m"], "n": "deaf/n"},
+            **ONCE,
+        }
+        with proxy(config) as served:
+            assert ask(served.port, "/v1/chat/completions", body).headers["x-ccproxy-upstream"] == "good/m"
+            assert ask(served.port, "/v1/chat/completions", body).status == 500
+            refused = ask(served.port, "/v1/chat/completions", {**body, "model": "n"})
+            assert refused.status == 400 and "messages[0].content[0]" in refused.json["error"]["message"]
+    assert deaf.seen == []
+
+
+@pytest.mark.parametrize("what", ["strict", "audio"])
+def test_counting_always_answers(what: str) -> None:
+    """Also where the message itself would be refused."""
+    sound = {"inlineData": {"mimeType": "audio/wav", "data": "AAAA"}}
+    text = {"text": "hi"}
+    body: dict[str, Any] = {"contents": [{"role": "user", "parts": [sound if what == "audio" else text]}]}
+    if what == "strict":
+        body = {"generateContentRequest": {**body, "model": "models/m", "generationConfig": {"seed": 5}}}
+    with upstream([http(200, {"input_tokens": 7})]) as up:
+        with proxy({**behind(up, "anthropic"), "strict": True}) as served:
+            answer = ask(served.port, "/v1beta/models/m:countTokens", body)
+    assert answer.status == 200 and answer.json["totalTokens"] > 0
+    assert ("x-ccproxy-estimate" in answer.headers) == (what == "audio")
+
+
+def test_lists_that_are_asked_for_at_once_are_asked_for_once() -> None:
+    with upstream([lambda _: time.sleep(0.2), http(200, {"data": [{"id": "m1"}]})]) as up:
+        with proxy(behind(up, "openai-chat")) as served, contextlib.ExitStack() as stack:
+            socks = [stack.enter_context(connect(served.port)) for _ in range(10)]
+            for sock in socks:
+                sock.sendall(request_bytes("/v1/models", method="GET"))
+            assert [read_answer(sock, method="GET").json["data"][0]["id"] for sock in socks] == ["m1"] * 10
+    assert len(up.seen) == 1

@@ -83,6 +83,7 @@ BROKEN = {
     ),
     "a client key from nowhere": json.dumps({**ECHO, "client_keys": ["cmd:/nonexistent/helper"]}),
     "an empty file": "",
+    "a log file of an impossible name": json.dumps({**ECHO, "log": {"file": "/tmp/a\0b"}}),
 }
 
 
@@ -126,6 +127,45 @@ def test_a_link_that_points_elsewhere_is_a_change(tmp_path: Path) -> None:
         other.symlink_to(tmp_path / "two.json")
         os.replace(other, link)
         assert eventually(lambda: served_by(served) == "two/m", PATIENCE_S)
+
+
+def test_a_reload_never_opens_a_listener_to_everybody() -> None:
+    """The address stays, so the keys must."""
+    with process({**ECHO, "listen": "0.0.0.0:0", "client_keys": ["the-client-key"]}) as served:
+        assert ask(served.port, "/v1/chat/completions", CHAT_ASK).status == 401
+        rewrite(served, ECHO)
+        served.process.send_signal(signal.SIGHUP)
+        assert eventually(lambda: "not reloaded" in served.stderr, PATIENCE_S)
+        assert "client_keys must not be empty" in served.stderr
+        assert ask(served.port, "/v1/chat/completions", CHAT_ASK).status == 401
+        assert ask(served.port, "/v1/chat/completions", CHAT_ASK, x_api_key="the-client-key").status == 200
+
+
+def test_a_usual_file_that_is_gone_changes_nothing(tmp_path: Path) -> None:
+    """Without it a machine would serve something else, and to everybody."""
+    folder = tmp_path / "ccproxy-lite"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({**ECHO, "listen": "0.0.0.0:0", "client_keys": ["the-client-key"]}))
+    with process(ECHO, XDG_CONFIG_HOME=str(tmp_path), usual=True) as served:
+        (folder / "config.json").unlink()
+        served.process.send_signal(signal.SIGHUP)
+        assert eventually(lambda: "not reloaded" in served.stderr, PATIENCE_S)
+        assert "config.json is gone" in served.stderr
+        assert ask(served.port, "/v1/chat/completions", CHAT_ASK).status == 401
+
+
+def test_keys_that_change_while_a_body_comes() -> None:
+    with proxy({**ECHO, "client_keys": ["the-first-key"]}) as served, connect(served.port) as sock:
+        whole = request_bytes("/v1/chat/completions", CHAT_ASK, x_api_key="the-first-key")
+        sock.sendall(whole[:-5])
+        assert eventually(lambda: served.call(lambda: any(c.state == "body" for c in _connections(served))))
+        served.run(served.parts.use, settings_of({**ECHO, "client_keys": ["the-second-key"]}))
+        sock.sendall(whole[-5:])
+        assert read_answer(sock).status == 401
+
+
+def _connections(served: Any) -> list[Any]:
+    return list(served.parts.listener._shared.connections)
 
 
 def test_what_needs_a_restart_says_so() -> None:

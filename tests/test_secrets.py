@@ -98,6 +98,44 @@ def test_one_helper_runs_at_a_time(tmp_path: Path) -> None:
     assert log.read_text() == "x"
 
 
+def test_a_refused_key_runs_the_helper_once_for_all_who_were_refused(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    program = f"import time; open({str(log)!r}, 'a').write('x'); time.sleep(0.1); print('token-1')"
+    spec = f'cmd:{sys.executable} -c "{program}"'
+    vault = Vault({})
+
+    async def again(now: float) -> None:
+        assert await vault.value(spec, now, refused="token-1") == "token-1"
+
+    async def many() -> None:
+        assert await vault.value(spec, 0.0) == "token-1"
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(again, 1.0)
+        await again(10.0)
+        assert log.read_text() == "xx"
+        await again(31.1)
+        assert log.read_text() == "xxx"
+
+    anyio.run(many)
+
+
+def test_redaction_survives_a_flood_of_new_secrets() -> None:
+    vault = Vault({"NAME": "super-secret-value"})
+    value(vault, "$NAME")
+    for number in range(10_000):
+        vault.remember(f"another-secret-{number}")
+    assert vault.redact("a super-secret-value") == "a [redacted]"
+    assert len(vault._seen) < 5000
+
+
+def test_redaction_knows_other_spellings() -> None:
+    vault = Vault({"NAME": "secret/with+signs=="})
+    value(vault, "$NAME")
+    assert vault.redact(r"secret\/with+signs== secret%2Fwith%2Bsigns%3D%3D") == "[redacted] [redacted]"
+    assert vault.redact_bytes(rb"secret\/with+signs==") == b"[redacted]"
+
+
 def test_a_helper_does_not_block_the_loop() -> None:
     vault = Vault({})
     beats = 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.services import service
-from tests.support import ANTHROPIC_ASK, CHAT_ASK, FakeClock, ask, behind, proxy
+from tests.support import ANTHROPIC_ASK, CHAT_ASK, FakeClock, ask, behind, http, proxy, upstream
 
 
 def helper(folder: Path, script: str) -> str:
@@ -141,6 +141,45 @@ def test_a_changed_file_ends_the_rest_of_a_refused_key(tmp_path: Path) -> None:
             assert {ask(served.port, "/v1/messages", ANTHROPIC_ASK).status for _ in range(2)} == {200}
     assert scripted.calls[:2] == ["a", "z"]
     assert scripted.calls.count("a") == 2 and scripted.calls.count("b") == 1
+
+
+def test_a_file_that_was_never_readable_disturbs_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("key-a\n")
+    with service("anthropic") as (scripted, up):
+        with proxy(behind(up, "anthropic", keys=[f"file:{path}", "key-b"])) as served:
+            path.unlink()
+            assert {ask(served.port, "/v1/messages", ANTHROPIC_ASK).status for _ in range(4)} == {200}
+    assert set(scripted.calls) == {"b"}
+
+
+@pytest.mark.parametrize("key", ["a%0d%0ab", "a%00b", "a%20b", "%C3%A4"])
+def test_a_clients_key_that_cannot_be_sent(key: str) -> None:
+    with service("anthropic") as (scripted, up), proxy(behind(up, "anthropic", keys="from-client")) as served:
+        assert ask(served.port, f"/v1/messages?key={key}", ANTHROPIC_ASK).status == 401
+    assert scripted.calls == []
+
+
+def test_a_clients_own_key_is_blotted_out_for_itself_and_changes_nothing_for_others() -> None:
+    with service("anthropic") as (scripted, up):
+        scripted.say("", "", ['400 "the key application/json is odd"'])
+        with proxy(behind(up, "anthropic", keys="from-client")) as served:
+            own = ask(served.port, "/v1/messages", ANTHROPIC_ASK, x_api_key="application/json")
+            other = ask(served.port, "/v1/messages", ANTHROPIC_ASK, x_api_key="key-b")
+    assert "application/json" not in own.body.decode() and own.status == 400
+    assert "the key application/json is odd" in other.body.decode()
+    assert other.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("padding", [0, 100, 170, 190])
+def test_a_key_is_blotted_out_before_a_text_is_cut(padding: int) -> None:
+    secret = "key-a-long-secret-0123456789-0123456789-0123456789"
+    page = f"<html>{'x' * padding} {secret} is not known".encode()
+    with upstream([http(401, page, "text/html")]) as up:
+        with proxy(behind(up, "openai-chat", keys=[secret])) as served:
+            answer = ask(served.port, "/v1/messages", ANTHROPIC_ASK).body.decode()
+            shown = ask(served.port, "/status", method="GET").body.decode()
+    assert secret[:12] not in answer + shown
 
 
 def test_a_key_of_an_agreed_place(tmp_path: Path) -> None:

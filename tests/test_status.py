@@ -12,7 +12,7 @@ import pytest
 
 from ccproxy_lite.commands.status import lines
 from tests.services import service
-from tests.support import ANTHROPIC_ASK, ask, behind, clean_environment, process, proxy
+from tests.support import ANTHROPIC_ASK, ask, behind, clean_environment, http, process, proxy, upstream
 
 LONG = "sk-long-secret-0123456789-wxyz"
 
@@ -138,6 +138,33 @@ def test_the_command_through_a_unix_socket(tmp_path: Path) -> None:
 def test_what_the_command_cannot_do(tmp_path: Path, words: list[str], code: int) -> None:
     shown = command(tmp_path, *words)
     assert shown.returncode == code and "Traceback" not in shown.stderr
+
+
+def test_what_a_service_says_steers_no_terminal() -> None:
+    with service("anthropic") as (_, up):
+        body = {"type": "error", "error": {"type": "authentication_error", "message": "\x1b]0;owned\x07\nforged: line"}}
+        with upstream([http(401, body)]) as bad:
+            config = behind(bad, "anthropic")
+            with process(config) as served:
+                ask(served.port, "/v1/messages", ANTHROPIC_ASK)
+                shown = command(served.home, "--listen", f"127.0.0.1:{served.port}")
+        assert up.seen == []
+    assert "\x1b" not in shown.stdout and "\nforged" not in shown.stdout and "forged: line" in shown.stdout
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"5", b"nonsense"])
+def test_the_command_before_something_else(tmp_path: Path, body: bytes) -> None:
+    with upstream([http(200, body)]) as other:
+        shown = command(tmp_path, "--listen", f"127.0.0.1:{other.port}")
+    assert (shown.returncode, shown.stderr.count("\n")) == (1, 1) and "no ccproxy-lite" in shown.stderr
+
+
+def test_a_long_message_is_cut() -> None:
+    with service("anthropic") as (scripted, up):
+        scripted.say("", "", [f'401 "{"x" * 100_000}"'])
+        with proxy(behind(up, "anthropic")) as served:
+            ask(served.port, "/v1/messages", ANTHROPIC_ASK)
+            assert len(ask(served.port, "/status", method="GET").body) < 3000
 
 
 def test_a_configuration_that_was_not_reloaded_is_shown() -> None:
