@@ -34,14 +34,10 @@ async def reloading(
     :param configure: is given the new configuration first; raises ConfigError
     """
     lock = anyio.Lock()
-    from_file = find() is not None
 
     async def again() -> None:
-        nonlocal from_file
-        async with lock:
-            is_there = find() is not None
-            await _reload(proxy, read, configure, is_gone=from_file and not is_there)
-            from_file = from_file or is_there
+        async with lock:  # a file that was named and is gone is an error by itself; the usual one would be none
+            await _reload(proxy, read, configure, is_gone=os.path.isabs(proxy.history.source) and find() is None)
 
     async def on_hangup() -> None:
         async for _ in hangups:
