@@ -122,6 +122,11 @@ def _file_handler(path: str) -> logging.Handler:
 
 def configure(settings: Log, redact: Callable[[str], str], environ: dict[str, str]) -> None:
     """Log as the configuration says. Raises ConfigError for a file that cannot be written."""
+    prepared(settings, redact, environ)()
+
+
+def prepared(settings: Log, redact: Callable[[str], str], environ: dict[str, str]) -> Callable[[], None]:
+    """The same in two steps: what may fail, and what does not. Raises ConfigError."""
     try:
         handler: logging.Handler = _file_handler(settings.file) if settings.file else _Quiet(sys.stderr)
     except (OSError, ValueError) as error:
@@ -131,11 +136,15 @@ def configure(settings: Log, redact: Callable[[str], str], environ: dict[str, st
     as_json = settings.format == "json" or (settings.format == "auto" and not terminal)
     colour = terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
     handler.setFormatter(_Formatter(as_json, colour or bool(environ.get("FORCE_COLOR")), redact))
-    close()
-    log.addHandler(handler)
-    log.setLevel(settings.level.upper())
+
+    def install() -> None:
+        close()
+        log.addHandler(handler)
+        log.setLevel(settings.level.upper())
+
     log.propagate = False
     logging.getLogger("asyncio").addHandler(logging.NullHandler())  # its complaints come through the loop's handler
+    return install
 
 
 def close() -> None:

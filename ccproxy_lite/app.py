@@ -73,13 +73,17 @@ class App:
         self.catalog = catalog
         self.history = history
         self.is_draining: Callable[[], bool] = lambda: False
-        self._keys = [key.encode() for key in client_keys]
+        self.use_keys(client_keys)
         config = relay.config
         self._address = Address.parse(config.listen)
         self._hosts = {"localhost", "127.0.0.1", "[::1]", *(name.lower() for name in config.allowed_hosts)}
         if self._address.host not in ("0.0.0.0", "::"):
             host = self._address.host.lower()
             self._hosts.add(f"[{host}]" if ":" in host else host)
+
+    def use_keys(self, client_keys: tuple[str, ...]) -> None:
+        """From now on clients must show one of these."""
+        self._keys = [key.encode() for key in client_keys]
 
     # --- net.connection.Application
 

@@ -47,7 +47,6 @@ class Outlet:
         failing: Callable[[Failed], bytes],
         redact: Callable[[bytes], bytes],
     ) -> None:
-        self.deadline = NEVER
         self._client = client
         self._form = form
         self._watchdog = watchdog

@@ -61,7 +61,9 @@ _OUTCOMES: Mapping[str, Outcome] = {
     "timeout": "transient",
     "server": "transient",
 }
-_HOPE: Mapping[Outcome, int] = {"rate_limit": 3, "transient": 3, "billing": 2, "refused": 1, "missing_model": 0}
+_HOPE: Mapping[Outcome, int] = {
+    "rate_limit": 3, "transient": 3, "billing": 2, "refused": 1, "missing_model": 0, "client": -1
+}  # fmt: skip
 """Of several failures the client is told the one that most likely passes."""
 
 
@@ -114,13 +116,18 @@ class Exchange:
             for number, route in enumerate(self.routes):
                 if number in self._skipped or self._faults.get(number, 0) >= _MOST_FAULTS:
                     continue
-                name = route.upstream.name
-                used = {key for at, key in self._tried if at == number} | {key for up, key in self._out if up == name}
-                key = self.rings[name].pick(route.model, now, used, self.session, guesses)
+                key = self._pick(number, route, now, guesses)
                 if key is not None:
                     self._tried.add((number, key))
                     return Attempt(route, key, now)
         return self._end_of_round(now)
+
+    def _pick(self, number: int, route: Route, now: float, guesses: bool) -> Key | None:
+        used = {key for at, key in self._tried if at == number}
+        used |= {key for name, key in self._out if name == route.upstream.name}
+        if guesses:  # what this very request has heard is no guess
+            used |= {key for at, key in self._limited if at == number}
+        return self.rings[route.upstream.name].pick(route.model, now, used, self.session, guesses)
 
     def report(self, attempt: Attempt, failed: Failed | None, now: float) -> None:
         """What became of an attempt; None for success."""
@@ -177,7 +184,6 @@ class Exchange:
         self._waits_since = now if is_rest else None
         self._round += was_tried
         self._tried.clear()
-        self._limited.clear()
         self._faults.clear()
         return Wait(seconds)
 
@@ -196,9 +202,9 @@ class Exchange:
         resting = [(self.routes[number], rest) for number, _, rest in self._open(now) if rest is not None]
         told = [(route, _of_rest(rest, now)) for route, rest in resting if rest.hinted]
         told += [(attempt.route, failed) for attempt, failed in self.attempts if failed is not None]
-        hopes = [-1 if outcome_of(failed) == "client" else _HOPE[outcome_of(failed)] for _, failed in told]
-        place = max(range(len(told)), key=lambda at: (hopes[at], at)) if max(hopes) >= 0 else 0
-        route, failed = told[place]
+        hopes = [_HOPE[outcome_of(failed)] for _, failed in told]
+        last = len(told) - 1 - hopes[::-1].index(max(hopes))
+        route, failed = told[last if max(hopes) >= 0 else 0]  # of refusals to convert, the first
         outcome = outcome_of(failed)
         if outcome == "rate_limit":
             lefts = [rest.left_s(now) for _, rest in resting]

@@ -234,7 +234,7 @@ class KeyRing:
             slot = model if outcome == "rate_limit" else _WHOLE_KEY
             before = state.rests.get(slot)
             state.rests[slot] = next_rest(before, outcome, started_s, now, hint_s, message[:_LONGEST_MESSAGE])
-            if len(state.rests) > _MOST_MODELS:
+            if len(state.rests) % _MOST_MODELS == 0:  # now and then: clients name models
                 state.rests = {slot: rest for slot, rest in state.rests.items() if rest.left_s(now)}
 
     def spend(self, key: Key, model: str, usage: Usage) -> None:

@@ -108,11 +108,11 @@ class Relay:
         self._timeouts = Timeouts(t.connect_s, t.first_byte_s, t.idle_s)
         vault.on_change = self.forgive
 
-    def forgive(self, secret: str, *, everything: bool = False) -> bool:
-        """A key has a new secret, or somebody says that it may be used again: end its rests."""
-        ended = [ring.forgive(secret, everything=everything) for ring in self.rings.values()]
+    def forgive(self, secret: str) -> None:
+        """A key has a new secret: it is refused no longer."""
+        for ring in self.rings.values():
+            ring.forgive(secret)
         self.bell.ring()
-        return any(ended)
 
     async def answer(self, call: Call, client: Client, record: Record) -> None:
         """Answer a call that asks for a message. Raises ClientError for what no upstream is asked."""
@@ -133,13 +133,12 @@ class Relay:
 
     def _exchange(self, call: Call, routes: list[Route]) -> Exchange:
         """The decisions of one call; a client's own key is no business of other calls."""
-        rings = {route.upstream.name: self.rings[route.upstream.name] for route in routes}
-        rings |= {name: KeyRing((ANONYMOUS,)) for name in rings if self._upstream(name).from_client}
+        rings = {
+            upstream.name: KeyRing((ANONYMOUS,)) if upstream.from_client else self.rings[upstream.name]
+            for upstream, _ in routes
+        }
         session = call.session if self.config.sticky_sessions else ""
         return Exchange(routes, rings, self.config.retries, self.config.max_wait_s, random(), session)
-
-    def _upstream(self, name: str) -> Upstream:
-        return next(upstream for upstream in self.config.upstreams if upstream.name == name)
 
     def _outlet(self, call: Call, client: Client, routes: list[Route], record: Record) -> Outlet:
         def early() -> OutHeaders:
@@ -161,6 +160,7 @@ class Relay:
         self, call: Call, client: Client, exchange: Exchange, outlet: Outlet | None, record: Record
     ) -> None:
         tried: list[Tried] = []
+        ready: dict[Route, Prepared] = {}
         clock = self.clock
         await self._look_for_new_secrets(exchange)
         while True:
@@ -176,7 +176,7 @@ class Relay:
             one = Tried(step)
             tried.append(one)
             try:
-                prepared = self._prepare(call, one)
+                prepared = ready[step.route] = ready.get(step.route) or self._prepare(call, step.route)
             except ClientError as error:
                 one.failed = Failed(error.status, error.kind, error.message, param=error.param or "")
                 exchange.unfit(step, one.failed)
@@ -221,9 +221,8 @@ class Relay:
 
     # --- one attempt
 
-    def _prepare(self, call: Call, one: Tried) -> Prepared:
+    def _prepare(self, call: Call, route: Route) -> Prepared:
         """What is sent to a target. Raises ClientError for what the target cannot express, or nobody understands."""
-        route = one.attempt.route
         form = self.form_of(route.upstream, call.form)
         if form is call.form:
             own = hd.merged(form.fixed_headers, [("content-type", "application/json")], hd.upward(call.head))
@@ -402,6 +401,7 @@ class Relay:
         record.route, record.error = str(give_up.route), self._redact(call, failed.message)
         record.status, body = call.form.write_error(failed)
         if outlet is not None and outlet.begun:
+            record.status = 200
             outlet.fail(failed)
             return
         text, headers = dumps(body), own_headers(give_up.route, own.dropped if own else ())

@@ -24,20 +24,20 @@ async def reloading(
     hangups: AsyncIterator[signal.Signals],
     read: Callable[[], tuple[Config, str]],
     find: Callable[[], Path | None],
-    configure: Callable[[Config], None],
+    logging: Callable[[Config], Callable[[], None]],
 ) -> None:
     """Reload until cancelled.
 
     :param hangups: SIGHUP, received since before anybody knew that the proxy serves
     :param read: gives the configuration and its source; raises ConfigError
     :param find: gives the file that would be read now, if there is one
-    :param configure: is given the new configuration first; raises ConfigError
+    :param logging: prepares the log of a configuration; raises ConfigError
     """
     lock = anyio.Lock()
 
     async def again() -> None:
         async with lock:  # a file that was named and is gone is an error by itself; the usual one would be none
-            await _reload(proxy, read, configure, is_gone=os.path.isabs(proxy.history.source) and find() is None)
+            await _reload(proxy, read, logging, is_gone=os.path.isabs(proxy.history.source) and find() is None)
 
     async def on_hangup() -> None:
         async for _ in hangups:
@@ -60,14 +60,19 @@ async def reloading(
 
 
 async def _reload(
-    proxy: Running, read: Callable[[], tuple[Config, str]], configure: Callable[[Config], None], *, is_gone: bool
+    proxy: Running,
+    read: Callable[[], tuple[Config, str]],
+    logging: Callable[[Config], Callable[[], None]],
+    *,
+    is_gone: bool,
 ) -> None:
     try:
         config, source = await anyio.to_thread.run_sync(read)
         if is_gone:  # what a machine without a file would serve is not what was asked for
             raise ConfigError([f"{proxy.history.source} is gone"])
-        configure(config)
+        log_anew = logging(config)
         await proxy.use(config)
+        log_anew()
     except Exception as error:  # whatever it is, what serves goes on serving
         known = isinstance(error, CcproxyError)
         problems = error.problems if isinstance(error, ConfigError) else [str(error) if known else f"bug {bug(error)}"]

@@ -21,7 +21,7 @@ from ccproxy_lite.app import App
 from ccproxy_lite.catalog import Catalog
 from ccproxy_lite.clock import Clock
 from ccproxy_lite.config import Config
-from ccproxy_lite.errors import ConfigError
+from ccproxy_lite.errors import CcproxyError, ConfigError
 from ccproxy_lite.log import log
 from ccproxy_lite.net.connection import Limits
 from ccproxy_lite.net.listener import Listener, serve
@@ -31,6 +31,8 @@ from ccproxy_lite.net.watchdog import Watchdog
 from ccproxy_lite.relay import Relay
 from ccproxy_lite.secrets import Vault
 from ccproxy_lite.status import History
+
+_RENEW_S = 30.0
 
 
 @dataclass(slots=True)
@@ -112,10 +114,23 @@ class Running:
         before.bell.ring()
 
 
-async def _app(config: Config, parts: Upstreams, history: History, before: Relay | None = None) -> App:
-    client_keys = tuple([await parts.vault.value(spec, parts.clock.now()) for spec in config.client_keys])
-    if any(not key for key in client_keys):
+async def _client_keys(config: Config, parts: Upstreams) -> tuple[str, ...]:
+    keys = tuple([await parts.vault.value(spec, parts.clock.now()) for spec in config.client_keys])
+    if any(not key for key in keys):
         raise ConfigError(["client_keys: an empty key would let everybody in"])
+    return keys
+
+
+async def _renew_client_keys(proxy: Running) -> None:
+    """Files and helpers may give other client keys by now."""
+    while True:
+        await anyio.sleep(_RENEW_S)
+        with contextlib.suppress(CcproxyError):
+            proxy.app.use_keys(await _client_keys(proxy.relay.config, proxy.parts))
+
+
+async def _app(config: Config, parts: Upstreams, history: History, before: Relay | None = None) -> App:
+    client_keys = await _client_keys(config, parts)
     if not client_keys and not Address.parse(config.listen).is_local:  # also after a reload that keeps the address
         raise ConfigError([f"listen: other machines can reach {config.listen}: client_keys must not be empty"])
     relay = await parts.relay(config, before)
@@ -132,7 +147,9 @@ async def running(config: Config, vault: Vault, clock: Clock | None = None) -> A
         app = await _app(config, parts, history)
         async with serve(app, _limits(config), [Address.parse(config.listen)]) as listener:
             app.is_draining = lambda: listener.draining
-            yield Running(listener, app, parts, history)
+            proxy = Running(listener, app, parts, history)
+            parts.tasks.start_soon(_renew_client_keys, proxy)
+            yield proxy
 
 
 def _limits(config: Config) -> Limits:

@@ -62,7 +62,8 @@ def _key(relay: Relay, state: KeyState, now: float, sessions: int) -> dict[str, 
             "model": model or None,
             "reason": rest.reason,
             "hinted": rest.hinted,
-            "left_s": round(rest.left_s(now), 1),
+            "left_s": round(rest.until_s - now, 1),
+            "probe_s": round(rest.left_s(now), 1),
             "message": relay.vault.redact(rest.message),
         }
         for model, rest in state.rests.items()

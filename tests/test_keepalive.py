@@ -39,6 +39,12 @@ KEEP = {name: form.keep_alive for name, form in FORMATS.items()}
 SOON = {"keepalive_s": 0.05}
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watchdog looks more often, or all of this takes a minute."""
+    monkeypatch.setattr("ccproxy_lite.net.watchdog._LONGEST_S", 0.05)
+
+
 class Client:
     """A raw client that hears a stream piece by piece."""
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import http.client
+import os
+import re
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
 
 from ccproxy_lite.address import Address
+from ccproxy_lite.commands.load import find, load
+from ccproxy_lite.config import DEFAULT_LISTEN
 from ccproxy_lite.errors import CcproxyError, ConfigError
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.secrets import Vault
@@ -29,6 +34,20 @@ class _Unix(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(_PATIENCE_S)
         self.sock.connect(self._path)
+
+
+def address_of(given: str | None) -> tuple[str, tuple[str, ...]]:
+    """Where the proxy listens and what it wants to be shown, also from a file that is broken by now."""
+    try:
+        config, _ = load(given)
+        return config.listen, config.client_keys
+    except ConfigError:
+        text, key = "{}", os.environ.get("CCPROXY_CLIENT_KEY")
+        with suppress(OSError):
+            path = find(given, os.environ)
+            text = path.read_text("utf-8", "replace") if path else text
+        listen = re.search(r'"listen"\s*:\s*"([^"]+)"', text)
+        return listen[1] if listen else DEFAULT_LISTEN, ("$CCPROXY_CLIENT_KEY",) if key else ()
 
 
 def ask(listen: str, client_keys: Sequence[str], path: str, body: Any = None) -> tuple[int, Any]:

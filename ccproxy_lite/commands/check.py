@@ -63,6 +63,9 @@ def _file_notes(source: str, config: Config) -> list[str]:
 async def _ask(config: Config) -> int:
     failures = 0
     for upstream in config.upstreams:
+        if upstream.from_client:
+            print(f"live {upstream.name}: not asked, it gets the client's own key")
+            continue
         for key in upstream.keys or (None,):
             one = replace(upstream, keys=(key,) if key else ())
             vault = Vault()

@@ -31,11 +31,11 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(vault: Vault, read: Callable[[], tuple[Config, str]], find: Callable[[], Path | None]) -> int:
-    def configure(config: Config) -> None:
-        accesslog.configure(config.log, vault.redact, dict(os.environ))
+    def logging(config: Config) -> Callable[[], None]:
+        return accesslog.prepared(config.log, vault.redact, dict(os.environ))
 
     config, source = read()
-    configure(config)
+    logging(config)()
     async with running(config, vault) as proxy:
         with (
             stop_signals() as signals,
@@ -47,7 +47,7 @@ async def _serve(vault: Vault, read: Callable[[], tuple[Config, str]], find: Cal
                 log.warning("%s", note)
             proxy.history.source = source
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(reloading, proxy, hangups, read, find, configure)
+                tasks.start_soon(reloading, proxy, hangups, read, find, logging)
                 number = await until_stopped(signals, proxy.listener)
                 tasks.cancel_scope.cancel()
     return 130 if number == signal.SIGINT else 0

@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from ccproxy_lite.commands.ask import ask
-from ccproxy_lite.commands.load import load
+from ccproxy_lite.commands.ask import address_of, ask
 from ccproxy_lite.errors import CcproxyError
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import printable
@@ -15,9 +14,9 @@ from ccproxy_lite.log import printable
 
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0 if the proxy answered, 1 if it did not, or knows no such key."""
-    config = load(arguments.config)[0]
+    listen, client_keys = address_of(arguments.config)
     asked = {"reset": arguments.reset} if arguments.reset else None
-    status, found = ask(arguments.listen or config.listen, config.client_keys, "/status", asked)
+    status, found = ask(arguments.listen or listen, client_keys, "/status", asked)
     if status == 200 and not (isinstance(found, dict) and "upstreams" in found):
         raise CcproxyError("what answers there is no ccproxy-lite")
     if status != 200:

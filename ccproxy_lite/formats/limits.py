@@ -54,12 +54,19 @@ def seconds_in(message: str) -> float | None:
     return seconds_of(match[1]) if match else None
 
 
-def refine(failed: Failed, error: Mapping[str, Any]) -> Failed:
+def refine(failed: Failed, error: Mapping[str, Any], status: int | None = None) -> Failed:
     """A failure with what its error object says: how long to wait, ``billing`` where that does not help, a wrong key.
+
+    :param status: of an HTTP error: its body may say more than the status, but not something else
 
     Sources: ``google.rpc.RetryInfo`` and ``QuotaFailure``; ``resets_at`` and ``resets_in_seconds`` of OpenAI's usage
     limits; the sentences that services write.
+
+    >>> refine(Failed(413, "rate_limit", "Request too large"), {}, 413).kind
+    'too_large'
     """
+    if status is not None:
+        failed.kind, failed.status = _kind(failed.kind, status), status
     details = error.get("details")
     details = [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
     failed.retry_after_s = _number(error.get("resets_in_seconds"))
@@ -98,17 +105,9 @@ _MAY_MEAN: Mapping[int, tuple[Kind, ...]] = {
 }
 
 
-def of_status(failed: Failed, status: int) -> Failed:
-    """A failure that was an HTTP error: its body may say more, but not something else.
-
-    >>> of_status(Failed(413, "rate_limit", "Request too large"), 413).kind
-    'too_large'
-    """
-    fault = ("server", "overloaded", "timeout") if status >= 500 else ()
-    if failed.kind not in _MAY_MEAN.get(status, fault) or failed.kind == "server":
-        failed.kind = kind_of(status)
-    failed.status = status
-    return failed
+def _kind(named: Kind, status: int) -> Kind:
+    fault: tuple[Kind, ...] = ("overloaded", "timeout") if status >= 500 else ()
+    return named if named in _MAY_MEAN.get(status, fault) else kind_of(status)
 
 
 def _number(value: Any) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ccproxy_lite.errors import STATUS, Kind, kind_of
 from ccproxy_lite.formats import schema, shape, thinking
-from ccproxy_lite.formats.limits import of_status, refine
+from ccproxy_lite.formats.limits import refine
 from ccproxy_lite.formats.losses import Losses
 from ccproxy_lite.formats.neutral import Effort, Failed, Output, Request, Target, ToolChoice, Usage
 
@@ -55,7 +55,7 @@ _CODES: dict[str, Kind] = {
 _STATUS = re.compile(r"[45][0-9]{2}")
 
 
-def failed_of(body: Any, status: int) -> Failed:
+def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
     """An error object, in an error answer or in a chunk; ``status`` where it says none itself."""
     error = shape.error_object(body)
     raw = error.get("code")
@@ -67,12 +67,14 @@ def failed_of(body: Any, status: int) -> Failed:
     if "context length" in message and kind_of(said or status) in ("bad_request", "server"):
         kind, code = "bad_request", "context_length_exceeded"
     told = said or (STATUS[kind] if status == 500 else status)
-    return refine(Failed(told, kind, message, code or name, shape.lenient(error, "param")), error)
+    return refine(
+        Failed(told, kind, message, code or name, shape.lenient(error, "param")), error, status if is_http else None
+    )
 
 
 def read_error(status: int, body: Any) -> Failed:
     """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
-    return of_status(failed_of(shape.error_body(body), status), status)
+    return failed_of(shape.error_body(body), status, is_http=True)
 
 
 def is_too_long(failed: Failed) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ccproxy_lite.errors import Kind, kind_of
 from ccproxy_lite.formats import shape
-from ccproxy_lite.formats.limits import of_status, refine
+from ccproxy_lite.formats.limits import refine
 from ccproxy_lite.formats.neutral import Failed
 
 _TYPES: dict[Kind, str] = {
@@ -36,18 +36,22 @@ _KINDS: dict[str, tuple[Kind, int]] = {
 }
 
 
-def failed_of(body: Any, status: int) -> Failed:
+def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
     """An error object, in an error answer or in an ``error`` event; ``status`` where its type says none."""
     error = shape.error_object(body)
     name = shape.lenient(error, "type")
     kind, implied = _KINDS.get(name, (kind_of(status), status))
     message = shape.lenient(error, "message") or name or f"the upstream answered {status}"
-    return refine(Failed(status if status not in (200, 500) else implied, kind, message, code=name), error)
+    return refine(
+        Failed(status if status not in (200, 500) else implied, kind, message, code=name),
+        error,
+        status if is_http else None,
+    )
 
 
 def read_error(status: int, body: Any) -> Failed:
     """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
-    return of_status(failed_of(shape.error_body(body), status), status)
+    return failed_of(shape.error_body(body), status, is_http=True)
 
 
 def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:

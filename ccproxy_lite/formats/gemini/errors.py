@@ -7,7 +7,7 @@ from typing import Any
 
 from ccproxy_lite.errors import STATUS, Kind, kind_of
 from ccproxy_lite.formats import shape
-from ccproxy_lite.formats.limits import of_status, refine
+from ccproxy_lite.formats.limits import refine
 from ccproxy_lite.formats.neutral import Failed
 
 _STATUSES: dict[Kind, str] = {
@@ -35,7 +35,7 @@ _KINDS: dict[str, Kind] = {
 }
 
 
-def failed_of(body: Any, status: int) -> Failed:
+def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
     """An error object, in an error answer or in a chunk; ``status`` where it says none itself."""
     error = shape.error_object(body)
     name = shape.lenient(error, "status")
@@ -44,7 +44,7 @@ def failed_of(body: Any, status: int) -> Failed:
         said = STATUS[_KINDS[name]] if status == 500 and name in _KINDS else status
     kind = kind_of(said) if said != 500 else _KINDS.get(name, "server")
     message = shape.lenient(error, "message") or name or f"the upstream answered {status}"
-    failed = refine(Failed(said, kind, message, code=name), error)
+    failed = refine(Failed(said, kind, message, code=name), error, status if is_http else None)
     if failed.kind == "bad_request" and "maximum number of tokens" in message:
         failed.code = "context_length_exceeded"
     return failed
@@ -52,7 +52,7 @@ def failed_of(body: Any, status: int) -> Failed:
 
 def read_error(status: int, body: Any) -> Failed:
     """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
-    return of_status(failed_of(shape.error_body(body), status), status)
+    return failed_of(shape.error_body(body), status, is_http=True)
 
 
 def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:
