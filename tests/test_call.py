@@ -8,7 +8,18 @@ import pytest
 
 from ccproxy_lite.call import session_in
 from tests.services import service
-from tests.support import ANTHROPIC_ASK, CHAT_ASK, GEMINI_ASK, RESPONSES_ASK, ask, behind, proxy
+from tests.support import (
+    ANTHROPIC_ASK,
+    CHAT_ASK,
+    GEMINI_ASK,
+    RESPONSES_ASK,
+    ask,
+    behind,
+    connect,
+    proxy,
+    read_answer,
+    request_bytes,
+)
 
 UUID = "1f0c2a52-9c39-4b8e-a1de-0c9bdc2f7f10"
 
@@ -23,6 +34,7 @@ UUID = "1f0c2a52-9c39-4b8e-a1de-0c9bdc2f7f10"
         ({"metadata": {"user_id": f"user_ab_account__session_{UUID}"}}, UUID),
         ({"metadata": {"user_id": f'{{"device_id":"d","account_uuid":"","session_id":"{UUID}"}}'}}, UUID),
         ({"metadata": {"user_id": "somebody", "session_id": "m"}}, "m"),
+        ({"metadata": {"user_id": "x_session_first", "session_id": "second"}}, "first"),
         ({"metadata": {"user_id": "somebody"}}, ""),
         ({"metadata": {"user_id": "{broken"}, "user": "u"}, "u"),
         ({"metadata": {"user_id": "[1]"}, "user": "u"}, "u"),
@@ -39,6 +51,18 @@ def test_sessions_in_bodies(body: dict[str, Any], expected: str) -> None:
 
 
 HEADERS = ["x-claude-code-session-id", "session-id", "x-session-id", "x-session-affinity"]
+
+
+def test_a_header_with_an_underscore() -> None:
+    """As some versions of Codex write it."""
+    with service("openai-chat") as (scripted, up):
+        with proxy(behind(up, "openai-chat", keys=["key-a", "key-b"])) as served, connect(served.port) as sock:
+            for _ in range(3):
+                sock.sendall(
+                    request_bytes("/v1/chat/completions", CHAT_ASK).replace(b"Host:", b"session_id: s\r\nHost:")
+                )
+                assert read_answer(sock).status == 200
+    assert scripted.calls == ["a", "a", "a"]
 
 
 @pytest.mark.parametrize("place", [*HEADERS, "path", "prompt_cache_key", "conversation", "user", "metadata"])

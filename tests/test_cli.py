@@ -361,6 +361,15 @@ def test_a_broken_trust_store_is_told_at_the_start(tmp_path: Path) -> None:
     assert (done.returncode, "SSL_CERT_FILE: /nonexistent.pem" in done.stderr) == (2, True)
 
 
+def test_check_live_asks_nobody_for_whom_it_has_no_key(tmp_path: Path) -> None:
+    with upstream([http(401, {})]) as up:
+        path = tmp_path / "proxy.json"
+        path.write_text(json.dumps(behind(up, "openai-chat", keys="from-client")))
+        done = cli("check", "--live", "--config", str(path), home=tmp_path)
+    assert done.returncode == 0 and "live up: not asked" in done.stdout
+    assert up.seen == []
+
+
 def test_check_live(tmp_path: Path) -> None:
     listing = {"data": [{"id": "one"}, {"id": "two"}]}
     with upstream([http(200, listing)], [http(401, {"error": {"message": "bad key second-key-value"}})]) as up:

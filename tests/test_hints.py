@@ -85,6 +85,15 @@ def test_headers(headers: dict[str, str], expected: float | None) -> None:
     assert settled(headers) == expected
 
 
+def test_a_hint_of_more_than_a_month_is_none() -> None:
+    assert settled({"retry-after": str(32 * 86400)}) == 32 * 86400
+    assert settled({"retry-after": str(32 * 86400 + 1)}) is None
+
+
+def test_buckets_of_an_overload() -> None:
+    assert settled({"x-ratelimit-reset-tokens": "9s"}, Failed(529, "overloaded", "busy")) == 9
+
+
 def test_buckets_speak_of_limits_only() -> None:
     assert settled({"x-ratelimit-reset-tokens": "9s"}, Failed(500, "server", "boom")) is None
 
@@ -172,6 +181,14 @@ def error(**members: Any) -> dict[str, Any]:
         ("openai-responses", 429, error(type="usage_limit_reached", resets_in_seconds=True), "billing", None),
         ("openai-responses", 429, error(resets_at=NOW - 60), "rate_limit", None),
         ("openai-responses", 503, error(code="server_is_overloaded"), "overloaded", None),
+        ("openai-chat", 503, error(type="server_error", message="try again in 3s"), "overloaded", 3),
+        ("anthropic", 529, error(type="api_error", message="try again in 3s"), "overloaded", 3),
+        ("anthropic", 429, error(type="invalid_request_error", message="try again in 3s"), "rate_limit", 3),
+        ("anthropic", 429, error(type="invalid_request_error", message="insufficient credits"), "billing", None),
+        ("gemini", 429, {"error": {"message": "Please retry in 3s."}}, "rate_limit", 3),
+        ("gemini", 404, google("no", code=503), "not_found", None),
+        ("openai-chat", 500, error(type="overloaded_error"), "overloaded", None),
+        ("openai-chat", 504, error(code="server_error"), "timeout", None),
         ("anthropic", 429, error(type="rate_limit_error"), "rate_limit", None),
         ("anthropic", 529, error(type="overloaded_error"), "overloaded", None),
         ("anthropic", 400, error(type="invalid_request_error", message="Your credit balance is too low to access"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
 import time
 from typing import Any
@@ -94,6 +95,38 @@ def test_before_the_first_event_and_between_events(client: str, form: str) -> No
     assert not re.search(rb"error", answer.body.replace(b'"error":null', b"").replace(b'"error": null', b""))
     if client == "gemini":
         assert not re.search(rb"^:", answer.body, re.MULTILINE), "comments break Gemini's clients"
+
+
+def test_an_early_head_says_what_is_known() -> None:
+    go_on = threading.Event()
+    with upstream([lambda _: go_on.wait(PATIENCE_S), *CHAT_STREAM]) as up:
+        with proxy({**behind(up, "openai-chat"), **SOON}) as served, connect(served.port) as sock:
+            path, body = WIRES["anthropic"].asked(True)
+            sock.sendall(request_bytes(path, {**body, "top_k": 3}))
+            got = sock.recv(65536)
+            go_on.set()
+            answer = read_answer(sock, got)
+    assert answer.headers["x-ccproxy-dropped"] == "top_k" and answer.headers["x-ccproxy-upstream"] == "up/m"
+
+
+def test_a_client_that_does_not_read_gets_none() -> None:
+    """It is not waiting for anything."""
+    flood = chat_delta(content="x" * 60_000)
+    go_on = threading.Event()
+    with upstream([STREAM_HEAD, *[flood] * 400, lambda _: go_on.wait(PATIENCE_S), *CHAT_STREAM[1:]]) as up:
+        with proxy({**behind(up, "openai-chat"), **SOON}) as served, connect(served.port) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+            sock.sendall(request_bytes(*WIRES["openai-chat"].asked(True)))
+            assert eventually(lambda: served.call(lambda: any(c.blocked for c in _connections(served))))
+            time.sleep(0.5)  # ten times the silence after which a reader would get one
+            go_on.set()
+            got = read_answer(sock).body
+    before = got[: got.rindex(b"x" * 60_000)]
+    assert before.count(b"keep-alive") <= 2
+
+
+def _connections(served: Any) -> list[Any]:
+    return list(served.parts.listener._shared.connections)
 
 
 def test_whole_answers_get_none() -> None:

@@ -246,6 +246,44 @@ def test_a_rest_unbinds_a_session_and_a_passing_failure_does_not() -> None:
     assert [ring.pick("m", 10.0, session="s") for _ in range(3)] == [B, B, B]
 
 
+def test_the_session_that_was_used_longest_ago_is_forgotten_first() -> None:
+    ring = KeyRing((A, B))
+    for number in range(10_000):
+        ring.pick("m", 0.0, session=f"s{number}")
+    ring.pick("m", 1.0, session="s0")
+    ring.pick("m", 1.0, session="new")
+    assert "s0" in ring.sessions and "s1" not in ring.sessions and "s2" in ring.sessions
+
+
+def test_of_two_rests_the_longer_one_is_told() -> None:
+    ring = KeyRing((A,))
+    ring.report(A, "m", "rate_limit", 0.0)
+    ring.report(A, "m", "billing", 0.0)
+    rest = ring.states[0].resting("m", 0.5)
+    assert rest is not None and rest.reason == "billing"
+
+
+def test_a_key_that_a_reload_has_removed_is_reported_in_vain() -> None:
+    ring = KeyRing((A,))
+    ring.report(B, "m", "refused", 0.0)
+    ring.spend(B, "m", Usage(1, 1))
+    assert rests(ring, 0.0) == {} and ring.states[0].tallies == {}
+
+
+def test_a_guess_after_a_hint_begins_anew() -> None:
+    ring = KeyRing((A,))
+    ring.report(A, "m", "rate_limit", 0.0, hint_s=50.0)
+    ring.report(A, "m", "rate_limit", 51.0, started_s=50.5)
+    assert rests(ring, 51.0) == {"a/m": 1.0}
+
+
+def test_a_refusal_after_a_spent_quota_begins_anew() -> None:
+    ring = KeyRing((A,))
+    ring.report(A, "m", "billing", 0.0)
+    ring.report(A, "m", "refused", 1801.0, started_s=1800.5)
+    assert rests(ring, 1801.0) == {"a": 300.0}
+
+
 def test_sessions_are_bounded() -> None:
     ring = KeyRing((A, B))
     for number in range(20_000):

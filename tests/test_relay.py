@@ -108,6 +108,15 @@ def test_a_stream_of_the_same_format_comes_back_byte_for_byte() -> None:
     assert answer.body == odd
 
 
+def test_of_two_hints_only_ours_is_passed_on() -> None:
+    """SDKs believe the milliseconds first, and they may be another key's."""
+    with upstream([http(429, ERROR, retry_after_ms="60500", retry_after="61", x_request="1")]) as up:
+        with proxy({**behind(up, "openai-chat"), **ONCE}) as served:
+            answer = ask(served.port, "/v1/chat/completions", CHAT_ASK)
+    assert (answer.status, answer.headers["retry-after"], answer.headers["x-request"]) == (429, "61", "1")
+    assert "retry-after-ms" not in answer.headers
+
+
 def test_an_error_of_the_same_format_comes_back_as_it_is() -> None:
     body = {"type": "error", "error": {"type": "invalid_request_error", "message": "no", "details": {"a": 1}}}
     with upstream([http(400, body, x_request="1")]) as up, proxy(behind(up, "anthropic")) as served:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,11 @@ from tests.support import (
     ECHO,
     PATIENCE_S,
     WIRES,
+    FakeClock,
     Process,
     ask,
     behind,
+    clean_environment,
     connect,
     eventually,
     process,
@@ -103,6 +108,51 @@ def test_a_broken_configuration_changes_nothing(what: str) -> None:
         assert eventually(lambda: served_by(served) == "mended/m", PATIENCE_S)
         assert configuration(served)["problems"] == []
         assert "Traceback" not in served.stderr
+
+
+def test_a_rejected_file_does_not_move_the_log(tmp_path: Path) -> None:
+    with process(ECHO) as served:
+        log = {"file": str(tmp_path / "log")}
+        rewrite(served, {**ECHO, "client_keys": ["cmd:/nonexistent/helper"], "log": log})
+        served.process.send_signal(signal.SIGHUP)
+        assert eventually(lambda: "not reloaded" in served.stderr, PATIENCE_S)
+        rewrite(served, {**ECHO, "log": log})
+        served.process.send_signal(signal.SIGHUP)
+        assert eventually(lambda: "reloaded from" in (tmp_path / "log").read_text(), PATIENCE_S)
+
+
+def test_the_state_of_a_proxy_whose_file_is_broken(tmp_path: Path) -> None:
+    """Which is when one wants to see it."""
+    with process({**ECHO, "client_keys": ["$CCPROXY_CLIENT_KEY"]}, CCPROXY_CLIENT_KEY="the-client-key") as served:
+        rewrite(served, f'{{"listen": "127.0.0.1:{served.port}", "upstreams": oh no')
+        served.process.send_signal(signal.SIGHUP)
+        assert eventually(lambda: "not reloaded" in served.stderr, PATIENCE_S)
+        shown = subprocess.run(
+            [sys.executable, "-m", "ccproxy_lite", "status", "--config", str(served.home / "proxy.json")],
+            capture_output=True,
+            text=True,
+            env=clean_environment(tmp_path, CCPROXY_CLIENT_KEY="the-client-key"),
+        )
+    assert shown.returncode == 0, shown.stderr
+    assert "not reloaded at 20" in shown.stdout and "proxy.json:1:" in shown.stdout
+
+
+def test_a_client_key_in_a_file_that_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ccproxy_lite.server._RENEW_S", 0.05)
+    path, clock = tmp_path / "key", FakeClock()
+    path.write_text("the-first-key\n")
+    asked = ("/v1/chat/completions", CHAT_ASK)
+    with proxy({**ECHO, "client_keys": [f"file:{path}"]}, clock=clock) as served:
+        assert ask(served.port, *asked, x_api_key="the-first-key").status == 200
+        path.write_text("the-second-key\n")
+        assert ask(served.port, *asked, x_api_key="the-second-key").status == 401
+        clock.time += 300
+        assert eventually(lambda: ask(served.port, *asked, x_api_key="the-second-key").status == 200)
+        assert ask(served.port, *asked, x_api_key="the-first-key").status == 401
+        path.unlink()
+        clock.time += 300
+        time.sleep(0.2)
+        assert ask(served.port, *asked, x_api_key="the-second-key").status == 200
 
 
 def test_a_file_that_is_gone_changes_nothing() -> None:
