@@ -198,6 +198,7 @@ def error(**members: Any) -> dict[str, Any]:
         ("anthropic", 400, error(type="invalid_request_error", message="max_tokens: retry after 5 seconds"),
          "bad_request", None),
         ("anthropic", 402, error(type="billing_error"), "billing", None),
+        ("openai-chat", 400, error(message="Billing hard limit has been reached"), "billing", None),
         ("anthropic", 401, error(type="authentication_error", message="invalid x-api-key"), "auth", None),
         ("anthropic", 403, error(type="permission_error"), "permission", None),
     ],

@@ -272,6 +272,7 @@ def test_gemini_hears_it_and_the_connection_breaks(path: str) -> None:
             go_on.set()
             while data := talk.sock.recv(65536):
                 talk.got += data
+            talk.sock.close()
     assert b'"message":"boom"' in talk.got
     assert not talk.got.endswith(LAST), "the connection was cut"
 

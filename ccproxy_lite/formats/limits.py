@@ -29,7 +29,9 @@ _USED_UP = re.compile(
     re.IGNORECASE,
 )
 _USED_UP_400 = re.compile(
-    r"your credit balance is too low|you have reached your specified api usage limits", re.IGNORECASE
+    r"your credit balance is too low|you have reached your specified api usage limits"
+    r"|billing hard limit has been reached",
+    re.IGNORECASE,
 )
 _BAD_KEY_400 = re.compile(r"api key (?:not valid|expired)|incorrect api key provided", re.IGNORECASE)
 """A client's own mistake is a 400 too, and may be quoted in the message: these must stand at its beginning."""
