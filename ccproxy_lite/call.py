@@ -27,6 +27,7 @@ class Call:
     pinned: str = ""
     named_session: str = ""
     client_key: str = ""
+    own_secret: str = ""
     id: str = ""
     created: int = 0
     strict: bool = False

@@ -18,7 +18,7 @@ class Clock:
         """Seconds since 1970, only to read what others say about dates."""
         return time.time()
 
-    async def wait(self, seconds: float, sooner: anyio.Event) -> None:
+    async def wait(self, seconds: float, sooner: anyio.Event | None = None) -> None:
         """Wait so long, or until the event is set."""
         with anyio.move_on_after(seconds):
-            await sooner.wait()
+            await (sooner.wait() if sooner else anyio.sleep_forever())

@@ -157,6 +157,8 @@ class Delivery:
 
     def data(self, data: bytes) -> None:
         if self._streams is None:  # asked for a stream, and not told what this is: JSON and HTML show themselves
+            if not data.strip():
+                return
             self._streams = data.lstrip()[:1] not in (b"{", b"[", b"<")
         if not self._streams or self.stream is None:
             self._collect(data)

@@ -4,11 +4,13 @@
     exchange.report(attempt, failed, now)
 
 A round tries every ready key of every target once, then the keys that rest by a guess. What may help (another key,
-another moment) is tried again for ``retries`` more rounds; what the client did wrong, never.
+another moment) is tried again in more rounds, but no key and no broken target more often than ``retries`` times again;
+what the client did wrong, never.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -35,9 +37,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Ask again after so many seconds."""
+    """Ask again after so many seconds; or sooner, if it is for the rest of a key, and that may have ended."""
 
     seconds: float
+    for_a_rest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +100,15 @@ class Exchange:
     _round: int = 0
     _waited_s: float = 0.0
     _waits_since: float | None = None
+    _sent: bool = False
     _tried: set[tuple[int, Key]] = field(default_factory=set)
+    _tries: Counter[tuple[int, Key]] = field(default_factory=Counter)
     _limited: set[tuple[int, Key]] = field(default_factory=set)
     _out: set[tuple[str, Key]] = field(default_factory=set)
     _renewed: set[tuple[str, Key]] = field(default_factory=set)
     _skipped: set[int] = field(default_factory=set)
-    _faults: dict[int, int] = field(default_factory=dict)
+    _faults: Counter[int] = field(default_factory=Counter)
+    _fault_rounds: Counter[int] = field(default_factory=Counter)
     _final: GiveUp | None = None
 
     def next(self, now: float) -> Attempt | Wait | GiveUp:
@@ -114,20 +120,26 @@ class Exchange:
             self._waits_since = None
         for guesses in (False, True):
             for number, route in enumerate(self.routes):
-                if number in self._skipped or self._faults.get(number, 0) >= _MOST_FAULTS:
+                if number in self._skipped or self._faults[number] >= _MOST_FAULTS or self._is_broken(number):
                     continue
                 key = self._pick(number, route, now, guesses)
                 if key is not None:
+                    self._sent = True
                     self._tried.add((number, key))
+                    self._tries[number, key] += 1
                     return Attempt(route, key, now)
         return self._end_of_round(now)
 
     def _pick(self, number: int, route: Route, now: float, guesses: bool) -> Key | None:
         used = {key for at, key in self._tried if at == number}
         used |= {key for name, key in self._out if name == route.upstream.name}
+        used |= {key for (at, key), tries in self._tries.items() if at == number and tries > self.retries}
         if guesses:  # what this very request has heard is no guess
             used |= {key for at, key in self._limited if at == number}
         return self.rings[route.upstream.name].pick(route.model, now, used, self.session, guesses)
+
+    def _is_broken(self, number: int) -> bool:
+        return self._fault_rounds[number] > self.retries
 
     def report(self, attempt: Attempt, failed: Failed | None, now: float) -> None:
         """What became of an attempt; None for success."""
@@ -150,7 +162,7 @@ class Exchange:
         elif outcome == "rate_limit":
             self._limited.add((number, key))
         elif outcome == "transient":  # another key cannot reach what cannot be reached
-            self._faults[number] = self._faults.get(number, 0) + (_MOST_FAULTS if failed.code == "unreachable" else 1)
+            self._faults[number] += _MOST_FAULTS if failed.code == "unreachable" else 1
 
     def unfit(self, attempt: Attempt, failed: Failed) -> None:
         """The target cannot express the request; nothing was sent, and another may."""
@@ -165,27 +177,38 @@ class Exchange:
     def renewed(self, attempt: Attempt, failed: Failed) -> None:
         """The key was refused, but has a new secret: it may be tried again at once, and is not blamed."""
         self.attempts.append((attempt, failed))
+        place = (self.routes.index(attempt.route), attempt.key)
         self._renewed.add((attempt.route.upstream.name, attempt.key))
-        self._tried.discard((self.routes.index(attempt.route), attempt.key))
+        self._tried.discard(place)
+        self._tries[place] -= 1
+        self.rings[attempt.route.upstream.name].release(attempt.key, attempt.route.model, attempt.started_s)
 
     # --- the end of a round
 
     def _end_of_round(self, now: float) -> Wait | GiveUp:
+        self._fault_rounds.update(self._faults.keys())
+        self._faults.clear()
         pause_s = min(_FIRST_PAUSE_S * 2**self._round, _LONGEST_PAUSE_S) * (0.75 + self.jitter / 2)
-        waits = [
-            (rest.left_s(now), True) if rest and (rest.hinted or (number, key) in self._limited) else (pause_s, False)
+        left = [
+            (number, key, rest)
             for number, key, rest in self._open(now)
+            if self._tries[number, key] <= self.retries and not self._is_broken(number)
         ]
+        resting = {
+            (number, key): rest.left_s(now)
+            for number, key, rest in left
+            if rest and (rest.hinted or (number, key) in self._limited)
+        }
+        waits = [(resting.get((number, key), pause_s), (number, key) in resting) for number, key, _ in left]
         seconds, is_rest = min(waits, default=(0.0, False))
-        was_tried = any((number, key) in self._tried for number, key, _ in self._open(now))
-        too_long = is_rest and self._waited_s + seconds > self.max_wait_s
-        if not waits or too_long or (was_tried and self._round >= self.retries):
+        if not waits or (is_rest and self._waited_s + seconds > self.max_wait_s):
             return self._give_up(now)
         self._waits_since = now if is_rest else None
-        self._round += was_tried
-        self._tried.clear()
-        self._faults.clear()
-        return Wait(seconds)
+        self._round += self._sent
+        self._sent = False
+        unseen = {at for at, key, _ in left if (at, key) not in self._tried and (at, key) not in resting}
+        self._tried = {(at, key) for at, key in self._tried if at in unseen}  # there the other keys come first
+        return Wait(seconds, is_rest)
 
     def _open(self, now: float) -> list[tuple[int, Key, Rest | None]]:
         """The targets and keys that may be tried again, and how they rest."""

@@ -230,7 +230,9 @@ class KeyRing:
             for slot in (_WHOLE_KEY, model):
                 if slot in state.rests and started_s > state.rests[slot].since_s:
                     del state.rests[slot]
-        elif outcome in _GUESSES:
+        elif outcome not in _GUESSES:
+            self.release(key, model, started_s)
+        else:
             slot = model if outcome == "rate_limit" else _WHOLE_KEY
             before = state.rests.get(slot)
             state.rests[slot] = next_rest(before, outcome, started_s, now, hint_s, message[:_LONGEST_MESSAGE])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from random import random
 from urllib.parse import unquote_plus, urlsplit
@@ -54,6 +55,7 @@ class Tried:
     dropped: tuple[str, ...] = ()
     delivery: Delivery | None = None
     failed: Failed | None = None
+    hint_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ class Relay:
         """Answer a call that asks for a message. Raises ClientError for what no upstream is asked."""
         record.model = call.model
         routes = resolve(self.config, call.model, call.form.name, call.pinned)
+        if any(route.upstream.from_client for route in routes):
+            call.own_secret = call.client_key
         exchange = self._exchange(call, routes)
         client.cancel_on_eof()
         outlet = self._outlet(call, client, routes, record) if call.wants_stream else None
@@ -154,7 +158,15 @@ class Relay:
             return (AsArray(stream, self.config.limits.max_event_bytes) if call.path.array else stream).fail(failed)
 
         keepalive_s = self.config.keepalive_s
-        return Outlet(client, call.form, self.pool.watchdog, keepalive_s, early, failing, self.vault.redact_bytes)
+        return Outlet(
+            client,
+            call.form,
+            self.pool.watchdog,
+            keepalive_s,
+            early,
+            failing,
+            lambda data: self._redact_bytes(call, data),
+        )
 
     async def _rounds(
         self, call: Call, client: Client, exchange: Exchange, outlet: Outlet | None, record: Record
@@ -166,7 +178,7 @@ class Relay:
         while True:
             step = exchange.next(clock.now())
             if isinstance(step, Wait):
-                await clock.wait(step.seconds, self.bell.rung)
+                await clock.wait(step.seconds, self.bell.rung if step.for_a_rest else None)
                 continue
             if isinstance(step, GiveUp):
                 own = next((one for one in tried if one.failed is step.failed), None)
@@ -198,9 +210,14 @@ class Relay:
 
     def _redact(self, call: Call, text: str) -> str:
         """A text without any secret, a client's own key included."""
-        if len(call.client_key) >= _SHORTEST_KEY:
-            text = text.replace(call.client_key, "[redacted]")
+        if len(call.own_secret) >= _SHORTEST_KEY:
+            text = text.replace(call.own_secret, "[redacted]")
         return self.vault.redact(text)
+
+    def _redact_bytes(self, call: Call, data: bytes) -> bytes:
+        if len(call.own_secret) >= _SHORTEST_KEY:
+            data = data.replace(call.own_secret.encode("latin-1", "replace"), b"[redacted]")
+        return self.vault.redact_bytes(data)
 
     async def _report(self, call: Call, exchange: Exchange, one: Tried, record: Record) -> None:
         """Tell the exchange what came of an attempt; a key that was refused may have a new secret by now."""
@@ -209,6 +226,7 @@ class Relay:
             failed.message = self._redact(call, failed.message)
             if one.delivery is not None and one.delivery.answer is not None:
                 hints.settle(failed, one.delivery.answer.headers, self.clock.wall())
+                one.hint_s = failed.retry_after_s
         is_refused = failed is not None and failed.kind == "auth" and failed.code != "no_secret"
         if is_refused and is_renewable(key.secret) and exchange.may_renew(one.attempt):
             assert failed is not None
@@ -243,7 +261,7 @@ class Relay:
 
         def answer_headers(head: AnswerHead) -> OutHeaders:
             kind = _JSON if call.path.array else []
-            return hd.merged(self._downward(head) if outgoing is None else _SSE, kind, headers)
+            return hd.merged(self._downward(call, head) if outgoing is None else _SSE, kind, headers)
 
         limit = self.config.limits.max_event_bytes
         delivery = Delivery(outlet, stream, answer_headers, limit, self.clock.now)
@@ -270,7 +288,7 @@ class Relay:
             if delivery.committed:
                 record.status = 200
                 record.usage = stream.usage if stream else None
-                record.error = delivery.failed.message if delivery.failed else ""
+                record.error = self._redact(call, delivery.failed.message) if delivery.failed else ""
             return
         one.failed = self._whole(call, client, prepared, delivery, headers, record, outlet)
 
@@ -336,7 +354,7 @@ class Relay:
         def took(connection: Connection) -> None:
             taken.append(connection)
             if client is not None:
-                client.on_blocked = pause = connection.pause
+                client.on_blocked = pause = partial(connection.pause)  # one of our own, though connections are shared
                 pauses.append(pause)
 
         try:
@@ -386,7 +404,7 @@ class Relay:
             outlet.write(as_array(written) if call.path.array else written)
             outlet.finish()
         elif outgoing is None and not delivery.is_event_stream:
-            down = hd.merged(self._downward(delivery.answer), headers)
+            down = hd.merged(self._downward(call, delivery.answer), headers)
             client.respond(Response(delivery.answer.status, down, delivery.body))
         else:
             body = dumps(call.form.write_body(events, call.reply)).encode()
@@ -408,9 +426,11 @@ class Relay:
         delivery = own.delivery if own else None
         answer = delivery.answer if delivery else None
         same = self.form_of(give_up.route.upstream, call.form) is call.form
+        if own and b'"retryDelay"' in (delivery.body if delivery else b"") and own.hint_s != failed.retry_after_s:
+            same = False  # its body names a time that is not the smallest any more
         if delivery is not None and answer is not None and same and answer.status >= 400 and is_json(delivery):
             record.status, text = answer.status, delivery.body.decode("utf-8", "replace")
-            down = [(name, value) for name, value in self._downward(answer) if name != "retry-after-ms"]
+            down = [(name, value) for name, value in self._downward(call, answer) if name != "retry-after-ms"]
             headers = hd.merged(down, headers)
         if failed.retry_after_s is not None:
             headers = hd.merged(headers, [("retry-after", str(ceil(failed.retry_after_s)))])
@@ -418,9 +438,9 @@ class Relay:
             headers = hd.merged(headers, [("x-should-retry", str(give_up.should_retry).lower())])
         client.respond(Response(record.status, hd.merged(headers, _JSON), self._redact(call, text).encode()))
 
-    def _downward(self, answer: AnswerHead) -> OutHeaders:
+    def _downward(self, call: Call, answer: AnswerHead) -> OutHeaders:
         """The upstream's headers for a client of the same format, without any secret."""
-        return [(name, self.vault.redact(value)) for name, value in hd.downward(answer.headers)]
+        return [(name, self._redact(call, value)) for name, value in hd.downward(answer.headers)]
 
 
 def own_headers(route: Route, dropped: tuple[str, ...]) -> OutHeaders:

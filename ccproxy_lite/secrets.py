@@ -117,21 +117,24 @@ class Vault:
         self.on_change: Callable[[str], object] = lambda spec: None
         self._environ = os.environ if environ is None else environ
         self._values: dict[str, tuple[str, float]] = {}
+        self._failures: dict[str, UpstreamError] = {}
         self._refused: dict[str, tuple[str, float]] = {}
         self._locks: dict[str, anyio.Lock] = {}
-        self._seen: dict[str, bytes] = {}
+        self._seen: dict[str, tuple[str, ...]] = {}
 
     async def value(self, spec: str, now: float, refused: str | None = None) -> str:
         """The secret, at most 5 minutes old. Raises UpstreamError when its source fails and nothing is known.
 
         :param refused: what an upstream has refused just now: look for another one, whatever its age
         """
-        known = self._values.get(spec)
         if self._is_good(spec, now, refused):
             return self.peek(spec)
+        known, failure = self._values.get(spec), self._failures.get(spec)
         async with self._locks.setdefault(spec, anyio.Lock()):  # one helper at a time; who waited has its result
-            if self._values.get(spec) is known:
+            if self._values.get(spec) is known and self._failures.get(spec) is failure:
                 await self._renew(spec, now)
+            elif spec not in self._values:
+                raise self._failures[spec]
         if refused is not None:
             self._refused[spec] = (refused, now)
         return self.peek(spec)
@@ -164,38 +167,37 @@ class Vault:
             reason = getattr(error, "strerror", None) or error
             if known is None:
                 message = f"the key {label(spec)} cannot be read: {reason}"
-                raise UpstreamError(message, kind="auth", code="no_secret") from None
+                self._failures[spec] = UpstreamError(message, kind="auth", code="no_secret")
+                raise self._failures[spec] from None
             log.warning("the key %s cannot be read again: %s", label(spec), reason)
-            self._values[spec] = (known[0], now - MAX_AGE_S + _AGAIN_S)
+            again_s = MAX_AGE_S if spec.startswith("cmd:") else _AGAIN_S  # a helper that hangs holds requests up
+            self._values[spec] = (known[0], now - MAX_AGE_S + again_s)
             return
         self._values[spec] = (secret, now)
         self.remember(secret)
-        if known is not None and known[0] != secret:
+        if self._failures.pop(spec, None) or (known is not None and known[0] != secret):
             self.on_change(spec)
 
     def remember(self, secret: str) -> None:
         """Blot this value out of every text from now on, however JSON and URLs spell it."""
         if len(secret) < _SHORTEST_REDACTED or secret in self._seen:
             return
-        for spelling in (secret, secret.replace("/", "\\/"), quote(secret, safe="")):
-            self._seen[spelling] = spelling.encode("utf-8", "replace")
+        self._seen[secret] = tuple(dict.fromkeys((secret, secret.replace("/", "\\/"), quote(secret, safe=""))))
         if len(self._seen) > _MOST_REMEMBERED:  # helpers make new ones for ever
             current = {value for value, _ in self._values.values()}
-            del self._seen[next(old for old in self._seen if old not in current)]
+            self._seen.pop(next((old for old in self._seen if old not in current), secret))
 
     def redact(self, text: str) -> str:
         """The text without any secret that was ever resolved."""
-        for secret in self._seen:
-            if secret in text:
-                text = text.replace(secret, "[redacted]")
+        for spellings in self._seen.values():
+            for spelling in spellings:
+                if spelling in text:
+                    text = text.replace(spelling, "[redacted]")
         return text
 
     def redact_bytes(self, data: bytes) -> bytes:
         """The same for bytes."""
-        for secret in self._seen.values():
-            if secret in data:
-                data = data.replace(secret, b"[redacted]")
-        return data
+        return self.redact(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
     async def _read(self, spec: str) -> str:
         name = variable(spec)

@@ -61,7 +61,7 @@ class FakeClock(Clock):
     def wall(self) -> float:
         return 1_795_000_000.0 + self.time
 
-    async def wait(self, seconds: float, sooner: anyio.Event) -> None:
+    async def wait(self, seconds: float, sooner: anyio.Event | None = None) -> None:
         await anyio.lowlevel.checkpoint()
         self.waits.append(seconds)
         self.time += seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 import threading
 import time
@@ -374,6 +375,18 @@ def test_waking_for_nothing_costs_no_patience() -> None:
                 served.call(served.parts.relay.bell.ring)
                 served.run(served.parts.use, settings_of({**config, "listen": "127.0.0.1:0"}))
             assert read_answer(sock).status == 200
+
+
+def test_a_pause_is_not_cut_short_by_news_of_keys() -> None:
+    with service("anthropic") as (scripted, up):
+        scripted.say("", "", ["500", "500", "ok"])
+        with proxy(behind(up, "anthropic")) as served, connect(served.port) as sock:
+            began = time.monotonic()
+            sock.sendall(request_bytes(*WIRES["anthropic"].asked(False)))
+            while not select.select([sock], [], [], 0.05)[0]:
+                assert ask(served.port, "/status", {"reset": "all"}).status == 200
+            assert read_answer(sock).status == 200
+    assert time.monotonic() - began >= 1.1
 
 
 def test_a_rest_that_is_ended_by_hand_wakes_who_waits() -> None:

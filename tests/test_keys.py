@@ -358,7 +358,10 @@ class World:
             session = self.dice.choice(["", "s", "t"])
             steps = Exchange(self.routes, self.rings, self.retries, 20.0, self.dice.random(), session)
             under_way.append((number, steps, None, self.now))
+            self.steps = 0
             while len(under_way) > 3 or (number == 29 and under_way):
+                self.steps += 1
+                assert self.steps < 2000, "it never ends"
                 at = self.dice.randrange(len(under_way))
                 number_, steps, attempt, ready_s = under_way.pop(at)
                 self.now = max(self.now + self.dice.random(), ready_s if not under_way else self.now)

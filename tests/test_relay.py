@@ -260,6 +260,14 @@ def test_an_upstream_that_only_streams() -> None:
         assert said == "hello"
 
 
+def test_json_behind_white_space_in_place_of_a_stream() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    steps: list[Any] = [head + chunk(b"\n"), lambda _: time.sleep(0.1), chunk(json.dumps(CHAT_BODY).encode()) + LAST]
+    with upstream(steps) as up, proxy(behind(up, "openai-chat")) as served:
+        answer = ask(served.port, "/v1/messages", {**ANTHROPIC_ASK, "stream": True})
+    assert (answer.status, stream_text(answer.body)) == (200, "hello")
+
+
 def test_a_stream_without_its_type_is_still_a_stream() -> None:
     head = STREAM_HEAD.replace(b"text/event-stream", b"text/plain")
     with upstream([head, *CHAT_STREAM[1:]]) as up, proxy(behind(up, "openai-chat")) as served:

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.services import service
-from tests.support import ANTHROPIC_ASK, CHAT_ASK, FakeClock, ask, behind, http, proxy, upstream
+from tests.support import (
+    ANTHROPIC_ASK,
+    CHAT_ASK,
+    LAST,
+    STREAM_HEAD,
+    WIRES,
+    FakeClock,
+    anthropic_event,
+    ask,
+    behind,
+    connect,
+    eventually,
+    http,
+    process,
+    proxy,
+    read_answer,
+    request_bytes,
+    upstream,
+)
 
 
 def helper(folder: Path, script: str) -> str:
@@ -169,6 +189,41 @@ def test_a_clients_own_key_is_blotted_out_for_itself_and_changes_nothing_for_oth
     assert "application/json" not in own.body.decode() and own.status == 400
     assert "the key application/json is odd" in other.body.decode()
     assert other.headers["content-type"] == "application/json"
+
+
+def test_a_clients_own_key_is_blotted_out_of_everything(tmp_path: Path) -> None:
+    """Of the log, of headers, and of an error behind the first content."""
+    own, log = "sk-my-own-key-424242", tmp_path / "log"
+    go_on = threading.Event()
+    steps: list[Any] = [
+        STREAM_HEAD.replace(b"200 OK", b"200 OK\r\nx-debug: " + own.encode()),
+        *WIRES["anthropic"].begun[1:],
+        lambda _: go_on.wait(10),
+        anthropic_event("error", error={"type": "api_error", "message": f"account of {own} was closed"}) + LAST,
+    ]
+    with upstream(steps) as up:
+        config = {**behind(up, "anthropic", keys="from-client"), "log": {"file": str(log)}}
+        with process(config) as served, connect(served.port) as sock:
+            sock.sendall(request_bytes("/v1/messages", {**ANTHROPIC_ASK, "stream": True}, x_api_key=own))
+            got = sock.recv(65536)
+            go_on.set()
+            answer = read_answer(sock, got)
+            assert eventually(lambda: "was closed" in log.read_text())
+            assert own not in log.read_text() + served.stderr
+    assert own not in answer.body.decode() and "account of [redacted] was closed" in answer.body.decode()
+    assert answer.headers["x-debug"] == "[redacted]"
+
+
+def test_a_file_that_was_missing_and_is_back_is_used_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("key-a\n")
+    with service("anthropic") as (scripted, up):
+        with proxy(behind(up, "anthropic", keys=[f"file:{path}", "key-b"])) as served:
+            path.unlink()
+            ask(served.port, "/v1/messages", ANTHROPIC_ASK)
+            path.write_text("key-a\n")
+            assert {ask(served.port, "/v1/messages", ANTHROPIC_ASK).status for _ in range(4)} == {200}
+    assert scripted.calls.count("a") >= 1
 
 
 @pytest.mark.parametrize("padding", [0, 100, 170, 190])

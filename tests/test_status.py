@@ -152,10 +152,13 @@ def test_what_a_service_says_steers_no_terminal() -> None:
     assert "\x1b" not in shown.stdout and "\nforged" not in shown.stdout and "forged: line" in shown.stdout
 
 
-@pytest.mark.parametrize("body", [b"{}", b"[]", b"5", b"nonsense"])
+@pytest.mark.parametrize(
+    "body", [b"{}", b"[]", b"5", b"nonsense", b'{"upstreams": {}}', b'{"upstreams": {}, "configuration": {}}']
+)
 def test_the_command_before_something_else(tmp_path: Path, body: bytes) -> None:
     with upstream([http(200, body)]) as other:
-        shown = command(tmp_path, "--listen", f"127.0.0.1:{other.port}")
+        shown = command(tmp_path, "--listen", f"127.0.0.1:{other.port}", "--reset", "a")
+    assert shown.stdout == ""
     assert (shown.returncode, shown.stderr.count("\n")) == (1, 1) and "no ccproxy-lite" in shown.stderr
 
 

@@ -17,19 +17,21 @@ def main(arguments: argparse.Namespace) -> int:
     listen, client_keys = address_of(arguments.config)
     asked = {"reset": arguments.reset} if arguments.reset else None
     status, found = ask(arguments.listen or listen, client_keys, "/status", asked)
-    if status == 200 and not (isinstance(found, dict) and "upstreams" in found):
-        raise CcproxyError("what answers there is no ccproxy-lite")
     if status != 200:
         error = found.get("error") if isinstance(found, dict) else None
         raise CcproxyError(str(error.get("message")) if isinstance(error, dict) else f"the proxy answered {status}")
+    try:
+        told = [printable(line) for line in lines(found)]
+    except (KeyError, TypeError, AttributeError):
+        raise CcproxyError("what answers there is no ccproxy-lite of this version") from None
     if arguments.json:
         print(dumps(found))
         return 0
     if arguments.reset:
         ended = found.get("ended") or ()
         print(f"ended the rests of {', '.join(ended)}" if ended else f"{arguments.reset} did not rest")
-    for line in lines(found):
-        print(printable(line))
+    for line in told:
+        print(line)
     return 0
 
 

@@ -67,8 +67,9 @@ def refine(failed: Failed, error: Mapping[str, Any], status: int | None = None) 
     >>> refine(Failed(413, "rate_limit", "Request too large"), {}, 413).kind
     'too_large'
     """
-    if status is not None:
-        failed.kind, failed.status = _kind(failed.kind, status), status
+    if status is not None and not (status == 403 and failed.code == "model_not_found"):  # a key that may not use it
+        failed.kind = _kind(failed.kind, status)
+    failed.status = failed.status if status is None else status
     details = error.get("details")
     details = [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
     failed.retry_after_s = _number(error.get("resets_in_seconds"))
