@@ -22,6 +22,7 @@ from ccproxy_lite.routing import Route
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 8.0
+_SLACK_S = 0.001
 _MOST_FAULTS = 3
 """After so many failures that are no key's fault, a target's other keys are not tried in this round."""
 
@@ -65,7 +66,7 @@ _OUTCOMES: Mapping[str, Outcome] = {
     "server": "transient",
 }
 _HOPE: Mapping[Outcome, int] = {
-    "rate_limit": 3, "transient": 3, "billing": 2, "refused": 1, "missing_model": 0, "client": -1
+    "rate_limit": 4, "transient": 3, "billing": 2, "refused": 1, "missing_model": 0, "client": -1
 }  # fmt: skip
 """Of several failures the client is told the one that most likely passes."""
 
@@ -97,18 +98,18 @@ class Exchange:
     jitter: float = 0.0
     session: str = ""
     attempts: list[tuple[Attempt, Failed | None]] = field(default_factory=list)
-    _round: int = 0
     _waited_s: float = 0.0
     _waits_since: float | None = None
-    _sent: bool = False
     _tried: set[tuple[int, Key]] = field(default_factory=set)
     _tries: Counter[tuple[int, Key]] = field(default_factory=Counter)
     _limited: set[tuple[int, Key]] = field(default_factory=set)
+    _later: dict[tuple[int, Key], float] = field(default_factory=dict)
     _out: set[tuple[str, Key]] = field(default_factory=set)
     _renewed: set[tuple[str, Key]] = field(default_factory=set)
     _skipped: set[int] = field(default_factory=set)
     _faults: Counter[int] = field(default_factory=Counter)
-    _fault_rounds: Counter[int] = field(default_factory=Counter)
+    _faulty_rounds: Counter[int] = field(default_factory=Counter)
+    _broken_rounds: Counter[int] = field(default_factory=Counter)
     _final: GiveUp | None = None
 
     def next(self, now: float) -> Attempt | Wait | GiveUp:
@@ -124,7 +125,6 @@ class Exchange:
                     continue
                 key = self._pick(number, route, now, guesses)
                 if key is not None:
-                    self._sent = True
                     self._tried.add((number, key))
                     self._tries[number, key] += 1
                     return Attempt(route, key, now)
@@ -134,12 +134,18 @@ class Exchange:
         used = {key for at, key in self._tried if at == number}
         used |= {key for name, key in self._out if name == route.upstream.name}
         used |= {key for (at, key), tries in self._tries.items() if at == number and tries > self.retries}
-        if guesses:  # what this very request has heard is no guess
-            used |= {key for at, key in self._limited if at == number}
-        return self.rings[route.upstream.name].pick(route.model, now, used, self.session, guesses)
+        used |= {key for (at, key), then in self._later.items() if at == number and then - now > _SLACK_S}
+        ring = self.rings[route.upstream.name]
+        used |= {key for key, rest in ring.rests(route.model, now) if self._holds(number, key, rest)}
+        return ring.pick(route.model, now, used, self.session, guesses)
+
+    def _holds(self, number: int, key: Key, rest: Rest | None) -> bool:
+        """Whether a rest is waited for: a hinted one, and what this very request has heard is no guess either."""
+        heard = rest is not None and rest.reason == "rate_limit" and (number, key) in self._limited
+        return rest is not None and (rest.hinted or heard)
 
     def _is_broken(self, number: int) -> bool:
-        return self._fault_rounds[number] > self.retries
+        return self._broken_rounds[number] > self.retries
 
     def report(self, attempt: Attempt, failed: Failed | None, now: float) -> None:
         """What became of an attempt; None for success."""
@@ -186,29 +192,34 @@ class Exchange:
     # --- the end of a round
 
     def _end_of_round(self, now: float) -> Wait | GiveUp:
-        self._fault_rounds.update(self._faults.keys())
+        self._faulty_rounds.update(self._faults.keys())
+        self._broken_rounds.update(number for number, faults in self._faults.items() if faults >= _MOST_FAULTS)
         self._faults.clear()
-        pause_s = min(_FIRST_PAUSE_S * 2**self._round, _LONGEST_PAUSE_S) * (0.75 + self.jitter / 2)
-        left = [
-            (number, key, rest)
-            for number, key, rest in self._open(now)
-            if self._tries[number, key] <= self.retries and not self._is_broken(number)
-        ]
-        resting = {
-            (number, key): rest.left_s(now)
-            for number, key, rest in left
-            if rest and (rest.hinted or (number, key) in self._limited)
-        }
-        waits = [(resting.get((number, key), pause_s), (number, key) in resting) for number, key, _ in left]
-        seconds, is_rest = min(waits, default=(0.0, False))
-        if not waits or (is_rest and self._waited_s + seconds > self.max_wait_s):
+        waits: list[tuple[float, bool]] = []
+        unseen: set[int] = set()
+        for number, key, rest in self._open(now):
+            place = (number, key)
+            if self._tries[place] > self.retries or self._is_broken(number):
+                continue
+            if rest is not None and self._holds(number, key, rest):
+                if self._waited_s + rest.left_s(now) <= self.max_wait_s:
+                    waits.append((rest.left_s(now), True))
+                continue
+            if self._later.get(place, now) - now <= _SLACK_S:
+                self._later[place] = now + self._pause_s(number)
+                if place not in self._tried:
+                    unseen.add(number)
+            waits.append((self._later[place] - now, False))
+        if not waits:
             return self._give_up(now)
+        seconds, is_rest = min(waits)
         self._waits_since = now if is_rest else None
-        self._round += self._sent
-        self._sent = False
-        unseen = {at for at, key, _ in left if (at, key) not in self._tried and (at, key) not in resting}
         self._tried = {(at, key) for at, key in self._tried if at in unseen}  # there the other keys come first
         return Wait(seconds, is_rest)
+
+    def _pause_s(self, number: int) -> float:
+        doubled = _FIRST_PAUSE_S * float(2 ** max(self._faulty_rounds[number] - 1, 0))
+        return min(doubled, _LONGEST_PAUSE_S) * (0.75 + self.jitter / 2)
 
     def _open(self, now: float) -> list[tuple[int, Key, Rest | None]]:
         """The targets and keys that may be tried again, and how they rest."""
@@ -222,7 +233,7 @@ class Exchange:
 
     def _give_up(self, now: float) -> GiveUp:
         """The most hopeful failure; where only keys were refused, the client's own credential is fine."""
-        resting = [(self.routes[number], rest) for number, _, rest in self._open(now) if rest is not None]
+        resting = [(self.routes[at], rest) for at, _, rest in self._open(now) if rest and rest.reason == "rate_limit"]
         told = [(route, _of_rest(rest, now)) for route, rest in resting if rest.hinted]
         told += [(attempt.route, failed) for attempt, failed in self.attempts if failed is not None]
         hopes = [_HOPE[outcome_of(failed)] for _, failed in told]
@@ -231,7 +242,7 @@ class Exchange:
         outcome = outcome_of(failed)
         if outcome == "rate_limit":
             lefts = [rest.left_s(now) for _, rest in resting]
-            failed.retry_after_s = max(min(lefts), _FIRST_PAUSE_S) if lefts else failed.retry_after_s
+            failed.retry_after_s = max(min(lefts, default=0.0), _FIRST_PAUSE_S)
         if route.upstream.from_client or outcome not in ("refused", "billing"):
             return GiveUp(failed, route)
         return GiveUp(self._refused(route, failed) if outcome == "refused" else failed, route, should_retry=False)
