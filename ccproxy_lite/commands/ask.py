@@ -72,7 +72,7 @@ def ask(listen: str, client_keys: Sequence[str], path: str, body: Any = None) ->
         return answer.status, loads(answer.read())
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or error or type(error).__name__
-        raise CcproxyError(f"no proxy answers at {url}: {reason}") from None
+        raise CcproxyError(f"no proxy answers at {url}: {reason} (another address: --listen)") from None
     except ValueError:
         raise CcproxyError(f"what answers at {url} is no ccproxy-lite") from None
     finally:
