@@ -87,7 +87,7 @@ def _parser() -> _Parser:
     _add_convert(convert)
     status = add("status", "keys, rests, sessions and counters of the proxy that runs", common, listening)
     status.add_argument(
-        "--reset", metavar="KEY", help="end the rests of a key: its label, last four characters, or all"
+        "--reset", metavar="KEY", help="end rests: of upstream/label, label, last four, upstream, or all"
     )
     status.add_argument("--json", action="store_true", help="as JSON")
     add("demo", "every format through every format, offline, in one table")
