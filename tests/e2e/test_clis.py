@@ -250,3 +250,43 @@ def test_codex_survives_a_rate_limited_minute(hint: str, home: Path) -> None:
     ]
     assert result["told"][-1][0] >= 60 and result["told"][-1][1] == 200
     assert len(result["told"]) <= 12, "the service was left alone as long as it asked"
+
+
+SLOW = """
+import json, os, subprocess, sys, threading
+from tests.services import service
+home, *words = sys.argv[1:]
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+gate = threading.Event()
+with service("openai-chat") as (scripted, up):
+    choose = scripted.choose
+    def chosen(seen):
+        steps = choose(seen)
+        return [lambda _: gate.wait(2), *steps[:2], lambda _: gate.wait(2), *steps[2:]] if len(steps) > 1 else steps
+    up.choose = chosen
+    config = os.path.join(home, "proxy.json")
+    entry = {"format": "openai-chat", "base_url": f"http://127.0.0.1:{up.port}/v1", "keys": ["upstream-key"]}
+    with open(config, "w") as file:
+        json.dump({"upstreams": {"up": entry}, "keepalive_s": 0.1}, file)
+    command = [sys.executable, "-m", "ccproxy_lite", "run", "--config", config, "--", *words]
+    done = subprocess.run(command, cwd=os.path.join(home, "work"), capture_output=True, text=True, timeout=50,
+                          stdin=subprocess.DEVNULL)
+print(json.dumps({"code": done.returncode, "out": done.stdout, "err": done.stderr, "calls": len(scripted.calls)}))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a network namespace")
+@pytest.mark.parametrize("client", [CLAUDE, CODEX, GEMINI], ids=lambda client: client.program)
+def test_keep_alives_before_and_in_a_stream(client: Client, home: Path) -> None:
+    """A service that thinks for two seconds, twice."""
+    if not client.path:
+        pytest.skip(f"{client.program} is not installed")
+    prepare(client, home)
+    node = str(Path(client.path).resolve().parent)
+    environ = {"PATH": f"{os.environ['PATH']}:{node}", "HOME": str(home), "PYTHONPATH": str(ROOT), **client.environ}
+    command = ["unshare", "-n", sys.executable, "-c", SLOW, str(home), client.path, *client.words, "say hello"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=58)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["code"] == 0 and "hello" in result["out"], result
+    assert result["calls"] == 1, "nothing was asked again"
