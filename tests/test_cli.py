@@ -121,7 +121,8 @@ def test_serve_says_where_and_what_is_behind(tmp_path: Path) -> None:
         assert served.process.stdout.readline().startswith("behind it: only the embedded echo")
         assert ask(served.port, "/healthz", method="GET").status == 200
         assert served.stop(signal.SIGTERM) == 0
-        assert served.stderr == ""
+        said = served.stderr.splitlines()
+        assert [line for line in said if "draining" not in line] == []  # the connection may not be gone yet
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
