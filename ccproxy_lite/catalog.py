@@ -8,7 +8,6 @@ import anyio
 
 from ccproxy_lite import headers as hd
 from ccproxy_lite.config import Upstream
-from ccproxy_lite.delivery import Delivery
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.jsontext import loads
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 _FRESH_S = 300.0
 _RETRY_S = 15.0
-_PATIENCE_S = 10.0
 
 
 class Catalog:
@@ -52,20 +50,10 @@ class Catalog:
         form = FORMATS["openai-chat"] if upstream.format == "echo" else FORMATS[upstream.format]
         ring, now = relay.rings[upstream.name], relay.clock.now()
         key = ring.spare("", now) or ring.states[0].key
-        secret = await relay.secret_of(upstream, key.secret)
         own = [("accept", "application/json"), ("user-agent", hd.USER_AGENT), *form.fixed_headers]
-        outbound = relay.outbound(upstream, form, secret, None, form.models_path, own)
-        delivery = Delivery(None, None, lambda head: [], 16_777_216, relay.clock.now)
-        with anyio.move_on_after(_PATIENCE_S) as scope:
-            await relay.send(None, upstream, outbound, delivery)
-        if scope.cancelled_caught:
-            raise UpstreamError(f"{upstream.name} did not list its models in {_PATIENCE_S:.0f} s")
-        if delivery.failed or delivery.answer is None:
-            raise UpstreamError(delivery.failed.message if delivery.failed else "no answer")
-        if delivery.answer.status != 200:
-            raise UpstreamError(f"{upstream.name} answered {delivery.answer.status}", status=delivery.answer.status)
+        answer = await relay.collect(upstream, key, form, form.models_path, own, max_body_bytes=16_777_216)
         try:
-            return form.read_models(loads(delivery.body))
+            return form.read_models(loads(answer))
         except ValueError:
             raise UpstreamError(f"{upstream.name} did not answer with JSON") from None
 

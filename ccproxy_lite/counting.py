@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import anyio
-
 from ccproxy_lite import headers as hd
 from ccproxy_lite.accesslog import Record
 from ccproxy_lite.call import Call
-from ccproxy_lite.delivery import Delivery
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats import Format
 from ccproxy_lite.formats.neutral import Usage
@@ -19,8 +16,6 @@ from ccproxy_lite.net.connection import Connection as Client
 from ccproxy_lite.net.connection import Response
 from ccproxy_lite.relay import Relay, own_headers, with_query
 from ccproxy_lite.routing import Route, resolve
-
-_PATIENCE_S = 10.0
 
 
 async def count(relay: Relay, call: Call, client: Client, record: Record) -> None:
@@ -57,14 +52,17 @@ async def _upstream(relay: Relay, call: Call, route: Route, form: Format) -> int
         key = relay.rings[route.upstream.name].spare(route.model, relay.clock.now())
         if key is None:
             return None
-        secret = await relay.secret_of(route.upstream, key.secret, call.client_key)
-        own = hd.merged(form.fixed_headers, own)
-        outbound = relay.outbound(route.upstream, form, secret, call.head, path, own, raw)
-        delivery = Delivery(None, None, lambda head: [], 1_048_576, relay.clock.now)
-        with anyio.move_on_after(_PATIENCE_S):
-            await relay.send(None, route.upstream, outbound, delivery)
-        if delivery.failed or delivery.answer is None or delivery.answer.status != 200:
-            return None
-        return form.counting.read(loads(delivery.body)) or None
+        answer = await relay.collect(
+            route.upstream,
+            key,
+            form,
+            path,
+            hd.merged(form.fixed_headers, own),
+            head=call.head,
+            client_key=call.client_key,
+            body=raw,
+            max_body_bytes=1_048_576,
+        )
+        return form.counting.read(loads(answer)) or None
     except (ClientError, UpstreamError, ValueError):
         return None

@@ -17,23 +17,23 @@ from dataclasses import dataclass, field
 from ccproxy_lite.config import Key
 from ccproxy_lite.errors import Kind
 from ccproxy_lite.formats.neutral import Failed
-from ccproxy_lite.keys import KeyRing, Outcome, Rest
+from ccproxy_lite.keys import SLACK_S, KeyRing, Outcome, Rest
 from ccproxy_lite.routing import Route
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 8.0
-_SLACK_S = 0.001
 _MOST_FAULTS = 3
 """After so many failures that are no key's fault, a target's other keys are not tried in this round."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Send the request to this target, with this key; ``started_s`` is now."""
+    """Send the request to this target, the one of that number, with this key; ``started_s`` is now."""
 
     route: Route
     key: Key
     started_s: float = 0.0
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +127,14 @@ class Exchange:
                 if key is not None:
                     self._tried.add((number, key))
                     self._tries[number, key] += 1
-                    return Attempt(route, key, now)
+                    return Attempt(route, key, now, number)
         return self._end_of_round(now)
 
     def _pick(self, number: int, route: Route, now: float, guesses: bool) -> Key | None:
         used = {key for at, key in self._tried if at == number}
         used |= {key for name, key in self._out if name == route.upstream.name}
         used |= {key for (at, key), tries in self._tries.items() if at == number and tries > self.retries}
-        used |= {key for (at, key), then in self._later.items() if at == number and then - now > _SLACK_S}
+        used |= {key for (at, key), then in self._later.items() if at == number and then - now > SLACK_S}
         ring = self.rings[route.upstream.name]
         used |= {key for key, rest in ring.rests(route.model, now) if self._holds(number, key, rest)}
         return ring.pick(route.model, now, used, self.session, guesses)
@@ -158,7 +158,7 @@ class Exchange:
         ring.report(key, route.model, outcome, now, started_s=attempt.started_s, hint_s=hint_s, message=message)
         if failed is None:
             return
-        number = self.routes.index(route)
+        number = attempt.number
         if outcome == "client":
             self._final = GiveUp(failed, route)
         elif outcome == "missing_model":
@@ -173,7 +173,7 @@ class Exchange:
     def unfit(self, attempt: Attempt, failed: Failed) -> None:
         """The target cannot express the request; nothing was sent, and another may."""
         self.attempts.append((attempt, failed))
-        self._skipped.add(self.routes.index(attempt.route))
+        self._skipped.add(attempt.number)
         self.rings[attempt.route.upstream.name].release(attempt.key, attempt.route.model, attempt.started_s)
 
     def may_renew(self, attempt: Attempt) -> bool:
@@ -183,7 +183,7 @@ class Exchange:
     def renewed(self, attempt: Attempt, failed: Failed) -> None:
         """The key was refused, but has a new secret: it may be tried again at once, and is not blamed."""
         self.attempts.append((attempt, failed))
-        place = (self.routes.index(attempt.route), attempt.key)
+        place = (attempt.number, attempt.key)
         self._renewed.add((attempt.route.upstream.name, attempt.key))
         self._tried.discard(place)
         self._tries[place] -= 1
@@ -205,7 +205,7 @@ class Exchange:
                 if self._waited_s + rest.left_s(now) <= self.max_wait_s:
                     waits.append((rest.left_s(now), True))
                 continue
-            if self._later.get(place, now) - now <= _SLACK_S:
+            if self._later.get(place, now) - now <= SLACK_S:
                 self._later[place] = now + self._pause_s(number)
                 if place not in self._tried:
                     unseen.add(number)

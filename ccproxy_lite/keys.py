@@ -34,7 +34,7 @@ _GUESSES: dict[Outcome, tuple[float, float]] = {
 """The first guess and the longest, in seconds; each failure after a rest doubles."""
 
 _UNDECIDED_PROBE_S = 60.0
-_SLACK_S = 0.001
+SLACK_S = 0.001
 _SESSION_S = 3600.0
 _MOST_SESSIONS = 10_000
 _MOST_MODELS = 100
@@ -56,7 +56,7 @@ class Rest:
     def left_s(self, now: float) -> float:
         """Seconds until the key may be used again; 0 once it may."""
         left = min(self.until_s, self.probe_s) - now
-        return left if left > _SLACK_S else 0.0
+        return left if left > SLACK_S else 0.0
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ class KeyState:
 
     def probes(self, model: str, now: float) -> list[Rest]:
         """The rests whose next use is a probe."""
-        return [rest for rest in self.slots(model) if rest.until_s > now >= rest.probe_s - _SLACK_S]
+        return [rest for rest in self.slots(model) if rest.until_s > now >= rest.probe_s - SLACK_S]
 
     def resting(self, model: str, now: float) -> Rest | None:
         """The rest that holds now for a model: a hinted one before a guess, else the longer one."""
@@ -277,7 +277,7 @@ def next_rest(
     if before is not None and before.hinted and now < before.until_s:
         before.probe_s = now + PROBE_S if is_news else before.probe_s
         return before
-    if before is not None and before.reason == outcome and started_s < before.until_s - _SLACK_S:
+    if before is not None and before.reason == outcome and started_s < before.until_s - SLACK_S:
         return before
     length_s = shortest
     if before is not None and before.reason == outcome and not before.hinted:

@@ -21,7 +21,7 @@ from ccproxy_lite import hints
 from ccproxy_lite.accesslog import Record
 from ccproxy_lite.call import Call
 from ccproxy_lite.clock import Clock
-from ccproxy_lite.config import Config, Upstream
+from ccproxy_lite.config import Config, Key, Upstream
 from ccproxy_lite.delivery import EVENT_STREAM, Delivery, Outlet
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.exchange import Attempt, Exchange, GiveUp, Wait
@@ -369,6 +369,33 @@ class Relay:
             for connection in taken:
                 connection.drop(delivery)
 
+    async def collect(
+        self,
+        upstream: Upstream,
+        key: Key,
+        form: Format,
+        path: str,
+        own: Iterable[tuple[str, str]],
+        *,
+        head: RequestHead | None = None,
+        client_key: str = "",
+        body: bytes | None = None,
+        max_body_bytes: int,
+        patience_s: float = 10.0,
+    ) -> bytes:
+        """The body of a 200 to a request that is no attempt, and blames nobody. Raises UpstreamError for all else."""
+        secret = await self.secret_of(upstream, key.secret, client_key)
+        delivery = Delivery(None, None, lambda head: [], max_body_bytes, self.clock.now)
+        with anyio.move_on_after(patience_s) as scope:
+            await self.send(None, upstream, self.outbound(upstream, form, secret, head, path, own, body), delivery)
+        if scope.cancelled_caught:
+            raise UpstreamError(f"{upstream.name} did not answer in {patience_s:g} s")
+        if delivery.failed or delivery.answer is None:
+            raise UpstreamError(delivery.failed.message if delivery.failed else "no answer")
+        if delivery.answer.status != 200:
+            raise UpstreamError(f"{upstream.name} answered {delivery.answer.status}", status=delivery.answer.status)
+        return delivery.body
+
     # --- whole answers
 
     def _whole(
@@ -426,8 +453,8 @@ class Relay:
         delivery = own.delivery if own else None
         answer = delivery.answer if delivery else None
         same = self.form_of(give_up.route.upstream, call.form) is call.form
-        if own and b'"retryDelay"' in (delivery.body if delivery else b"") and own.hint_s != failed.retry_after_s:
-            same = False  # its body names a time that is not the smallest any more
+        if own and own.hint_s is not None and failed.retry_after_s is not None:  # or its body names another time
+            same = same and ceil(own.hint_s) == ceil(failed.retry_after_s)
         if delivery is not None and answer is not None and same and answer.status >= 400 and is_json(delivery):
             record.status, text = answer.status, delivery.body.decode("utf-8", "replace")
             down = [(name, value) for name, value in self._downward(call, answer) if name != "retry-after-ms"]

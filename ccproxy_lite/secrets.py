@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from math import inf
 from pathlib import Path
 from urllib.parse import quote
 
@@ -145,7 +146,7 @@ class Vault:
 
     def forget(self) -> None:
         """Read every secret again when it is needed."""
-        self._values = {spec: (value, -MAX_AGE_S) for spec, (value, _) in self._values.items()}
+        self._values = {spec: (value, -inf) for spec, (value, _) in self._values.items()}
 
     def _is_good(self, spec: str, now: float, refused: str | None) -> bool:
         known = self._values.get(spec)

@@ -189,6 +189,18 @@ def service(form: str) -> Iterator[tuple[Service, Scripted]]:
         yield scripted, up
 
 
+def slowly(scripted: Service, up: Scripted, seconds: float) -> None:
+    """From now on the service thinks before its streams, and once more after their first content."""
+    gate, choose = threading.Event(), scripted.choose
+
+    def chosen(seen: Seen) -> list[Step]:
+        steps = choose(seen)
+        think: Step = lambda _: gate.wait(seconds)  # noqa: E731
+        return [think, *steps[:2], think, *steps[2:]] if len(steps) > 1 else steps
+
+    up.choose = chosen
+
+
 def secret(key: str) -> str:
     """The secret behind a key's name."""
     return f"key-{key}-0123456789-{key * 4}"[:40]

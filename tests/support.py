@@ -47,6 +47,10 @@ class Proxy:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def connections(self) -> list[Any]:
+        """The open connections; to be looked at in the proxy's own thread."""
+        return list(self.parts.listener._shared.connections)
+
 
 class FakeClock(Clock):
     """A clock that stands still, and runs ahead instead of waiting; ``waits`` tells how long it would have been."""

@@ -208,14 +208,10 @@ def test_keys_that_change_while_a_body_comes() -> None:
     with proxy({**ECHO, "client_keys": ["the-first-key"]}) as served, connect(served.port) as sock:
         whole = request_bytes("/v1/chat/completions", CHAT_ASK, x_api_key="the-first-key")
         sock.sendall(whole[:-5])
-        assert eventually(lambda: served.call(lambda: any(c.state == "body" for c in _connections(served))))
+        assert eventually(lambda: served.call(lambda: any(c.state == "body" for c in served.connections())))
         served.run(served.parts.use, settings_of({**ECHO, "client_keys": ["the-second-key"]}))
         sock.sendall(whole[-5:])
         assert read_answer(sock).status == 401
-
-
-def _connections(served: Any) -> list[Any]:
-    return list(served.parts.listener._shared.connections)
 
 
 def test_what_needs_a_restart_says_so() -> None:

@@ -253,17 +253,12 @@ def test_codex_survives_a_rate_limited_minute(hint: str, home: Path) -> None:
 
 
 SLOW = """
-import json, os, subprocess, sys, threading
-from tests.services import service
+import json, os, subprocess, sys
+from tests.services import service, slowly
 home, *words = sys.argv[1:]
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-gate = threading.Event()
 with service("openai-chat") as (scripted, up):
-    choose = scripted.choose
-    def chosen(seen):
-        steps = choose(seen)
-        return [lambda _: gate.wait(2), *steps[:2], lambda _: gate.wait(2), *steps[2:]] if len(steps) > 1 else steps
-    up.choose = chosen
+    slowly(scripted, up, 2)
     config = os.path.join(home, "proxy.json")
     entry = {"format": "openai-chat", "base_url": f"http://127.0.0.1:{up.port}/v1", "keys": ["upstream-key"]}
     with open(config, "w") as file:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.sdks import anthropic_client, genai_client, openai_client
-from tests.services import service
+from tests.services import service, slowly
 from tests.support import LAST, STREAM_HEAD, Proxy, Step, ask, behind, gemini_chunk, proxy, sse
 
 SIGNATURE = base64.b64encode(b"a seal of Google's own").decode()
@@ -124,15 +124,8 @@ def test_the_google_sdk_notices_nothing(fault: str) -> None:
 @pytest.mark.parametrize("kind", ["anthropic", "openai"])
 def test_the_sdks_take_keep_alives_before_and_in_a_stream(kind: str) -> None:
     """A slow service: the head goes out early, and the SDK waits on."""
-    gate = threading.Event()
     with service("openai-chat") as (scripted, up):
-        choose = scripted.choose
-
-        def chosen(seen: Any) -> list[Step]:
-            steps = choose(seen)
-            return [lambda _: gate.wait(0.7), *steps[:2], lambda _: gate.wait(0.7), *steps[2:]]
-
-        up.choose = chosen
+        slowly(scripted, up, 0.7)
         with proxy({**behind(up, "openai-chat"), "client_keys": ["client-key"], "keepalive_s": 0.05}) as served:
             if kind == "anthropic":
                 asked = {"model": "m", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}
@@ -149,15 +142,8 @@ def test_the_sdks_take_keep_alives_before_and_in_a_stream(kind: str) -> None:
 
 def test_the_google_sdk_takes_keep_alives() -> None:
     pytest.importorskip("google.genai", reason="the google-genai SDK is not installed")
-    gate = threading.Event()
     with service("anthropic") as (scripted, up):
-        choose = scripted.choose
-
-        def chosen(seen: Any) -> list[Step]:
-            steps = choose(seen)
-            return [lambda _: gate.wait(0.7), *steps[:2], lambda _: gate.wait(0.7), *steps[2:]]
-
-        up.choose = chosen
+        slowly(scripted, up, 0.7)
         with proxy({**behind(up, "anthropic"), "client_keys": ["client-key"], "keepalive_s": 0.05}) as served:
             chunks = list(genai_client(served).models.generate_content_stream(model="m", contents="hi"))
     assert "".join(part.text for chunk in chunks for part in chunk.candidates[0].content.parts if part.text) == "hello"
