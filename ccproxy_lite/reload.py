@@ -24,6 +24,7 @@ async def reloading(
     hangups: AsyncIterator[signal.Signals],
     read: Callable[[], tuple[Config, str]],
     find: Callable[[], Path | None],
+    known: Signature,
     logging: Callable[[Config], Callable[[], None]],
 ) -> None:
     """Reload until cancelled.
@@ -31,6 +32,7 @@ async def reloading(
     :param hangups: SIGHUP, received since before anybody knew that the proxy serves
     :param read: gives the configuration and its source; raises ConfigError
     :param find: gives the file that would be read now, if there is one
+    :param known: the file's signature from before the configuration in use was read
     :param logging: prepares the log of a configuration; raises ConfigError
     """
     lock = anyio.Lock()
@@ -44,10 +46,11 @@ async def reloading(
             await again()
 
     async def on_change() -> None:
-        known = before = await anyio.to_thread.run_sync(_signature, find)
+        nonlocal known
+        before = known
         while True:
             await anyio.sleep(_LOOK_S)
-            seen = await anyio.to_thread.run_sync(_signature, find)
+            seen = await anyio.to_thread.run_sync(signature, find)
             if seen != known and seen == before:  # and whoever writes it has finished
                 known = seen
                 if seen is not None:
@@ -86,7 +89,7 @@ async def _reload(
             log.warning("%s", note)
 
 
-def _signature(find: Callable[[], Path | None]) -> Signature:
+def signature(find: Callable[[], Path | None]) -> Signature:
     """What changes when a file does; None if there is none."""
     try:
         path = find()

@@ -12,8 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.from_thread
 import pytest
 
+from ccproxy_lite.commands import serve
+from ccproxy_lite.config import Config
+from ccproxy_lite.configfile import read as read_config
+from ccproxy_lite.secrets import Vault
 from tests.services import service
 from tests.support import (
     ANTHROPIC_ASK,
@@ -177,6 +183,29 @@ def test_a_link_that_points_elsewhere_is_a_change(tmp_path: Path) -> None:
         other.symlink_to(tmp_path / "two.json")
         os.replace(other, link)
         assert eventually(lambda: served_by(served) == "two/m", PATIENCE_S)
+
+
+def test_a_change_before_the_first_look_is_seen(tmp_path: Path) -> None:
+    """Between the reading and the watching there is time, on a busy machine a lot of it."""
+    path, texts = tmp_path / "proxy.json", [json.dumps({"listen": "127.0.0.1:0", **ECHO}), json.dumps(ECHO)]
+    path.write_text(texts[0])
+    read_again = anyio.Event()
+
+    def read() -> tuple[Config, str]:
+        text = path.read_text()
+        path.write_text(texts[1])
+        if text == texts[1]:
+            anyio.from_thread.run_sync(read_again.set)
+        return read_config(text, str(path), {}), str(path)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve._serve, Vault(), read, lambda: path)
+            with anyio.fail_after(PATIENCE_S):
+                await read_again.wait()
+            tasks.cancel_scope.cancel()
+
+    anyio.run(main)
 
 
 def test_a_reload_never_opens_a_listener_to_everybody() -> None:

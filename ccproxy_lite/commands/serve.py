@@ -14,7 +14,7 @@ from ccproxy_lite import accesslog
 from ccproxy_lite.commands.load import find, load, with_options
 from ccproxy_lite.config import Config
 from ccproxy_lite.log import log
-from ccproxy_lite.reload import reloading
+from ccproxy_lite.reload import reloading, signature
 from ccproxy_lite.secrets import Vault
 from ccproxy_lite.server import running, stop_signals, until_stopped
 
@@ -34,6 +34,7 @@ async def _serve(vault: Vault, read: Callable[[], tuple[Config, str]], find: Cal
     def logging(config: Config) -> Callable[[], None]:
         return accesslog.prepared(config.log, vault.redact, dict(os.environ))
 
+    known = signature(find)  # before the reading: a change in between would else be missed for good
     config, source = read()
     logging(config)()
     async with running(config, vault) as proxy:
@@ -47,7 +48,7 @@ async def _serve(vault: Vault, read: Callable[[], tuple[Config, str]], find: Cal
                 log.warning("%s", note)
             proxy.history.source = source
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(reloading, proxy, hangups, read, find, logging)
+                tasks.start_soon(reloading, proxy, hangups, read, find, known, logging)
                 number = await until_stopped(signals, proxy.listener)
                 tasks.cancel_scope.cancel()
     return 130 if number == signal.SIGINT else 0
