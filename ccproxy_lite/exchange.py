@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ccproxy_lite.config import Key
 from ccproxy_lite.errors import Kind
@@ -46,11 +46,12 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Tell the client; ``route`` is where it failed so."""
+    """Tell the client; ``route`` is where it failed so, ``attempt`` the one whose failure is told as it came."""
 
     failed: Failed
     route: Route
     should_retry: bool | None = None
+    attempt: Attempt | None = None
 
 
 _OUTCOMES: Mapping[str, Outcome] = {
@@ -160,7 +161,7 @@ class Exchange:
             return
         number = attempt.number
         if outcome == "client":
-            self._final = GiveUp(failed, route)
+            self._final = GiveUp(failed, route, attempt=attempt)
         elif outcome == "missing_model":
             self._skipped.add(number)
         elif outcome in ("refused", "billing"):
@@ -234,18 +235,21 @@ class Exchange:
     def _give_up(self, now: float) -> GiveUp:
         """The most hopeful failure; where only keys were refused, the client's own credential is fine."""
         resting = [(self.routes[at], rest) for at, _, rest in self._open(now) if rest and rest.reason == "rate_limit"]
-        told = [(route, _of_rest(rest, now)) for route, rest in resting if rest.hinted]
-        told += [(attempt.route, failed) for attempt, failed in self.attempts if failed is not None]
-        hopes = [_HOPE[outcome_of(failed)] for _, failed in told]
+        told: list[tuple[Route, Failed, Attempt | None]]
+        told = [(route, _of_rest(rest, now), None) for route, rest in resting if rest.hinted]
+        told += [(attempt.route, failed, attempt) for attempt, failed in self.attempts if failed is not None]
+        hopes = [_HOPE[outcome_of(failed)] for _, failed, _ in told]
         last = len(told) - 1 - hopes[::-1].index(max(hopes))
-        route, failed = told[last if max(hopes) >= 0 else 0]  # of refusals to convert, the first
+        route, failed, attempt = told[last if max(hopes) >= 0 else 0]  # of refusals to convert, the first
         outcome = outcome_of(failed)
         if outcome == "rate_limit":
             lefts = [rest.left_s(now) for _, rest in resting]
-            failed.retry_after_s = max(min(lefts, default=0.0), _FIRST_PAUSE_S)
+            failed = replace(failed, retry_after_s=max(min(lefts, default=0.0), _FIRST_PAUSE_S))
         if route.upstream.from_client or outcome not in ("refused", "billing"):
-            return GiveUp(failed, route)
-        return GiveUp(self._refused(route, failed) if outcome == "refused" else failed, route, should_retry=False)
+            return GiveUp(failed, route, attempt=attempt)
+        if outcome == "refused":
+            return GiveUp(self._refused(route, failed), route, should_retry=False)
+        return GiveUp(failed, route, should_retry=False, attempt=attempt)
 
     def _refused(self, route: Route, failed: Failed) -> Failed:
         keys = [attempt.key.label for attempt, _ in self.attempts if attempt.route.upstream == route.upstream]

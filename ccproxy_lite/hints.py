@@ -14,8 +14,8 @@ _LONGEST_S = 32 * 86400.0
 _LEAST_EPOCH_S = 1e9
 
 
-def settle(failed: Failed, headers: Headers, wall_s: float) -> None:
-    """Set ``failed.retry_after_s`` to the best hint of the answer, or None. ``wall_s`` is the time of the wall clock.
+def best(failed: Failed, headers: Headers, wall_s: float) -> float | None:
+    """The best hint of an answer, in seconds from now, or None. ``wall_s`` is the time of the wall clock.
 
     What is past, or now, or further away than a month, is no hint.
     """
@@ -29,7 +29,7 @@ def settle(failed: Failed, headers: Headers, wall_s: float) -> None:
         None if at is None else at - wall_s,
         _buckets(headers, wall_s) if failed.kind in ("rate_limit", "overloaded") else None,
     )
-    failed.retry_after_s = next((hint for hint in hints if hint is not None and 0 < hint <= _LONGEST_S), None)
+    return next((hint for hint in hints if hint is not None and 0 < hint <= _LONGEST_S), None)
 
 
 def _buckets(headers: Headers, wall_s: float) -> float | None:

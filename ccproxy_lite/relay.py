@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 from random import random
@@ -181,7 +181,7 @@ class Relay:
                 await clock.wait(step.seconds, self.bell.rung if step.for_a_rest else None)
                 continue
             if isinstance(step, GiveUp):
-                own = next((one for one in tried if one.failed is step.failed), None)
+                own = next((one for one in tried if one.attempt is step.attempt), None)
                 self._give_up(call, client, step, record, own, outlet)
                 return
             record.route, record.key = str(step.route), step.key.label
@@ -223,10 +223,10 @@ class Relay:
         """Tell the exchange what came of an attempt; a key that was refused may have a new secret by now."""
         failed, key = one.failed, one.attempt.key
         if failed is not None:
-            failed.message = self._redact(call, failed.message)
-            if one.delivery is not None and one.delivery.answer is not None:
-                hints.settle(failed, one.delivery.answer.headers, self.clock.wall())
-                one.hint_s = failed.retry_after_s
+            answer = one.delivery.answer if one.delivery else None
+            one.hint_s = hints.best(failed, answer.headers, self.clock.wall()) if answer else None
+            message = self._redact(call, failed.message)
+            failed = one.failed = replace(failed, message=message, retry_after_s=one.hint_s)
         is_refused = failed is not None and failed.kind == "auth" and failed.code != "no_secret"
         if is_refused and is_renewable(key.secret) and exchange.may_renew(one.attempt):
             assert failed is not None

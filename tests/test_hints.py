@@ -16,8 +16,8 @@ NOW = 1_795_004_800.0  # 2026-11-18T12:26:40Z
 
 def settled(headers: dict[str, str], failed: Failed | None = None) -> float | None:
     failed = failed or Failed(429, "rate_limit", "no")
-    hints.settle(failed, [(name.encode(), value.encode("latin-1")) for name, value in headers.items()], NOW)
-    return None if failed.retry_after_s is None else round(failed.retry_after_s, 3)
+    best = hints.best(failed, [(name.encode(), value.encode("latin-1")) for name, value in headers.items()], NOW)
+    return None if best is None else round(best, 3)
 
 
 @pytest.mark.parametrize(

@@ -27,29 +27,6 @@ pytestmark = pytest.mark.clients
 
 SHELL = "echo really-run > proof.txt; echo done"
 
-INSIDE = """
-import json, os, subprocess, sys
-from tests.support import proxy
-from ccproxy_lite import echo
-form, home, *words = sys.argv[1:]
-subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-seen = []
-serve = echo.Echo.serve
-async def watched(self, head, body, client):
-    seen.append(head.path)
-    await serve(self, head, body, client)
-echo.Echo.serve = watched
-with proxy({"upstreams": {"echo": {"format": "echo"}}}) as inner:
-    url = inner.parts.relay._echo_url() + ("/v1" if form.startswith("openai") else "")
-    config = os.path.join(home, "proxy.json")
-    with open(config, "w") as file:
-        json.dump({"upstreams": {"up": {"format": form, "base_url": url, "keys": ["upstream-key"]}}}, file)
-    command = [sys.executable, "-m", "ccproxy_lite", "run", "--config", config, "--", *words]
-    done = subprocess.run(command, cwd=os.path.join(home, "work"), capture_output=True, text=True, timeout=50,
-                          stdin=subprocess.DEVNULL)
-print(json.dumps({"code": done.returncode, "out": done.stdout, "err": done.stderr, "seen": seen}))
-"""
-
 
 @dataclass(frozen=True)
 class Client:
@@ -144,18 +121,22 @@ def home() -> Iterator[Path]:
         yield Path(folder)
 
 
-def run(client: Client, form: str, home: Path, *flags: str) -> dict[str, Any]:
-    """The client's own report of one prompt, and the paths that the upstream was asked for."""
+def inside(client: Client, home: Path, *words: str, timeout_s: float = 58) -> dict[str, Any]:
+    """What ``tests.e2e.inside`` reports of these words, in a namespace and a home of their own."""
     prepare(client, home)
     node = str(Path(client.path).resolve().parent)
     environ = {"PATH": f"{os.environ['PATH']}:{node}", "HOME": str(home), "PYTHONPATH": str(ROOT), **client.environ}
-    words = [client.path, *flags, *client.words, client.prompt]
-    command = ["unshare", "-n", sys.executable, "-c", INSIDE, form, str(home), *words]
-    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=58)
+    command = ["unshare", "-n", sys.executable, "-m", "tests.e2e.inside", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=timeout_s)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert result["code"] == 0, result
     return result
+
+
+def run(client: Client, form: str, home: Path, *flags: str) -> dict[str, Any]:
+    """The client's own report of one prompt, and the paths that the upstream was asked for."""
+    return inside(client, home, "loop", form, str(home), client.path, *flags, *client.words, client.prompt)
 
 
 LOOPS = [
@@ -204,45 +185,14 @@ def check(client: Client, form: str, result: dict[str, Any], home: Path) -> None
     assert log.count('"status":200') == 2
 
 
-LIMITED = """
-import json, os, subprocess, sys, time
-from tests.services import service
-form, home, hint, *words = sys.argv[1:]
-subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-began, told = time.monotonic(), []
-with service(form) as (scripted, up):
-    choose = scripted.choose
-    def chosen(seen):
-        limited = time.monotonic() - began < 60
-        scripted.say("", "", [f"429 {hint}" if limited else "ok"])
-        told.append((round(time.monotonic() - began, 1), 429 if limited else 200))
-        return choose(seen)
-    up.choose = chosen
-    url = f"http://127.0.0.1:{up.port}" + ("/v1" if form.startswith("openai") else "")
-    config = os.path.join(home, "proxy.json")
-    with open(config, "w") as file:
-        json.dump({"upstreams": {"up": {"format": form, "base_url": url, "keys": ["upstream-key"]}}}, file)
-    command = [sys.executable, "-m", "ccproxy_lite", "run", "--config", config, "--", *words]
-    done = subprocess.run(command, cwd=os.path.join(home, "work"), capture_output=True, text=True, timeout=170,
-                          stdin=subprocess.DEVNULL)
-print(json.dumps({"code": done.returncode, "out": done.stdout, "err": done.stderr, "told": told}))
-"""
-
-
 @pytest.mark.skipif(not CODEX.path, reason="Codex is not installed")
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a network namespace")
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("hint", ["", "retry-after=30", "retry-after=15"], ids=["no hint", "long hints", "short hints"])
 def test_codex_survives_a_rate_limited_minute(hint: str, home: Path) -> None:
     """It takes a 429 without Retry-After for the end."""
-    prepare(CODEX, home)
-    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(ROOT)}
     words = [CODEX.path, *CODEX.words, "say hello"]
-    command = ["unshare", "-n", sys.executable, "-c", LIMITED, "openai-chat", str(home), hint, *words]
-    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=190)
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout.splitlines()[-1])
-    assert result["code"] == 0, result
+    result = inside(CODEX, home, "limited", "openai-chat", str(home), hint, *words, timeout_s=190)
     events = [json.loads(line) for line in result["out"].splitlines() if line.startswith("{")]
     assert [event for event in events if event["type"] == "turn.failed"] == []
     assert [event["item"]["text"] for event in events if event.get("item", {}).get("type") == "agent_message"] == [
@@ -252,36 +202,12 @@ def test_codex_survives_a_rate_limited_minute(hint: str, home: Path) -> None:
     assert len(result["told"]) <= 12, "the service was left alone as long as it asked"
 
 
-SLOW = """
-import json, os, subprocess, sys
-from tests.services import service, slowly
-home, *words = sys.argv[1:]
-subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-with service("openai-chat") as (scripted, up):
-    slowly(scripted, up, 2)
-    config = os.path.join(home, "proxy.json")
-    entry = {"format": "openai-chat", "base_url": f"http://127.0.0.1:{up.port}/v1", "keys": ["upstream-key"]}
-    with open(config, "w") as file:
-        json.dump({"upstreams": {"up": entry}, "keepalive_s": 0.1}, file)
-    command = [sys.executable, "-m", "ccproxy_lite", "run", "--config", config, "--", *words]
-    done = subprocess.run(command, cwd=os.path.join(home, "work"), capture_output=True, text=True, timeout=50,
-                          stdin=subprocess.DEVNULL)
-print(json.dumps({"code": done.returncode, "out": done.stdout, "err": done.stderr, "calls": len(scripted.calls)}))
-"""
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a network namespace")
 @pytest.mark.parametrize("client", [CLAUDE, CODEX, GEMINI], ids=lambda client: client.program)
 def test_keep_alives_before_and_in_a_stream(client: Client, home: Path) -> None:
     """A service that thinks for two seconds, twice."""
     if not client.path:
         pytest.skip(f"{client.program} is not installed")
-    prepare(client, home)
-    node = str(Path(client.path).resolve().parent)
-    environ = {"PATH": f"{os.environ['PATH']}:{node}", "HOME": str(home), "PYTHONPATH": str(ROOT), **client.environ}
-    command = ["unshare", "-n", sys.executable, "-c", SLOW, str(home), client.path, *client.words, "say hello"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=58)
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout.splitlines()[-1])
-    assert result["code"] == 0 and "hello" in result["out"], result
+    result = inside(client, home, "slow", str(home), client.path, *client.words, "say hello")
+    assert "hello" in result["out"], result
     assert result["calls"] == 1, "nothing was asked again"

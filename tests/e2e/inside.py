@@ -1,0 +1,85 @@
+"""What runs inside a network namespace of its own: a service, and a real client behind the proxy in front of it.
+
+``python -m tests.e2e.inside loop FORMAT HOME CMD ...``; the result is one line of JSON. Also ``limited FORMAT HOME HINT
+CMD ...``, a service that refuses everything for a minute, and ``slow HOME CMD ...``, one that thinks before it speaks.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ccproxy_lite import echo
+from ccproxy_lite.net.connection import Connection
+from ccproxy_lite.net.heads import RequestHead
+from tests.services import service, slowly
+from tests.support import ECHO, Seen, proxy
+
+
+def behind(form: str, url: str, home: str, words: list[str], timeout_s: float = 50, **settings: Any) -> dict[str, Any]:
+    """Run a command with a proxy in front of a service; its status, and what it wrote."""
+    base_url = url + ("/v1" if form.startswith("openai") else "")
+    config = Path(home, "proxy.json")
+    upstream = {"format": form, "base_url": base_url, "keys": ["upstream-key"]}
+    config.write_text(json.dumps({"upstreams": {"up": upstream}, **settings}))
+    done = subprocess.run(
+        [sys.executable, "-m", "ccproxy_lite", "run", "--config", str(config), "--", *words],
+        cwd=Path(home, "work"),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        stdin=subprocess.DEVNULL,
+    )
+    return {"code": done.returncode, "out": done.stdout, "err": done.stderr}
+
+
+def loop(form: str, home: str, *words: str) -> dict[str, Any]:
+    """An echo that speaks one format, and the paths that it was asked for."""
+    seen: list[str] = []
+    serve = echo.Echo.serve
+
+    async def watched(self: echo.Echo, head: RequestHead, body: bytes, client: Connection) -> None:
+        seen.append(head.path)
+        await serve(self, head, body, client)
+
+    echo.Echo.serve = watched  # type: ignore[method-assign]
+    with proxy(ECHO) as inner:
+        result = behind(form, inner.parts.relay._echo_url(), home, list(words))
+    return {**result, "seen": seen}
+
+
+def limited(form: str, home: str, hint: str, *words: str) -> dict[str, Any]:
+    """A service without any room for a minute, and what it said when."""
+    began = time.monotonic()
+    told: list[tuple[float, int]] = []
+    with service(form) as (scripted, up):
+        choose = scripted.choose
+
+        def chosen(seen: Seen) -> Any:
+            is_limited = time.monotonic() - began < 60
+            scripted.say("", "", [f"429 {hint}" if is_limited else "ok"])
+            told.append((round(time.monotonic() - began, 1), 429 if is_limited else 200))
+            return choose(seen)
+
+        up.choose = chosen
+        result = behind(form, f"http://127.0.0.1:{up.port}", home, list(words), 170)
+    return {**result, "told": told}
+
+
+def slow(home: str, *words: str) -> dict[str, Any]:
+    """A service that is silent for two seconds, twice, and how often it was asked."""
+    form = "openai-chat"
+    with service(form) as (scripted, up):
+        slowly(scripted, up, 2)
+        result = behind(form, f"http://127.0.0.1:{up.port}", home, list(words), keepalive_s=0.1)
+    return {**result, "calls": len(scripted.calls)}
+
+
+if __name__ == "__main__":
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    what = {"loop": loop, "limited": limited, "slow": slow}[sys.argv[1]]
+    print(json.dumps(what(*sys.argv[2:])))
