@@ -68,8 +68,7 @@ class Listener:
         """Stop accepting, finish what runs within ``drain_s``, cut the rest."""
         shared = self._shared
         shared.draining = True
-        await _settle()
-        self._stop_accepting()
+        await self._stop_accepting()
         for connection in list(shared.connections):
             connection.close_when_idle()
         with anyio.move_on_after(shared.limits.drain_s):
@@ -92,7 +91,13 @@ class Listener:
         for connection in list(self._shared.connections):
             connection.abort(at_once=True)
 
-    def _stop_accepting(self) -> None:
+    async def _stop_accepting(self) -> None:
+        """asyncio loses a connection that it has just accepted when its server closes: first it must accept no more."""
+        loop = asyncio.get_running_loop()
+        for server in self._servers:
+            for sock in server.sockets:
+                loop.remove_reader(sock)
+        await _settle()
         for server in self._servers:
             server.close()
         for path, inode in self._bound:  # a socket file that somebody else has bound since is not ours
@@ -101,8 +106,8 @@ class Listener:
                     os.unlink(path)
         self._bound.clear()
 
-    def close(self) -> None:
-        self._stop_accepting()
+    async def close(self) -> None:
+        await self._stop_accepting()
         for connection in list(self._shared.connections):
             connection.cancel()
 
@@ -118,8 +123,7 @@ async def serve(app: Application, limits: Limits, addresses: list[Address]) -> A
                 await listener.listen(address)
             yield listener
         finally:
-            await _settle()
-            listener.close()
+            await listener.close()
             watchdog.stop()
             tasks.cancel_scope.cancel()
     listener.abort()
@@ -127,7 +131,7 @@ async def serve(app: Application, limits: Limits, addresses: list[Address]) -> A
 
 
 async def _settle() -> None:
-    """Let the loop finish what it has begun: asyncio loses a connection that is accepted while its server closes."""
+    """Let the loop finish what it has begun."""
     with anyio.CancelScope(shield=True):
         for _ in range(3):
             await anyio.lowlevel.checkpoint()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import ssl
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from tests.support import (
@@ -558,3 +561,21 @@ def test_a_long_hint_of_one_key_does_not_hold_back_another() -> None:
     with upstream([limited], [http(500, {})], [http(200, body)]) as up:
         with proxy(behind(up, "openai-chat", keys=["key-number-one", "key-number-two"])) as served:
             assert ask(served.port, "/v1/chat/completions", CHAT_ASK).status == 200
+
+
+@pytest.mark.parametrize("turns", range(10))
+def test_a_connection_at_any_moment_of_draining_is_closed(turns: int) -> None:
+    """asyncio loses one that it has accepted when its server closes: it would complain of an unclosed transport."""
+    refused: list[int] = []
+    with proxy(ECHO) as served, socket.socket() as sock:
+
+        async def meet() -> None:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(served.parts.listener.drain)
+                for _ in range(turns):
+                    await anyio.lowlevel.checkpoint()
+                refused.append(sock.connect_ex(("127.0.0.1", served.port)))
+
+        served.run(meet)
+        gc.collect()
+        assert refused[0] or is_closed(sock)
