@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from ccproxy_lite import secrets
+from ccproxy_lite import proxies, secrets
+from ccproxy_lite.errors import ConfigError
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.thinking import BUDGETS
+from ccproxy_lite.proxies import Proxy
 
 DEFAULT_LISTEN = "127.0.0.1:8317"
 
@@ -40,6 +42,8 @@ class Upstream:
     quirks: frozenset[str] = frozenset()
     ca_file: str = ""
     client_cert: str = ""
+    proxy: Proxy | None = None
+    proxy_source: str = ""
     source: str = ""
 
 
@@ -104,7 +108,10 @@ Source = Literal["environment", "echo"]
 
 
 def from_environment(environ: Mapping[str, str]) -> tuple[Config, Source]:
-    """The configuration of the usual key variables; with none of them, the embedded echo upstream."""
+    """The configuration of the usual key variables; with none of them, the embedded echo upstream.
+
+    Raises ConfigError for a proxy variable that cannot be used.
+    """
     upstreams, notes = [], []
     for kind, form in FORMATS.items():
         for variable in form.key_variables:
@@ -115,8 +122,21 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Config, Source]:
                 quirks = frozenset({"max_completion_tokens"} if "openai" in form.default_base_url else ())
                 key = Key(f"${variable}", f"${variable}")
                 source = f"the environment variable {variable}"
-                upstreams.append(Upstream(kind, kind, form.default_base_url, (key,), quirks=quirks, source=source))
+                proxy, named = _usual_proxy(form.default_base_url, environ)
+                upstreams.append(
+                    Upstream(
+                        kind, kind, form.default_base_url, (key,),
+                        quirks=quirks, proxy=proxy, proxy_source=named, source=source,
+                    )
+                )  # fmt: skip
                 break
     if upstreams:
         return Config(tuple(upstreams), notes=tuple(notes)), "environment"
     return Config((Upstream("echo", "echo", "", source="none needed"),), notes=tuple(notes)), "echo"
+
+
+def _usual_proxy(url: str, environ: Mapping[str, str]) -> tuple[Proxy | None, str]:
+    try:
+        return proxies.usual(url, environ)
+    except ValueError as error:
+        raise ConfigError([str(error)]) from None

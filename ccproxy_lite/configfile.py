@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ccproxy_lite import secrets
+from ccproxy_lite import proxies, secrets
 from ccproxy_lite.address import Address
 from ccproxy_lite.config import DEFAULT_LISTEN, Config, Key, Limits, Log, Timeouts, Upstream
 from ccproxy_lite.errors import ConfigError
@@ -29,7 +29,7 @@ QUIRKS = frozenset(
 )
 _LATER = {
     "": ("workers", "mounts"),
-    "upstream": ("proxy", "command", "tools", "max_parallel"),
+    "upstream": ("command", "tools", "max_parallel"),
 }
 """Keys that this version reads and does not act on; using one is reported as a note."""
 
@@ -296,6 +296,7 @@ def _upstream(book: _Notebook, name: str, node: Located) -> Upstream:
     if "base_url" in given:
         base_url = _base_url(book, given["base_url"], f"{path}.base_url", kind, _allows_http(book, given, path))
     keys, from_client, source = _keys(book, given.get("keys"), name, kind, base_url, node.offset)
+    proxy, proxy_source = _proxy(book, given.get("proxy"), path, base_url, node.offset)
 
     def texts(key: str) -> tuple[str, ...]:
         if key not in given:
@@ -318,8 +319,29 @@ def _upstream(book: _Notebook, name: str, node: Located) -> Upstream:
         quirks=frozenset(quirks - {""}),
         ca_file=_file(book, given, path, "ca_file"),
         client_cert=_file(book, given, path, "client_cert"),
+        proxy=proxy,
+        proxy_source=proxy_source,
         source=source,
     )
+
+
+def _proxy(
+    book: _Notebook, node: Located | None, path: str, base_url: str, offset: int
+) -> tuple[proxies.Proxy | None, str]:
+    """The proxy that the file names (itself, by a variable, or ``none``), else the environment's."""
+    try:
+        if node is None:
+            return proxies.usual(base_url, book.environ)
+        offset, path = node.offset, f"{path}.proxy"
+        text = book.text_of(node, path, "none")
+        name = secrets.variable(text)
+        if name is not None and not book.environ.get(name):
+            raise ValueError(f"the environment variable {name} is not set")
+        text = book.environ[name] if name is not None else text
+        return (None, "none") if text == "none" else (proxies.Proxy.parse(text), "the file")
+    except ValueError as error:
+        book.wrong(offset, path, str(error))
+        return None, ""
 
 
 def _file(book: _Notebook, given: dict[str, Located], path: str, key: str) -> str:

@@ -347,7 +347,7 @@ class Relay:
     async def send(self, client: Client | None, upstream: Upstream, outbound: Outbound, delivery: Delivery) -> None:
         """Send, and wait until the delivery is done; a cancelled wait closes the upstream's connection at once."""
         url = upstream.base_url if upstream.format != "echo" else self._echo_url()
-        origin = Origin.of(url, upstream.ca_file, upstream.client_cert)
+        origin = Origin.of(url, upstream.ca_file, upstream.client_cert, upstream.proxy)
         taken: list[Connection] = []
         pauses: list[Callable[[bool], None]] = []
 

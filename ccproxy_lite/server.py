@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import resource
 import signal
 from collections.abc import AsyncIterator, Mapping
@@ -25,7 +24,7 @@ from ccproxy_lite.errors import CcproxyError, ConfigError
 from ccproxy_lite.log import log
 from ccproxy_lite.net.connection import Limits
 from ccproxy_lite.net.listener import Listener, serve
-from ccproxy_lite.net.tls import context_for
+from ccproxy_lite.net.tls import client_context, context_for, named_roots
 from ccproxy_lite.net.upstream import Pool
 from ccproxy_lite.net.watchdog import Watchdog
 from ccproxy_lite.relay import Relay
@@ -49,9 +48,12 @@ class Upstreams:
         """A relay for a configuration, which inherits what is known of keys. Raises ConfigError."""
         if not self.echo_url and any(upstream.format == "echo" for upstream in config.upstreams):
             self.echo_url = await self.tasks.start(_echo)
+        client_context.cache_clear()  # certificates are renewed, too
         for upstream in config.upstreams:
-            if upstream.ca_file or upstream.client_cert or os.environ.get("SSL_CERT_FILE"):
+            if upstream.ca_file or upstream.client_cert or named_roots():
                 context_for(upstream.ca_file, upstream.client_cert)
+            if upstream.proxy is not None:
+                self.vault.remember(upstream.proxy.password)
         return Relay(config, self.pool, self.vault, lambda: self.echo_url, self.clock, before)
 
 

@@ -44,6 +44,8 @@ def _show(upstream: Upstream) -> None:
     keys = ", ".join(key.label for key in upstream.keys) or "none"
     print(f"upstream {upstream.name}: {upstream.format} at {where}")
     print(f"  keys: {keys} (from {upstream.source})" if upstream.keys else f"  keys: {upstream.source or 'none'}")
+    if upstream.proxy_source:
+        print(f"  proxy: {upstream.proxy} (from {upstream.proxy_source})" if upstream.proxy else "  proxy: none")
     if upstream.models:
         print(f"  models: {', '.join(upstream.models)}")
     if upstream.quirks:

@@ -21,7 +21,9 @@ from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.log import bug
 from ccproxy_lite.net.framing import Decoder, FramingError, Headers, header, keeps_alive, response_framing, tokens
 from ccproxy_lite.net.tls import context_for, describe
+from ccproxy_lite.net.tunnel import through
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
+from ccproxy_lite.proxies import Proxy
 
 if TYPE_CHECKING:
     import ssl
@@ -43,19 +45,27 @@ class Origin(NamedTuple):
     port: int
     ca_file: str = ""
     client_cert: str = ""
+    proxy: Proxy | None = None
 
     @classmethod
-    def of(cls, url: str, ca_file: str = "", client_cert: str = "") -> Origin:
+    def of(cls, url: str, ca_file: str = "", client_cert: str = "", proxy: Proxy | None = None) -> Origin:
         """The origin of a base URL that the configuration has checked."""
         parts = urlsplit(url)
         tls = parts.scheme == "https"
-        return cls(tls, parts.hostname or "", parts.port or (443 if tls else 80), ca_file, client_cert)
+        return cls(tls, parts.hostname or "", parts.port or (443 if tls else 80), ca_file, client_cert, proxy)
 
     @property
     def authority(self) -> str:
         """The value of the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+    def addressed(self, target: str) -> tuple[str, list[tuple[str, str]]]:
+        """The target and the headers that the way there adds: a proxy without a tunnel is told the whole URL."""
+        if self.proxy is None or self.tls:
+            return target, []
+        login = self.proxy.authorization
+        return f"http://{self.authority}{target}", [("proxy-authorization", login)] if login else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +213,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         self._pool.forget(self)
+        if self._transport is not None:
+            self._transport.abort()  # Python 3.10 does not count a lost TLS transport as closed
         if self._sink is None:
             return
         if self._decoder is not None:
@@ -238,11 +250,12 @@ class Connection(asyncio.Protocol):
         self._decoder = self._inflater = None
         self._got_bytes, self._informational = False, 0
         self._method = outbound.method.encode()
-        headers = [("host", self.origin.authority), *outbound.headers, ("accept-encoding", "identity")]
+        target, more = self.origin.addressed(outbound.target)
+        headers = [("host", self.origin.authority), *outbound.headers, ("accept-encoding", "identity"), *more]
         if outbound.body or outbound.method in ("POST", "PUT", "PATCH"):
             headers.append(("content-length", str(len(outbound.body))))
         encoded = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
-        event = h11.Request(method=outbound.method, target=outbound.target, headers=encoded)
+        event = h11.Request(method=outbound.method, target=target, headers=encoded)
         head = self._machine.send(event) or b""
         self._transport.write(head + outbound.body if len(outbound.body) < 65_536 else head)
         if len(outbound.body) >= 65_536:
@@ -428,14 +441,17 @@ class Pool:
         context = self.tls_context(origin.ca_file, origin.client_cert) if origin.tls else None
         try:
             with anyio.fail_after(connect_s):
-                await loop.create_connection(
-                    lambda: connection,
-                    origin.host,
-                    origin.port,
-                    ssl=context,
-                    server_hostname=origin.host if origin.tls else None,
-                    happy_eyeballs_delay=0.25,
-                )
+                if origin.proxy is not None:
+                    await through(origin.proxy, connection, origin.host, origin.port, context)
+                else:
+                    await loop.create_connection(
+                        lambda: connection,
+                        origin.host,
+                        origin.port,
+                        ssl=context,
+                        server_hostname=origin.host if origin.tls else None,
+                        happy_eyeballs_delay=0.25,
+                    )
         except (OSError, TimeoutError, UnicodeError) as error:
             status = 504 if isinstance(error, TimeoutError) else 502
             kind = "timeout" if status == 504 else "server"

@@ -5,10 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import socket
-import ssl
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -356,89 +354,6 @@ def _answers(port: int) -> bool:
         return ask(port, "/healthz", method="GET").status == 200
     except (OSError, EOFError):
         return False
-
-
-# ---------------------------------------------------------------- TLS
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    trustme = pytest.importorskip("trustme", reason="trustme is not installed")
-    made = trustme.CA()
-    path = tmp_path_factory.mktemp("ca") / "ca.pem"
-    made.cert_pem.write_to_path(str(path))
-    made.path = str(path)
-    yield made
-
-
-def server_context(authority: Any, *names: str, **more: Any) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(*names, **more).configure_cert(context)
-    return context
-
-
-def tls_config(up: Scripted, **more: Any) -> dict[str, Any]:
-    entry = {
-        "format": "openai-chat",
-        "base_url": f"https://localhost:{up.port}/v1",
-        "keys": ["upstream-key-one"],
-        **more,
-    }
-    return {"upstreams": {"up": entry}, "retries": 0}
-
-
-@pytest.mark.parametrize("client", CLIENTS)
-def test_tls_with_a_root_of_its_own(authority: Any, client: str) -> None:
-    path, body = CLIENTS[client]
-    with upstream(CHAT_STREAM, tls=server_context(authority, "localhost")) as up:
-        with proxy(tls_config(up, ca_file=authority.path)) as served:
-            for _ in range(3):
-                assert b"lo" in ask(served.port, path, body).body
-    assert up.connections == 1
-
-
-def test_tls_failures_say_what_to_do(authority: Any) -> None:
-    import datetime
-
-    past = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
-    for context, more, message in (
-        (server_context(authority, "localhost"), {}, "unknown authority; name its root in ca_file or SSL_CERT_FILE"),
-        (
-            server_context(authority, "other.example"),
-            {"ca_file": authority.path},
-            "its certificate is for another host name",
-        ),
-        (
-            server_context(authority, "localhost", not_after=past),
-            {"ca_file": authority.path},
-            "its certificate has expired",
-        ),
-    ):
-        with upstream(CHAT_STREAM, tls=context) as up, proxy(tls_config(up, **more)) as served:
-            answer = ask(served.port, "/v1/chat/completions", CHAT_ASK)
-            assert (answer.status, message in answer.json["error"]["message"]) == (502, True), answer.body
-        assert up.seen == []
-
-
-def test_tls_to_a_port_without_it() -> None:
-    def refuse(listener: socket.socket) -> None:
-        with listener.accept()[0] as sock:
-            sock.recv(100)
-            sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=refuse, args=(listener,))
-        thread.start()
-        with proxy(tls_config(Scripted([], port=listener.getsockname()[1]))) as served:
-            answer = ask(served.port, "/v1/chat/completions", CHAT_ASK)
-        thread.join()
-    assert (answer.status, "is its base_url http://?" in answer.json["error"]["message"]) == (502, True)
-
-
-def test_ssl_cert_file(authority: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", authority.path)
-    with upstream(CHAT_STREAM, tls=server_context(authority, "localhost")) as up, proxy(tls_config(up)) as served:
-        assert ask(served.port, "/v1/chat/completions", STREAMED).status == 200
 
 
 # ---------------------------------------------------------------- what a review found once

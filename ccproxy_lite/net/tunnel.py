@@ -1,0 +1,108 @@
+"""The way through a proxy: CONNECT (RFC 9110, 9.3.6) and then TLS with the service itself, end to end.
+
+It knows nothing of what is said through the tunnel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+from typing import cast
+
+import h11
+
+from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.net.tls import context_for, describe
+from ccproxy_lite.proxies import Proxy
+
+_MAX_HEAD_BYTES = 16_384
+
+
+async def through(
+    proxy: Proxy, protocol: asyncio.Protocol, host: str, port: int, context: ssl.SSLContext | None
+) -> None:
+    """Connect a protocol to a host through a proxy; without a context, to the proxy itself.
+
+    Raises UpstreamError for what the proxy does, OSError for what the host does behind it.
+    """
+    loop = asyncio.get_running_loop()
+    asking = _Asking(proxy, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    inner = protocol if context is None else asking
+    try:
+        transport, _ = await loop.create_connection(
+            lambda: inner,
+            proxy.host,
+            proxy.port,
+            ssl=context_for("", "") if proxy.tls else None,
+            server_hostname=proxy.host if proxy.tls else None,
+            happy_eyeballs_delay=0.25,
+        )
+    except (OSError, UnicodeError) as error:
+        raise _unreachable(f"the proxy {describe(error, proxy.host, proxy.port)}") from None
+    if context is None:
+        return
+    try:
+        await asking.answered
+        if proxy.tls and sys.version_info < (3, 11):  # asyncio has no TLS within TLS there
+            raise _unreachable(f"the proxy {proxy} needs Python 3.11 or newer; use an http:// one")
+        transport.set_protocol(protocol)
+        tunnel = await loop.start_tls(cast(asyncio.WriteTransport, transport), protocol, context, server_hostname=host)
+    except BaseException:
+        transport.abort()
+        raise
+    if tunnel is None or tunnel.is_closing():
+        raise ConnectionResetError
+    protocol.connection_made(tunnel)
+
+
+class _Asking(asyncio.Protocol):
+    """Says CONNECT; ``answered`` is done once the proxy agrees, and raises UpstreamError if it does not."""
+
+    def __init__(self, proxy: Proxy, where: str) -> None:
+        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._proxy = proxy
+        self._where = where
+        self._machine = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        headers = [("host", self._where)]
+        if self._proxy.authorization:
+            headers.append(("proxy-authorization", self._proxy.authorization))
+        request = h11.Request(method="CONNECT", target=self._where, headers=headers)
+        cast(asyncio.Transport, transport).write(self._machine.send(request) or b"")
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._machine.receive_data(data)
+            event = self._machine.next_event()
+            while isinstance(event, h11.InformationalResponse):
+                event = self._machine.next_event()
+        except h11.RemoteProtocolError as error:
+            self._decide(f"broke HTTP: {error}")
+            return
+        if isinstance(event, h11.Response):
+            good = 200 <= event.status_code < 300
+            self._decide("" if good else self._refusal(event.status_code))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._decide("closed the connection without an answer")
+
+    def _refusal(self, status: int) -> str:
+        if status == 407 and self._proxy.authorization:
+            return "does not accept this user and password (407)"
+        if status == 407:
+            return "wants a user and a password (407): http://user:password@host:port"
+        return f"does not lead to {self._where}: it answered {status}"
+
+    def _decide(self, trouble: str) -> None:
+        if self.answered.done():
+            return
+        if trouble:
+            self.answered.set_exception(_unreachable(f"the proxy {self._proxy.authority} {trouble}"))
+        else:
+            self.answered.set_result(None)
+
+
+def _unreachable(message: str) -> UpstreamError:
+    return UpstreamError(message, code="unreachable")
