@@ -338,7 +338,7 @@ def _proxy(
         if name is not None and not book.environ.get(name):
             raise ValueError(f"the environment variable {name} is not set")
         text = book.environ[name] if name is not None else text
-        return (None, "none") if text == "none" else (proxies.Proxy.parse(text), "the file")
+        return (None, "the file") if text == "none" else (proxies.Proxy.parse(text), "the file")
     except ValueError as error:
         book.wrong(offset, path, str(error))
         return None, ""

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from ccproxy_lite.commands import convert, run
+from ccproxy_lite import clients
+from ccproxy_lite.commands import convert
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.neutral import End, PathInfo, fold
 from ccproxy_lite.sse import Parser
@@ -68,12 +69,12 @@ def config_file(folder: Path, config: dict[str, Any]) -> str:
 
 def test_version_and_help(tmp_path: Path) -> None:
     from ccproxy_lite import __version__
-    from ccproxy_lite.cli import COMMANDS
+    from ccproxy_lite.arguments import COMMANDS
 
     assert cli("--version", home=tmp_path).stdout == f"ccproxy-lite {__version__}\n"
     text = cli("--help", home=tmp_path).stdout
     for command in COMMANDS:
-        assert f"    {command} " in text
+        assert f"\n    {command}" in text
         own = cli(command, "--help", home=tmp_path).stdout
         assert f"example:\n  ccproxy-lite {command}" in own
 
@@ -82,7 +83,15 @@ def test_version_and_help(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["--lisen", "x"], 'did you mean "--listen"?'),
-        (["serv"], "invalid choice: 'serv'"),
+        (["serv"], 'there is no command serv (did you mean "serve"?)'),
+        (["frobnicate"], "there is no command frobnicate\n"),
+        (["--port", "80"], 'serve takes no --port (did you mean "--listen"?)'),
+        (["check", "--port", "80"], "check takes no --port\n"),
+        (["check", "--life"], 'check takes no --life (did you mean "--live"?)'),
+        (["check", "extra"], "check takes no extra\n"),
+        (["--lis", "127.0.0.1:0"], 'serve takes no --lis (did you mean "--listen"?)'),
+        (["env", "cloude"], "invalid choice: 'cloude'"),
+        (["completion"], "required: shell"),
         (["--log-level", "loud"], "invalid choice: 'loud'"),
         (["convert", "--from", "anthropic"], "required: --to"),
         (
@@ -567,12 +576,18 @@ def test_run_passes_signals_on(tmp_path: Path) -> None:
 
 
 def test_run_tells_gemini_by_a_settings_file_of_its_own(tmp_path: Path) -> None:
-    known = run._gemini_settings(["/usr/bin/gemini"], tmp_path, {})
-    settings = json.loads(Path(known["GEMINI_CLI_SYSTEM_SETTINGS_PATH"]).read_text())
-    assert settings["security"]["auth"]["selectedType"] == "gemini-api-key"
-    assert run._gemini_settings(["gemini"], tmp_path, known) == {}  # the user's own stays
-    assert run._gemini_settings(["claude"], tmp_path, {}) == {}
-    assert run._gemini_settings(["gemini"], tmp_path / "missing", {}) == {}
+    program = tmp_path / "gemini"
+    program.write_text(
+        '#!/bin/sh\ncat "$GEMINI_CLI_SYSTEM_SETTINGS_PATH"; echo "$GEMINI_CLI_SYSTEM_SETTINGS_PATH" >&2\n'
+    )
+    program.chmod(0o755)
+    done = cli("run", "--", str(program), home=tmp_path, OPENAI_API_KEY="a-good-key")
+    assert json.loads(done.stdout)["security"]["auth"]["selectedType"] == "gemini-api-key"
+    assert not Path(done.stderr.strip()).exists(), "nothing is left behind"
+    own = tmp_path / "own.json"
+    own.write_text("{}")
+    assert cli("run", "--", str(program), home=tmp_path, GEMINI_CLI_SYSTEM_SETTINGS_PATH=str(own)).stdout == "{}"
+    assert clients.settings("claude", {}) is None
 
 
 def test_convert_of_a_broken_stream_fails(tmp_path: Path) -> None:
@@ -584,7 +599,7 @@ def test_convert_of_a_broken_stream_fails(tmp_path: Path) -> None:
 
 
 def test_run_tells_codex_by_flags() -> None:
-    words = run.with_flags(["/usr/bin/codex", "exec", "hi"], "http://127.0.0.1:1")
+    words = clients.with_flags(["/usr/bin/codex", "exec", "hi"], "http://127.0.0.1:1")
     assert words[0] == "/usr/bin/codex" and words[-2:] == ["exec", "hi"]
     assert 'model_providers.ccproxy.base_url="http://127.0.0.1:1/v1"' in words
-    assert run.with_flags(["claude", "-p"], "http://x") == ["claude", "-p"]
+    assert clients.with_flags(["claude", "-p"], "http://x") == ["claude", "-p"]

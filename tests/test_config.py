@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
 from ccproxy_lite import configfile
 from ccproxy_lite.commands.load import find, load, with_options
-from ccproxy_lite.config import Config, Key, Limits, Timeouts, from_environment
+from ccproxy_lite.config import Config, Key, Limits, Log, Timeouts, from_environment
 from ccproxy_lite.errors import ConfigError
 
 ENVIRON = {"HOME": "/nonexistent", "GOOD": "a-good-key", "EMPTY": "", "PLACEHOLDER": "changeme"}
@@ -214,7 +215,8 @@ def test_files_that_cannot_be_read(tmp_path: Path, make: str, message: str) -> N
 
 def test_options_override_and_keep_the_rules() -> None:
     config = read("{" + UP + "}")
-    assert with_options(config, "[::1]:2", "debug", "json").log.level == "debug"
+    given = argparse.Namespace(listen="[::1]:2", log_level="debug", log_format=None, log_file="there")
+    assert with_options(config, given).log == Log("debug", "auto", "there")
     for listen in ("nope", "0.0.0.0:80", "127.0.0.1:99999", "127.0.0.1:1", "localhost:1", "[::1]:1"):
         with pytest.raises(ConfigError):
-            with_options(config, listen, None, None)
+            with_options(config, argparse.Namespace(listen=listen))

@@ -27,6 +27,7 @@ PURE = (
 LAYERS = [
     ["cli", "__main__"],
     ["commands"],
+    ["arguments"],
     ["clients"],
     ["reload"],
     ["server"],

@@ -20,19 +20,17 @@ from ccproxy_lite.errors import CcproxyError, ConfigError
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.secrets import Vault
 
-_PATIENCE_S = 10.0
-
 
 class _Unix(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_PATIENCE_S)
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(_PATIENCE_S)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
 
@@ -50,7 +48,9 @@ def address_of(given: str | None) -> tuple[str, tuple[str, ...]]:
         return listen[1] if listen else DEFAULT_LISTEN, ("$CCPROXY_CLIENT_KEY",) if key else ()
 
 
-def ask(listen: str, client_keys: Sequence[str], path: str, body: Any = None) -> tuple[int, Any]:
+def ask(
+    listen: str, client_keys: Sequence[str], path: str, body: Any = None, patience_s: float = 10.0
+) -> tuple[int, Any]:
     """Status and JSON of an answer of the proxy at that address, asked with the first key. Raises CcproxyError."""
     try:
         address = Address.parse(listen)
@@ -64,7 +64,9 @@ def ask(listen: str, client_keys: Sequence[str], path: str, body: Any = None) ->
         headers["authorization"] = f"Bearer {anyio.run(Vault().value, client_keys[0], time.monotonic())}"
     host = url.removeprefix("http://").rpartition(":")[0].strip("[]")
     connection = (
-        _Unix(address.path) if address.path else http.client.HTTPConnection(host, address.port, timeout=_PATIENCE_S)
+        _Unix(address.path, patience_s)
+        if address.path
+        else http.client.HTTPConnection(host, address.port, timeout=patience_s)
     )
     try:
         connection.request("GET" if body is None else "POST", path, None if body is None else dumps(body), headers)

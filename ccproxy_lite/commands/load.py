@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,9 +21,14 @@ def find(given: str | None, environ: Mapping[str, str]) -> Path | None:
     named = given or environ.get("CCPROXY_CONFIG")
     if named:
         return Path(named)
+    usual = usual_place(environ)
+    return usual if usual is not None and os.path.lexists(usual) else None
+
+
+def usual_place(environ: Mapping[str, str]) -> Path | None:
+    """The user's own configuration file, whether it is there or not; None without a home."""
     home = environ.get("XDG_CONFIG_HOME") or (f"{environ['HOME']}/.config" if environ.get("HOME") else "")
-    usual = Path(home) / "ccproxy-lite" / "config.json" if home else None
-    return usual if usual is not None and usual.exists() else None
+    return Path(home) / "ccproxy-lite" / "config.json" if home else None
 
 
 def places(environ: Mapping[str, str]) -> list[str]:
@@ -53,10 +59,10 @@ def load(given: str | None, environ: Mapping[str, str] | None = None) -> tuple[C
     return read(text, str(path), environ), str(path)
 
 
-def with_options(
-    config: Config, listen: str | None = None, level: str | None = None, form: str | None = None
-) -> Config:
+def with_options(config: Config, arguments: argparse.Namespace) -> Config:
     """The configuration, with what the command line overrides. Raises ConfigError."""
+    given = {name: value for name, value in vars(arguments).items() if value}
+    listen = given.get("listen")
     if listen:
         try:
             address = Address.parse(listen)
@@ -69,5 +75,5 @@ def with_options(
     for upstream in config.upstreams:
         if own.answers(upstream.base_url):
             raise ConfigError([f"upstreams.{upstream.name}.base_url: {upstream.base_url} is this proxy itself"])
-    log = replace(config.log, level=level or config.log.level, format=form or config.log.format)
-    return replace(config, log=log)
+    log = {name: given[f"log_{name}"] for name in ("level", "format", "file") if f"log_{name}" in given}
+    return replace(config, log=replace(config.log, **log))

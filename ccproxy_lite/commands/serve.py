@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from ccproxy_lite import accesslog
+from ccproxy_lite import accesslog, clients
 from ccproxy_lite.commands.load import find, load, with_options
 from ccproxy_lite.config import Config
 from ccproxy_lite.log import log
@@ -25,7 +25,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     def read() -> tuple[Config, str]:
         config, source = load(arguments.config)
-        return with_options(config, arguments.listen, arguments.log_level, arguments.log_format), source
+        return with_options(config, arguments), source
 
     return anyio.run(_serve, vault, read, lambda: find(arguments.config, os.environ))
 
@@ -44,6 +44,8 @@ async def _serve(vault: Vault, read: Callable[[], tuple[Config, str]], find: Cal
         ):  # before anybody is told that it serves
             print(f"ccproxy-lite serves at {proxy.url}", flush=True)
             print(behind(config, source), flush=True)
+            if find() is None:
+                print(first_steps(proxy.url), flush=True)
             for note in config.notes:
                 log.warning("%s", note)
             proxy.history.source = source
@@ -52,6 +54,15 @@ async def _serve(vault: Vault, read: Callable[[], tuple[Config, str]], find: Cal
                 number = await until_stopped(signals, proxy.listener)
                 tasks.cancel_scope.cancel()
     return 130 if number == signal.SIGINT else 0
+
+
+def first_steps(url: str) -> str:
+    """What to paste into another shell; there is no configuration yet, so every client may come."""
+    lines = ["in another shell, one of:"]
+    for name in ("anthropic", "openai", "google-genai"):
+        found = clients.variables(name, url, clients.NO_KEY)
+        lines.append(f"  export {' '.join(f'{key}={value}' for key, value in found.items())}")
+    return "\n".join([*lines, '  eval "$(ccproxy-lite env claude)"   # or codex, gemini, qwen, opencode, aider, llm'])
 
 
 def behind(config: Config, source: str) -> str:
