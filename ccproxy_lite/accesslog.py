@@ -16,6 +16,8 @@ from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import log, printable
 
 _LONGEST = 2000
+_SAME_S = 60.0
+_MOST_SUBJECTS = 1000
 
 
 @dataclass(slots=True)
@@ -98,6 +100,32 @@ def _shortened(value: object) -> object:
     return value[:_LONGEST] + "..." if isinstance(value, str) and len(value) > _LONGEST else value
 
 
+class _Repeats(logging.Filter):
+    """One warning, not a thousand: what is said again within a minute is counted, and told with the next.
+
+    A record's ``subject``, if it has one, says what it is about; else its text does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING or hasattr(record, "entry"):
+            return True
+        subject = getattr(record, "subject", record.getMessage())
+        since_s, count = self._seen.pop(subject, (-_SAME_S, 0))
+        if record.created - since_s < _SAME_S:
+            self._seen[subject] = (since_s, count + 1)
+            return False
+        self._seen[subject] = (record.created, 0)
+        if len(self._seen) > _MOST_SUBJECTS:
+            del self._seen[next(iter(self._seen))]
+        if count:
+            record.msg, record.args = f"{record.getMessage()} (and {count} times more in between)", ()
+        return True
+
+
 class _Quiet(logging.StreamHandler):  # type: ignore[type-arg]  # no subscript before Python 3.11
     """A full disk or a closed terminal must not disturb a request."""
 
@@ -134,8 +162,8 @@ def prepared(settings: Log, redact: Callable[[str], str], environ: dict[str, str
         raise ConfigError([f"the log file {settings.file} cannot be written: {reason}"]) from None
     terminal = not settings.file and sys.stderr.isatty()
     as_json = settings.format == "json" or (settings.format == "auto" and not terminal)
-    colour = terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-    handler.setFormatter(_Formatter(as_json, colour or bool(environ.get("FORCE_COLOR")), redact))
+    handler.setFormatter(_Formatter(as_json, _is_coloured(terminal, environ), redact))
+    handler.addFilter(_Repeats())
 
     def install() -> None:
         close()
@@ -147,6 +175,14 @@ def prepared(settings: Log, redact: Callable[[str], str], environ: dict[str, str
     return install
 
 
+def _is_coloured(terminal: bool, environ: dict[str, str]) -> bool:
+    """no-color.org, and force-color.org."""
+    if environ.get("NO_COLOR"):
+        return False
+    forced = environ.get("FORCE_COLOR", "")
+    return forced not in ("0", "false") if forced else terminal and environ.get("TERM") != "dumb"
+
+
 def close() -> None:
     """Log nowhere any more."""
     for handler in list(log.handlers):
@@ -154,7 +190,7 @@ def close() -> None:
         handler.close()
 
 
-def access(record: Record, now_s: float) -> None:
-    """Write the line of a request that is over."""
-    level = logging.INFO if record.status < 500 else logging.WARNING
+def access(record: Record, now_s: float, *, is_quiet: bool = False) -> None:
+    """Write the line of a request that is over; a quiet one (a health check) at debug level only."""
+    level = logging.DEBUG if is_quiet else logging.INFO if record.status < 500 else logging.WARNING
     log.log(level, "", extra={"entry": record, "now_s": now_s})

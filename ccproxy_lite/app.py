@@ -136,8 +136,8 @@ class App:
                 self._tell(client, form, Failed(503, "overloaded", "the proxy is shutting down"))
             elif not record.status:
                 record.status, record.error = 499, "the client went away"
-            if record.path not in _UNLOGGED or record.status >= 400:
-                accesslog.access(record, self.relay.clock.now())
+            is_quiet = record.path in _UNLOGGED and record.status < 400
+            accesslog.access(record, self.relay.clock.now(), is_quiet=is_quiet)
 
     # --- who may ask
 

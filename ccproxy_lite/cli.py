@@ -18,7 +18,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     _open_standard_streams()
     try:
-        code = _run(parsed(list(sys.argv[1:] if argv is None else argv)))
+        try:
+            code = _run(parsed(list(sys.argv[1:] if argv is None else argv)))
+        except SystemExit as done:  # argparse is done with --help, or with a mistake
+            code = int(done.code or 0)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:

@@ -14,7 +14,7 @@ from ccproxy_lite.formats.tokens import estimate
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.net.connection import Connection as Client
 from ccproxy_lite.net.connection import Response
-from ccproxy_lite.relay import Relay, own_headers, with_query
+from ccproxy_lite.relay import Relay
 from ccproxy_lite.routing import Route, resolve
 
 
@@ -24,7 +24,7 @@ async def count(relay: Relay, call: Call, client: Client, record: Record) -> Non
     route = resolve(relay.config, call.model, call.form.name, call.pinned)[0]
     record.route = str(route)
     client.cancel_on_eof()
-    headers = own_headers(route, ())
+    headers = hd.own(route, ())
     counted = await _upstream(relay, call, route, relay.form_of(route.upstream, call.form))
     if counted is None:
         counted = estimate(call.request)
@@ -42,7 +42,7 @@ async def _upstream(relay: Relay, call: Call, route: Route, form: Format) -> int
         path = form.counting.path(route.model, call.path)
         if form is call.form:
             body, own = call.cleaned or call.body, hd.upward(call.head)
-            path = with_query(path, call.head.query)
+            path = hd.with_query(path, call.head.query)
         else:
             target = replace(relay.target(call, route), strict=False)
             body, own = form.write_request(call.request, target).body, hd.own_upward(False)

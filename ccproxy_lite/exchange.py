@@ -148,17 +148,17 @@ class Exchange:
     def _is_broken(self, number: int) -> bool:
         return self._broken_rounds[number] > self.retries
 
-    def report(self, attempt: Attempt, failed: Failed | None, now: float) -> None:
-        """What became of an attempt; None for success."""
+    def report(self, attempt: Attempt, failed: Failed | None, now: float) -> Rest | None:
+        """What became of an attempt; None for success. Returns the rest of its key that begins now."""
         route, key = attempt.route, attempt.key
         outcome: Outcome = "ok" if failed is None else outcome_of(failed)
         self.attempts.append((attempt, failed))
         hint_s = failed.retry_after_s if failed else None
         message = f"{failed.status} {failed.message}" if failed else ""
         ring = self.rings[route.upstream.name]
-        ring.report(key, route.model, outcome, now, started_s=attempt.started_s, hint_s=hint_s, message=message)
+        rest = ring.report(key, route.model, outcome, now, started_s=attempt.started_s, hint_s=hint_s, message=message)
         if failed is None:
-            return
+            return None
         number = attempt.number
         if outcome == "client":
             self._final = GiveUp(failed, route, attempt=attempt)
@@ -170,6 +170,7 @@ class Exchange:
             self._limited.add((number, key))
         elif outcome == "transient":  # another key cannot reach what cannot be reached
             self._faults[number] += _MOST_FAULTS if failed.code == "unreachable" else 1
+        return rest
 
     def unfit(self, attempt: Attempt, failed: Failed) -> None:
         """The target cannot express the request; nothing was sent, and another may."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from urllib.parse import unquote_plus
 
 from ccproxy_lite import __version__
 from ccproxy_lite.config import Upstream
@@ -10,6 +11,7 @@ from ccproxy_lite.formats import Format
 from ccproxy_lite.net.connection import OutHeaders
 from ccproxy_lite.net.framing import Headers, tokens
 from ccproxy_lite.net.heads import RequestHead
+from ccproxy_lite.routing import Route
 
 HOP_BY_HOP = frozenset(
     "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
@@ -87,3 +89,22 @@ def merged(*groups: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         names = {name for name, _ in new}
         result = [(name, value) for name, value in result if name not in names] + new
     return result
+
+
+def own(route: Route, dropped: tuple[str, ...]) -> OutHeaders:
+    """What the proxy says of itself on every answer."""
+    found: OutHeaders = [("x-ccproxy-upstream", _header_safe(str(route)))]
+    if dropped:
+        found.append(("x-ccproxy-dropped", _header_safe(", ".join(dropped))[:2000]))
+    return found
+
+
+def _header_safe(text: str) -> str:
+    return "".join(char if "\x20" <= char <= "\x7e" else "?" for char in text).strip()
+
+
+def with_query(path: str, query: str) -> str:
+    """A path with the client's query behind it, without a client key and what the path says itself."""
+    own = {"key", "alt", "$alt"} if "alt=" in path else {"key"}
+    kept = "&".join(part for part in query.split("&") if part and unquote_plus(part.partition("=")[0]) not in own)
+    return path + (("&" if "?" in path else "?") + kept if kept else "")

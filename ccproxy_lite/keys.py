@@ -212,15 +212,15 @@ class KeyRing:
         started_s: float | None = None,
         hint_s: float | None = None,
         message: str = "",
-    ) -> None:
-        """What became of a request that used the key.
+    ) -> Rest | None:
+        """What became of a request that used the key; returns the rest that begins with it.
 
         :param started_s: when it was sent; what was under way before a rest began neither ends nor lengthens it
         :param hint_s: how long the upstream asked to be left alone
         """
         state = self._by_secret.get(key.secret)
         if state is None:  # a reload has removed it meanwhile
-            return
+            return None
         started_s = now if started_s is None else started_s
         tally = state.tally(model)
         tally.requests += 1
@@ -238,6 +238,8 @@ class KeyRing:
             state.rests[slot] = next_rest(before, outcome, started_s, now, hint_s, message[:_LONGEST_MESSAGE])
             if len(state.rests) % _MOST_MODELS == 0:  # now and then: clients name models
                 state.rests = {slot: rest for slot, rest in state.rests.items() if rest.left_s(now)}
+            return state.rests[slot] if state.rests[slot] is not before else None
+        return None
 
     def spend(self, key: Key, model: str, usage: Usage) -> None:
         """Add the tokens of an answer to the key's counters."""

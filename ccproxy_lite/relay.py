@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 from random import random
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -30,7 +30,7 @@ from ccproxy_lite.formats.names import Restorer
 from ccproxy_lite.formats.neutral import End, Failed, Outgoing, Target
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.keys import ANONYMOUS, KeyRing
-from ccproxy_lite.log import bug
+from ccproxy_lite.log import bug, log
 from ccproxy_lite.net.connection import Connection as Client
 from ccproxy_lite.net.connection import OutHeaders, Response
 from ccproxy_lite.net.heads import RequestHead
@@ -147,7 +147,7 @@ class Relay:
     def _outlet(self, call: Call, client: Client, routes: list[Route], record: Record) -> Outlet:
         def early() -> OutHeaders:
             """Who answers can be said already if there is only one who may."""
-            known = own_headers(routes[0], record.dropped) if len(routes) == 1 else []
+            known = hd.own(routes[0], record.dropped) if len(routes) == 1 else []
             return hd.merged(_JSON if call.path.array else _SSE, known)
 
         def failing(failed: Failed) -> bytes:
@@ -233,7 +233,11 @@ class Relay:
             if await self.vault.value(key.secret, self.clock.now(), refused=one.secret) != one.secret:
                 exchange.renewed(one.attempt, failed)
                 return
-        exchange.report(one.attempt, failed, self.clock.now())
+        rest = exchange.report(one.attempt, failed, self.clock.now())
+        log.debug("attempt: %s", _told(one.attempt, failed))
+        if rest is not None and not one.attempt.route.upstream.from_client:
+            where, left_s = f"{one.attempt.route} [{key.label}]", rest.until_s - rest.since_s
+            log.warning("%s rests %.3g s: %s", where, left_s, rest.message, extra={"subject": where})
         if record.usage is not None:
             exchange.rings[one.attempt.route.upstream.name].spend(key, one.attempt.route.model, record.usage)
 
@@ -244,7 +248,7 @@ class Relay:
         form = self.form_of(route.upstream, call.form)
         if form is call.form:
             own = hd.merged(form.fixed_headers, [("content-type", "application/json")], hd.upward(call.head))
-            path = with_query(form.write_path(route.model, call.path), call.head.query)
+            path = hd.with_query(form.write_path(route.model, call.path), call.head.query)
             return Prepared(form, None, path, own, call.with_model(route.model))
         outgoing = form.write_request(call.request, self.target(call, route))
         own = hd.merged(hd.own_upward(call.wants_stream), outgoing.headers)
@@ -256,7 +260,7 @@ class Relay:
         """Try one target. ``one.failed`` is then what another might mend, or None if the client has its answer."""
         route, outgoing = one.attempt.route, prepared.outgoing
         one.dropped = record.dropped = outgoing.dropped if outgoing else ()
-        headers = own_headers(route, record.dropped)
+        headers = hd.own(route, record.dropped)
         stream = self._stream(call, prepared.form, outgoing) if call.wants_stream else None
 
         def answer_headers(head: AnswerHead) -> OutHeaders:
@@ -449,7 +453,7 @@ class Relay:
             record.status = 200
             outlet.fail(failed)
             return
-        text, headers = dumps(body), own_headers(give_up.route, own.dropped if own else ())
+        text, headers = dumps(body), hd.own(give_up.route, own.dropped if own else ())
         delivery = own.delivery if own else None
         answer = delivery.answer if delivery else None
         same = self.form_of(give_up.route.upstream, call.form) is call.form
@@ -470,28 +474,9 @@ class Relay:
         return [(name, self._redact(call, value)) for name, value in hd.downward(answer.headers)]
 
 
-def own_headers(route: Route, dropped: tuple[str, ...]) -> OutHeaders:
-    """What the proxy says of itself on every answer."""
-    own = [("x-ccproxy-upstream", _header_safe(str(route)))]
-    if dropped:
-        own.append(("x-ccproxy-dropped", _header_safe(", ".join(dropped))[:2000]))
-    return own
-
-
 def _told(attempt: Attempt, failed: Failed | None) -> str:
     """An attempt as the log tells it: where, with which key, and what came of it."""
     label = f" [{attempt.key.label}]" if attempt.key.label else ""
     what = "ok" if failed is None else f"{failed.status} {failed.kind}: {failed.message[:100]}"
     hint = f" (retry after {failed.retry_after_s:g} s)" if failed and failed.retry_after_s is not None else ""
     return f"{attempt.route}{label} {what}{hint}"
-
-
-def _header_safe(text: str) -> str:
-    return "".join(char if "\x20" <= char <= "\x7e" else "?" for char in text).strip()
-
-
-def with_query(path: str, query: str) -> str:
-    """A path with the client's query behind it, without a client key and what the path says itself."""
-    own = {"key", "alt", "$alt"} if "alt=" in path else {"key"}
-    kept = "&".join(part for part in query.split("&") if part and unquote_plus(part.partition("=")[0]) not in own)
-    return path + (("&" if "?" in path else "?") + kept if kept else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,7 +68,14 @@ def test_fields() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environ", "coloured"), [({}, False), ({"FORCE_COLOR": "1"}, True), ({"NO_COLOR": "1", "FORCE_COLOR": ""}, False)]
+    ("environ", "coloured"),
+    [
+        ({}, False),
+        ({"FORCE_COLOR": "1"}, True),
+        ({"FORCE_COLOR": "0"}, False),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False),
+        ({"NO_COLOR": "", "FORCE_COLOR": "1"}, True),
+    ],
 )
 def test_colour(environ: dict[str, str], coloured: bool, tmp_path: Path) -> None:
     path = tmp_path / "log"
@@ -80,3 +88,22 @@ def test_colour(environ: dict[str, str], coloured: bool, tmp_path: Path) -> None
     assert ("\x1b[31merror\x1b[0m" in path.read_text()) is coloured
     assert path.read_text().count("\n") == 1
     assert logging.getLogger("ccproxy_lite").handlers == []
+
+
+def test_one_warning_and_not_a_thousand(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000_000.0
+    monkeypatch.setattr("time.time", lambda: now)
+    if hasattr(time, "time_ns"):  # what Python 3.13 stamps records with
+        monkeypatch.setattr("time.time_ns", lambda: int(now * 1e9))
+    for n in range(1000):
+        log.warning("the key %s cannot be read again", "file:/x")
+        log.warning("up rests %d s", n, extra={"subject": "up"})
+        log.info("each time")
+        accesslog.access(Record(status=500), 1.0)
+    assert written.read_text().count("cannot be read again") == written.read_text().count("rests") == 1
+    assert written.read_text().count("each time") == written.read_text().count("500") == 1000
+    now += 61
+    log.warning("the key %s cannot be read again", "file:/x")
+    log.warning("the key %s cannot be read again", "file:/y")
+    assert "file:/x cannot be read again (and 999 times more in between)" in written.read_text()
+    assert written.read_text().splitlines()[-1].rstrip('"}').endswith("file:/y cannot be read again")
