@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from ccproxy_lite.config import Log
 from ccproxy_lite.errors import ConfigError
-from ccproxy_lite.formats.neutral import Usage
+from ccproxy_lite.exchange import Attempt
+from ccproxy_lite.formats.neutral import Failed, Usage
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import log, printable
 
@@ -35,7 +36,7 @@ class Record:
     first_byte_s: float | None = None
     usage: Usage | None = None
     dropped: tuple[str, ...] = ()
-    attempts: list[str] = field(default_factory=list)
+    attempts: list[tuple[Attempt, Failed | None]] = field(default_factory=list)
     error: str = ""
 
     def fields(self, now_s: float) -> dict[str, object]:
@@ -53,7 +54,7 @@ class Record:
             "input_tokens": usage.total_input if usage else None,
             "output_tokens": usage.output if usage else None,
             "dropped": ", ".join(self.dropped),
-            "attempts": "; ".join(self.attempts) if len(self.attempts) > 1 else "",
+            "attempts": "; ".join(told(*one) for one in self.attempts) if len(self.attempts) > 1 else "",
             "error": self.error,
         }
         return {name: value for name, value in found.items() if value not in (None, "")}
@@ -68,6 +69,14 @@ class Record:
         tokens = f"{known.pop('input_tokens', '-')}/{known.pop('output_tokens', '-')} tokens"
         rest = [f"{name}={value}" for name, value in known.items()]
         return " ".join([head, times, tokens, *rest])
+
+
+def told(attempt: Attempt, failed: Failed | None) -> str:
+    """An attempt as the log tells it: where, with which key, and what came of it."""
+    label = f" [{attempt.key.label}]" if attempt.key.label else ""
+    what = "ok" if failed is None else f"{failed.status} {failed.kind}: {failed.message[:100]}"
+    hint = f" (retry after {failed.retry_after_s:g} s)" if failed and failed.retry_after_s is not None else ""
+    return f"{attempt.route}{label} {what}{hint}"
 
 
 class _Formatter(logging.Formatter):

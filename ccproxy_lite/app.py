@@ -15,7 +15,7 @@ from secrets import token_hex
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-from ccproxy_lite import accesslog
+from ccproxy_lite import accesslog, dashboard
 from ccproxy_lite.accesslog import Record
 from ccproxy_lite.address import Address
 from ccproxy_lite.call import Call
@@ -26,13 +26,14 @@ from ccproxy_lite.formats import FORMATS, Format
 from ccproxy_lite.formats.neutral import Failed, PathInfo
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.log import bug, log
+from ccproxy_lite.metrics import CONTENT_TYPE
 from ccproxy_lite.net.connection import Connection, OutHeaders, Response
 from ccproxy_lite.net.heads import RequestHead
 from ccproxy_lite.relay import Relay
-from ccproxy_lite.status import History, overview, reset
+from ccproxy_lite.status import History, metrics, overview, reset
 
 _STARTED = int(time.time())
-_UNLOGGED = ("/", "/healthz", "/status")
+_UNLOGGED = ("/", "/healthz", "/status", "/metrics")
 _JSON: OutHeaders = [("content-type", "application/json")]
 _COMMON: OutHeaders = [("x-content-type-options", "nosniff")]
 _ANTHROPIC, _CHAT, _GEMINI = FORMATS["anthropic"], FORMATS["openai-chat"], FORMATS["gemini"]
@@ -73,6 +74,7 @@ class App:
         self.catalog = catalog
         self.history = history
         self.is_draining: Callable[[], bool] = lambda: False
+        self.connections: Callable[[], int] = lambda: 0
         self.use_keys(client_keys)
         config = relay.config
         self._address = Address.parse(config.listen)
@@ -109,6 +111,9 @@ class App:
     async def serve(self, head: RequestHead, body: bytes, client: Connection) -> None:
         """Answer a request; whatever goes wrong, the client hears it in its own format."""
         record = Record(method=head.method, path=head.path, started_s=self.relay.clock.now())
+        is_own = head.path in _UNLOGGED
+        if not is_own:
+            self.history.metrics.begin(record)
         client.extra_headers = self._cors(head) + _COMMON
         found = _found(head)
         form = _dialect(head, found)
@@ -136,8 +141,10 @@ class App:
                 self._tell(client, form, Failed(503, "overloaded", "the proxy is shutting down"))
             elif not record.status:
                 record.status, record.error = 499, "the client went away"
-            is_quiet = record.path in _UNLOGGED and record.status < 400
-            accesslog.access(record, self.relay.clock.now(), is_quiet=is_quiet)
+            now = self.relay.clock.now()
+            if not is_own:
+                self.history.metrics.end(record, now, self.relay.clock.wall())
+            accesslog.access(record, now, is_quiet=is_own and record.status < 400)
 
     # --- who may ask
 
@@ -146,10 +153,12 @@ class App:
         if not self._address.path and not self._knows_host(head.host):
             raise ClientError(403, "this Host is not allowed; name it in allowed_hosts", kind="permission")
         origin = head.get("origin")
-        allowed = origin in self.relay.config.cors_origins
+        own = origin is not None and origin.partition("://")[2].lower() == (head.host.lower() or None)  # the dashboard
+        allowed = own or origin in self.relay.config.cors_origins
         if origin is not None and not allowed:
             raise ClientError(403, "this Origin is not allowed; name it in cors_origins", kind="permission")
-        if not allowed and head.get("sec-fetch-site") in ("cross-site", "same-site"):
+        is_link = head.path == "/" and head.get("sec-fetch-mode") == "navigate"  # to a page that holds no data
+        if not allowed and not is_link and head.get("sec-fetch-site") in ("cross-site", "same-site"):
             raise ClientError(403, "requests from other sites are not allowed", kind="permission")
 
     def _knows_host(self, value: str) -> bool:
@@ -216,6 +225,7 @@ class App:
         extra += [("upgrade", "HTTP/1.1")] if status == 426 else []
         if status == 405 and found is not None and found.endpoint is not None:
             extra.append(("allow", ", ".join(found.endpoint.methods)))
+        self.history.metrics.refused[error.status] += 1
         if head is not None:
             log.info("%d %s %s: %s", error.status, head.method, head.path, error.message)
         return Response(status, _JSON + _COMMON + extra, dumps(body).encode())
@@ -329,9 +339,20 @@ async def _health(app: App, asked: Asked) -> None:
 
 
 async def _root(app: App, asked: Asked) -> None:
+    """The dashboard for browsers, a line for everybody else."""
     asked.record.status = 200
-    text = "ccproxy-lite is running.\n"
-    asked.client.respond(Response(200, [("content-type", "text/plain; charset=utf-8")], text.encode()))
+    if "text/html" in (asked.head.get("accept") or ""):
+        asked.client.respond(Response(200, dashboard.headers(), dashboard.page()))
+        return
+    kind: OutHeaders = [("content-type", "text/plain; charset=utf-8"), ("vary", "accept")]
+    asked.client.respond(Response(200, kind, b"ccproxy-lite is running.\n"))
+
+
+async def _metrics(app: App, asked: Asked) -> None:
+    asked.record.status = 200
+    text = metrics(app.relay, app.history, app.connections())
+    kind: OutHeaders = [("content-type", CONTENT_TYPE), ("cache-control", "no-store")]
+    asked.client.respond(Response(200, kind, text.encode()))
 
 
 async def _status(app: App, asked: Asked) -> None:
@@ -361,6 +382,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/": Endpoint(_GET, None, _root, open=True),
     "/healthz": Endpoint(_GET, None, _health, open=True),
     "/status": Endpoint((*_GET, "POST"), None, _status),
+    "/metrics": Endpoint(_GET, None, _metrics),
     "/v1/models": Endpoint(_GET, None, _models),
     "/models": Endpoint(_GET, None, _models),
     "/v1beta/models": Endpoint(_GET, _GEMINI, _models),

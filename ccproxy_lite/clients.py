@@ -98,6 +98,15 @@ def with_flags(words: Sequence[str], url: str) -> list[str]:
     return [words[0], *flags(_name(words[0]), url), *words[1:]]
 
 
+def instructions(url: str, key: str) -> list[dict[str, str]]:
+    """How people connect each client by hand: a line for a shell, or the command that does it."""
+    told = []
+    for name, client in CLIENTS.items():
+        line = "export " + " ".join(f"{key}={value}" for key, value in variables(name, url, key).items())
+        told.append({"client": client.about, "line": line if not flags(name, url) else f"ccproxy-lite run -- {name}"})
+    return told
+
+
 def settings(program: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
     """A settings file that a client needs: the variable that names it, and its content.
 

@@ -18,7 +18,7 @@ import anyio
 
 from ccproxy_lite import headers as hd
 from ccproxy_lite import hints
-from ccproxy_lite.accesslog import Record
+from ccproxy_lite.accesslog import Record, told
 from ccproxy_lite.call import Call
 from ccproxy_lite.clock import Clock
 from ccproxy_lite.config import Config, Key, Upstream
@@ -195,7 +195,7 @@ class Relay:
             else:
                 await self._attempt(call, client, one, prepared, outlet, record)
                 await self._report(call, exchange, one, record)
-            record.attempts = [_told(attempt, failed) for attempt, failed in exchange.attempts]
+            record.attempts = exchange.attempts
             if (one.delivery is not None and one.delivery.committed) or one.failed is None:
                 return
 
@@ -234,7 +234,7 @@ class Relay:
                 exchange.renewed(one.attempt, failed)
                 return
         rest = exchange.report(one.attempt, failed, self.clock.now())
-        log.debug("attempt: %s", _told(one.attempt, failed))
+        log.debug("attempt: %s", told(one.attempt, failed))
         if rest is not None and not one.attempt.route.upstream.from_client:
             where, left_s = f"{one.attempt.route} [{key.label}]", rest.until_s - rest.since_s
             log.warning("%s rests %.3g s: %s", where, left_s, rest.message, extra={"subject": where})
@@ -472,11 +472,3 @@ class Relay:
     def _downward(self, call: Call, answer: AnswerHead) -> OutHeaders:
         """The upstream's headers for a client of the same format, without any secret."""
         return [(name, self._redact(call, value)) for name, value in hd.downward(answer.headers)]
-
-
-def _told(attempt: Attempt, failed: Failed | None) -> str:
-    """An attempt as the log tells it: where, with which key, and what came of it."""
-    label = f" [{attempt.key.label}]" if attempt.key.label else ""
-    what = "ok" if failed is None else f"{failed.status} {failed.kind}: {failed.message[:100]}"
-    hint = f" (retry after {failed.retry_after_s:g} s)" if failed and failed.retry_after_s is not None else ""
-    return f"{attempt.route}{label} {what}{hint}"

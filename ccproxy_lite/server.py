@@ -110,7 +110,7 @@ class Running:
             config = replace(config, listen=before.config.listen)
         self.parts.vault.forget()
         app = await _app(config, self.parts, self.history, before)
-        app.is_draining = self.app.is_draining
+        app.is_draining, app.connections = self.app.is_draining, self.app.connections
         self.app = app
         self.listener.use(app, _limits(config))
         before.bell.ring()
@@ -145,10 +145,10 @@ async def running(config: Config, vault: Vault, clock: Clock | None = None) -> A
     """The whole proxy, until the block ends. Raises CcproxyError when it cannot start."""
     _quieten_loop()
     async with asking(vault, clock or Clock()) as parts:
-        history = History()
+        history = History(started_at=parts.clock.wall())
         app = await _app(config, parts, history)
         async with serve(app, _limits(config), [Address.parse(config.listen)]) as listener:
-            app.is_draining = lambda: listener.draining
+            app.is_draining, app.connections = lambda: listener.draining, lambda: listener.connections
             proxy = Running(listener, app, parts, history)
             parts.tasks.start_soon(_renew_client_keys, proxy)
             yield proxy

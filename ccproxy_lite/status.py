@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ccproxy_lite import __version__
+from ccproxy_lite import __version__, clients
 from ccproxy_lite.config import Upstream
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.keys import KeyState
 from ccproxy_lite.log import log
+from ccproxy_lite.metrics import Metrics, family
 from ccproxy_lite.relay import Relay
 from ccproxy_lite.secrets import mask
 
@@ -24,13 +25,19 @@ class History:
     loaded_at: float = 0.0
     failed_at: float | None = None
     problems: tuple[str, ...] = ()
+    started_at: float = 0.0
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 def overview(relay: Relay, history: History) -> dict[str, Any]:
     """The whole state as JSON."""
     upstreams = {upstream.name: _upstream(relay, upstream) for upstream in relay.config.upstreams}
+    traffic = history.metrics.overview(relay.clock.now())
+    for error in traffic["errors"]:
+        error["at"], error["error"] = _time(error["at"]), relay.vault.redact(error["error"])
     return {
         "version": __version__,
+        "started_at": _time(history.started_at),
         "configuration": {
             "source": history.source,
             "loaded_at": _time(history.loaded_at),
@@ -39,7 +46,32 @@ def overview(relay: Relay, history: History) -> dict[str, Any]:
         },
         "sessions": len({session for ring in relay.rings.values() for session in ring.sessions}),
         "upstreams": upstreams,
+        **traffic,
+        "connect": clients.instructions("{url}", "{key}" if relay.config.client_keys else clients.NO_KEY),
     }
+
+
+def metrics(relay: Relay, history: History, connections: int) -> str:
+    """Everything that Prometheus may know."""
+    now, keys, sessions = relay.clock.now(), [], 0
+    for name, ring in relay.rings.items():
+        resting = sum(any(rest.left_s(now) for rest in state.rests.values()) for state in ring.states)
+        keys += [({"upstream": name, "state": "resting"}, resting)]
+        keys += [({"upstream": name, "state": "ready"}, len(ring.states) - resting)]
+        sessions += len(ring.sessions)
+    failed = history.failed_at is not None and bool(history.problems)
+    lines = [
+        *family("ccproxy_info", "gauge", "What runs.", [({"version": __version__}, 1)]),
+        *history.metrics.families(),
+        *family("ccproxy_keys", "gauge", "Keys, by whether they may be used.", keys),
+        *family("ccproxy_sessions", "gauge", "Sessions that are kept on a key.", [({}, sessions)]),
+        *family("ccproxy_client_connections", "gauge", "Open connections of clients.", [({}, connections)]),
+        *family("ccproxy_upstream_connections", "gauge", "Open connections to upstreams.", [({}, relay.pool.open)]),
+        *family("ccproxy_configuration_broken", "gauge", "Whether the last reload failed.", [({}, int(failed))]),
+        *family("process_start_time_seconds", "gauge", "Start, since 1970.", [({}, history.started_at)]),
+        *family("process_cpu_seconds_total", "counter", "User and system time.", [({}, time.process_time())]),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _upstream(relay: Relay, upstream: Upstream) -> dict[str, Any]:

@@ -12,9 +12,11 @@ import pytest
 
 from ccproxy_lite import accesslog
 from ccproxy_lite.accesslog import Record
-from ccproxy_lite.config import Log
-from ccproxy_lite.formats.neutral import Usage
+from ccproxy_lite.config import Key, Log, Upstream
+from ccproxy_lite.exchange import Attempt
+from ccproxy_lite.formats.neutral import Failed, Usage
 from ccproxy_lite.log import bug, log
+from ccproxy_lite.routing import Route
 
 SECRET = "secret-value-0123456789"
 
@@ -58,11 +60,13 @@ def test_fields() -> None:
     record = Record(
         "anthropic", "POST", "/v1/messages", "m", "up/m", "work", 200, 10.0, 10.5, Usage(5, 7, 2, 1), ("top_k",)
     )
-    record.attempts = ["up: 500 server", "up: ok"]
+    upstream = Upstream("up", "anthropic", "")
+    first = Attempt(Route(upstream, "m"), Key("k", "work"), 0.0)
+    record.attempts = [(first, Failed(500, "server", "broken")), (first, None)]
     assert record.fields(11.0) == {
         "format": "anthropic", "request": "POST /v1/messages", "model": "m", "upstream": "up/m", "key": "work", "status": 200,
         "first_byte_s": 10.5, "total_s": 1.0, "input_tokens": 8, "output_tokens": 7, "dropped": "top_k",
-        "attempts": "up: 500 server; up: ok",
+        "attempts": "up/m [work] 500 server: broken; up/m [work] ok",
     }  # fmt: skip
     assert record.line(11.0).startswith("200 POST /v1/messages anthropic m -> up/m 1.0s (first byte 10.5s) 8/7 tokens")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +39,12 @@ def test_what_it_tells() -> None:
             answer = ask(served.port, "/status", method="GET")
     assert answer.headers["cache-control"] == "no-store"
     body = answer.json
-    assert set(body) == {"version", "configuration", "sessions", "upstreams"}
+    assert set(body) == {
+        "version", "started_at", "configuration", "sessions", "upstreams", "live", "models", "errors", "connect"
+    }  # fmt: skip
+    assert body["live"] == [] and body["models"] == [
+        {"upstream": "up", "model": "m", "requests": 1, "errors": 0, "input_tokens": 3, "output_tokens": 1}
+    ]
     assert body["sessions"] == 1
     assert body["configuration"]["problems"] == [] and body["configuration"]["failed_at"] is None
     upstream = body["upstreams"]["up"]
@@ -81,6 +89,28 @@ def test_a_page_in_the_browser_cannot_reset() -> None:
     with service("anthropic") as (_, up), proxy(behind(up, "anthropic")) as served:
         assert ask(served.port, "/status", {"reset": "all"}, origin="https://evil.example").status == 403
         assert ask(served.port, "/status?reset=all", method="GET").json.get("ended") is None
+        assert ask(served.port, "/status", {"reset": "all"}, origin="http://localhost").status == 200  # its own page may
+        assert ask(served.port, "/status", {"reset": "all"}, origin="null").status == 403
+        elsewhere = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}
+        assert ask(served.port, "/", method="GET", **elsewhere).status == 200  # a link; the page holds no data
+        assert ask(served.port, "/status", method="GET", **elsewhere).status == 403
+
+
+def test_the_page_and_its_policy() -> None:
+    with (
+        service("anthropic") as (_, up),
+        proxy({**behind(up, "anthropic"), "client_keys": ["the-client-key"]}) as served,
+    ):
+        page = ask(served.port, "/", method="GET", accept="text/html,*/*")
+        plain = ask(served.port, "/", method="GET")
+    assert plain.body == b"ccproxy-lite is running.\n" and plain.headers["vary"] == "accept"
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
+    text = page.body.decode()
+    for tag in ("script", "style"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        assert base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() in policy
+    assert not re.search(r"https?://|//cdn| on[a-z]+=|style=", text), "nothing from elsewhere, nothing inline"
 
 
 @pytest.mark.parametrize("name", ["...wxyz", "wxyz", "up/...wxyz", "up", "all"])
