@@ -22,7 +22,7 @@ from ccproxy_lite.call import Call
 from ccproxy_lite.catalog import Catalog
 from ccproxy_lite.counting import count
 from ccproxy_lite.errors import ClientError, kind_of
-from ccproxy_lite.formats import FORMATS, Format
+from ccproxy_lite.formats import FORMATS, Format, asked_for
 from ccproxy_lite.formats.neutral import Failed, PathInfo
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.log import bug, log
@@ -36,7 +36,6 @@ _STARTED = int(time.time())
 _UNLOGGED = ("/", "/healthz", "/status", "/metrics")
 _JSON: OutHeaders = [("content-type", "application/json")]
 _COMMON: OutHeaders = [("x-content-type-options", "nosniff")]
-_ANTHROPIC, _CHAT, _GEMINI = FORMATS["anthropic"], FORMATS["openai-chat"], FORMATS["gemini"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Endpoint:
     """One thing that can be asked: the methods, the dialect of its errors, and who answers."""
 
     methods: tuple[str, ...]
-    form: Format | None
+    form: str
     answer: Callable[[App, Asked], Awaitable[None]]
     open: bool = False
     path: PathInfo = field(default_factory=PathInfo)
@@ -218,7 +217,7 @@ class App:
 
     def _refusal(self, head: RequestHead | None, error: ClientError) -> Response:
         found = _found(head) if head else None
-        form = _dialect(head, found) if head and found else _CHAT
+        form = _dialect(head, found) if head and found else FORMATS["openai-chat"]
         failed = Failed(error.status, kind_of(error.status), error.message)
         status, body = form.write_error(failed)
         extra: OutHeaders = [("retry-after", "1")] if status == 503 else []
@@ -250,13 +249,13 @@ def presented_keys(head: RequestHead) -> list[str]:
 
 def _dialect(head: RequestHead, found: Found) -> Format:
     """The format of whoever asks; where the path does not tell, Anthropic's and Google's own headers do."""
-    if found.endpoint is not None and found.endpoint.form is not None:
-        return found.endpoint.form
+    if found.endpoint is not None and found.endpoint.form:
+        return FORMATS[found.endpoint.form]
     if head.get("anthropic-version") is not None:
-        return _ANTHROPIC
+        return FORMATS["anthropic"]
     google = head.get("x-goog-api-key") is not None or head.get("x-goog-api-client") is not None
     keyed = any(name == "key" for name, _ in parse_qsl(head.query, keep_blank_values=True))
-    return _GEMINI if google or keyed or found.path.startswith("/v1beta/") else _CHAT
+    return FORMATS["gemini" if google or keyed or found.path.startswith("/v1beta/") else "openai-chat"]
 
 
 class Found(NamedTuple):
@@ -379,26 +378,26 @@ _PINNED = "/api/provider/"
 _MODELS = re.compile(r"/v1(?:beta|alpha)?/models/(.+)")
 
 ENDPOINTS: dict[str, Endpoint] = {
-    "/": Endpoint(_GET, None, _root, open=True),
-    "/healthz": Endpoint(_GET, None, _health, open=True),
-    "/status": Endpoint((*_GET, "POST"), None, _status),
-    "/metrics": Endpoint(_GET, None, _metrics),
-    "/v1/models": Endpoint(_GET, None, _models),
-    "/models": Endpoint(_GET, None, _models),
-    "/v1beta/models": Endpoint(_GET, _GEMINI, _models),
-    "/v1alpha/models": Endpoint(_GET, _GEMINI, _models),
+    "/": Endpoint(_GET, "", _root, open=True),
+    "/healthz": Endpoint(_GET, "", _health, open=True),
+    "/status": Endpoint((*_GET, "POST"), "", _status),
+    "/metrics": Endpoint(_GET, "", _metrics),
+    "/v1/models": Endpoint(_GET, "", _models),
+    "/models": Endpoint(_GET, "", _models),
+    "/v1beta/models": Endpoint(_GET, "gemini", _models),
+    "/v1alpha/models": Endpoint(_GET, "gemini", _models),
 }
 
 
 def find(path: str, raw_path: str, query: str) -> Endpoint | None:
     """What is at a path; an escaped slash separates nothing, but may stand in a model's name."""
-    for form in FORMATS.values():
+    for form in asked_for(path):
         asked = form.read_path(raw_path, query)
         if asked is not None:
-            return Endpoint(("POST",), form, _count if asked.action == "count" else _messages, path=asked)
+            return Endpoint(("POST",), form.name, _count if asked.action == "count" else _messages, path=asked)
     known = ENDPOINTS.get(path) if "%2f" not in raw_path.lower() else None
     model = _MODELS.fullmatch(path)
     if known is None and model is not None:
-        dialect = None if path.startswith("/v1/") else _GEMINI
+        dialect = "" if path.startswith("/v1/") else "gemini"
         return Endpoint(_GET, dialect, _one_model, rest=model[1].removeprefix("models/"))
     return known

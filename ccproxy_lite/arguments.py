@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
-from typing import NoReturn
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
 
 from ccproxy_lite import __version__
 
@@ -45,11 +45,10 @@ _OTHERS_CALL_IT = {"--port": "--listen", "--host": "--listen", "--bind": "--list
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with errors of two lines; ``options`` and ``commands`` are what completions are made of."""
+    """argparse without abbreviations, with errors of two lines; completions are made of what it holds."""
 
-    def __init__(self, **settings: object) -> None:
-        super().__init__(allow_abbrev=False, **settings)  # type: ignore[arg-type]
-        self.commands: dict[str, Parser] = {}
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"ccproxy-lite: {message}\ntry: {self.prog} --help\n")
@@ -63,84 +62,111 @@ class Parser(argparse.ArgumentParser):
         return [action for action in self._actions if action.choices and not action.option_strings]
 
 
-def parser() -> Parser:
-    """The whole command line."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    common, logging, listening, as_json = (Parser(add_help=False) for _ in range(4))
-    common.add_argument(
-        "-c", "--config", metavar="FILE", help="the configuration (else $CCPROXY_CONFIG, then ~/.config)"
-    )
-    listening.add_argument("--listen", metavar="ADDRESS", help="host:port, [::1]:port or unix:/path")
-    as_json.add_argument("--json", action="store_true", help="as JSON")
-    _add_logging(logging)
-    top = Parser(
+def general() -> Parser:
+    """The command line without a command."""
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name.ljust(width)}  {about}" for name, about in COMMANDS.items())
+    parser = Parser(
         prog="ccproxy-lite",
+        usage="ccproxy-lite [COMMAND] [OPTION ...]",
         description="A small local proxy between AI clients and AI services. Without a command it serves.",
-        epilog=f"{_EXAMPLES['']}\n\n{EXIT_CODES}",
-        formatter_class=formatter,
+        epilog=f"commands:\n{commands}\n\n{_EXAMPLES['']}\n\n{EXIT_CODES}",
     )
-    top.add_argument("--version", action="version", version=f"ccproxy-lite {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-
-    def add(name: str, *parents: Parser) -> Parser:
-        about = COMMANDS[name]
-        top.commands[name] = commands.add_parser(
-            name, help=about, description=about, epilog=_EXAMPLES[name], parents=parents, formatter_class=formatter
-        )
-        return top.commands[name]
-
-    add("serve", common, listening, logging)
-    _add_run(add("run", common, logging))
-    _add_env(add("env", common, listening, as_json))
-    init = add("init", common)
-    init.add_argument("--model", metavar="M", help="map every model that a client asks for to M")
-    check = add("check", common, as_json)
-    check.add_argument("--live", action="store_true", help="ask each upstream for its models, with each key")
-    add("models", common, as_json)
-    _add_convert(add("convert"))
-    status = add("status", common, listening, as_json)
-    status.add_argument("--reset", metavar="KEY", help="end rests: upstream/label, label, last four, upstream, or all")
-    add("health", common, listening)
-    bundle = add("bundle")
-    bundle.add_argument("-o", "--output", metavar="FILE", default="ccproxy-lite.pyz", help="where (ccproxy-lite.pyz)")
-    add("completion").add_argument("shell", choices=SHELLS, help="the shell")
-    add("demo")
-    return top
+    parser.add_argument("--version", action="version", version=f"ccproxy-lite {__version__}")
+    return parser
 
 
-def _add_logging(logging: Parser) -> None:
+def parser_of(command: str) -> Parser:
+    """The command line of one command."""
+    parser = Parser(
+        prog=f"ccproxy-lite {command}", description=COMMANDS[command], epilog=f"{_EXAMPLES[command]}\n\n{EXIT_CODES}"
+    )
+    for add in _OPTIONS[command]:
+        add(parser)
+    return parser
+
+
+def _config(parser: Parser) -> None:
+    parser.add_argument("-c", "--config", metavar="FILE", help="the configuration (else $CCPROXY_CONFIG, ~/.config)")
+
+
+def _listen(parser: Parser) -> None:
+    parser.add_argument("--listen", metavar="ADDRESS", help="host:port, [::1]:port or unix:/path")
+
+
+def _json(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _logging(parser: Parser) -> None:
     levels = ("debug", "info", "warning", "error")
-    logging.add_argument("--log-level", choices=levels, help="least level of log lines")
-    logging.add_argument("-q", "--quiet", dest="log_level", action="store_const", const="warning", help="like warning")
-    logging.add_argument("-v", "--verbose", dest="log_level", action="store_const", const="debug", help="like debug")
-    logging.add_argument("--log-format", choices=("auto", "text", "json"), help="log lines for people or machines")
-    logging.add_argument("--log-file", metavar="FILE", help="log there; it may be moved away at any time")
+    parser.add_argument("--log-level", choices=levels, help="least level of log lines")
+    parser.add_argument("-q", "--quiet", dest="log_level", action="store_const", const="warning", help="like warning")
+    parser.add_argument("-v", "--verbose", dest="log_level", action="store_const", const="debug", help="like debug")
+    parser.add_argument("--log-format", choices=("auto", "text", "json"), help="log lines for people or machines")
+    parser.add_argument("--log-file", metavar="FILE", help="log there; it may be moved away at any time")
 
 
-def _add_run(run: Parser) -> None:
-    run.add_argument("--model", metavar="M", help="map every model that the command asks for to M")
-    run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD ...", help="the command and its arguments")
-    run.set_defaults(listen="127.0.0.1:0")
+def _run(parser: Parser) -> None:
+    parser.add_argument("--model", metavar="M", help="map every model that the command asks for to M")
+    parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD ...", help="the command and its arguments")
+    parser.set_defaults(listen="127.0.0.1:0")
 
 
-def _add_env(env: Parser) -> None:
+def _env(parser: Parser) -> None:
     from ccproxy_lite.clients import CLIENTS
 
-    env.add_argument("client", nargs="?", choices=tuple(CLIENTS), metavar="CLIENT", help=", ".join(CLIENTS))
-    env.add_argument("--shell", choices=("sh", "fish", "powershell"), default="sh", help="whose lines (sh)")
+    parser.add_argument("client", nargs="?", choices=tuple(CLIENTS), metavar="CLIENT", help=", ".join(CLIENTS))
+    parser.add_argument("--shell", choices=("sh", "fish", "powershell"), default="sh", help="whose lines (sh)")
 
 
-def _add_convert(convert: Parser) -> None:
-    convert.add_argument("--from", dest="source", required=True, metavar="FORMAT", help="the format of the input")
-    convert.add_argument("--to", dest="target", required=True, metavar="FORMAT", help="the format of the output")
-    what = convert.add_mutually_exclusive_group()
+def _init(parser: Parser) -> None:
+    parser.add_argument("--model", metavar="M", help="map every model that a client asks for to M")
+
+
+def _check(parser: Parser) -> None:
+    parser.add_argument("--live", action="store_true", help="ask each upstream for its models, with each key")
+
+
+def _status(parser: Parser) -> None:
+    parser.add_argument("--reset", metavar="KEY", help="end rests: upstream/label, label, last four, upstream, or all")
+
+
+def _bundle(parser: Parser) -> None:
+    parser.add_argument("-o", "--output", metavar="FILE", default="ccproxy-lite.pyz", help="where (ccproxy-lite.pyz)")
+
+
+def _completion(parser: Parser) -> None:
+    parser.add_argument("shell", choices=SHELLS, help="the shell")
+
+
+def _convert(parser: Parser) -> None:
+    parser.add_argument("--from", dest="source", required=True, metavar="FORMAT", help="the format of the input")
+    parser.add_argument("--to", dest="target", required=True, metavar="FORMAT", help="the format of the output")
+    what = parser.add_mutually_exclusive_group()
     what.add_argument("--request", dest="what", action="store_const", const="request", help="a request (the default)")
     what.add_argument("--response", dest="what", action="store_const", const="response", help="a whole answer")
     what.add_argument("--stream", dest="what", action="store_const", const="stream", help="server-sent events")
-    convert.add_argument("--strict", action="store_true", help="refuse what the target cannot express")
-    convert.add_argument("--model", metavar="NAME", default="", help="the model at the service, where its name matters")
-    convert.add_argument("--quirk", metavar="NAME", action="append", default=[], help="a quirk of the service")
-    convert.set_defaults(what="request")
+    parser.add_argument("--strict", action="store_true", help="refuse what the target cannot express")
+    parser.add_argument("--model", metavar="NAME", default="", help="the model at the service, where its name matters")
+    parser.add_argument("--quirk", metavar="NAME", action="append", default=[], help="a quirk of the service")
+    parser.set_defaults(what="request")
+
+
+_OPTIONS: dict[str, tuple[Callable[[Parser], None], ...]] = {
+    "serve": (_config, _listen, _logging),
+    "run": (_config, _logging, _run),
+    "env": (_config, _listen, _json, _env),
+    "init": (_config, _init),
+    "check": (_config, _json, _check),
+    "models": (_config, _json),
+    "convert": (_convert,),
+    "status": (_config, _listen, _json, _status),
+    "health": (_config, _listen),
+    "bundle": (_bundle,),
+    "completion": (_completion,),
+    "demo": (),
+}
 
 
 def _meant(word: str, known: Iterable[str]) -> str:
@@ -150,28 +176,26 @@ def _meant(word: str, known: Iterable[str]) -> str:
     return f' (did you mean "{close[0]}"?)' if close else ""
 
 
-def _with_command(argv: list[str]) -> list[str]:
-    """``serve`` where no command is named; options may stand before it."""
-    if argv and argv[0] in ("-h", "--help", "--version"):
-        return argv
-    own = argv[: argv.index("--")] if "--" in argv else argv
-    at = next((i for i, word in enumerate(own) if word in COMMANDS), None)
-    if at is not None:
-        return [argv[at], *argv[:at], *argv[at + 1 :]]
-    return ["serve", *argv]
-
-
 def parsed(words: list[str]) -> argparse.Namespace:
-    """What was asked for. Prints what is wrong with it, and exits with code 2."""
-    top = parser()
-    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
-        top.error(f"there is no command {words[0]}" + _meant(words[0], COMMANDS))
-    arguments, unknown = top.parse_known_args(_with_command(words))
+    """What was asked for; ``serve`` where no command is named. Options may stand before the command.
+
+    Prints what is wrong with it, and exits with code 2.
+    """
+    own = words[: words.index("--")] if "--" in words else words
+    if words[:1] in (["-h"], ["--help"], ["--version"]):
+        general().parse_args(words[:1])
+    at = next((i for i, word in enumerate(own) if word in COMMANDS), None)
+    if at is None and words and not words[0].startswith("-"):
+        general().error(f"there is no command {words[0]}" + _meant(words[0], COMMANDS))
+    command = "serve" if at is None else words[at]
+    parser = parser_of(command)
+    rest = words if at is None else [*words[:at], *words[at + 1 :]]
+    arguments, unknown = parser.parse_known_args(rest)
     if unknown:
-        own = top.commands[arguments.command]
         word = unknown[0].partition("=")[0]
-        known = {name for action in own.options for name in action.option_strings}
+        known = {name for action in parser.options for name in action.option_strings}
         alias = _OTHERS_CALL_IT.get(word)
         meant = f' (did you mean "{alias}"?)' if alias in known else _meant(word, known)
-        own.error(f"{arguments.command} takes no {word}" + (meant if word.startswith("-") else ""))
+        parser.error(f"{command} takes no {word}" + (meant if word.startswith("-") else ""))
+    arguments.command = command
     return arguments

@@ -7,6 +7,7 @@ when it runs, so that ``--version`` and ``--help`` are instant.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -50,7 +51,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from ccproxy_lite.errors import CcproxyError, ConfigError
 
     try:
+        gc.disable()  # nothing that is imported is ever garbage
         command = import_module(f"ccproxy_lite.commands.{arguments.command}")
+        gc.freeze()
+        gc.enable()
         code: int = command.main(arguments)
         return code
     except BaseException as error:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from ccproxy_lite import proxies, secrets
 from ccproxy_lite.errors import ConfigError
-from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats import PROFILES
 from ccproxy_lite.formats.thinking import BUDGETS
 from ccproxy_lite.proxies import Proxy
 
@@ -113,19 +113,19 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Config, Source]:
     Raises ConfigError for a proxy variable that cannot be used.
     """
     upstreams, notes = [], []
-    for kind, form in FORMATS.items():
-        for variable in form.key_variables:
+    for kind, profile in PROFILES.items():
+        for variable in profile.key_variables:
             trouble = secrets.problem(f"${variable}", environ)
             if trouble and environ.get(variable):
                 notes.append(trouble)
             if not trouble:
-                quirks = frozenset({"max_completion_tokens"} if "openai" in form.default_base_url else ())
+                quirks = frozenset({"max_completion_tokens"} if "openai" in profile.default_base_url else ())
                 key = Key(f"${variable}", f"${variable}")
                 source = f"the environment variable {variable}"
-                proxy, named = _usual_proxy(form.default_base_url, environ)
+                proxy, named = _usual_proxy(profile.default_base_url, environ)
                 upstreams.append(
                     Upstream(
-                        kind, kind, form.default_base_url, (key,),
+                        kind, kind, profile.default_base_url, (key,),
                         quirks=quirks, proxy=proxy, proxy_source=named, source=source,
                     )
                 )  # fmt: skip

@@ -16,7 +16,7 @@ from ccproxy_lite import proxies, secrets
 from ccproxy_lite.address import Address
 from ccproxy_lite.config import DEFAULT_LISTEN, Config, Key, Limits, Log, Timeouts, Upstream
 from ccproxy_lite.errors import ConfigError
-from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats import PROFILES
 from ccproxy_lite.formats.thinking import BUDGETS
 from ccproxy_lite.jsontext import Located, Misplaced, locate, position
 
@@ -289,10 +289,10 @@ def _upstream(book: _Notebook, name: str, node: Located) -> Upstream:
             book.notes.append(f"{path}.{key}: has no effect in this version")
     kind = "echo"
     if "format" in given:
-        kind = book.choice(given["format"], f"{path}.format", (*FORMATS, "echo"), "echo")
+        kind = book.choice(given["format"], f"{path}.format", (*PROFILES, "echo"), "echo")
     elif isinstance(node.value, list):
-        book.wrong(node.offset, path, "format is needed: " + ", ".join((*FORMATS, "echo")))
-    base_url = FORMATS[kind].default_base_url if kind in FORMATS else ""
+        book.wrong(node.offset, path, "format is needed: " + ", ".join((*PROFILES, "echo")))
+    base_url = PROFILES[kind].default_base_url if kind in PROFILES else ""
     if "base_url" in given:
         base_url = _base_url(book, given["base_url"], f"{path}.base_url", kind, _allows_http(book, given, path))
     keys, from_client, source = _keys(book, given.get("keys"), name, kind, base_url, node.offset)
@@ -448,10 +448,10 @@ def _key(book: _Notebook, node: Located, path: str) -> Key | None:
 
 def _usual_keys(book: _Notebook, name: str, kind: str, base_url: str, offset: int) -> tuple[tuple[Key, ...], bool, str]:
     """Where keys come from when the file names none: the format's variable, then a file of the upstream's name."""
-    if kind not in FORMATS:
+    if kind not in PROFILES:
         return (), False, "none needed"
-    official = base_url == FORMATS[kind].default_base_url
-    for variable in FORMATS[kind].key_variables if official else ():
+    official = base_url == PROFILES[kind].default_base_url
+    for variable in PROFILES[kind].key_variables if official else ():
         if not secrets.problem(f"${variable}", book.environ):
             return (Key(f"${variable}", f"${variable}"),), False, f"the environment variable {variable}"
     home = book.environ.get("XDG_CONFIG_HOME") or f"{book.environ.get('HOME', '')}/.config"
@@ -460,7 +460,7 @@ def _usual_keys(book: _Notebook, name: str, kind: str, base_url: str, offset: in
         return (Key(spec, spec),), False, spec[5:]
     if urlsplit(base_url).hostname in _LOOPBACK:
         return (), False, "none: this machine"
-    variables = " or ".join(FORMATS[kind].key_variables) if official else ""
+    variables = " or ".join(PROFILES[kind].key_variables) if official else ""
     sources = [f"set {variables}"] if variables else []
     remedy = ", ".join([*sources, 'name some in "keys"', f"or write one to {spec[5:]}"])
     book.wrong(offset, f"upstreams.{name}", f"no key was found: {remedy}")

@@ -10,7 +10,6 @@ from ccproxy_lite.call import Call
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats import Format
 from ccproxy_lite.formats.neutral import Usage
-from ccproxy_lite.formats.tokens import estimate
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.net.connection import Connection as Client
 from ccproxy_lite.net.connection import Response
@@ -27,6 +26,8 @@ async def count(relay: Relay, call: Call, client: Client, record: Record) -> Non
     headers = hd.own(route, ())
     counted = await _upstream(relay, call, route, relay.form_of(route.upstream, call.form))
     if counted is None:
+        from ccproxy_lite.formats.tokens import estimate  # large, and seldom needed
+
         counted = estimate(call.request)
         headers.append(("x-ccproxy-estimate", "1"))
     record.status, record.usage = 200, Usage(input=counted)

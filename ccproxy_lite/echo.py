@@ -18,7 +18,7 @@ from typing import Any
 
 from ccproxy_lite.address import Address
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.formats import FORMATS, Format
+from ccproxy_lite.formats import FORMATS, Format, asked_for
 from ccproxy_lite.formats.names import free_text
 from ccproxy_lite.formats.neutral import (
     Begin,
@@ -164,8 +164,8 @@ class Echo:
             lister = FORMATS["anthropic" if head.get("anthropic-version") else google]
             client.respond(Response(200, _JSON, dumps(lister.write_models(MODELS, 1_700_000_000)).encode()))
             return
-        asked = {name: form.read_path(head.raw_path, head.query) for name, form in FORMATS.items()}
-        found = next(((FORMATS[name], path) for name, path in asked.items() if path is not None), None)
+        asked = ((form, form.read_path(head.raw_path, head.query)) for form in asked_for(head.path))
+        found = next(((form, path) for form, path in asked if path is not None), None)
         form = found[0] if found else FORMATS["openai-chat"]
         try:
             if found is None or found[1].action == "compact":

@@ -7,7 +7,7 @@ from urllib.parse import unquote_plus
 
 from ccproxy_lite import __version__
 from ccproxy_lite.config import Upstream
-from ccproxy_lite.formats import Format
+from ccproxy_lite.formats import PROFILES, Format
 from ccproxy_lite.net.connection import OutHeaders
 from ccproxy_lite.net.framing import Headers, tokens
 from ccproxy_lite.net.heads import RequestHead
@@ -63,7 +63,7 @@ def credential(form: Format, upstream: Upstream, key: str) -> list[tuple[str, st
     if form.key_header == "authorization":
         return [("authorization", f"Bearer {key}")]
     own = [(form.key_header, key)]
-    if upstream.base_url != form.default_base_url:
+    if upstream.base_url != PROFILES[form.name].default_base_url:
         own.append(("authorization", f"Bearer {key}"))
     return own
 

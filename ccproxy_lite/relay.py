@@ -25,7 +25,7 @@ from ccproxy_lite.config import Config, Key, Upstream
 from ccproxy_lite.delivery import EVENT_STREAM, Delivery, Outlet
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.exchange import Attempt, Exchange, GiveUp, Wait
-from ccproxy_lite.formats import FORMATS, Format
+from ccproxy_lite.formats import FORMATS, PROFILES, Format
 from ccproxy_lite.formats.names import Restorer
 from ccproxy_lite.formats.neutral import End, Failed, Outgoing, Target
 from ccproxy_lite.jsontext import dumps
@@ -338,7 +338,7 @@ class Relay:
         """Where an upstream is; the echo listens on a port of its own."""
         if upstream.format != "echo":
             return upstream.base_url
-        return self._echo_url() + urlsplit(form.default_base_url).path
+        return self._echo_url() + urlsplit(PROFILES[form.name].default_base_url).path
 
     async def secret_of(self, upstream: Upstream, spec: str, client_key: str = "") -> str:
         """The secret to send. Raises UpstreamError when its source fails."""

@@ -14,7 +14,6 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from ccproxy_lite import echo
 from ccproxy_lite.address import Address
 from ccproxy_lite.app import App
 from ccproxy_lite.catalog import Catalog
@@ -58,6 +57,8 @@ class Upstreams:
 
 
 async def _echo(*, task_status: anyio.abc.TaskStatus[str]) -> None:
+    from ccproxy_lite import echo
+
     async with echo.running() as listener:
         task_status.started(f"http://127.0.0.1:{listener.port}")
         await anyio.sleep_forever()

@@ -89,7 +89,9 @@ def test_a_page_in_the_browser_cannot_reset() -> None:
     with service("anthropic") as (_, up), proxy(behind(up, "anthropic")) as served:
         assert ask(served.port, "/status", {"reset": "all"}, origin="https://evil.example").status == 403
         assert ask(served.port, "/status?reset=all", method="GET").json.get("ended") is None
-        assert ask(served.port, "/status", {"reset": "all"}, origin="http://localhost").status == 200  # its own page may
+        assert (
+            ask(served.port, "/status", {"reset": "all"}, origin="http://localhost").status == 200
+        )  # its own page may
         assert ask(served.port, "/status", {"reset": "all"}, origin="null").status == 403
         elsewhere = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}
         assert ask(served.port, "/", method="GET", **elsewhere).status == 200  # a link; the page holds no data

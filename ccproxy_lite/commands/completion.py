@@ -6,14 +6,16 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from ccproxy_lite.arguments import COMMANDS, Parser, parser
+from ccproxy_lite.arguments import COMMANDS, parser_of
 from ccproxy_lite.formats import FORMATS
+
+_PARSERS = {name: parser_of(name) for name in COMMANDS}
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0."""
     script = {"bash": _bash, "zsh": _zsh, "fish": _fish}[arguments.shell]
-    sys.stdout.write("\n".join(script(parser())) + "\n")
+    sys.stdout.write("\n".join(script()) + "\n")
     return 0
 
 
@@ -30,7 +32,7 @@ def _takes_value(action: argparse.Action) -> bool:
     return action.nargs != 0
 
 
-def _bash(top: Parser) -> Iterator[str]:
+def _bash() -> Iterator[str]:
     commands = "|".join(COMMANDS)
     yield f"""# bash completion for ccproxy-lite
 _ccproxy_lite() {{
@@ -52,7 +54,7 @@ _ccproxy_lite() {{
     return
   fi
   case ${{command:-serve}}:$before in"""
-    for name, own in top.commands.items():
+    for name, own in _PARSERS.items():
         for action in filter(_takes_value, own.options):
             values, where = _values(action), "|".join(f"{name}:{option}" for option in action.option_strings)
             reply = f'compgen -W "{" ".join(values)}"' if values else "compgen -f"
@@ -61,20 +63,20 @@ _ccproxy_lite() {{
             else:
                 yield f'    {where}) COMPREPLY=($({reply} -- "$word")); return ;;'
     yield "  esac\n  case ${command:-serve} in"
-    for name, own in top.commands.items():
+    for name, own in _PARSERS.items():
         words = [option for action in own.options for option in action.option_strings if option.startswith("--")]
         words += [str(choice) for action in own.positionals for choice in action.choices or ()]
         yield f'    {name}) COMPREPLY=($(compgen -W "{" ".join(words)}" -- "$word")) ;;'
     yield "  esac\n}\ncomplete -o filenames -F _ccproxy_lite ccproxy-lite"
 
 
-def _zsh(top: Parser) -> Iterator[str]:
+def _zsh() -> Iterator[str]:
     yield "#compdef ccproxy-lite\n_ccproxy_lite() {\n  local -a commands=("
     yield from (f"    {_quoted(f'{name}:{about}')}" for name, about in COMMANDS.items())
     yield "  )\n  local command=${words[2]}\n  if ((CURRENT == 2)); then"
     yield "    _describe command commands\n    return\n  fi"
     yield "  shift words; ((CURRENT--))\n  case $command in"
-    for name, own in top.commands.items():
+    for name, own in _PARSERS.items():
         specs = [_zsh_option(action, option) for action in own.options for option in action.option_strings]
         specs += [f"'1:{action.dest}:({' '.join(map(str, action.choices or ()))})'" for action in own.positionals]
         specs += ["'*:::command:_normal'"] if name == "run" else []
@@ -95,12 +97,12 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-def _fish(top: Parser) -> Iterator[str]:
+def _fish() -> Iterator[str]:
     yield "# fish completion for ccproxy-lite\ncomplete -c ccproxy-lite -f"
     own_command = f"not __fish_seen_subcommand_from {' '.join(COMMANDS)}"
     for name, about in COMMANDS.items():
         yield f"complete -c ccproxy-lite -n {_quoted(own_command)} -a {name} -d {_fish_quoted(about)}"
-    for name, own in top.commands.items():
+    for name, own in _PARSERS.items():
         seen = f"-n '__fish_seen_subcommand_from {name}'"
         for action in own.options:
             names = " ".join(f"-l {o[2:]}" if o.startswith("--") else f"-s {o[1:]}" for o in action.option_strings)

@@ -12,7 +12,7 @@ from typing import Any
 from ccproxy_lite.commands.load import usual_place
 from ccproxy_lite.config import Config, from_environment
 from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
-from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats import PROFILES
 from ccproxy_lite.routing import resolve
 
 
@@ -26,7 +26,7 @@ def main(arguments: argparse.Namespace) -> int:
     for note in config.notes:
         print(f"note: {note}", file=sys.stderr)
     if source == "echo":
-        variables = dict.fromkeys(name for form in FORMATS.values() for name in form.key_variables)
+        variables = dict.fromkeys(name for profile in PROFILES.values() for name in profile.key_variables)
         raise CcproxyError(f"no key is in the environment: set {', '.join(variables)}, and run this again")
     write(path, json.dumps(content(config, arguments.model), indent=2) + "\n")
     print(f"wrote {path}: {', '.join(upstream.name for upstream in config.upstreams)}")

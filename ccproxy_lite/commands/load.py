@@ -11,7 +11,7 @@ from pathlib import Path
 from ccproxy_lite.address import Address
 from ccproxy_lite.config import Config, from_environment
 from ccproxy_lite.errors import ConfigError
-from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats import PROFILES
 
 
 def find(given: str | None, environ: Mapping[str, str]) -> Path | None:
@@ -34,7 +34,7 @@ def usual_place(environ: Mapping[str, str]) -> Path | None:
 def places(environ: Mapping[str, str]) -> list[str]:
     """Where a configuration or a key would have been found."""
     home = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '~')}/.config"
-    variables = [f"${name}" for form in FORMATS.values() for name in form.key_variables]
+    variables = [f"${name}" for profile in PROFILES.values() for name in profile.key_variables]
     return ["--config", "$CCPROXY_CONFIG", f"{home}/ccproxy-lite/config.json", *dict.fromkeys(variables)]
 
 

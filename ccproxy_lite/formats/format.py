@@ -48,8 +48,6 @@ class Format:
     """
 
     name: str
-    default_base_url: str
-    key_variables: tuple[str, ...]
     key_header: str
     read_path: Callable[[str, str], PathInfo | None]
     write_path: Callable[[str, PathInfo], str]

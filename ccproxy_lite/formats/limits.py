@@ -16,24 +16,21 @@ from ccproxy_lite.formats.neutral import Failed
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _UNIT = r"(?:milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d)(?![a-z])"
 _NUMBER = r"\d{1,12}(?:\.\d{1,12})?"
-_PIECE = re.compile(rf"({_NUMBER})\s?({_UNIT})", re.IGNORECASE)
+_PIECE = rf"(?i)({_NUMBER})\s?({_UNIT})"
 _DURATION = rf"(?:{_NUMBER}\s?{_UNIT}[\s,]{{0,2}}(?:and\s)?)+"
-_SENTENCE = re.compile(
-    r"\b(?:(?:again|retry|resets?|available)\b[^.!?\d]{0,20}\b(?:in|after)|after|wait)\b"
-    rf"[^.!?\d]{{0,12}}({_DURATION})",
-    re.IGNORECASE,
+_SENTENCE = (
+    r"(?i)\b(?:(?:again|retry|resets?|available)\b[^.!?\d]{0,20}\b(?:in|after)|after|wait)\b"
+    rf"[^.!?\d]{{0,12}}({_DURATION})"
 )
-_USED_UP = re.compile(
-    r"insufficient (?:account )?(?:balance|credit|funds|quota)|(?:out of|not enough|no) credits|payment required"
-    r"|exceeded your current quota|billing hard limit|spending (?:limit|cap)",
-    re.IGNORECASE,
+_USED_UP = (
+    r"(?i)insufficient (?:account )?(?:balance|credit|funds|quota)|(?:out of|not enough|no) credits|payment required"
+    r"|exceeded your current quota|billing hard limit|spending (?:limit|cap)"
 )
-_USED_UP_400 = re.compile(
-    r"your credit balance is too low|you have reached your specified api usage limits"
-    r"|billing hard limit has been reached",
-    re.IGNORECASE,
+_USED_UP_400 = (
+    r"(?i)your credit balance is too low|you have reached your specified api usage limits"
+    r"|billing hard limit has been reached"
 )
-_BAD_KEY_400 = re.compile(r"api key (?:not valid|expired)|incorrect api key provided", re.IGNORECASE)
+_BAD_KEY_400 = r"(?i)api key (?:not valid|expired)|incorrect api key provided"
 """A client's own mistake is a 400 too, and may be quoted in the message: these must stand at its beginning."""
 _LONGEST_DURATION = 100
 _LONGEST_READ = 2000
@@ -43,7 +40,7 @@ def seconds_of(duration: str) -> float | None:
     """The seconds of a duration such as ``1m2.5s``, ``12ms`` or ``20 seconds``; None if it is none."""
     if len(duration) > _LONGEST_DURATION or not re.fullmatch(_DURATION, duration.strip(), re.IGNORECASE):
         return None
-    return sum(float(number) * _scale(unit.lower()) for number, unit in _PIECE.findall(duration))
+    return sum(float(number) * _scale(unit.lower()) for number, unit in re.findall(_PIECE, duration))
 
 
 def _scale(unit: str) -> float:
@@ -52,7 +49,7 @@ def _scale(unit: str) -> float:
 
 def seconds_in(message: str) -> float | None:
     """How long a sentence asks to wait."""
-    match = _SENTENCE.search(message[:_LONGEST_READ])
+    match = re.search(_SENTENCE, message[:_LONGEST_READ])
     return seconds_of(match[1]) if match else None
 
 
@@ -82,7 +79,7 @@ def refine(failed: Failed, error: Mapping[str, Any], status: int | None = None) 
     if failed.retry_after_s is None and failed.resets_at_s is None and _is_used_up(failed, details):
         failed.kind = "billing"
     invalid = any(detail.get("reason") == "API_KEY_INVALID" for detail in details)
-    if failed.kind == "bad_request" and (invalid or _BAD_KEY_400.match(failed.message)):
+    if failed.kind == "bad_request" and (invalid or re.match(_BAD_KEY_400, failed.message)):
         failed.kind, failed.code = "auth", "API_KEY_INVALID"
     return failed
 
@@ -94,10 +91,10 @@ def _is_used_up(failed: Failed, details: list[dict[str, Any]]) -> bool:
             "PerDay" in str(detail)[:_LONGEST_READ] for detail in details
         )
     if failed.kind == "bad_request":
-        return _USED_UP_400.match(failed.message) is not None
+        return re.match(_USED_UP_400, failed.message) is not None
     if failed.kind not in ("permission", "rate_limit") or failed.code == "rate_limit_exceeded":
         return False
-    return _USED_UP.search(failed.message[:_LONGEST_READ]) is not None
+    return re.search(_USED_UP, failed.message[:_LONGEST_READ]) is not None
 
 
 _MAY_MEAN: Mapping[int, tuple[Kind, ...]] = {

@@ -6,8 +6,6 @@ from ccproxy_lite.formats.neutral import PathInfo
 
 FORMAT = Format(
     name="anthropic",
-    default_base_url="https://api.anthropic.com",
-    key_variables=("ANTHROPIC_API_KEY",),
     key_header="x-api-key",
     read_path=fixed_paths({"/v1/messages": PathInfo(), "/v1/messages/count_tokens": PathInfo("count")}),
     write_path=lambda model, path: "/v1/messages",

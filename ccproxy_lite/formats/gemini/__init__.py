@@ -5,8 +5,6 @@ from ccproxy_lite.formats.gemini import answer, catalog, contents, errors, paths
 
 FORMAT = Format(
     name=contents.NAME,
-    default_base_url="https://generativelanguage.googleapis.com",
-    key_variables=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
     key_header="x-goog-api-key",
     read_path=paths.read_path,
     write_path=paths.write_path,

@@ -13,8 +13,6 @@ _ASKED = {
 
 FORMAT = Format(
     name=items.NAME,
-    default_base_url="https://api.openai.com/v1",
-    key_variables=("OPENAI_API_KEY",),
     key_header="authorization",
     read_path=fixed_paths({**_ASKED, **{f"/v1{path}": asked for path, asked in _ASKED.items()}}),
     write_path=lambda model, path: "/responses/compact" if path.action == "compact" else "/responses",
