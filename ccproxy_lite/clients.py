@@ -1,4 +1,6 @@
-"""How each client finds a proxy: the variables and flags that it reads, and what would lead it around. Pure.
+"""How each client finds a proxy: what it reads from variables, flags and files, and what would lead it around. Pure.
+
+Measured with the versions that the end-to-end tests run, and with Qwen Code 0.24, opencode 1.18, aider 0.86, llm 0.36.
 
 >>> variables("claude", "http://127.0.0.1:8317", "KEY")["ANTHROPIC_BASE_URL"]
 'http://127.0.0.1:8317'
@@ -6,60 +8,113 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 NO_KEY = "none-needed"
 """What a client shows to a proxy without client keys: most clients insist on a key."""
 
 
 class Client(NamedTuple):
-    """What a client is, and the variables that it reads."""
+    """What a client is, and what it reads; ``{url}`` and ``{key}`` stand for the proxy's.
+
+    ``file`` is a settings file of ours and the variable that names it: for a client whose own files speak louder than
+    variables. ``private``: what only a child of ours gets.
+    """
 
     about: str
-    reads: tuple[str, ...]
+    variables: Mapping[str, str]
     redirected_by: tuple[str, ...] = ()
+    flags: Mapping[str, str] = {}
+    file: tuple[str, str] = ("", "")
+    private: Mapping[str, str] = {}
 
 
-_ANTHROPIC = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN")
-_OPENAI = ("OPENAI_BASE_URL", "OPENAI_API_KEY")
-_GOOGLE = ("GOOGLE_GEMINI_BASE_URL", "GEMINI_API_KEY")
+_ANTHROPIC = {"ANTHROPIC_BASE_URL": "{url}", "ANTHROPIC_AUTH_TOKEN": "{key}"}
+_OPENAI = {"OPENAI_BASE_URL": "{url}/v1", "OPENAI_API_KEY": "{key}"}
+_GOOGLE = {"GOOGLE_GEMINI_BASE_URL": "{url}", "GEMINI_API_KEY": "{key}"}
+_GENERAL = {**_ANTHROPIC, **_OPENAI, "OPENAI_API_BASE": "{url}/v1", **_GOOGLE}
 _NOT_ANTHROPIC = ("ANTHROPIC_API_KEY", "ANTHROPIC_UNIX_SOCKET", "ANTHROPIC_CUSTOM_HEADERS")
-_NOT_CLAUDE = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_OAUTH_TOKEN")
-_NOT_OPENAI = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
-_NOT_GOOGLE = ("GOOGLE_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI")
+_NOT_CLAUDE = (
+    "CLAUDE_CODE_USE_BEDROCK CLAUDE_CODE_USE_VERTEX CLAUDE_CODE_USE_FOUNDRY CLAUDE_CODE_USE_ANTHROPIC_AWS "
+    "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD CLAUDE_CODE_USE_MANTLE CLAUDE_CODE_USE_GATEWAY CLAUDE_CODE_OAUTH_TOKEN"
+).split()
+_NOT_OPENAI = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS")
+_NOT_GOOGLE = ("GOOGLE_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_GCA", "GEMINI_CLI_CUSTOM_HEADERS")
+_NOT_QWEN = ("QWEN_OAUTH", "GOOGLE_MODEL")
+_NOT_AIDER = (
+    "AIDER_SET_ENV AIDER_API_KEY AIDER_OPENAI_API_KEY AIDER_OPENAI_API_BASE AIDER_ANTHROPIC_API_KEY OPENROUTER_API_KEY"
+).split()
+
+_CODEX = {
+    "model_provider": '"ccproxy"',
+    "model_providers.ccproxy.name": '"ccproxy-lite"',
+    "model_providers.ccproxy.base_url": '"{url}/v1"',
+    "model_providers.ccproxy.env_key": '"OPENAI_API_KEY"',
+    "model_providers.ccproxy.wire_api": '"responses"',
+}
+_GEMINI_FILE = '{"security": {"auth": {"selectedType": "gemini-api-key"}}}'
+"""Gemini CLI takes a base URL for a login that it then refuses; only settings say which login it is."""
+
+_QWEN_FILE = '{"security": {"auth": {"selectedType": "openai"}}, "modelProviders": null}'
+"""Qwen Code asks for a login else, and a user's own providers would win."""
+
+_OPENCODE = json.dumps({
+    "enabled_providers": ["anthropic", "openai", "google"],  # any other would be asked directly
+    "provider": {
+        name: {"options": {"baseURL": url, "apiKey": "{env:OPENAI_API_KEY}", "fetch": None}}  # fetch: a login's own
+        for name, url in (("anthropic", "{url}/v1"), ("openai", "{url}/v1"), ("google", "{url}/v1beta"))
+    },
+})  # fmt: skip
+
+_AIDER = {
+    "OPENAI_API_BASE": "{url}/v1",
+    "OPENAI_BASE_URL": "{url}/v1",
+    "OPENAI_API_KEY": "{key}",
+    "ANTHROPIC_API_BASE": "{url}",
+    "ANTHROPIC_BASE_URL": "{url}",
+    "ANTHROPIC_API_KEY": "{key}",
+    "GEMINI_API_BASE": "{url}/v1beta",
+    "GEMINI_API_KEY": "{key}",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+}
+_AIDER_OVER_ITS_CONF = {
+    "AIDER_OPENAI_API_KEY": "{key}",
+    "AIDER_OPENAI_API_BASE": "{url}/v1",
+    "AIDER_ANTHROPIC_API_KEY": "{key}",
+    "AIDER_API_KEY": "openai={key}",
+    "AIDER_SET_ENV": "OPENAI_BASE_URL={url}/v1",
+    "OPENROUTER_API_KEY": "",
+}
+_AIDER_FILE = "".join(f"{name}={value}\n" for name, value in {**_AIDER, **_AIDER_OVER_ITS_CONF}.items())
+"""aider reads .env files over its environment; this one it reads last."""
 
 CLIENTS: dict[str, Client] = {
-    "claude": Client("Claude Code", _ANTHROPIC, (*_NOT_ANTHROPIC, *_NOT_CLAUDE)),
-    "codex": Client("Codex", ("OPENAI_API_KEY",), _NOT_OPENAI),
-    "gemini": Client("Gemini CLI", _GOOGLE, _NOT_GOOGLE),
-    "qwen": Client("Qwen Code", _OPENAI, _NOT_OPENAI),
-    "opencode": Client("opencode", (*_ANTHROPIC, *_OPENAI, *_GOOGLE), ()),
-    "aider": Client("aider", ("OPENAI_API_BASE", *_OPENAI, *_ANTHROPIC), ()),
+    "claude": Client(
+        "Claude Code",
+        _ANTHROPIC,
+        (*_NOT_ANTHROPIC, *_NOT_CLAUDE),
+        private={"CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST": "1"},  # else a base URL in the user's settings would win
+    ),
+    "codex": Client("Codex", {"OPENAI_API_KEY": "{key}"}, _NOT_OPENAI, flags=_CODEX),
+    "gemini": Client("Gemini CLI", _GOOGLE, _NOT_GOOGLE, file=("GEMINI_CLI_SYSTEM_SETTINGS_PATH", _GEMINI_FILE)),
+    "qwen": Client(
+        "Qwen Code", _OPENAI, (*_NOT_OPENAI, *_NOT_QWEN), file=("QWEN_CODE_SYSTEM_SETTINGS_PATH", _QWEN_FILE)
+    ),
+    "opencode": Client("opencode", {"OPENAI_API_KEY": "{key}", "OPENCODE_CONFIG_CONTENT": _OPENCODE}, _NOT_OPENAI),
+    "aider": Client("aider", _AIDER, tuple(_NOT_AIDER), file=("AIDER_ENV_FILE", _AIDER_FILE)),
     "llm": Client("llm", _OPENAI, _NOT_OPENAI),
     "anthropic": Client("the anthropic SDK", _ANTHROPIC, _NOT_ANTHROPIC),
-    "openai": Client("the openai SDK and most tools", (*_OPENAI, "OPENAI_API_BASE"), _NOT_OPENAI),
+    "openai": Client("the openai SDK and most tools", {**_OPENAI, "OPENAI_API_BASE": "{url}/v1"}, _NOT_OPENAI),
     "google-genai": Client("the google-genai SDK", _GOOGLE, _NOT_GOOGLE),
 }
 
 
-def _values(url: str, key: str) -> dict[str, str]:
-    return {
-        "ANTHROPIC_BASE_URL": url,
-        "ANTHROPIC_AUTH_TOKEN": key,
-        "OPENAI_BASE_URL": f"{url}/v1",
-        "OPENAI_API_BASE": f"{url}/v1",
-        "OPENAI_API_KEY": key,
-        "GOOGLE_GEMINI_BASE_URL": url,
-        "GEMINI_API_KEY": key,
-    }
-
-
 def variables(client: str | None, url: str, key: str) -> dict[str, str]:
     """What a client (or any) reads from the environment, for a proxy at a base URL and a key that it accepts."""
-    values = _values(url, key)
-    known = CLIENTS.get(client or "")
-    return {name: values[name] for name in known.reads} if known else values
+    wanted = CLIENTS[client].variables if client in CLIENTS else _GENERAL
+    return {name: _filled(text, url, key) for name, text in wanted.items()}
 
 
 def redirecting(client: str | None) -> list[str]:
@@ -71,9 +126,13 @@ def redirecting(client: str | None) -> list[str]:
 def environment(environ: Mapping[str, str], program: str, url: str, key: str) -> dict[str, str]:
     """A child's environment: every client finds the proxy, and nothing that would lead it elsewhere."""
     client = _name(program)
-    cleared = {*redirecting(None), *_values("", "")}
-    child = {name: value for name, value in environ.items() if name not in cleared}
-    child |= variables(client, url, key)
+    cleared = {*redirecting(None), *_GENERAL}
+    child = {name: text for name, text in environ.items() if name not in cleared}
+    own = variables(client, url, key)
+    if "OPENCODE_CONFIG_CONTENT" in own and "OPENCODE_CONFIG_CONTENT" in child:
+        own["OPENCODE_CONFIG_CONTENT"] = laid_over(child["OPENCODE_CONFIG_CONTENT"], own["OPENCODE_CONFIG_CONTENT"])
+    child |= own
+    child |= CLIENTS[client].private if client in CLIENTS else {}
     for name in ("NO_PROXY", "no_proxy"):  # else a client would ask a company's proxy for this machine
         child[name] = ",".join(filter(None, [environ.get(name), "127.0.0.1,localhost"]))
     return child
@@ -81,16 +140,8 @@ def environment(environ: Mapping[str, str], program: str, url: str, key: str) ->
 
 def flags(client: str, url: str) -> list[str]:
     """The flags that a client needs; Codex takes its provider from them only."""
-    if client != "codex":
-        return []
-    settings = {
-        "model_provider": '"ccproxy"',
-        "model_providers.ccproxy.name": '"ccproxy-lite"',
-        "model_providers.ccproxy.base_url": f'"{url}/v1"',
-        "model_providers.ccproxy.env_key": '"OPENAI_API_KEY"',
-        "model_providers.ccproxy.wire_api": '"responses"',
-    }
-    return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    own = CLIENTS[client].flags if client in CLIENTS else {}
+    return [word for name, text in own.items() for word in ("-c", f"{name}={_filled(text, url, '')}")]
 
 
 def with_flags(words: Sequence[str], url: str) -> list[str]:
@@ -98,24 +149,48 @@ def with_flags(words: Sequence[str], url: str) -> list[str]:
     return [words[0], *flags(_name(words[0]), url), *words[1:]]
 
 
+def file_of(program: str) -> str:
+    """The variable that names a settings file which this program needs, or the empty string."""
+    client = CLIENTS.get(_name(program))
+    return client.file[0] if client else ""
+
+
+def content_of(program: str, url: str, key: str, theirs: str) -> str:
+    """That file's content: ours over the user's own."""
+    own = _filled(CLIENTS[_name(program)].file[1], url, key)
+    return laid_over(theirs, own) if own.startswith("{") else f"{theirs}\n{own}"
+
+
+def laid_over(theirs: str, ours: str) -> str:
+    """One JSON object over another; what cannot be read is not kept.
+
+    >>> laid_over('{"a": {"b": 1, "c": 2}}', '{"a": {"b": 3}}')
+    '{"a": {"b": 3, "c": 2}}'
+    """
+
+    def over(low: Any, high: Any) -> Any:
+        if not isinstance(low, dict) or not isinstance(high, dict):
+            return high
+        return {**low, **{name: over(low.get(name), value) for name, value in high.items()}}
+
+    try:
+        return json.dumps(over(json.loads(theirs), json.loads(ours)))
+    except ValueError:
+        return ours
+
+
 def instructions(url: str, key: str) -> list[dict[str, str]]:
     """How people connect each client by hand: a line for a shell, or the command that does it."""
     told = []
     for name, client in CLIENTS.items():
         line = "export " + " ".join(f"{key}={value}" for key, value in variables(name, url, key).items())
-        told.append({"client": client.about, "line": line if not flags(name, url) else f"ccproxy-lite run -- {name}"})
+        is_long = client.flags or client.file[0] or "OPENCODE_CONFIG_CONTENT" in client.variables
+        told.append({"client": client.about, "line": f"ccproxy-lite run -- {name}" if is_long else line})
     return told
 
 
-def settings(program: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
-    """A settings file that a client needs: the variable that names it, and its content.
-
-    Gemini CLI takes a base URL for a login that it then refuses; only settings say which login it is.
-    """
-    variable = "GEMINI_CLI_SYSTEM_SETTINGS_PATH"
-    if _name(program) != "gemini" or variable in environ:
-        return None
-    return variable, '{"security": {"auth": {"selectedType": "gemini-api-key"}}}'
+def _filled(text: str, url: str, key: str) -> str:
+    return text.replace("{url}", url).replace("{key}", key)
 
 
 def _name(program: str) -> str:

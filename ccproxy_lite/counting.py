@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ccproxy_lite import headers as hd
 from ccproxy_lite.accesslog import Record
 from ccproxy_lite.call import Call
@@ -45,7 +43,7 @@ async def _upstream(relay: Relay, call: Call, route: Route, form: Format) -> int
             body, own = call.cleaned or call.body, hd.upward(call.head)
             path = hd.with_query(path, call.head.query)
         else:
-            target = replace(relay.target(call, route), strict=False)
+            target = relay.target(call, route)._replace(strict=False)
             body, own = form.write_request(call.request, target).body, hd.own_upward(False)
         counted = form.counting.body(body, route.model)
         untouched = body is call.body and counted in (body, {**body, "model": route.model})

@@ -74,7 +74,7 @@ def test_version_and_help(tmp_path: Path) -> None:
     assert cli("--version", home=tmp_path).stdout == f"ccproxy-lite {__version__}\n"
     text = cli("--help", home=tmp_path).stdout
     for command in COMMANDS:
-        assert f"\n    {command}" in text
+        assert f"\n  {command} " in text
         own = cli(command, "--help", home=tmp_path).stdout
         assert f"example:\n  ccproxy-lite {command}" in own
 
@@ -586,8 +586,61 @@ def test_run_tells_gemini_by_a_settings_file_of_its_own(tmp_path: Path) -> None:
     assert not Path(done.stderr.strip()).exists(), "nothing is left behind"
     own = tmp_path / "own.json"
     own.write_text("{}")
-    assert cli("run", "--", str(program), home=tmp_path, GEMINI_CLI_SYSTEM_SETTINGS_PATH=str(own)).stdout == "{}"
-    assert clients.settings("claude", {}) is None
+    own.write_text('{"ui": {"theme": "mine"}, "security": {"auth": {"selectedType": "vertex-ai", "kept": 1}}}')
+    merged = json.loads(cli("run", "--", str(program), home=tmp_path, GEMINI_CLI_SYSTEM_SETTINGS_PATH=str(own)).stdout)
+    assert merged == {"ui": {"theme": "mine"}, "security": {"auth": {"selectedType": "gemini-api-key", "kept": 1}}}
+
+
+def fake(folder: Path, name: str, script: str) -> str:
+    """A program of that name."""
+    path = folder / name
+    path.write_text(f"#!{sys.executable}\nimport json, os, pathlib\nenviron = dict(os.environ)\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_run_tells_qwen_and_aider_by_files_and_opencode_by_a_variable(tmp_path: Path) -> None:
+    show = (
+        "import sys; v = sys.argv[1]; print(pathlib.Path(environ[v]).read_text() if 'CONTENT' not in v else environ[v])"
+    )
+    qwen = cli("run", "--", fake(tmp_path, "qwen", show), "QWEN_CODE_SYSTEM_SETTINGS_PATH", home=tmp_path)
+    assert json.loads(qwen.stdout) == {"security": {"auth": {"selectedType": "openai"}}, "modelProviders": None}
+    aider = cli("run", "--", fake(tmp_path, "aider", show), "AIDER_ENV_FILE", home=tmp_path).stdout
+    assert "\nANTHROPIC_API_BASE=http://127.0.0.1:" in aider and "\nOPENROUTER_API_KEY=\n" in aider
+    theirs = json.dumps({"model": "mine", "provider": {"openai": {"options": {"fetch": "x", "timeout": 5}}}})
+    opencode = fake(tmp_path, "opencode", show)
+    merged = json.loads(
+        cli("run", "--", opencode, "OPENCODE_CONFIG_CONTENT", home=tmp_path, OPENCODE_CONFIG_CONTENT=theirs).stdout
+    )
+    assert merged["model"] == "mine" and merged["provider"]["openai"]["options"]["timeout"] == 5
+    assert merged["provider"]["openai"]["options"]["fetch"] is None
+    assert merged["provider"]["google"]["options"]["baseURL"].endswith("/v1beta")
+
+
+def test_run_hides_what_llm_has_stored(tmp_path: Path) -> None:
+    folder = tmp_path / ".config" / "io.datasette.llm"
+    folder.mkdir(parents=True)
+    program = fake(
+        tmp_path,
+        "llm",
+        "print(sorted(os.listdir(environ['LLM_USER_PATH'])) if 'LLM_USER_PATH' in environ else 'theirs')",
+    )
+    assert cli("run", "--", program, home=tmp_path).stdout == "theirs\n"
+    for name in ("keys.json", "logs.db", "aliases.json"):
+        (folder / name).write_text("{}")
+    assert cli("run", "--", program, home=tmp_path).stdout == "['aliases.json', 'logs.db']\n"
+    assert (folder / "keys.json").exists()
+
+
+def test_run_without_any_place_to_write(tmp_path: Path) -> None:
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("needs root and unshare for a file system that is read-only")
+    script = f"mount -o remount,bind,ro / && ! touch /x 2>/dev/null && exec {sys.executable} -m ccproxy_lite run -- {sys.executable} -c 'print(5)'"
+    environ = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "TMPDIR": "/nonexistent"}
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, env=environ, cwd="/", timeout=30
+    )
+    assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr
 
 
 def test_convert_of_a_broken_stream_fails(tmp_path: Path) -> None:

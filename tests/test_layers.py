@@ -46,7 +46,7 @@ LAYERS = [
     ["config"],
     ["formats", "secrets", "address", "proxies"],
     ["sse", "jsontext"],
-    ["errors", "log", "clock", "__init__", "net.__init__"],
+    ["errors", "log", "clock", "zipped", "__init__", "net.__init__"],
 ]
 """From the top down: a module imports from its own row or from a lower one."""
 

@@ -36,6 +36,8 @@ def main(arguments: argparse.Namespace) -> int:
         return 0
     for line in _LINES[arguments.shell](found, cleared, flags, key):
         print(line)
+    if arguments.client and clients.file_of(arguments.client):
+        print(f"# {arguments.client} wants a settings file, too: ccproxy-lite run -- {arguments.client} brings one")
     return 0
 
 

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from ccproxy_lite import accesslog, clients
 from ccproxy_lite.commands.load import load, with_options
 from ccproxy_lite.config import Config
 from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
+from ccproxy_lite.log import log
 from ccproxy_lite.routing import resolve
 from ccproxy_lite.secrets import Vault
 from ccproxy_lite.server import running
@@ -60,11 +61,13 @@ async def _run(config: Config, words: list[str]) -> int:
     key = token_urlsafe(24)
     vault.remember(key)
     with (
-        _settings(words[0]) as settings,
+        _files(words[0]) as folder,
         anyio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP, signal.SIGINT) as signals,
     ):
         async with running(replace(config, client_keys=(key,)), vault) as proxy:
-            child = {**clients.environment(os.environ, words[0], proxy.url, key), **settings}
+            child = clients.environment(os.environ, words[0], proxy.url, key)
+            if folder is not None:
+                child |= _variables_of(words[0], folder, proxy.url, key)
             try:
                 process = await anyio.open_process(
                     clients.with_flags(words, proxy.url), stdin=None, stdout=None, stderr=None, env=child
@@ -101,17 +104,43 @@ def _has_the_terminal() -> bool:
 
 
 @contextmanager
-def _settings(program: str) -> Iterator[dict[str, str]]:
-    """A settings file of our own for a client that needs one, and the variable that names it; nothing of the user's."""
-    found = clients.settings(program, os.environ)
-    if found is None:
-        yield {}
+def _files(program: str) -> Iterator[Path | None]:
+    """A folder for the files of a client that needs some, gone with the block; None if there can be no folder."""
+    if not _needs_folder(program):
+        yield None
         return
-    variable, content = found
-    with tempfile.NamedTemporaryFile("w", prefix="ccproxy-lite-", suffix=".json") as file:
-        file.write(content)
-        file.flush()
-        yield {variable: file.name}
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="ccproxy-lite-")
+    except OSError as error:
+        log.warning("no folder for settings of %s: %s", program, error.strerror)
+        yield None
+        return
+    with folder as name:
+        yield Path(name)
+
+
+def _variables_of(program: str, folder: Path, url: str, key: str) -> dict[str, str]:
+    """Write a client's settings file, with what the user's file of that kind says in it; the variable that names it."""
+    variable = clients.file_of(program)
+    if not variable:  # llm, which takes a stored key before the environment's: its own folder without that
+        for entry in _llm_folder(os.environ).iterdir():
+            if entry.name != "keys.json":
+                (folder / entry.name).symlink_to(entry)
+        return {"LLM_USER_PATH": str(folder)}
+    theirs = Path(os.environ.get(variable) or os.devnull)
+    path = folder / "settings"
+    path.touch(mode=0o600)
+    path.write_text(clients.content_of(program, url, key, theirs.read_text() if theirs.exists() else ""))
+    return {variable: str(path)}
+
+
+def _needs_folder(program: str) -> bool:
+    stored = _llm_folder(os.environ) / "keys.json"
+    return bool(clients.file_of(program)) or (Path(program).name == "llm" and stored.exists())
+
+
+def _llm_folder(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("LLM_USER_PATH") or Path(environ.get("HOME", "/"), ".config", "io.datasette.llm"))
 
 
 def _log_path() -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from ccproxy_lite.errors import Kind
 from ccproxy_lite.sse import Event as SseEvent
@@ -247,8 +247,7 @@ class Request:
 # ---------------------------------------------------------------- answers
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens. ``input`` excludes what was read from or written to a cache; ``output`` includes ``reasoning``."""
 
     input: int = 0
@@ -262,8 +261,7 @@ class Usage:
         return self.input + self.cache_read + self.cache_write
 
 
-@dataclass(frozen=True, slots=True)
-class Citation:
+class Citation(NamedTuple):
     """A source of a text part: a web page, and the characters of that part which it supports."""
 
     url: str
@@ -396,8 +394,7 @@ def fold(events: Iterable[Event]) -> tuple[list[WholePart], End | Failed]:
 # ---------------------------------------------------------------- what a format offers
 
 
-@dataclass(frozen=True, slots=True)
-class PathInfo:
+class PathInfo(NamedTuple):
     """What the URL says beside the body: what is asked for, and in Gemini's case the rest of it.
 
     ``streams`` is None where the body says it. ``array`` asks for a stream as one growing JSON array, and ``version``
@@ -411,26 +408,24 @@ class PathInfo:
     version: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """What a request is written for."""
 
     model: str
     quirks: frozenset[str] = frozenset()
     default_max_tokens: int = 8192
-    budgets: Mapping[str, int] = field(default_factory=_nothing)
+    budgets: Mapping[str, int] = NOTHING
     strict: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A request in an upstream's format. ``names`` maps tool names on the wire to the client's own ones."""
 
     path: str
     body: dict[str, Any]
     headers: tuple[tuple[str, str], ...] = ()
     dropped: tuple[str, ...] = ()
-    names: Mapping[str, str] = field(default_factory=_nothing)
+    names: Mapping[str, str] = NOTHING
     custom: frozenset[str] = frozenset()
 
 
@@ -470,8 +465,7 @@ class Watcher(Protocol):
         """The in-band error that ends this stream for the client."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What a writer must know of the exchange: the client's ``request``, and identity and time from outside."""
 
     request: Request
