@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import resource
 import signal
-from collections.abc import AsyncIterator, Mapping
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -142,13 +143,18 @@ async def _app(config: Config, parts: Upstreams, history: History, before: Relay
 
 
 @contextlib.asynccontextmanager
-async def running(config: Config, vault: Vault, clock: Clock | None = None) -> AsyncIterator[Running]:
-    """The whole proxy, until the block ends. Raises CcproxyError when it cannot start."""
+async def running(
+    config: Config, vault: Vault, clock: Clock | None = None, sockets: Sequence[socket.socket] = ()
+) -> AsyncIterator[Running]:
+    """The whole proxy, until the block ends. Raises CcproxyError when it cannot start.
+
+    :param sockets: serve on these, which listen already, instead of on ``config.listen``
+    """
     _quieten_loop()
     async with asking(vault, clock or Clock()) as parts:
         history = History(started_at=parts.clock.wall())
         app = await _app(config, parts, history)
-        async with serve(app, _limits(config), [Address.parse(config.listen)]) as listener:
+        async with serve(app, _limits(config), [Address.parse(config.listen)], sockets) as listener:
             app.is_draining, app.connections = lambda: listener.draining, lambda: listener.connections
             proxy = Running(listener, app, parts, history)
             parts.tasks.start_soon(_renew_client_keys, proxy)
@@ -188,9 +194,12 @@ def stop_signals() -> AbstractContextManager[AsyncIterator[signal.Signals]]:
     return anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM)
 
 
-async def until_stopped(signals: AsyncIterator[signal.Signals], listener: Listener) -> signal.Signals:
+async def until_stopped(
+    signals: AsyncIterator[signal.Signals], listener: Listener, stopping: Callable[[], None]
+) -> signal.Signals:
     """Wait for a signal, then drain; a second one ends the waiting at once."""
     first = await anext(signals)
+    stopping()
     if listener.connections:
         log.info("draining %d connections; once more stops at once", listener.connections)
     async with anyio.create_task_group() as tasks:

@@ -46,6 +46,7 @@ LAYERS = [
     ["config"],
     ["formats", "secrets", "address", "proxies"],
     ["sse", "jsontext"],
+    ["systemd"],
     ["errors", "log", "clock", "zipped", "__init__", "net.__init__"],
 ]
 """From the top down: a module imports from its own row or from a lower one."""

@@ -159,7 +159,8 @@ def _files_of(name: str) -> Iterator[tuple[str, Path]]:
     """What a distribution has installed, licences included, programs and traces of the installation not."""
     for file in metadata.distribution(name).files or ():
         inner = file.as_posix()
-        if not inner.startswith("..") and "__pycache__" not in inner and file.name not in _NOT_THE_SAME_TWICE:
+        unwanted = inner.startswith("..") or file.name in _NOT_THE_SAME_TWICE
+        if not unwanted and not {"__pycache__", "tests"} & set(file.parts):
             yield inner, Path(str(file.locate()))
 
 

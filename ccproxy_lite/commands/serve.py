@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import anyio
 
-from ccproxy_lite import accesslog, clients
+from ccproxy_lite import accesslog, clients, systemd
 from ccproxy_lite.commands.load import find, load, with_options
 from ccproxy_lite.config import Config
 from ccproxy_lite.log import log
@@ -21,23 +22,30 @@ from ccproxy_lite.server import running, stop_signals, until_stopped
 
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0 after SIGTERM, 130 after SIGINT."""
-    vault = Vault()
+    vault, sockets = Vault(), systemd.inherited(os.environ)
 
     def read() -> tuple[Config, str]:
         config, source = load(arguments.config)
-        return with_options(config, arguments), source
+        for listen in map(systemd.address_of, sockets):  # each of them must be safe without client keys, or have some
+            config = with_options(config, argparse.Namespace(**{**vars(arguments), "listen": listen}))
+        return config if sockets else with_options(config, arguments), source
 
-    return anyio.run(_serve, vault, read, lambda: find(arguments.config, os.environ))
+    return anyio.run(_serve, vault, read, lambda: find(arguments.config, os.environ), sockets)
 
 
-async def _serve(vault: Vault, read: Callable[[], tuple[Config, str]], find: Callable[[], Path | None]) -> int:
+async def _serve(
+    vault: Vault,
+    read: Callable[[], tuple[Config, str]],
+    find: Callable[[], Path | None],
+    sockets: Sequence[socket.socket],
+) -> int:
     def logging(config: Config) -> Callable[[], None]:
         return accesslog.prepared(config.log, vault.redact, dict(os.environ))
 
     known = signature(find)  # before the reading: a change in between would else be missed for good
     config, source = read()
     logging(config)()
-    async with running(config, vault) as proxy:
+    async with running(config, vault, sockets=sockets) as proxy:
         with (
             stop_signals() as signals,
             anyio.open_signal_receiver(signal.SIGHUP) as hangups,
@@ -49,9 +57,10 @@ async def _serve(vault: Vault, read: Callable[[], tuple[Config, str]], find: Cal
             for note in config.notes:
                 log.warning("%s", note)
             proxy.history.source = source
+            systemd.notify(f"READY=1\nSTATUS=serving at {proxy.url}")
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(reloading, proxy, hangups, read, find, known, logging)
-                number = await until_stopped(signals, proxy.listener)
+                number = await until_stopped(signals, proxy.listener, lambda: systemd.notify("STOPPING=1"))
                 tasks.cancel_scope.cancel()
     return 130 if number == signal.SIGINT else 0
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import anyio
 import anyio.lowlevel
@@ -58,6 +58,14 @@ class Listener:
                 self.port = server.sockets[0].getsockname()[1]
         except OSError as error:
             raise CcproxyError(_bind_problem(address, error)) from None
+        self._servers.append(server)
+
+    async def adopt(self, sock: socket.socket) -> None:
+        """Serve on a socket that listens already; whoever has opened it owns its address."""
+        shared = self._shared
+        server = await asyncio.get_running_loop().create_server(lambda: Connection(shared), sock=sock)
+        name = sock.getsockname()
+        self.port = name[1] if isinstance(name, tuple) else 0
         self._servers.append(server)
 
     def use(self, app: Application, limits: Limits) -> None:
@@ -113,13 +121,17 @@ class Listener:
 
 
 @contextlib.asynccontextmanager
-async def serve(app: Application, limits: Limits, addresses: list[Address]) -> AsyncIterator[Listener]:
-    """Listen on all addresses until the block ends; whatever still runs then is cut."""
+async def serve(
+    app: Application, limits: Limits, addresses: list[Address], sockets: Sequence[socket.socket] = ()
+) -> AsyncIterator[Listener]:
+    """Listen until the block ends, on all addresses or on sockets that do so already; what still runs then is cut."""
     watchdog = Watchdog()
     async with anyio.create_task_group() as tasks:
         listener = Listener(Shared(app, limits, watchdog, tasks.start_soon))
         try:
-            for address in addresses:
+            for sock in sockets:
+                await listener.adopt(sock)
+            for address in () if sockets else addresses:
                 await listener.listen(address)
             yield listener
         finally:

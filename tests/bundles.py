@@ -1,0 +1,61 @@
+"""The one-file program for tests: built once for all of them, by whichever is first."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.support import ROOT, clean_environment
+
+
+def interpreters() -> dict[str, str]:
+    """The Pythons of this machine by version: those on PATH, and pyenv's."""
+    found: dict[str, str] = {}
+    folders = [Path(folder) for folder in os.environ["PATH"].split(os.pathsep)]
+    folders += sorted(Path.home().glob(".pyenv/versions/*/bin"))
+    script = "import sys; sys.stdout.write('%d.%d' % sys.version_info[:2])"
+    for name in ("python2.7", *(f"python3.{minor}" for minor in range(6, 16))):
+        for folder in folders:
+            if (folder / name).exists():
+                command = [str(folder / name), "-S", "-c", script]
+                if subprocess.run(command, capture_output=True, text=True).stdout == name.removeprefix("python"):
+                    found.setdefault(name.removeprefix("python"), str(folder / name))
+    return found
+
+
+def environment(home: Path) -> dict[str, str]:
+    """An environment whose PATH has all interpreters, and whose imports are the bundle's own."""
+    folders = [str(Path(python).parent) for version, python in interpreters().items() if version > "3.1"]
+    environ = clean_environment(home)
+    del environ["PYTHONPATH"]
+    return {**environ, "PATH": os.pathsep.join([os.environ["PATH"], *folders])}
+
+
+def build(path: Path) -> subprocess.CompletedProcess[str]:
+    """``ccproxy-lite bundle`` with this Python and all others of this machine."""
+    command = [sys.executable, "-m", "ccproxy_lite", "bundle", "-o", str(path)]
+    environ = {**environment(path.parent), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, env=environ, cwd="/", timeout=60)
+
+
+def bundle() -> Path:
+    """The file, built anew when the sources have changed."""
+    sources = sorted((ROOT / "ccproxy_lite").rglob("*.*"))
+    stamps = [f"{path} {path.stat().st_mtime_ns}" for path in sources if "__pycache__" not in path.parts]
+    mark = hashlib.sha256("\n".join([sys.version, *stamps]).encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir(), f"ccproxy-lite-tests-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / f"{mark}.pyz"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            for old in folder.glob("*.pyz"):
+                old.unlink()
+            done = build(path)
+            assert done.returncode == 0, done.stderr
+    return path
