@@ -11,6 +11,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from ccproxy_lite.arguments import parsed
 
@@ -24,14 +25,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         except SystemExit as done:  # argparse is done with --help, or with a mistake
             code = int(done.code or 0)
         sys.stdout.flush()
-        return code
     except KeyboardInterrupt:
-        return 130
+        code = 130
     except OSError as error:  # standard output: closed by its reader, or the disk is full
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _give_up(sys.stdout)
         if not isinstance(error, BrokenPipeError):
             _complain(f"ccproxy-lite: standard output: {error.strerror or error}")
-        return 1
+        code = 1
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _give_up(sys.stderr)
+    return code
+
+
+def _give_up(stream: TextIO) -> None:
+    """Nothing more is written there, also not when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _open_standard_streams() -> None:
@@ -76,7 +86,7 @@ def _complain(*lines: str) -> None:
         for line in lines:
             print(line, file=sys.stderr)
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        _give_up(sys.stderr)
 
 
 def _single(error: BaseException) -> BaseException:

@@ -58,7 +58,7 @@ class _Notebook:
         for key, offset, value in node.value:
             inner = f"{path}.{key}" if path else key
             if key in found:
-                self.wrong(offset, inner, "this key stands here twice")
+                self.wrong(offset, inner, "this key stands here twice; leave one of them out")
             elif known is not None and key not in known:
                 self.wrong(offset, inner, "unknown key" + _meant(key, known))
             else:
@@ -102,6 +102,10 @@ class _Notebook:
             if trouble:
                 self.wrong(node.offset, path, trouble)
         return spec
+
+
+def _one_of(word: str, known: Iterable[str]) -> str:
+    return _meant(word, known) or f"; there are: {', '.join(known)}"
 
 
 def _meant(word: str, known: Iterable[str]) -> str:
@@ -230,7 +234,7 @@ def _models(
             if isinstance(item.value, str) and (not slash or not model):
                 book.wrong(item.offset, where, 'a target is "upstream/model"')
             elif isinstance(item.value, str) and upstream not in names:
-                book.wrong(item.offset, where, f'there is no upstream "{upstream}"' + _meant(upstream, names))
+                book.wrong(item.offset, where, f'there is no upstream "{upstream}"' + _one_of(upstream, names))
             targets.append(target)
         if several and not targets:
             book.wrong(value.offset, inner, "at least one target is needed")

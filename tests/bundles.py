@@ -59,3 +59,23 @@ def bundle() -> Path:
             done = build(path)
             assert done.returncode == 0, done.stderr
     return path
+
+
+def public_python() -> str | None:
+    """An interpreter that every user of this machine may run."""
+    for python in (*interpreters().values(), "/usr/bin/python3"):
+        new = subprocess.run([python, "-c", "import sys; sys.exit(sys.version_info < (3, 10))"]).returncode == 0
+        if new and str(Path(python).resolve()).startswith("/usr/"):
+            return python
+    return None
+
+
+def public_copy(program: Path, folder: Path) -> Path:
+    """The same file where every user may read it."""
+    for parent in (folder, *folder.parents[:3]):
+        if parent.owner() != "root" or str(parent).startswith("/tmp/"):
+            parent.chmod(0o755)
+    copy = folder / "ccproxy-lite.pyz"
+    copy.write_bytes(program.read_bytes())
+    copy.chmod(0o755)
+    return copy
