@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
-import select
 import shutil
-import signal
 import socket
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +17,8 @@ import pytest
 from ccproxy_lite.arguments import COMMANDS
 from ccproxy_lite.clients import CLIENTS
 from tests.bundles import bundle, public_copy, public_python
-from tests.support import ANTHROPIC_ASK, ECHO, PATIENCE_S, ask, clean_environment, eventually, process
+from tests.support import ANTHROPIC_ASK, ECHO, ask, clean_environment, eventually, process
+from tests.terminals import terminal
 from tests.test_cli import cli, config_file
 
 KEY = "a-real-looking-key-0123456789"
@@ -334,71 +329,6 @@ def test_quiet_and_verbose(option: str, lines: int) -> None:
 
 
 # ---------------------------------------------------------------- a terminal
-
-
-class Terminal:
-    """A program on a pseudo-terminal of its own."""
-
-    def __init__(self, number: int, pid: int) -> None:
-        self.number = number
-        self.pid = pid
-        self.seen = ""
-
-    def send(self, text: str) -> None:
-        os.write(self.number, text.encode())
-
-    def _more(self, wait_s: float) -> bool:
-        if not select.select([self.number], [], [], wait_s)[0]:
-            return False
-        try:
-            self.seen += os.read(self.number, 65536).decode(errors="replace")
-        except OSError:  # the program has ended
-            return False
-        return True
-
-    def until(self, text: str, patience_s: float = PATIENCE_S) -> str:
-        """Everything that is shown up to a text."""
-        ends = time.monotonic() + patience_s
-        while text not in self.seen:
-            assert time.monotonic() < ends, self.seen
-            self._more(0.2)
-        before, _, self.seen = self.seen.partition(text)
-        return before + text
-
-    def until_quiet(self) -> str:
-        """What is shown until nothing more is."""
-        assert self._more(PATIENCE_S)
-        while self._more(0.7):
-            pass
-        shown, self.seen = self.seen, ""
-        return shown
-
-    def status(self, patience_s: float = PATIENCE_S) -> int:
-        """The exit status of the program."""
-        ends = time.monotonic() + patience_s
-        while time.monotonic() < ends:
-            self._more(0.05)
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.pid = 0
-                return os.waitstatus_to_exitcode(status)
-        raise AssertionError(f"still running: {self.seen}")
-
-
-@contextlib.contextmanager
-def terminal(words: list[str], environ: dict[str, str], folder: Path) -> Iterator[Terminal]:
-    pid, number = pty.fork()
-    if pid == 0:
-        os.chdir(folder)
-        os.execvpe(words[0], words, environ)
-    shown = Terminal(number, pid)
-    try:
-        yield shown
-    finally:
-        if shown.pid:
-            os.kill(shown.pid, signal.SIGKILL)
-            os.waitpid(shown.pid, 0)
-        os.close(number)
 
 
 _INTERACTIVE = """

@@ -1,14 +1,18 @@
 """What runs inside a network namespace of its own: a service, and a real client behind the proxy in front of it.
 
 ``python -m tests.e2e.inside loop FORMAT HOME CMD ...``; the result is one line of JSON. Also ``limited FORMAT HOME HINT
-CMD ...``, a service that refuses everything for a minute, and ``slow HOME CMD ...``, one that thinks before it speaks.
+CMD ...``, a service that refuses everything for a minute, ``slow HOME CMD ...``, one that thinks before it speaks, and
+``typed HOME CMD ...``, a terminal with somebody who types.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,8 @@ from ccproxy_lite import echo
 from ccproxy_lite.net.connection import Connection
 from ccproxy_lite.net.heads import RequestHead
 from tests.services import service, slowly
-from tests.support import ECHO, Seen, proxy
+from tests.support import ECHO, Seen, eventually, proxy
+from tests.terminals import terminal
 
 
 def behind(form: str, url: str, home: str, words: list[str], timeout_s: float = 50, **settings: Any) -> dict[str, Any]:
@@ -79,7 +84,56 @@ def slow(home: str, *words: str) -> dict[str, Any]:
     return {**result, "calls": len(scripted.calls)}
 
 
+def typed(home: str, *words: str) -> dict[str, Any]:
+    """A program in a terminal, and somebody who types."""
+    work, config = Path(home, "work"), Path(home, "proxy.json")
+    with service("openai-chat") as (scripted, up):
+        slow = threading.Event()
+        scripted.say("", "", ["ok"])
+        choose = scripted.choose
+
+        def chosen(seen: Seen) -> Any:
+            steps = choose(seen)
+            return [lambda _: slow.wait(30), *steps] if b"take your time" in seen.body else steps
+
+        up.choose = chosen
+        upstream = {"format": "openai-chat", "base_url": f"http://127.0.0.1:{up.port}/v1", "keys": ["upstream-key"]}
+        config.write_text(json.dumps({"upstreams": {"up": upstream}}))
+        command = [sys.executable, "-m", "ccproxy_lite", "run", "--config", str(config), "--", *words]
+        out = ""
+        with terminal(
+            command, {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}, work
+        ) as shown:
+            shown.resize(40, 120)
+            out += shown.until_quiet(2)
+            answered = interrupted = False
+            shown.send("say something")
+            out += shown.until_quiet()
+            shown.send("\r")
+            out += shown.until("hello", 20)
+            answered = True
+            out += shown.until_quiet()
+            shown.send("take your time")
+            out += shown.until_quiet()
+            asked = len(up.seen)
+            shown.send("\r")
+            assert eventually(lambda: len(up.seen) > asked, 10), out
+            shown.send("\x03")
+            log = Path(home, ".local/state/ccproxy-lite/run.log")
+            interrupted = eventually(lambda: '"status":499' in log.read_text(), 10)
+            slow.set()
+            out += shown.until_quiet()
+            for _ in range(3):  # what was typed is back, and is cleared first
+                shown.send("\x03")
+                with contextlib.suppress(AssertionError):
+                    out += shown.until("Ctrl-C again", 2)
+                    break
+            shown.send("\x03")
+            code = shown.status(20)
+    return {"code": code, "out": out, "answered": answered, "interrupted": interrupted}
+
+
 if __name__ == "__main__":
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    what = {"loop": loop, "limited": limited, "slow": slow}[sys.argv[1]]
+    what = {"loop": loop, "limited": limited, "slow": slow, "typed": typed}[sys.argv[1]]
     print(json.dumps(what(*sys.argv[2:])))

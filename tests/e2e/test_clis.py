@@ -1,7 +1,7 @@
 """Real clients, in a namespace with loopback only: the tool is really run, through upstreams of every format.
 
-Needs root, ``unshare`` and the programs: on PATH, or named by ``CCPROXY_TEST_CLAUDE``, ``CCPROXY_TEST_CODEX`` and
-``CCPROXY_TEST_GEMINI``.
+Needs root, ``unshare`` and the programs: on PATH, or named by ``CCPROXY_TEST_CLAUDE``, ``CCPROXY_TEST_CODEX``,
+``CCPROXY_TEST_GEMINI``, ``CCPROXY_TEST_QWEN``, ``CCPROXY_TEST_OPENCODE``, ``CCPROXY_TEST_AIDER``, ``CCPROXY_TEST_LLM``.
 """
 
 from __future__ import annotations
@@ -124,8 +124,13 @@ def home() -> Iterator[Path]:
 def inside(client: Client, home: Path, *words: str, timeout_s: float = 58) -> dict[str, Any]:
     """What ``tests.e2e.inside`` reports of these words, in a namespace and a home of their own."""
     prepare(client, home)
-    node = str(Path(client.path).resolve().parent)
-    environ = {"PATH": f"{os.environ['PATH']}:{node}", "HOME": str(home), "PYTHONPATH": str(ROOT), **client.environ}
+    beside, resolved = Path(client.path).parent, Path(client.path).resolve().parent
+    environ = {
+        "PATH": f"{beside}:{os.environ['PATH']}:{resolved}",
+        "HOME": str(home),
+        "PYTHONPATH": str(ROOT),
+        **client.environ,
+    }
     command = ["unshare", "-n", sys.executable, "-m", "tests.e2e.inside", *words]
     done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=timeout_s)
     assert done.returncode == 0, done.stderr
@@ -211,3 +216,57 @@ def test_keep_alives_before_and_in_a_stream(client: Client, home: Path) -> None:
     result = inside(client, home, "slow", str(home), client.path, *client.words, "say hello")
     assert "hello" in result["out"], result
     assert result["calls"] == 1, "nothing was asked again"
+
+
+HELLO = ["say hello"]
+OTHERS = {
+    "qwen": ("--yolo -m qwen3-coder-plus", HELLO, {"QWEN_USAGE_STATISTICS_ENABLED": "false", "QWEN_TELEMETRY_ENABLED": "false"}),
+    "opencode": ("run -m anthropic/claude-sonnet-4-5", HELLO, {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"}),
+    "aider": (
+        "--yes-always --no-stream --no-show-model-warnings --no-pretty --no-git --no-detect-urls --no-check-update "
+        "--analytics-disable --model anthropic/claude-sonnet-4-5 -m", HELLO, {},
+    ),
+    "llm": ("-m gpt-4o-mini", HELLO, {}),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a network namespace")
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_clients_find_the_proxy_by_themselves(name: str, home: Path) -> None:
+    """With nothing but ``run``; their users' own settings would lead them elsewhere."""
+    words, prompt, environ = OTHERS[name]
+    client = Client(name, f"CCPROXY_TEST_{name.upper()}", words.split(), "", {}, environ)
+    if not client.path:
+        pytest.skip(f"{name} is not installed")
+    elsewhere = "OPENAI_BASE_URL=http://127.0.0.1:9/v1\nOPENAI_API_BASE=http://127.0.0.1:9/v1\nANTHROPIC_BASE_URL=http://127.0.0.1:9\n"
+    (home / ".env").write_text(elsewhere)
+    stored = home / ".config/io.datasette.llm/keys.json"
+    stored.parent.mkdir(parents=True)
+    stored.write_text('{"openai": "a-stored-key-that-the-proxy-does-not-know"}')
+    result = inside(client, home, "loop", "openai-chat", str(home), client.path, *client.words, *prompt)
+    assert "hello" in result["out"].lower(), result
+    assert result["seen"] and set(result["seen"]) == {"/v1/chat/completions"}
+
+
+@pytest.mark.skipif(not CLAUDE.path, reason="Claude Code is not installed")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a network namespace")
+def test_settings_of_the_user_do_not_lead_claude_code_around(home: Path) -> None:
+    settings = home / ".claude" / "settings.json"
+    settings.parent.mkdir()
+    settings.write_text(
+        json.dumps({"env": {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "CLAUDE_CODE_USE_BEDROCK": "1"}})
+    )
+    check(CLAUDE, "openai-chat", run(CLAUDE, "openai-chat", home), home)
+
+
+@pytest.mark.skipif(not CLAUDE.path, reason="Claude Code is not installed")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a network namespace")
+def test_an_interactive_claude_code(home: Path) -> None:
+    """In a terminal: a question and its answer, one that Ctrl-C interrupts, and Ctrl-C to leave."""
+    (home / ".claude.json").write_text(json.dumps({
+        "hasCompletedOnboarding": True, "theme": "dark", "bypassPermissionsModeAccepted": True,
+        "projects": {str(home / "work"): {"hasTrustDialogAccepted": True}},
+    }))  # fmt: skip
+    result = inside(CLAUDE, home, "typed", str(home), CLAUDE.path, "--model", "claude-sonnet-4-5")
+    assert result["answered"] and result["interrupted"], result["out"][-3000:]
+    assert result["code"] == 0
