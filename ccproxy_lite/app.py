@@ -6,12 +6,11 @@ body before the body is read.
 
 from __future__ import annotations
 
-import hmac
+import os
 import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from secrets import token_hex
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -38,15 +37,14 @@ _JSON: OutHeaders = [("content-type", "application/json")]
 _COMMON: OutHeaders = [("x-content-type-options", "nosniff")]
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """One thing that can be asked: the methods, the dialect of its errors, and who answers."""
 
     methods: tuple[str, ...]
     form: str
     answer: Callable[[App, Asked], Awaitable[None]]
     open: bool = False
-    path: PathInfo = field(default_factory=PathInfo)
+    path: PathInfo = PathInfo()
     rest: str = ""
 
 
@@ -191,6 +189,8 @@ class App:
         """Any of the usual places, but one value; compared in constant time with every key."""
         if not self._keys:
             return
+        import hmac  # which brings all of OpenSSL's hashes
+
         given = set(presented_keys(head))
         attempt = given.pop().encode("utf-8", "replace") if len(given) == 1 else b""
         matches = [hmac.compare_digest(attempt, key) for key in self._keys]
@@ -301,7 +301,7 @@ def _call(app: App, asked: Asked) -> Call:
         pinned=asked.pinned,
         named_session=asked.session,
         client_key=given[0] if given else "",
-        id=token_hex(12),
+        id=os.urandom(12).hex(),
         created=int(time.time()),
         strict=asked.head.get("x-ccproxy-strict") == "1",
         path=asked.path,

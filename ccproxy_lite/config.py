@@ -63,6 +63,8 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
+    """Bytes, and a number of connections."""
+
     max_connections: int = 512
     max_body_bytes: int = 67_108_864
     max_event_bytes: int = 33_554_432
@@ -70,6 +72,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Log:
+    """The least level, ``auto``, ``text`` or ``json``, and a file in place of standard error."""
+
     level: str = "info"
     format: str = "auto"
     file: str = ""

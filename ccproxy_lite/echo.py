@@ -9,11 +9,11 @@ counts tokens and lists its models. ``demo`` and the tests run on it.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from json import JSONDecoder
-from secrets import token_hex
 from typing import Any
 
 from ccproxy_lite.address import Address
@@ -74,7 +74,7 @@ def answer(request: Request, origin: str) -> list[Event]:
         text = dumps(_sample(request.output.schema))
     for number, (tool, arguments) in enumerate(calls):
         kind: PartKind = "custom" if tool.kind == "custom" else "tool"
-        events += [PartStart(kind, f"call_{number}_{token_hex(4)}", tool.name)]
+        events += [PartStart(kind, f"call_{number}_{os.urandom(4).hex()}", tool.name)]
         middle = len(arguments) // 2
         events += [PartDelta(piece) for piece in (arguments[:middle], arguments[middle:]) if piece] + [PartEnd()]
     if not calls:
@@ -181,7 +181,7 @@ class Echo:
             client.respond(Response(told[0], _JSON, dumps(told[1]).encode()))
 
     def _answer(self, form: Format, request: Request, client: Connection) -> None:
-        reply = Reply(request, token_hex(12), int(time.time()))
+        reply = Reply(request, os.urandom(12).hex(), int(time.time()))
         events = answer(request, form.name)
         if not request.stream:
             client.respond(Response(200, _JSON, dumps(form.write_body(events, reply)).encode()))

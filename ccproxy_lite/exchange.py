@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from ccproxy_lite.config import Key
 from ccproxy_lite.errors import Kind
@@ -26,8 +27,7 @@ _MOST_FAULTS = 3
 """After so many failures that are no key's fault, a target's other keys are not tried in this round."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """Send the request to this target, the one of that number, with this key; ``started_s`` is now."""
 
     route: Route
@@ -36,16 +36,14 @@ class Attempt:
     number: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Ask again after so many seconds; or sooner, if it is for the rest of a key, and that may have ended."""
 
     seconds: float
     for_a_rest: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(NamedTuple):
     """Tell the client; ``route`` is where it failed so, ``attempt`` the one whose failure is told as it came."""
 
     failed: Failed

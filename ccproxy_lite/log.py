@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from secrets import token_hex
+import os
 
 log = logging.getLogger("ccproxy_lite")
 
@@ -14,7 +14,7 @@ def bug(error: BaseException) -> str:
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     where = f" at {place.tb_frame.f_code.co_filename.rpartition('/')[2]}:{place.tb_lineno}" if place else ""
-    mark = token_hex(4)
+    mark = os.urandom(4).hex()
     log.error("bug %s: %s: %s%s", mark, type(error).__name__, error, where)
     return mark
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
-from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -62,13 +61,13 @@ def usual(url: str, environ: Mapping[str, str]) -> tuple[Proxy | None, str]:
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if not host or host == "localhost" or _is_loopback(host):
-        return None, ""
     for name in (f"{parts.scheme}_proxy", "all_proxy"):
         for variable in (name, name.upper()):
             text = environ.get(variable, "").strip()
             if not text:
                 continue
+            if not host or host == "localhost" or _is_loopback(host):
+                return None, ""
             no_proxy = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
             if bypasses(no_proxy, host, parts.port or _PORTS[parts.scheme]):
                 return None, ""
@@ -97,6 +96,8 @@ def _matches(entry: str, host: str, port: int) -> bool:
             return False
         network = _network(entry.strip("[]"))
     if network is not None:
+        from ipaddress import ip_address
+
         try:
             return ip_address(host) in network
         except ValueError:
@@ -106,6 +107,8 @@ def _matches(entry: str, host: str, port: int) -> bool:
 
 
 def _network(text: str):  # type: ignore[no-untyped-def]  # ipaddress has no public name for both versions
+    from ipaddress import ip_network  # only few machines have a proxy to think about
+
     try:
         return ip_network(text, strict=False)
     except ValueError:
@@ -113,6 +116,8 @@ def _network(text: str):  # type: ignore[no-untyped-def]  # ipaddress has no pub
 
 
 def _is_loopback(host: str) -> bool:
+    from ipaddress import ip_address
+
     try:
         return ip_address(host).is_loopback
     except ValueError:

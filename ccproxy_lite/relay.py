@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 from random import random
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import anyio
@@ -58,8 +59,7 @@ class Tried:
     hint_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A request as one target wants it; ``outgoing`` is None where both sides speak one format."""
 
     form: Format

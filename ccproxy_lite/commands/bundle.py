@@ -110,7 +110,8 @@ def _made() -> bytes:
     for name in names:
         files.update(_files_of(name))
     for name in missing:
-        print(f"note: {name} is not installed here; Pythons that need it cannot run the file", file=sys.stderr)
+        remedy = "; what needs it, Python 3.10, cannot run the file" if name == "exceptiongroup" else ""
+        print(f"note: {name} is not installed here{remedy}", file=sys.stderr)
     content = {"__main__.py": _MAIN.encode(), **{f"src/{name}": path.read_bytes() for name, path in files.items()}}
     pythons = _pythons()
     content |= {zipped.entry(version): _compiled(python, files) for version, python in pythons.items()}

@@ -40,8 +40,6 @@ def places(environ: Mapping[str, str]) -> list[str]:
 
 def load(given: str | None, environ: Mapping[str, str] | None = None) -> tuple[Config, str]:
     """The configuration, and what it came from. Raises ConfigError."""
-    from ccproxy_lite.configfile import read
-
     environ = os.environ if environ is None else environ
     path = find(given, environ)
     if path is None:
@@ -50,6 +48,8 @@ def load(given: str | None, environ: Mapping[str, str] | None = None) -> tuple[C
             config,
             "the environment" if source == "environment" else "no configuration and no key in the environment",
         )
+    from ccproxy_lite.configfile import read
+
     try:
         text = path.read_bytes().decode()
     except UnicodeDecodeError as error:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from ccproxy_lite.formats.neutral import (
@@ -21,8 +20,7 @@ from ccproxy_lite.formats.neutral import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Counting:
+class Counting(NamedTuple):
     """An upstream's own token counting: a message's path and body as it accepts them, and its answer read.
 
     ``path`` and ``body`` also take the model's name at the upstream.
@@ -33,8 +31,7 @@ class Counting:
     read: Callable[[Any], int]
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(NamedTuple):
     """A wire format in both roles.
 
     Client side: ``read_request``, ``writer``, ``write_body``, ``write_error``, ``write_models``, ``write_model``,

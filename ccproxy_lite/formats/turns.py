@@ -6,7 +6,8 @@ Works on neutral messages only, so every format's ``write_request`` shares it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from ccproxy_lite.formats.losses import Losses
 from ccproxy_lite.formats.neutral import (
@@ -48,8 +49,7 @@ def _after(turn: Message, message: Message, seam: str) -> tuple[Part, ...]:
     return message.parts
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """What a format's turns can hold: which thoughts, and whether blank texts, the assistant's own media, and sound."""
 
     thought: Callable[[Thinking], bool]

@@ -54,8 +54,7 @@ class Application(Protocol):
         """Answer a request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Seconds and bytes."""
 
     head_s: float = 10

@@ -68,8 +68,7 @@ class Origin(NamedTuple):
         return f"http://{self.authority}{target}", [("proxy-authorization", login)] if login else []
 
 
-@dataclass(frozen=True, slots=True)
-class Outbound:
+class Outbound(NamedTuple):
     """One request; ``target`` is path and query."""
 
     method: str
@@ -78,8 +77,7 @@ class Outbound:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(NamedTuple):
     """Seconds."""
 
     connect_s: float

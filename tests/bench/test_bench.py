@@ -162,11 +162,11 @@ def test_start_of_the_one_file(version: str, tmp_path: Path) -> None:
     if python is None:
         pytest.skip(f"Python {version} is not installed")
     path = bundle()
-    bare = best(lambda: subprocess.run([python, "-I", "-c", "pass"], check=True))
+    bare = best(lambda: subprocess.run([python, "-I", "-S", "-c", "pass"], check=True), 9)
     serving, first, idle_mb = started([python, "-I", str(path)], tmp_path)
     ROWS.append(f"one file ({path.stat().st_size / 1e6:.1f} MB) with Python {version}: serves after {serving:.3f} s, first answer "
                 f"{first:.3f} s after start (the bare interpreter: {bare:.3f} s), idle {idle_mb:.1f} MB")  # fmt: skip
-    assert serving < 0.15 or bare > 0.012, "on a machine that is not busy"
+    assert serving < 0.15 * max(bare / 0.009, 1.0), "slower machines start everything later"
 
 
 def site(venv: Path) -> Path:
@@ -190,13 +190,14 @@ def best(action: object, times: int = 5) -> float:
 def started(command: list[str], home: Path) -> tuple[float, float, float]:
     """Seconds until it says that it serves, until the first answered message, and then its resident megabytes."""
     serving, answered, idle = [], [], 0.0
+    environ = environment(home)
     for _ in range(7):
         began = time.monotonic()
         child = subprocess.Popen(
             [*command, "--listen", "127.0.0.1:0", "--log-level", "error"],
             stdout=subprocess.PIPE,
             text=True,
-            env=environment(home),
+            env=environ,
         )
         try:
             assert child.stdout is not None
