@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import Format
-from ccproxy_lite.formats.neutral import PathInfo, Reply, Request
+from ccproxy_lite.formats.neutral import PathInfo, Reply
 from ccproxy_lite.jsontext import Member, decode, dumps, loads, members
 from ccproxy_lite.net.heads import RequestHead
+
+if TYPE_CHECKING:
+    from ccproxy_lite.formats.conversation import Request
 
 _SESSION_HEADERS = ("x-claude-code-session-id", "session-id", "session_id", "x-session-id", "x-session-affinity")
 _LONGEST_SESSION = 256

@@ -19,6 +19,7 @@ from typing import Any
 from ccproxy_lite.address import Address
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import FORMATS, Format, asked_for
+from ccproxy_lite.formats.conversation import Request, Text, Tool, ToolResult
 from ccproxy_lite.formats.names import free_text
 from ccproxy_lite.formats.neutral import (
     Begin,
@@ -30,10 +31,6 @@ from ccproxy_lite.formats.neutral import (
     PartKind,
     PartStart,
     Reply,
-    Request,
-    Text,
-    Tool,
-    ToolResult,
     Usage,
 )
 from ccproxy_lite.formats.tokens import estimate, estimate_text

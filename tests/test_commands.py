@@ -342,6 +342,7 @@ print("terminal", os.isatty(0), os.isatty(1), flush=True)
 line = sys.stdin.readline().strip()
 print("interrupted", len(counts), "read", line, flush=True)
 tty.setraw(0)
+print("ready", flush=True)
 print("raw", ord(sys.stdin.buffer.raw.read(1)), flush=True)
 sys.exit(9)
 """
@@ -355,7 +356,7 @@ def test_run_hands_the_terminal_through(tmp_path: Path) -> None:
         shown.until("heard")
         shown.send("hello\n")
         shown.until("interrupted 1 read hello")
-        shown.until("\n")
+        shown.until("ready")
         shown.send("\x03")  # a program that reads keys gets it as one
         shown.until("raw 3")
         assert shown.status() == 9

@@ -12,23 +12,18 @@ from hypothesis import strategies as st
 
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats import FORMATS
-from ccproxy_lite.formats.losses import NAMES, OWN, TO, Losses
-from ccproxy_lite.formats.neutral import (
+from ccproxy_lite.formats.conversation import (
     Audio,
     File,
     Foreign,
     Image,
     Message,
-    Outgoing,
     Output,
     Part,
-    PathInfo,
     Reasoning,
     Refusal,
-    Reply,
     Request,
     ServerTool,
-    Target,
     Text,
     Thinking,
     Tool,
@@ -36,6 +31,8 @@ from ccproxy_lite.formats.neutral import (
     ToolChoice,
     ToolResult,
 )
+from ccproxy_lite.formats.losses import NAMES, OWN, TO, Losses
+from ccproxy_lite.formats.neutral import Outgoing, PathInfo, Reply, Target
 from ccproxy_lite.sse import Event, Parser
 from tests.conversions import SMALLEST
 

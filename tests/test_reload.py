@@ -200,7 +200,7 @@ def test_a_change_before_the_first_look_is_seen(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(serve._serve, Vault(), read, lambda: path)
+            tasks.start_soon(serve._serve, Vault(), read, lambda: path, [])
             with anyio.fail_after(PATIENCE_S):
                 await read_again.wait()
             tasks.cancel_scope.cancel()

@@ -13,26 +13,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccproxy_lite.formats import FORMATS
-from ccproxy_lite.formats.neutral import (
-    Begin,
-    End,
-    Event,
+from ccproxy_lite.formats.conversation import (
     Image,
     Message,
     Output,
     Part,
-    PartDelta,
-    PartEnd,
-    PartStart,
-    Reply,
     Request,
-    Target,
     Text,
     Thinking,
     Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
+)
+from ccproxy_lite.formats.neutral import (
+    Begin,
+    End,
+    Event,
+    PartDelta,
+    PartEnd,
+    PartStart,
+    Reply,
+    Target,
     Usage,
     WholePart,
     check,

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats.conversation import Request
 from ccproxy_lite.formats.names import Restorer
-from ccproxy_lite.formats.neutral import Failed, Reply, Request
+from ccproxy_lite.formats.neutral import Failed, Reply
 from ccproxy_lite.sse import Parser
 from ccproxy_lite.streams import AsArray, Converted, Relayed, as_array
 

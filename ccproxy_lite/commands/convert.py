@@ -7,7 +7,8 @@ import sys
 
 from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
 from ccproxy_lite.formats import FORMATS, Format
-from ccproxy_lite.formats.neutral import Event, Failed, PathInfo, Reply, Request, Target
+from ccproxy_lite.formats.conversation import Request
+from ccproxy_lite.formats.neutral import Event, Failed, PathInfo, Reply, Target
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.sse import Parser
 

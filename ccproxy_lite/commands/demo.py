@@ -11,7 +11,8 @@ import anyio
 from ccproxy_lite import accesslog, echo
 from ccproxy_lite.config import Config, Log, Upstream
 from ccproxy_lite.formats import FORMATS, Format
-from ccproxy_lite.formats.neutral import End, Event, Message, Reasoning, Request, Target, Text, Tool, fold
+from ccproxy_lite.formats.conversation import Message, Reasoning, Request, Text, Tool
+from ccproxy_lite.formats.neutral import End, Event, Target, fold
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.secrets import Vault
 from ccproxy_lite.server import Running, running

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
-from ccproxy_lite.formats.neutral import (
-    Event,
-    Failed,
-    Outgoing,
-    PathInfo,
-    Reader,
-    Reply,
-    Request,
-    Target,
-    Watcher,
-    Writer,
-)
+from ccproxy_lite.formats.neutral import Event, Failed, Outgoing, PathInfo, Reader, Reply, Target, Watcher, Writer
+
+if TYPE_CHECKING:
+    from ccproxy_lite.formats.conversation import Request
 
 
 class Counting(NamedTuple):

@@ -19,7 +19,8 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.formats.neutral import Foreign, Own, Request, ServerTool, Tool, ToolChoice
+from ccproxy_lite.formats.conversation import Foreign, Request, ServerTool, Tool, ToolChoice
+from ccproxy_lite.formats.neutral import Own
 
 Action = Literal["silent", "dropped", "refused"]
 

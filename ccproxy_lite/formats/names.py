@@ -17,10 +17,13 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ccproxy_lite.formats.neutral import Event, PartDelta, PartEnd, PartStart, ServerTool, Tool, ToolCall
+from ccproxy_lite.formats.neutral import Event, PartDelta, PartEnd, PartStart
 from ccproxy_lite.jsontext import loads
+
+if TYPE_CHECKING:
+    from ccproxy_lite.formats.conversation import ServerTool, Tool, ToolCall
 
 
 class Limits(NamedTuple):
@@ -81,13 +84,19 @@ def _decoded(call_id: str) -> str:
 
 def wire_names(tools: Iterable[Tool | ServerTool], limits: Limits) -> dict[str, str]:
     """For a request's tools whose names do not fit: from the name on the wire to the client's own."""
-    called = [tool.name for tool in tools if isinstance(tool, Tool)]
+    called = [tool.name for tool in _own(tools)]
     return {fit_name(name, limits): name for name in called if fit_name(name, limits) != name}
 
 
 def custom_names(tools: Iterable[Tool | ServerTool]) -> frozenset[str]:
     """The names of the client's free-text tools."""
-    return frozenset(tool.name for tool in tools if isinstance(tool, Tool) and tool.kind == "custom")
+    return frozenset(tool.name for tool in _own(tools) if tool.kind == "custom")
+
+
+def _own(tools: Iterable[Tool | ServerTool]) -> list[Tool]:
+    from ccproxy_lite.formats.conversation import Tool  # only who converts has one
+
+    return [tool for tool in tools if isinstance(tool, Tool)]
 
 
 def made_up_id(*seeds: object) -> str:

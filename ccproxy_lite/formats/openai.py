@@ -8,9 +8,10 @@ from typing import Any
 
 from ccproxy_lite.errors import STATUS, Kind, kind_of
 from ccproxy_lite.formats import schema, shape, thinking
+from ccproxy_lite.formats.conversation import Effort, Output, Request, ToolChoice
 from ccproxy_lite.formats.limits import refine
 from ccproxy_lite.formats.losses import Losses
-from ccproxy_lite.formats.neutral import Effort, Failed, Output, Request, Target, ToolChoice, Usage
+from ccproxy_lite.formats.neutral import Failed, Target, Usage
 
 _TYPES: dict[Kind, tuple[str, str | None]] = {
     "bad_request": ("invalid_request_error", None),

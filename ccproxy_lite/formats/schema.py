@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ccproxy_lite.formats.neutral import Tool
+from ccproxy_lite.formats.conversation import Tool
 from ccproxy_lite.jsontext import dumps, loads
 
 Schema = Mapping[str, Any]

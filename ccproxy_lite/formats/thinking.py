@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ccproxy_lite.formats.neutral import Effort, Reasoning, Target
+from ccproxy_lite.formats.neutral import Target
+
+if TYPE_CHECKING:
+    from ccproxy_lite.formats.conversation import Effort, Reasoning
 
 BUDGETS: dict[str, int] = {
     "minimal": 512,

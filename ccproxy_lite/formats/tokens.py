@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from ccproxy_lite.formats.neutral import (
+from ccproxy_lite.formats.conversation import (
     Audio,
     File,
     Foreign,

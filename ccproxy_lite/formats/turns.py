@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from ccproxy_lite.formats.losses import Losses
-from ccproxy_lite.formats.neutral import (
+from ccproxy_lite.formats.conversation import (
     Audio,
     File,
     Foreign,
@@ -24,6 +23,7 @@ from ccproxy_lite.formats.neutral import (
     ToolCall,
     ToolResult,
 )
+from ccproxy_lite.formats.losses import Losses
 
 
 def merged(messages: Iterable[Message], seam: str = "") -> list[Message]:

@@ -11,7 +11,8 @@ import json
 import sys
 
 from ccproxy_lite.formats import FORMATS
-from ccproxy_lite.formats.neutral import Begin, End, Event, PartDelta, PartEnd, PartStart, Reply, Request, Usage
+from ccproxy_lite.formats.conversation import Request
+from ccproxy_lite.formats.neutral import Begin, End, Event, PartDelta, PartEnd, PartStart, Reply, Usage
 
 
 def canned(form: str, events: int) -> tuple[bytes, bytes, list[bytes]]:

@@ -8,22 +8,20 @@ from typing import Any
 
 from ccproxy_lite.formats import names, schema, shape, thinking, turns
 from ccproxy_lite.formats.anthropic.blocks import NAME, RULES, TEXT, back, read_content, write_part, write_text
-from ccproxy_lite.formats.losses import Losses
-from ccproxy_lite.formats.neutral import (
+from ccproxy_lite.formats.conversation import (
     Effort,
     Message,
-    Outgoing,
     Output,
-    PathInfo,
     Reasoning,
     Request,
     ServerTool,
-    Target,
     Text,
     Thinking,
     Tool,
     ToolChoice,
 )
+from ccproxy_lite.formats.losses import Losses
+from ccproxy_lite.formats.neutral import Outgoing, PathInfo, Target
 
 VERSION = "2023-06-01"
 BILLING_HEADER = "x-anthropic-billing-header:"

@@ -13,24 +13,22 @@ from dataclasses import replace
 from typing import Any
 
 from ccproxy_lite.formats import media, names, shape, thinking, turns
-from ccproxy_lite.formats.losses import Losses
-from ccproxy_lite.formats.neutral import (
-    NOTHING,
+from ccproxy_lite.formats.conversation import (
     Audio,
     File,
     Foreign,
     Image,
     Message,
-    Own,
     Part,
     Refusal,
     Request,
-    Target,
     Text,
     Thinking,
     ToolCall,
     ToolResult,
 )
+from ccproxy_lite.formats.losses import Losses
+from ccproxy_lite.formats.neutral import NOTHING, Own, Target
 from ccproxy_lite.jsontext import dumps_text
 
 NAME = "gemini"

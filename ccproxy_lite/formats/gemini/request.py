@@ -9,22 +9,11 @@ from typing import Any
 
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import names, schema, shape, thinking
+from ccproxy_lite.formats.conversation import Output, Reasoning, Request, ServerTool, Text, Tool, ToolChoice
 from ccproxy_lite.formats.gemini.contents import NAME, camel, detail_of, read_contents, with_detail, write_contents
 from ccproxy_lite.formats.gemini.paths import write_path
 from ccproxy_lite.formats.losses import Losses
-from ccproxy_lite.formats.neutral import (
-    NOTHING,
-    Outgoing,
-    Output,
-    PathInfo,
-    Reasoning,
-    Request,
-    ServerTool,
-    Target,
-    Text,
-    Tool,
-    ToolChoice,
-)
+from ccproxy_lite.formats.neutral import NOTHING, Outgoing, PathInfo, Target
 
 _KNOWN = frozenset(
     "contents systemInstruction tools toolConfig generationConfig serviceTier generateContentRequest model".split()

@@ -9,6 +9,7 @@ from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import names, thinking
+from ccproxy_lite.formats.conversation import Tool
 from ccproxy_lite.formats.neutral import (
     Begin,
     Citation,
@@ -19,7 +20,6 @@ from ccproxy_lite.formats.neutral import (
     PartEnd,
     PartStart,
     Reply,
-    Tool,
     Usage,
 )
 from ccproxy_lite.formats.openai_responses.items import NAME

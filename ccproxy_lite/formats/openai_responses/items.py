@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ccproxy_lite.formats import media, names, shape, thinking, turns
-from ccproxy_lite.formats.losses import Losses
-from ccproxy_lite.formats.neutral import (
-    NOTHING,
+from ccproxy_lite.formats.conversation import (
     Audio,
     File,
     Foreign,
@@ -22,6 +20,8 @@ from ccproxy_lite.formats.neutral import (
     ToolCall,
     ToolResult,
 )
+from ccproxy_lite.formats.losses import Losses
+from ccproxy_lite.formats.neutral import NOTHING
 from ccproxy_lite.formats.openai_responses.tools import SEARCH, Found, read_tools
 from ccproxy_lite.jsontext import dumps_text
 

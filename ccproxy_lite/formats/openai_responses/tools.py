@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from ccproxy_lite.formats import names, openai, schema, shape
+from ccproxy_lite.formats.conversation import Request, ServerTool, Tool, ToolChoice
 from ccproxy_lite.formats.losses import Losses
-from ccproxy_lite.formats.neutral import NOTHING, Request, ServerTool, Tool, ToolChoice
+from ccproxy_lite.formats.neutral import NOTHING
 
 Found = tuple[shape.Object, str]
 """A tool as the client wrote it, and the path where it stands."""
