@@ -50,7 +50,7 @@ class Upstreams:
             self.echo_url = await self.tasks.start(_echo)
         client_context.cache_clear()  # certificates are renewed, too
         for upstream in config.upstreams:
-            if upstream.ca_file or upstream.client_cert or named_roots():
+            if upstream.ca_file or upstream.client_cert or (named_roots() and upstream.base_url.startswith("https:")):
                 context_for(upstream.ca_file, upstream.client_cert)
             if upstream.proxy is not None:
                 self.vault.remember(upstream.proxy.password)

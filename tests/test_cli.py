@@ -367,7 +367,7 @@ def test_run_cannot_know_the_keys_of_its_client(tmp_path: Path) -> None:
 
 
 def test_a_broken_trust_store_is_told_at_the_start(tmp_path: Path) -> None:
-    done = cli(home=tmp_path, SSL_CERT_FILE="/nonexistent.pem")
+    done = cli(home=tmp_path, SSL_CERT_FILE="/nonexistent.pem", OPENAI_API_KEY="a-good-key-0123")
     assert (done.returncode, "SSL_CERT_FILE: /nonexistent.pem" in done.stderr) == (2, True)
 
 

@@ -36,7 +36,10 @@ def test_the_first_run_says_what_to_paste(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{served.port}"
         assert f"export ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=none-needed" in exports
         assert f"export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=none-needed" in exports
-        assert f"GOOGLE_GEMINI_BASE_URL={url}" in exports and "ccproxy-lite env claude" in exports
+        assert (
+            f"GOOGLE_GEMINI_BASE_URL={url}" in exports
+            and f"ccproxy-lite env claude --listen 127.0.0.1:{served.port}" in exports
+        )
         assert KEY not in exports
         served.stop()
     with process(ECHO) as served:

@@ -13,7 +13,7 @@ import anyio
 
 from ccproxy_lite import accesslog, clients, systemd
 from ccproxy_lite.commands.load import find, load, with_options
-from ccproxy_lite.config import Config
+from ccproxy_lite.config import DEFAULT_LISTEN, Config
 from ccproxy_lite.log import log
 from ccproxy_lite.reload import reloading, signature
 from ccproxy_lite.secrets import Vault
@@ -52,7 +52,7 @@ async def _serve(
         ):  # before anybody is told that it serves
             print(f"ccproxy-lite serves at {proxy.url}", flush=True)
             print(behind(config, source), flush=True)
-            if find() is None:
+            if find() is None and proxy.listener.port:
                 print(first_steps(proxy.url), flush=True)
             for note in config.notes:
                 log.warning("%s", note)
@@ -71,7 +71,9 @@ def first_steps(url: str) -> str:
     for name in ("anthropic", "openai", "google-genai"):
         found = clients.variables(name, url, clients.NO_KEY)
         lines.append(f"  export {' '.join(f'{key}={value}' for key, value in found.items())}")
-    return "\n".join([*lines, '  eval "$(ccproxy-lite env claude)"   # or codex, gemini, qwen, opencode, aider, llm'])
+    elsewhere = "" if url.endswith(DEFAULT_LISTEN) else f" --listen {url.removeprefix('http://')}"
+    others = "   # or codex, gemini, qwen, opencode, aider, llm"
+    return "\n".join([*lines, f'  eval "$(ccproxy-lite env claude{elsewhere})"{others}'])
 
 
 def behind(config: Config, source: str) -> str:
