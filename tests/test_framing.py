@@ -75,6 +75,8 @@ BODIES = [
     ("chunked", b"3;name=value\r\nabc\r\n0\r\n\r\n"),
     ("chunked", b"0000003\r\nabc\r\n000\r\n\r\n"),
     ("chunked", b"3\r\nabc\r\n0\r\ntrailer: x\r\ncontent-length: 3\r\n\r\nrest"),
+    ("chunked", b"3 ;name=value\r\nabc\r\n0\r\n\r\n"),
+    ("chunked", b"3;name=value \r\nabc\r\n0 \t\r\n\r\n"),
     ("chunked", b"3\r\nabc"),
     ("chunked", b"3\r\nabc\r\n0\r\n"),
     ("chunked", b"3\r\nabcX0\r\n\r\n"),

@@ -25,7 +25,7 @@ Framing = int | Literal["chunked", "until-close"]
 Headers = list[tuple[bytes, bytes]]
 """Lower-case names and values, as h11 gives them."""
 
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\x00\r\n]*)?\Z")
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*|(;[^\x00\r\n]*))\Z")
 _MAX_SIZE_LINE_BYTES = 1024
 _MAX_EXTENSION_BYTES = 16_384
 _MAX_TRAILER_BYTES = 8192
