@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import os
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from tests.support import ROOT, clean_environment
 
 
+@functools.cache
 def interpreters() -> dict[str, str]:
     """The Pythons of this machine by version: those on PATH, and pyenv's."""
     found: dict[str, str] = {}

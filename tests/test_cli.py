@@ -636,7 +636,7 @@ def test_run_without_any_place_to_write(tmp_path: Path) -> None:
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("needs root and unshare for a file system that is read-only")
     script = f"mount -o remount,bind,ro / && ! touch /x 2>/dev/null && exec {sys.executable} -m ccproxy_lite run -- {sys.executable} -c 'print(5)'"
-    environ = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "TMPDIR": "/nonexistent"}
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "TMPDIR": "/nowhere"}
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, env=environ, cwd="/", timeout=30
     )

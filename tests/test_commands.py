@@ -268,11 +268,11 @@ def test_no_permission(tmp_path: Path) -> None:
     program = public_copy(bundle(), tmp_path)
     path = config_file(tmp_path, ECHO)
     os.chown(path, 0, 0)
-    environ = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "OPENAI_API_KEY": KEY}
+    environ = {"PATH": "/usr/bin:/bin", "HOME": "/root", "OPENAI_API_KEY": KEY}
     for words, message in (
         (["check", "--config", path], f"{path}: Permission denied"),
         (["init", "--config", "/etc/ccproxy.json"], "ccproxy-lite: /etc/ccproxy.json: Permission denied"),
-        (["init"], "ccproxy-lite: /nonexistent: Permission denied"),
+        (["init"], "ccproxy-lite: /root/.config/ccproxy-lite: Permission denied"),
         (
             ["--log-file", "/etc/log", "--listen", "127.0.0.1:0"],
             "the log file /etc/log cannot be written: Permission denied",
