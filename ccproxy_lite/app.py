@@ -358,7 +358,7 @@ async def _status(app: App, asked: Asked) -> None:
     """What is known of the keys; a POST ends the rests of one."""
     asked.record.status = 200
     answer = {"ended": reset(app.relay, _named_key(asked.body))} if asked.head.method == "POST" else {}
-    body = dumps({**overview(app.relay, app.history), **answer}).encode()
+    body = dumps({**overview(app.relay, app.history, f"http://{asked.head.host}"), **answer}).encode()
     asked.client.respond(Response(200, [*_JSON, ("cache-control", "no-store")], body))
 
 

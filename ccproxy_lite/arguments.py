@@ -181,6 +181,8 @@ def parsed(words: list[str]) -> argparse.Namespace:
 
     Prints what is wrong with it, and exits with code 2.
     """
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
     own = words[: words.index("--")] if "--" in words else words
     if words[:1] in (["-h"], ["--help"], ["--version"]):
         general().parse_args(words[:1])
@@ -193,7 +195,7 @@ def parsed(words: list[str]) -> argparse.Namespace:
     arguments, unknown = parser.parse_known_args(rest)
     if unknown:
         word = unknown[0].partition("=")[0]
-        known = {name for action in parser.options for name in action.option_strings}
+        known = {name for action in parser.options for name in action.option_strings} - {"-h", "--help"}
         alias = _OTHERS_CALL_IT.get(word)
         meant = f' (did you mean "{alias}"?)' if alias in known else _meant(word, known)
         parser.error(f"{command} takes no {word}" + (meant if word.startswith("-") else ""))

@@ -15,19 +15,34 @@ from typing import Any, NamedTuple
 NO_KEY = "none-needed"
 """What a client shows to a proxy without client keys: most clients insist on a key."""
 
+ONE_TIME = "ccproxy-run-"
+"""How the keys begin that are made for one command; like ``NO_KEY``, none is ever a key of a service."""
+
+
+class File(NamedTuple):
+    """A settings file of ours, laid over the user's, for a client whose own files speak louder than variables.
+
+    ``variable`` names it. With ``at``, it names the folder (``usual``: where it is below HOME) in which the file stands
+    there, beside the user's other files; without content, the file is left out.
+    """
+
+    variable: str
+    content: str = ""
+    at: str = ""
+    usual: str = ""
+
 
 class Client(NamedTuple):
     """What a client is, and what it reads; ``{url}`` and ``{key}`` stand for the proxy's.
 
-    ``file`` is a settings file of ours and the variable that names it: for a client whose own files speak louder than
-    variables. ``private``: what only a child of ours gets.
+    ``redirected_by``: variables that would lead it elsewhere. ``private``: what only a child of ours gets.
     """
 
     about: str
     variables: Mapping[str, str]
     redirected_by: tuple[str, ...] = ()
     flags: Mapping[str, str] = {}
-    file: tuple[str, str] = ("", "")
+    file: File | None = None
     private: Mapping[str, str] = {}
 
 
@@ -55,7 +70,8 @@ _CODEX = {
     "model_providers.ccproxy.wire_api": '"responses"',
 }
 _GEMINI_FILE = '{"security": {"auth": {"selectedType": "gemini-api-key"}}}'
-"""Gemini CLI takes a base URL for a login that it then refuses; only settings say which login it is."""
+"""Gemini CLI takes a base URL for a login that it then refuses; only settings say which login it is, and of a file that
+stands alone only one of root's is trusted."""
 
 _QWEN_FILE = '{"security": {"auth": {"selectedType": "openai"}}, "modelProviders": null}'
 """Qwen Code asks for a login else, and a user's own providers would win."""
@@ -98,13 +114,17 @@ CLIENTS: dict[str, Client] = {
         private={"CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST": "1"},  # else a base URL in the user's settings would win
     ),
     "codex": Client("Codex", {"OPENAI_API_KEY": "{key}"}, _NOT_OPENAI, flags=_CODEX),
-    "gemini": Client("Gemini CLI", _GOOGLE, _NOT_GOOGLE, file=("GEMINI_CLI_SYSTEM_SETTINGS_PATH", _GEMINI_FILE)),
+    "gemini": Client(
+        "Gemini CLI", _GOOGLE, _NOT_GOOGLE, file=File("GEMINI_CLI_HOME", _GEMINI_FILE, at=".gemini/settings.json")
+    ),
     "qwen": Client(
-        "Qwen Code", _OPENAI, (*_NOT_OPENAI, *_NOT_QWEN), file=("QWEN_CODE_SYSTEM_SETTINGS_PATH", _QWEN_FILE)
+        "Qwen Code", _OPENAI, (*_NOT_OPENAI, *_NOT_QWEN), file=File("QWEN_CODE_SYSTEM_SETTINGS_PATH", _QWEN_FILE)
     ),
     "opencode": Client("opencode", {"OPENAI_API_KEY": "{key}", "OPENCODE_CONFIG_CONTENT": _OPENCODE}, _NOT_OPENAI),
-    "aider": Client("aider", _AIDER, tuple(_NOT_AIDER), file=("AIDER_ENV_FILE", _AIDER_FILE)),
-    "llm": Client("llm", _OPENAI, _NOT_OPENAI),
+    "aider": Client("aider", _AIDER, tuple(_NOT_AIDER), file=File("AIDER_ENV_FILE", _AIDER_FILE)),
+    "llm": Client(
+        "llm", _OPENAI, _NOT_OPENAI, file=File("LLM_USER_PATH", at="keys.json", usual=".config/io.datasette.llm")
+    ),  # a stored key would be shown instead of ours
     "anthropic": Client("the anthropic SDK", _ANTHROPIC, _NOT_ANTHROPIC),
     "openai": Client("the openai SDK and most tools", {**_OPENAI, "OPENAI_API_BASE": "{url}/v1"}, _NOT_OPENAI),
     "google-genai": Client("the google-genai SDK", _GOOGLE, _NOT_GOOGLE),
@@ -149,15 +169,15 @@ def with_flags(words: Sequence[str], url: str) -> list[str]:
     return [words[0], *flags(_name(words[0]), url), *words[1:]]
 
 
-def file_of(program: str) -> str:
-    """The variable that names a settings file which this program needs, or the empty string."""
+def file_of(program: str) -> File | None:
+    """The settings file that a program needs."""
     client = CLIENTS.get(_name(program))
-    return client.file[0] if client else ""
+    return client.file if client else None
 
 
-def content_of(program: str, url: str, key: str, theirs: str) -> str:
-    """That file's content: ours over the user's own."""
-    own = _filled(CLIENTS[_name(program)].file[1], url, key)
+def content_of(file: File, url: str, key: str, theirs: str) -> str:
+    """Its content: ours over the user's own."""
+    own = _filled(file.content, url, key)
     return laid_over(theirs, own) if own.startswith("{") else f"{theirs}\n{own}"
 
 
@@ -184,7 +204,8 @@ def instructions(url: str, key: str) -> list[dict[str, str]]:
     told = []
     for name, client in CLIENTS.items():
         line = "export " + " ".join(f"{key}={value}" for key, value in variables(name, url, key).items())
-        is_long = client.flags or client.file[0] or "OPENCODE_CONFIG_CONTENT" in client.variables
+        has_file = client.file is not None and bool(client.file.content)
+        is_long = client.flags or has_file or "OPENCODE_CONFIG_CONTENT" in client.variables
         told.append({"client": client.about, "line": f"ccproxy-lite run -- {name}" if is_long else line})
     return told
 

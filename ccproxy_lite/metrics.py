@@ -157,7 +157,7 @@ def family(name: str, kind: str, about: str, samples: Iterable[tuple[dict[str, s
     >>> list(family("up", "gauge", "Whether it is.", [({"who": 'a"b'}, 1)]))[-1]
     'up{who="a\\\\"b"} 1'
     """
-    rows = [f"{name}{_labels(labels)} {value:g}" if value % 1 else f"{name}{_labels(labels)} {value:.0f}"
+    rows = [f"{name}{_labels(labels)} {value:.3f}" if value % 1 else f"{name}{_labels(labels)} {value:.0f}"
             for labels, value in samples]  # fmt: skip
     if rows:
         yield f"# HELP {name} {about}"
@@ -168,6 +168,8 @@ def family(name: str, kind: str, about: str, samples: Iterable[tuple[dict[str, s
 def _histograms(name: str, about: str, samples: Iterable[tuple[dict[str, str], Histogram]]) -> Iterator[str]:
     rows = []
     for labels, histogram in samples:
+        if not any(histogram.counts):
+            continue
         count = 0
         for bound, own in zip((*BUCKETS_S, "+Inf"), histogram.counts, strict=True):
             count += own

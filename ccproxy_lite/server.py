@@ -34,6 +34,13 @@ from ccproxy_lite.status import History
 _RENEW_S = 30.0
 
 
+def check_trust(config: Config) -> None:
+    """Read the roots and certificates that are named. Raises ConfigError for one that cannot be used."""
+    for upstream in config.upstreams:
+        if upstream.ca_file or upstream.client_cert or (named_roots() and upstream.base_url.startswith("https:")):
+            context_for(upstream.ca_file, upstream.client_cert)
+
+
 @dataclass(slots=True)
 class Upstreams:
     """The half of the proxy that asks: one pool of connections, and an echo once a configuration names it."""
@@ -49,9 +56,8 @@ class Upstreams:
         if not self.echo_url and any(upstream.format == "echo" for upstream in config.upstreams):
             self.echo_url = await self.tasks.start(_echo)
         client_context.cache_clear()  # certificates are renewed, too
+        check_trust(config)
         for upstream in config.upstreams:
-            if upstream.ca_file or upstream.client_cert or (named_roots() and upstream.base_url.startswith("https:")):
-                context_for(upstream.ca_file, upstream.client_cert)
             if upstream.proxy is not None:
                 self.vault.remember(upstream.proxy.password)
         return Relay(config, self.pool, self.vault, lambda: self.echo_url, self.clock, before)

@@ -29,8 +29,8 @@ class History:
     metrics: Metrics = field(default_factory=Metrics)
 
 
-def overview(relay: Relay, history: History) -> dict[str, Any]:
-    """The whole state as JSON."""
+def overview(relay: Relay, history: History, url: str) -> dict[str, Any]:
+    """The whole state as JSON, for somebody who has asked at that URL."""
     upstreams = {upstream.name: _upstream(relay, upstream) for upstream in relay.config.upstreams}
     traffic = history.metrics.overview(relay.clock.now())
     for error in traffic["errors"]:
@@ -47,7 +47,7 @@ def overview(relay: Relay, history: History) -> dict[str, Any]:
         "sessions": len({session for ring in relay.rings.values() for session in ring.sessions}),
         "upstreams": upstreams,
         **traffic,
-        "connect": clients.instructions("{url}", "{key}" if relay.config.client_keys else clients.NO_KEY),
+        "connect": clients.instructions(url, "<client key>" if relay.config.client_keys else clients.NO_KEY),
     }
 
 

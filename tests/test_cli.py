@@ -553,6 +553,7 @@ def test_run_of_what_does_not_exist(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (127, "ccproxy-lite: no-such-command: command not found\n")
     script = tmp_path / "broken"
     script.write_bytes(b"\x7fnot a program")
+    assert cli("run", "--", str(script), home=tmp_path).returncode == 126
     script.chmod(0o755)
     assert "cannot be started" in cli("run", "--", str(script), home=tmp_path).stderr
 
@@ -576,19 +577,34 @@ def test_run_passes_signals_on(tmp_path: Path) -> None:
 
 
 def test_run_tells_gemini_by_a_settings_file_of_its_own(tmp_path: Path) -> None:
-    program = tmp_path / "gemini"
-    program.write_text(
-        '#!/bin/sh\ncat "$GEMINI_CLI_SYSTEM_SETTINGS_PATH"; echo "$GEMINI_CLI_SYSTEM_SETTINGS_PATH" >&2\n'
+    show = "h = pathlib.Path(environ['GEMINI_CLI_HOME']); print((h / '.gemini/settings.json').read_text())"
+    show += "; print(sorted(os.listdir(h / '.gemini')), h)"
+    program = fake(tmp_path, "gemini", show)
+    settings, names, folder = parts(cli("run", "--", program, home=tmp_path, OPENAI_API_KEY="a-good-key-0123"))
+    assert json.loads(settings)["security"]["auth"]["selectedType"] == "gemini-api-key"
+    assert names == "['settings.json']" and not Path(folder).exists(), "nothing is left behind"
+    own = tmp_path / ".gemini"
+    own.mkdir()
+    (own / "settings.json").write_text(
+        '{"ui": {"theme": "mine"}, "security": {"auth": {"selectedType": "x", "kept": 1}}}'
     )
-    program.chmod(0o755)
-    done = cli("run", "--", str(program), home=tmp_path, OPENAI_API_KEY="a-good-key")
-    assert json.loads(done.stdout)["security"]["auth"]["selectedType"] == "gemini-api-key"
-    assert not Path(done.stderr.strip()).exists(), "nothing is left behind"
-    own = tmp_path / "own.json"
-    own.write_text("{}")
-    own.write_text('{"ui": {"theme": "mine"}, "security": {"auth": {"selectedType": "vertex-ai", "kept": 1}}}')
-    merged = json.loads(cli("run", "--", str(program), home=tmp_path, GEMINI_CLI_SYSTEM_SETTINGS_PATH=str(own)).stdout)
-    assert merged == {"ui": {"theme": "mine"}, "security": {"auth": {"selectedType": "gemini-api-key", "kept": 1}}}
+    (own / "trustedFolders.json").write_text("{}")
+    settings, names, _ = parts(cli("run", "--", program, home=tmp_path))
+    told = {"ui": {"theme": "mine"}, "security": {"auth": {"selectedType": "gemini-api-key", "kept": 1}}}
+    assert (json.loads(settings), names) == (told, "['settings.json', 'trustedFolders.json']")
+
+
+def parts(done: subprocess.CompletedProcess[str]) -> tuple[str, str, str]:
+    settings, rest = done.stdout.rstrip().split("\n")
+    names, _, folder = rest.rpartition(" ")
+    return settings, names, folder
+
+
+def test_what_clients_of_ours_are_given_is_never_a_key_of_a_service(tmp_path: Path) -> None:
+    inner = f"{sys.executable} -m ccproxy_lite check"
+    done = cli("run", "--", "sh", "-c", inner, home=tmp_path)
+    assert "no configuration and no key" in done.stdout and "OPENAI_API_KEY holds a placeholder" in done.stdout
+    assert "holds a placeholder" in cli("check", home=tmp_path, ANTHROPIC_API_KEY="none-needed").stdout
 
 
 def fake(folder: Path, name: str, script: str) -> str:
@@ -625,7 +641,9 @@ def test_run_hides_what_llm_has_stored(tmp_path: Path) -> None:
         "llm",
         "print(sorted(os.listdir(environ['LLM_USER_PATH'])) if 'LLM_USER_PATH' in environ else 'theirs')",
     )
+    shutil.rmtree(folder)
     assert cli("run", "--", program, home=tmp_path).stdout == "theirs\n"
+    folder.mkdir()
     for name in ("keys.json", "logs.db", "aliases.json"):
         (folder / name).write_text("{}")
     assert cli("run", "--", program, home=tmp_path).stdout == "['aliases.json', 'logs.db']\n"

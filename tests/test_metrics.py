@@ -124,4 +124,4 @@ def test_histograms_are_cumulative_at_their_bounds() -> None:
 
 def test_a_metric_without_samples_is_not_told() -> None:
     assert list(family("a", "gauge", "b", [])) == []
-    assert list(family("a", "gauge", "b", [({}, 1.5)]))[-1] == "a 1.5"
+    assert list(family("a", "gauge", "b", [({}, 1.5)]))[-1] == "a 1.500"

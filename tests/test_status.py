@@ -142,7 +142,7 @@ def test_the_command() -> None:
             shown = command(served.home, "--config", str(path))
             assert shown.returncode == 0, shown.stderr
             assert "up: anthropic at http://127.0.0.1:" in shown.stdout
-            assert "$UP_KEY (...wxyz): rests, 1 requests, 1 failed, last refused" in shown.stdout
+            assert "$UP_KEY (...wxyz): rests, 1 request, 1 failed, last refused" in shown.stdout
             assert "all models for 4m5" in shown.stdout and "401 the service says 401" in shown.stdout
             assert LONG not in shown.stdout
             ended = command(served.home, "--config", str(path), "--reset", "$UP_KEY")

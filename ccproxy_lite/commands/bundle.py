@@ -110,10 +110,10 @@ def _made() -> bytes:
     for name in names:
         files.update(_files_of(name))
     for name in missing:
-        remedy = "; what needs it, Python 3.10, cannot run the file" if name == "exceptiongroup" else ""
-        print(f"note: {name} is not installed here{remedy}", file=sys.stderr)
+        remedy = ": Python 3.10 cannot run the file (pip install exceptiongroup, and again)"
+        print(f"note: {name} is not installed here{remedy if name == 'exceptiongroup' else ''}", file=sys.stderr)
     content = {"__main__.py": _MAIN.encode(), **{f"src/{name}": path.read_bytes() for name, path in files.items()}}
-    pythons = _pythons()
+    pythons = {version: python for version, python in _pythons().items() if not missing or version > (3, 10)}
     content |= {zipped.entry(version): _compiled(python, files) for version, python in pythons.items()}
     known = ", ".join("{}.{}".format(*version) for version in pythons)
     print(f"byte code for Python {known}; others compile at each start")

@@ -19,7 +19,7 @@ from ccproxy_lite.config import Config
 from ccproxy_lite.errors import ConfigError, UpstreamError
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.secrets import Vault
-from ccproxy_lite.server import upstreams
+from ccproxy_lite.server import check_trust, upstreams
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -27,6 +27,7 @@ def main(arguments: argparse.Namespace) -> int:
     try:
         config, source = load(arguments.config)
         config = with_options(config, arguments)
+        check_trust(config)
     except ConfigError as error:
         if not arguments.json:
             raise

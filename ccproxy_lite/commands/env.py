@@ -12,7 +12,7 @@ import anyio
 
 from ccproxy_lite import clients, secrets
 from ccproxy_lite.address import Address
-from ccproxy_lite.commands.ask import address_of
+from ccproxy_lite.commands.load import load
 from ccproxy_lite.errors import CcproxyError, ConfigError
 from ccproxy_lite.jsontext import dumps
 
@@ -22,9 +22,9 @@ _KEY = "\0key\0"
 
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0, 1 if the address of the proxy cannot be known, 2 if it is wrong."""
-    listen, client_keys = address_of(arguments.config)
-    url = _url(arguments.listen or listen)
-    key = client_keys[0] if client_keys else clients.NO_KEY
+    config, _ = load(arguments.config)
+    url = _url(arguments.listen or config.listen)
+    key = config.client_keys[0] if config.client_keys else clients.NO_KEY
     found = clients.variables(arguments.client, url, _KEY)
     cleared = [name for name in clients.redirecting(arguments.client) if name in os.environ and name not in found]
     flags = {name: clients.flags(name, url) for name in clients.CLIENTS if arguments.client in (None, name)}
@@ -36,7 +36,8 @@ def main(arguments: argparse.Namespace) -> int:
         return 0
     for line in _LINES[arguments.shell](found, cleared, flags, key):
         print(line)
-    if arguments.client and clients.file_of(arguments.client):
+    file = clients.file_of(arguments.client or "")
+    if file and file.content:
         print(f"# {arguments.client} wants a settings file, too: ccproxy-lite run -- {arguments.client} brings one")
     return 0
 

@@ -33,7 +33,7 @@ def usual_place(environ: Mapping[str, str]) -> Path | None:
 
 def places(environ: Mapping[str, str]) -> list[str]:
     """Where a configuration or a key would have been found."""
-    home = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '~')}/.config"
+    home = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME') or '~'}/.config"
     variables = [f"${name}" for profile in PROFILES.values() for name in profile.key_variables]
     return ["--config", "$CCPROXY_CONFIG", f"{home}/ccproxy-lite/config.json", *dict.fromkeys(variables)]
 

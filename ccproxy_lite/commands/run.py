@@ -8,8 +8,8 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_urlsafe
@@ -17,6 +17,7 @@ from secrets import token_urlsafe
 import anyio
 
 from ccproxy_lite import accesslog, clients
+from ccproxy_lite.clients import File
 from ccproxy_lite.commands.load import load, with_options
 from ccproxy_lite.config import Config
 from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
@@ -38,8 +39,9 @@ def main(arguments: argparse.Namespace) -> int:
     if any(upstream.from_client for upstream in config.upstreams):
         raise ConfigError(["ccproxy-lite run: keys from the client are unknown here: name them in the configuration"])
     if shutil.which(words[0]) is None:
-        print(f"ccproxy-lite: {words[0]}: command not found", file=sys.stderr)
-        return 127
+        exists = os.path.exists(words[0]) and "/" in words[0]
+        print(f"ccproxy-lite: {words[0]}: {'cannot be executed' if exists else 'command not found'}", file=sys.stderr)
+        return 126 if exists else 127
     if [upstream.format for upstream in config.upstreams] == ["echo"] and "no key" in source:
         print(f"ccproxy-lite: {source}: only the embedded echo answers", file=sys.stderr)
     return anyio.run(_run, config, words)
@@ -58,16 +60,16 @@ async def _run(config: Config, words: list[str]) -> int:
     vault = Vault()
     log_file = config.log.file or _log_path()
     accesslog.configure(replace(config.log, file=log_file), vault.redact, dict(os.environ))
-    key = token_urlsafe(24)
+    key, file = f"{clients.ONE_TIME}{token_urlsafe(24)}", clients.file_of(words[0])
     vault.remember(key)
     with (
-        _files(words[0]) as folder,
+        _folder() if file else nullcontext() as folder,
         anyio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP, signal.SIGINT) as signals,
     ):
         async with running(replace(config, client_keys=(key,)), vault) as proxy:
             child = clients.environment(os.environ, words[0], proxy.url, key)
-            if folder is not None:
-                child |= _variables_of(words[0], folder, proxy.url, key)
+            if file is not None and folder is not None:
+                child |= _with_file(file, folder, proxy.url, key)
             try:
                 process = await anyio.open_process(
                     clients.with_flags(words, proxy.url), stdin=None, stdout=None, stderr=None, env=child
@@ -104,43 +106,35 @@ def _has_the_terminal() -> bool:
 
 
 @contextmanager
-def _files(program: str) -> Iterator[Path | None]:
-    """A folder for the files of a client that needs some, gone with the block; None if there can be no folder."""
-    if not _needs_folder(program):
-        yield None
-        return
+def _folder() -> Iterator[Path | None]:
+    """A folder for the settings of a client, gone with the block; None if there can be none."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="ccproxy-lite-")
     except OSError as error:
-        log.warning("no folder for settings of %s: %s", program, error.strerror)
+        log.warning("no folder for settings: %s", error.strerror)
         yield None
         return
     with folder as name:
         yield Path(name)
 
 
-def _variables_of(program: str, folder: Path, url: str, key: str) -> dict[str, str]:
-    """Write a client's settings file, with what the user's file of that kind says in it; the variable that names it."""
-    variable = clients.file_of(program)
-    if not variable:  # llm, which takes a stored key before the environment's: its own folder without that
-        for entry in _llm_folder(os.environ).iterdir():
-            if entry.name != "keys.json":
-                (folder / entry.name).symlink_to(entry)
-        return {"LLM_USER_PATH": str(folder)}
-    theirs = Path(os.environ.get(variable) or os.devnull)
-    path = folder / "settings"
-    path.touch(mode=0o600)
-    path.write_text(clients.content_of(program, url, key, theirs.read_text() if theirs.exists() else ""))
-    return {variable: str(path)}
-
-
-def _needs_folder(program: str) -> bool:
-    stored = _llm_folder(os.environ) / "keys.json"
-    return bool(clients.file_of(program)) or (Path(program).name == "llm" and stored.exists())
-
-
-def _llm_folder(environ: Mapping[str, str]) -> Path:
-    return Path(environ.get("LLM_USER_PATH") or Path(environ.get("HOME", "/"), ".config", "io.datasette.llm"))
+def _with_file(file: File, folder: Path, url: str, key: str) -> dict[str, str]:
+    """Write a client's settings file, with what the user's own says in it; the variable that leads there."""
+    given = os.environ.get(file.variable)
+    theirs = Path(given or (Path(os.environ.get("HOME") or "/", file.usual) if file.at else os.devnull))
+    if file.usual and not theirs.is_dir():
+        return {}
+    path = folder / (file.at or "settings")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if file.at:
+        beside, theirs = (theirs / file.at).parent, theirs / file.at
+        for entry in beside.iterdir() if beside.is_dir() else ():
+            if entry.name != path.name:
+                (path.parent / entry.name).symlink_to(entry)
+    if file.content:
+        path.touch(mode=0o600)
+        path.write_text(clients.content_of(file, url, key, theirs.read_text() if theirs.exists() else ""))
+    return {file.variable: str(folder if file.at else path)}
 
 
 def _log_path() -> str:

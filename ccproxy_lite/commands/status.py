@@ -17,6 +17,9 @@ def main(arguments: argparse.Namespace) -> int:
     listen, client_keys = address_of(arguments.config)
     asked = {"reset": arguments.reset} if arguments.reset else None
     status, found = ask(arguments.listen or listen, client_keys, "/status", asked)
+    if status == 401:
+        remedy = "name its configuration with --config, or set CCPROXY_CLIENT_KEY"
+        raise CcproxyError(f"the proxy wants a client key: {remedy}")
     if status != 200:
         error = found.get("error") if isinstance(found, dict) else None
         raise CcproxyError(str(error.get("message")) if isinstance(error, dict) else f"the proxy answered {status}")
@@ -53,16 +56,17 @@ def _key(key: dict[str, Any]) -> Iterator[str]:
     last = f", last {key['last']} {_span(key['last_s'])} ago" if key["last"] else ""
     state = "rests" if key["rests"] else "ready"
     named = key["label"] if key["key"] in ("", key["label"]) else f"{key['label']} ({key['key']})"
-    yield f"  {named}: {state}, {key['requests']} requests, {key['failures']} failed{last}"
+    yield f"  {named}: {state}, {_requests(key)}{last}"
     for rest in key["rests"]:
         scope = rest["model"] or "all models"
         how = "as the service asked" if rest["hinted"] else "a guess: used if nothing else is left"
         yield f"    {scope} for {_span(rest['left_s'])} more, {rest['reason']} ({how}): {rest['message']}"
     for model, tally in key["models"].items():
-        yield (
-            f"    {model}: {tally['requests']} requests, {tally['failures']} failed, "
-            f"{tally['input_tokens']}/{tally['output_tokens']} tokens"
-        )
+        yield (f"    {model}: {_requests(tally)}, {tally['input_tokens']}/{tally['output_tokens']} tokens")
+
+
+def _requests(counts: dict[str, Any]) -> str:
+    return f"{counts['requests']} request{'s' * (counts['requests'] != 1)}, {counts['failures']} failed"
 
 
 def _span(seconds: float) -> str:

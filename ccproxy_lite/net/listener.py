@@ -171,4 +171,4 @@ def _bind_problem(address: Address, error: OSError) -> str:
         return f"cannot listen on {where}: the name does not resolve"
     if error.errno == 98 or "in use" in str(error):
         return f"cannot listen on {where}: it is in use (another port: --listen {address.host or '127.0.0.1'}:0)"
-    return f"cannot listen on {where}: {error.strerror or error}"
+    return f"cannot listen on {where}: {os.strerror(error.errno) if error.errno else error}"

@@ -17,7 +17,7 @@ for name in python3.14 python3.13 python3.12 python3.11 python3.10 python3; do
     python=$found
   fi
 done
-if [ -z "$python" ]; then
+if [ -z "$python" ] || ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
   echo "ccproxy-lite needs Python 3.10 or newer: add the feature ghcr.io/devcontainers/features/python" >&2
   exit 1
 fi
