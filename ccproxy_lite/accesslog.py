@@ -35,6 +35,7 @@ class Record:
     started_s: float = 0.0
     first_byte_s: float | None = None
     usage: Usage | None = None
+    is_count: bool = False
     dropped: tuple[str, ...] = ()
     attempts: list[tuple[Attempt, Failed | None]] = field(default_factory=list)
     error: str = ""

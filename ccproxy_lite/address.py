@@ -33,6 +33,8 @@ class Address(NamedTuple):
             host = host[1:-1]
         elif ":" in host:
             raise ValueError("an IPv6 address needs brackets: [::1]:8317")
+        if not host.isprintable() or " " in host:
+            raise ValueError("a host has no spaces and no control characters")
         if not host:
             raise ValueError("a host is needed; 0.0.0.0 and [::] listen everywhere")
         return cls(host, int(port))

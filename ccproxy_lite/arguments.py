@@ -87,11 +87,12 @@ def parser_of(command: str) -> Parser:
 
 
 def _config(parser: Parser) -> None:
-    parser.add_argument("-c", "--config", metavar="FILE", help="the configuration (else $CCPROXY_CONFIG, ~/.config)")
+    about = "the configuration (else $CCPROXY_CONFIG, ~/.config)"
+    parser.add_argument("-c", "--config", metavar="FILE", type=_given, help=about)
 
 
 def _listen(parser: Parser) -> None:
-    parser.add_argument("--listen", metavar="ADDRESS", help="host:port, [::1]:port or unix:/path")
+    parser.add_argument("--listen", metavar="ADDRESS", type=_given, help="host:port, [::1]:port or unix:/path")
 
 
 def _json(parser: Parser) -> None:
@@ -104,7 +105,7 @@ def _logging(parser: Parser) -> None:
     parser.add_argument("-q", "--quiet", dest="log_level", action="store_const", const="warning", help="like warning")
     parser.add_argument("-v", "--verbose", dest="log_level", action="store_const", const="debug", help="like debug")
     parser.add_argument("--log-format", choices=("auto", "text", "json"), help="log lines for people or machines")
-    parser.add_argument("--log-file", metavar="FILE", help="log there; it may be moved away at any time")
+    parser.add_argument("--log-file", metavar="FILE", type=_given, help="log there; it may be moved away at any time")
 
 
 def _run(parser: Parser) -> None:
@@ -162,7 +163,7 @@ _OPTIONS: dict[str, tuple[Callable[[Parser], None], ...]] = {
     "models": (_config, _json),
     "convert": (_convert,),
     "status": (_config, _listen, _json, _status),
-    "health": (_config, _listen),
+    "health": (_config, _listen, _logging),  # so that both can be given the same
     "bundle": (_bundle,),
     "completion": (_completion,),
     "demo": (),
@@ -176,6 +177,29 @@ def _meant(word: str, known: Iterable[str]) -> str:
     return f' (did you mean "{close[0]}"?)' if close else ""
 
 
+def _place_of_command(words: list[str]) -> int | None:
+    """Where the first word stands that is neither an option nor its value."""
+    for at, word in enumerate(words):
+        is_value = at > 0 and words[at - 1] in (
+            "-c",
+            "--config",
+            "--listen",
+            "--log-level",
+            "--log-format",
+            "--log-file",
+        )
+        if not word.startswith("-") and not is_value:
+            return at
+    return None
+
+
+def _given(text: str) -> str:
+    """An unset variable of a script is no value."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
 def parsed(words: list[str]) -> argparse.Namespace:
     """What was asked for; ``serve`` where no command is named. Options may stand before the command.
 
@@ -186,9 +210,10 @@ def parsed(words: list[str]) -> argparse.Namespace:
     own = words[: words.index("--")] if "--" in words else words
     if words[:1] in (["-h"], ["--help"], ["--version"]):
         general().parse_args(words[:1])
-    at = next((i for i, word in enumerate(own) if word in COMMANDS), None)
-    if at is None and words and not words[0].startswith("-"):
-        general().error(f"there is no command {words[0]}" + _meant(words[0], COMMANDS))
+    at = _place_of_command(own)
+    if at == 0 and own[0] not in COMMANDS:
+        general().error(f"there is no command {own[at]}" + _meant(own[at], COMMANDS))
+    at = at if at is not None and own[at] in COMMANDS else None
     command = "serve" if at is None else words[at]
     parser = parser_of(command)
     rest = words if at is None else [*words[:at], *words[at + 1 :]]

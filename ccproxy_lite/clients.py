@@ -22,8 +22,8 @@ ONE_TIME = "ccproxy-run-"
 class File(NamedTuple):
     """A settings file of ours, laid over the user's, for a client whose own files speak louder than variables.
 
-    ``variable`` names it. With ``at``, it names the folder (``usual``: where it is below HOME) in which the file stands
-    there, beside the user's other files; without content, the file is left out.
+    ``variable`` names it, or, with ``at``, the folder in which it stands beside the user's other files. ``usual`` is
+    where that is without the variable, from HOME; without content, the file is left out.
     """
 
     variable: str
@@ -118,7 +118,10 @@ CLIENTS: dict[str, Client] = {
         "Gemini CLI", _GOOGLE, _NOT_GOOGLE, file=File("GEMINI_CLI_HOME", _GEMINI_FILE, at=".gemini/settings.json")
     ),
     "qwen": Client(
-        "Qwen Code", _OPENAI, (*_NOT_OPENAI, *_NOT_QWEN), file=File("QWEN_CODE_SYSTEM_SETTINGS_PATH", _QWEN_FILE)
+        "Qwen Code",
+        _OPENAI,
+        (*_NOT_OPENAI, *_NOT_QWEN),
+        file=File("QWEN_CODE_SYSTEM_SETTINGS_PATH", _QWEN_FILE, usual="/etc/qwen-code/settings.json"),
     ),
     "opencode": Client("opencode", {"OPENAI_API_KEY": "{key}", "OPENCODE_CONFIG_CONTENT": _OPENCODE}, _NOT_OPENAI),
     "aider": Client("aider", _AIDER, tuple(_NOT_AIDER), file=File("AIDER_ENV_FILE", _AIDER_FILE)),
@@ -153,9 +156,10 @@ def environment(environ: Mapping[str, str], program: str, url: str, key: str) ->
         own["OPENCODE_CONFIG_CONTENT"] = laid_over(child["OPENCODE_CONFIG_CONTENT"], own["OPENCODE_CONFIG_CONTENT"])
     child |= own
     child |= CLIENTS[client].private if client in CLIENTS else {}
-    for name in ("NO_PROXY", "no_proxy"):  # else a client would ask a company's proxy for this machine
-        child[name] = ",".join(filter(None, [environ.get(name), "127.0.0.1,localhost"]))
-    return child
+    exempt = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    if exempt.strip() != "*":  # else a client would ask a company's proxy for this machine
+        exempt = ",".join(filter(None, [exempt, "127.0.0.1,localhost"]))
+    return {**child, "NO_PROXY": exempt, "no_proxy": exempt}
 
 
 def flags(client: str, url: str) -> list[str]:
@@ -197,6 +201,14 @@ def laid_over(theirs: str, ours: str) -> str:
         return json.dumps(over(json.loads(theirs), json.loads(ours)))
     except ValueError:
         return ours
+
+
+def is_json(text: str) -> bool:
+    """Whether it can be laid under something."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def instructions(url: str, key: str) -> list[dict[str, str]]:

@@ -28,7 +28,7 @@ async def count(relay: Relay, call: Call, client: Client, record: Record) -> Non
 
         counted = estimate(call.request)
         headers.append(("x-ccproxy-estimate", "1"))
-    record.status, record.usage = 200, Usage(input=counted)
+    record.status, record.usage, record.is_count = 200, Usage(input=counted), True
     body = dumps(call.form.write_count(counted)).encode()
     client.respond(Response(200, hd.merged([("content-type", "application/json")], headers), body))
 

@@ -43,13 +43,16 @@ class Tally:
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     tokens: Counter[str] = field(default_factory=Counter)
+    broken: int = 0
     first_byte: Histogram = field(default_factory=Histogram)
     total: Histogram = field(default_factory=Histogram)
 
     @property
     def errors(self) -> int:
-        """Requests that their clients heard an error for; who went away heard none."""
-        return sum(count for (_, status), count in self.requests.items() if status >= 400 and status != 499)
+        """Requests that their clients heard an error for, also within a stream; who went away heard none."""
+        return self.broken + sum(
+            count for (_, status), count in self.requests.items() if status >= 400 and status != 499
+        )
 
 
 class Metrics:
@@ -74,13 +77,15 @@ class Metrics:
         tally.total.add(now_s - record.started_s)
         if record.first_byte_s is not None:
             tally.first_byte.add(record.first_byte_s)
-        if record.usage is not None:
+        if record.usage is not None and not record.is_count:
             used = record.usage
             named = {"input": used.input, "cache_read": used.cache_read, "cache_write": used.cache_write}
             tally.tokens.update({**named, "output": used.output})
         for attempt, failed in record.attempts:
             if failed is not None:
                 self._tally((attempt.route.upstream.name, attempt.route.model)).failures[failed.kind] += 1
+        if record.error and record.status < 400:
+            tally.broken += 1
         if record.error:
             self.errors.append((wall_s, record))
 

@@ -29,13 +29,19 @@ class Proxy(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Proxy:
         """Read ``http://user:password@host:port``; a scheme may be missing. Raises ValueError with a remedy."""
-        parts = urlsplit(text if "://" in text else f"http://{text}")
+        wanted = "a proxy is http://host:port or http://user:password@host:port (%23 for #, %2F for /, %40 for @)"
+        try:
+            parts = urlsplit(text if "://" in text else f"http://{text}")
+            port = parts.port
+        except ValueError:  # whose words may hold a piece of the password
+            raise ValueError(wanted) from None
         if parts.scheme not in _PORTS:
             raise ValueError(f"{parts.scheme}:// proxies are not supported; http://host:port is")
-        if not parts.hostname or parts.path.strip("/") or parts.query or not text.isprintable() or " " in text:
-            raise ValueError("a proxy is http://host:port or http://user:password@host:port")
+        strange = parts.path.strip("/") or parts.query or parts.fragment or "#" in text or "?" in text
+        if not parts.hostname or strange or not text.isprintable() or " " in text:
+            raise ValueError(wanted)
         tls, user, password = parts.scheme == "https", unquote(parts.username or ""), unquote(parts.password or "")
-        return cls(tls, parts.hostname, parts.port or _PORTS[parts.scheme], user, password)
+        return cls(tls, parts.hostname, port or _PORTS[parts.scheme], user, password)
 
     @property
     def authority(self) -> str:

@@ -237,7 +237,7 @@ class Relay:
         log.debug("attempt: %s", told(one.attempt, failed))
         if rest is not None and not one.attempt.route.upstream.from_client:
             where, left_s = f"{one.attempt.route} [{key.label}]", rest.until_s - rest.since_s
-            log.warning("%s rests %.3g s: %s", where, left_s, rest.message, extra={"subject": where})
+            log.warning("%s rests %.3g s: %s", where, left_s, rest.message, extra={"subject": f"{where} {rest.reason}"})
         if record.usage is not None:
             exchange.rings[one.attempt.route.upstream.name].spend(key, one.attempt.route.model, record.usage)
 
@@ -285,8 +285,9 @@ class Relay:
             if client.cut:
                 delivery.failed_stream(Failed(503, "overloaded", "the proxy is shutting down"))
             raise
-        if delivery.committed_s is not None:
-            record.first_byte_s = delivery.committed_s - record.started_s
+        finally:
+            if delivery.committed_s is not None:
+                record.first_byte_s = delivery.committed_s - record.started_s
         if delivery.streamed or delivery.failed:
             one.failed = delivery.failed
             if delivery.committed:

@@ -60,6 +60,7 @@ class Upstreams:
         for upstream in config.upstreams:
             if upstream.proxy is not None:
                 self.vault.remember(upstream.proxy.password)
+                self.vault.remember(upstream.proxy.authorization.removeprefix("Basic "))
         return Relay(config, self.pool, self.vault, lambda: self.echo_url, self.clock, before)
 
 

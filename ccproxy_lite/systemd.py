@@ -42,7 +42,7 @@ def address_of(sock: socket.socket) -> str:
     """Where a socket listens, as ``listen`` would say it."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
-        return f"unix:{name if isinstance(name, str) else name.decode()}"
+        return f"unix:{name}" if isinstance(name, str) else f"unix:@{name[1:].decode()}"
     return f"[{name[0]}]:{name[1]}" if sock.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
 
 

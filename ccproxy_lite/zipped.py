@@ -16,18 +16,18 @@ from zipimport import zipimporter
 
 
 def entry(version: tuple[int, int]) -> str:
-    """The name of the entry for a version of Python.
+    """The name of the entry for a version of CPython: its own tag for byte code (PEP 3147).
 
     >>> entry((3, 11))
-    'py311'
+    'cpython-311'
     """
-    return "py{}{}".format(*version)
+    return "cpython-{}{}".format(*version)
 
 
 def install(archive: str) -> None:
     """Find modules in the byte code for this version, if there is some; else their sources are compiled."""
     try:
-        codes = zipimporter(archive).get_data(os.path.join(archive, entry(sys.version_info[:2])))
+        codes = zipimporter(archive).get_data(os.path.join(archive, str(sys.implementation.cache_tag)))
     except OSError:
         return
     sys.meta_path.insert(0, _ByteCode(os.path.join(archive, "src"), marshal.loads(codes)))

@@ -50,7 +50,8 @@ def bundle() -> Path:
     sources = sorted((ROOT / "ccproxy_lite").rglob("*.*"))
     stamps = [f"{path} {path.stat().st_mtime_ns}" for path in sources if "__pycache__" not in path.parts]
     mark = hashlib.sha256("\n".join([sys.version, *stamps]).encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir(), f"ccproxy-lite-tests-{os.getuid()}")
+    own = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
+    folder = Path(tempfile.gettempdir(), f"ccproxy-lite-tests-{os.getuid()}-{own}")
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{mark}.pyz"
     with (folder / "lock").open("w") as lock:

@@ -81,7 +81,7 @@ def test_it_holds_all_that_it_needs_and_no_more(tmp_path: Path) -> None:
     assert any("licenses" in name or "LICENSE" in name for name in names), "the licences go with the code"
     assert "src/ccproxy_lite/dashboard.html" in names
     assert not [name for name in names if "tests/" in name or "__pycache__" in name or "direct_url" in name]
-    assert len([name for name in names if name.startswith("py3")]) >= 1
+    assert len([name for name in names if name.startswith("cpython-3")]) >= 1
     assert len(names) < 400 and bundle().stat().st_size < 6_000_000
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ccproxy_lite.arguments import COMMANDS
-from ccproxy_lite.clients import CLIENTS
+from ccproxy_lite.clients import CLIENTS, environment
 from tests.bundles import bundle, public_copy, public_python
 from tests.support import ANTHROPIC_ASK, ECHO, ask, clean_environment, eventually, process
 from tests.terminals import terminal
@@ -425,3 +427,110 @@ def test_a_thousand_of_the_same_mistake_are_a_thousand_lines(tmp_path: Path) -> 
     models: dict[str, Any] = {f"m{n}": "nowhere/x" for n in range(1000)}
     done = cli("check", "--config", config_file(tmp_path, {**ECHO, "models": models}), home=tmp_path)
     assert done.stderr.count('there is no upstream "nowhere"') == 1000
+
+
+# ---------------------------------------------------------------- what a review found
+
+
+def test_run_hands_open_files_and_ignored_signals_on(tmp_path: Path) -> None:
+    program = f"{sys.executable} -m ccproxy_lite run --"
+    environ = clean_environment(tmp_path)
+    script = f"{program} cat <(echo hello)"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environ, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+    script = f"trap '' HUP INT; {program} grep SigIgn /proc/self/status"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=environ, timeout=30)
+    ignored = int(done.stdout.split()[1], 16)
+    assert ignored & 1 << signal.SIGHUP - 1 and ignored & 1 << signal.SIGINT - 1, "as nohup wants it"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "127.0.0.1,localhost"),
+        ({"NO_PROXY": ".corp"}, ".corp,127.0.0.1,localhost"),
+        ({"no_proxy": ".low", "NO_PROXY": ".up"}, ".low,127.0.0.1,localhost"),
+        ({"NO_PROXY": "*"}, "*"),
+    ],
+)
+def test_run_keeps_what_goes_around_the_company_s_proxy(given: dict[str, str], expected: str) -> None:
+    child = environment(given, "sh", "http://127.0.0.1:1", "key")
+    assert child["NO_PROXY"] == child["no_proxy"] == expected
+
+
+def test_the_value_of_an_option_is_no_command_and_an_empty_one_is_a_mistake(tmp_path: Path) -> None:
+    done = cli("--config", "serve", "check", home=tmp_path)
+    assert (done.returncode, "serve: No such file" in done.stderr) == (2, True)
+    for option in ("--config", "--listen", "--log-file"):
+        done = cli("serve", option, "", home=tmp_path)
+        assert (done.returncode, "it is empty" in done.stderr) == (2, True)
+    assert "usage: ccproxy-lite check" in cli("help", "check", home=tmp_path).stdout
+    assert "commands:" in cli("help", home=tmp_path).stdout
+    for listen in ("a\nb:80", "a b:80"):
+        assert cli("health", "--listen", listen, home=tmp_path).returncode == 2
+
+
+def test_health_of_somebody_who_drips(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        words = [sys.executable, "-c", _DRIPS, str(other.fileno())]
+        with subprocess.Popen(words, pass_fds=[other.fileno()]) as child:
+            try:
+                began = time.monotonic()
+                done = cli("health", "--listen", f"127.0.0.1:{other.getsockname()[1]}", home=tmp_path)
+            finally:
+                child.kill()
+    assert done.returncode == 1 and time.monotonic() - began < 12
+    assert "\x1b" not in done.stderr
+
+
+_DRIPS = """
+import socket, sys, time
+with socket.socket(fileno=int(sys.argv[1])) as listener:
+    sock, _ = listener.accept()
+    sock.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 1000\\r\\n\\r\\n")
+    while True:
+        sock.sendall(b"x")
+        time.sleep(0.5)
+"""
+
+
+def test_env_uses_a_variable_before_it_unsets_it(tmp_path: Path) -> None:
+    path = config_file(tmp_path, {**ECHO, "client_keys": ["$ANTHROPIC_API_KEY"]})
+    lines = cli("env", "claude", "--config", path, home=tmp_path, ANTHROPIC_API_KEY=KEY).stdout
+    script = f'{lines}\nprintf "%s|%s" "$ANTHROPIC_AUTH_TOKEN" "$ANTHROPIC_API_KEY"'
+    environ = clean_environment(tmp_path, ANTHROPIC_API_KEY=KEY)
+    assert subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=environ).stdout == f"{KEY}|"
+    done = cli("env", "--config", config_file(tmp_path, {**ECHO, "client_keys": ["$NOT_THERE"]}), home=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "") and "NOT_THERE is not set" in done.stderr
+
+
+def test_bundle_runs_nothing_of_the_working_directory_and_replaces_files_only(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("open('ran', 'w'); raise SystemExit(1)")
+    os.mkfifo(tmp_path / "fifo")
+    for output, message in (("fifo", "it is no file"), (".", "it is no file"), ("x.pyz", "")):
+        command = [
+            sys.executable,
+            "-P" if sys.version_info >= (3, 11) else "-s",
+            "-m",
+            "ccproxy_lite",
+            "bundle",
+            "-o",
+            output,
+        ]
+        if sys.version_info < (3, 11) or not output.endswith("z"):
+            command[1:4] = ["-c", "import sys; sys.path.pop(0); from ccproxy_lite.cli import main; sys.exit(main())"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env=clean_environment(tmp_path), timeout=60
+        )
+        assert message in done.stderr and "Traceback" not in done.stderr
+        assert done.returncode == (1 if message else 0), done.stderr
+    assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode) and not (tmp_path / "ran").exists()
+
+
+def test_init_where_the_folder_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = cli("init", "--config", str(tmp_path / "file" / "c.json"), home=tmp_path, OPENAI_API_KEY=KEY)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"ccproxy-lite: {tmp_path}/file is no folder: say where with --config FILE\n",
+    )

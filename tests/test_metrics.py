@@ -125,3 +125,17 @@ def test_histograms_are_cumulative_at_their_bounds() -> None:
 def test_a_metric_without_samples_is_not_told() -> None:
     assert list(family("a", "gauge", "b", [])) == []
     assert list(family("a", "gauge", "b", [({}, 1.5)]))[-1] == "a 1.500"
+
+
+def test_counting_costs_no_tokens_and_a_broken_stream_is_an_error() -> None:
+    with (
+        upstream([CHAT_STREAM[0], CHAT_STREAM[1], "close"]) as up,
+        proxy({**behind(up, "openai-chat"), "retries": 0}) as served,
+    ):
+        assert ask(served.port, "/v1/messages/count_tokens", ANTHROPIC_ASK).json["input_tokens"] > 0
+        ask(served.port, "/v1/chat/completions", {**CHAT_ASK, "stream": True})
+        found = samples(served.port)
+        models = ask(served.port, "/status", method="GET").json["models"]
+    assert value(found, "ccproxy_tokens_total", kind="input", upstream="up", model="m") in (None, 0)
+    assert value(found, "ccproxy_first_byte_seconds_count", upstream="up", model="m") == 1
+    assert models[0]["errors"] == 1 and models[0]["input_tokens"] == 0

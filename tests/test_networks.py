@@ -228,6 +228,16 @@ def test_an_http_service_behind_a_proxy(authority: Any) -> None:
     assert middle.seen[0].startswith("POST http://llm.example/v1/chat/completions HTTP/1.1\r\n")
 
 
+def test_a_proxy_of_an_http_service_that_wants_a_login(authority: Any) -> None:
+    body = b"your login was Basic bWU6c2VjcmV0LXdvcmQ="
+    answer = b"HTTP/1.1 407 X\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    with upstream([]) as up, between(up, answer=answer) as middle:
+        url = f"http://me:secret-word@127.0.0.1:{middle.port}"
+        with proxy(corporate(authority, base_url="http://llm.example/v1", allow_http=True, proxy=url)) as served:
+            status, said = told(served)
+    assert (status, "does not accept this user and password (407)" in said) == (502, True)
+
+
 def test_no_proxy_and_none_go_straight(authority: Any) -> None:
     with upstream([http(200, CHAT_BODY)], tls=server_context(authority, "localhost")) as up, between(up) as middle:
         here = f"https://localhost:{up.port}/v1"
@@ -273,7 +283,7 @@ def test_a_proxy_that_says_nothing(authority: Any) -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with proxy({**corporate(authority, proxy=url), "timeouts": {"connect_s": 0.2}}) as served:
             status, said = told(served)
-            assert (status, "did not accept a connection in time" in said) == (504, True)
+            assert (status, "did not lead to llm.example:443 in time" in said) == (504, True)
             assert eventually(lambda: served.call(lambda: served.parts.parts.pool.open) == 0)
 
 

@@ -94,7 +94,9 @@ def test_reading_a_proxy(text: str, shown: str, host: str, port: int, authorizat
         ("socks5://p:1080", "socks5:// proxies are not supported; http://host:port is"),
         ("http://", "a proxy is http://host:port"),
         ("http://p:1/path", "a proxy is http://host:port"),
-        ("http://p:99999", "Port out of range"),
+        ("http://p:99999", "a proxy is http://host:port"),
+        ("http://me:hunter2#x@p:1", "a proxy is http://host:port or .* \\(%23 for #"),
+        ("http://me:12345#x@p:1", "a proxy is http://host:port"),
         ("http://p:1 2", "a proxy is http://host:port"),
     ],
 )

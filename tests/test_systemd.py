@@ -17,7 +17,17 @@ import pytest
 
 from ccproxy_lite import systemd
 from ccproxy_lite.errors import ConfigError
-from tests.support import ANTHROPIC_ASK, ECHO, PATIENCE_S, ROOT, ask, clean_environment, eventually, read_answer
+from tests.support import (
+    ANTHROPIC_ASK,
+    ECHO,
+    PATIENCE_S,
+    ROOT,
+    ask,
+    clean_environment,
+    connect,
+    eventually,
+    read_answer,
+)
 
 _HAND_OVER = """
 import os, sys
@@ -83,6 +93,23 @@ def test_sockets_that_are_handed_over_are_served_and_the_manager_is_told(tmp_pat
         tcp.settimeout(1)
         with socket.create_connection(("127.0.0.1", port), 1):
             tcp.accept()[0].close()  # and so does the socket: it listens on
+
+
+def test_a_unix_socket_beside_it_does_not_open_the_other_one_to_every_name(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind("\0ccproxy-lite-test")
+        unix.listen()
+        port = tcp.getsockname()[1]
+        with activated(tmp_path, [tcp, unix], "--config", config(tmp_path)) as child:
+            assert (
+                child.stdout is not None
+                and child.stdout.readline() == f"ccproxy-lite serves at http://127.0.0.1:{port}\n"
+            )
+            evil = {"host": "evil.example", "origin": "http://evil.example"}
+            with connect(port) as sock:
+                lines = [f"{name}: {value}\r\n" for name, value in evil.items()]
+                sock.sendall(f"GET /status HTTP/1.1\r\n{''.join(lines)}\r\n".encode())
+                assert read_answer(sock, method="GET").status == 403
 
 
 def test_a_public_socket_needs_client_keys(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -68,6 +69,8 @@ def ask(
         if address.path
         else http.client.HTTPConnection(host, address.port, timeout=patience_s)
     )
+    hurry = threading.Timer(patience_s, lambda: _cut(connection))  # a timeout of sockets is one for each read
+    hurry.start()
     try:
         connection.request("GET" if body is None else "POST", path, None if body is None else dumps(body), headers)
         answer = connection.getresponse()
@@ -78,4 +81,11 @@ def ask(
     except ValueError:
         raise CcproxyError(f"what answers at {url} is no ccproxy-lite") from None
     finally:
+        hurry.cancel()
         connection.close()
+
+
+def _cut(connection: http.client.HTTPConnection) -> None:
+    with suppress(OSError):
+        if connection.sock is not None:
+            connection.sock.shutdown(socket.SHUT_RDWR)

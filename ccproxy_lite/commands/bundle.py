@@ -6,7 +6,7 @@ bytes. Nothing is fetched here, and nothing is unpacked there.
 
     __main__.py         checks the version of Python
     src/                sources, licences, the roots of certifi
-    py311, py312, ...   the byte code of all modules for one version (see ``ccproxy_lite.zipped``)
+    cpython-311, ...    the byte code of all modules for one version (see ``ccproxy_lite.zipped``)
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ sys.exit(main())
 """
 
 _COMPILE = """
-import json, marshal, sys
+import sys
+sys.path = [folder for folder in sys.path if folder]  # not the working directory
+import json, marshal
 codes = {}
 for file, name in json.load(sys.stdin):
     with open(file, "rb") as source:
@@ -94,7 +96,9 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _write(path: Path, content: bytes) -> None:
     """The file, executable, in one step: whoever runs the old one goes on with it. Raises CcproxyError."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    if path.exists() and not path.is_file():
+        raise CcproxyError(f"{path} cannot be written: it is no file")
+    beside = path.parent / f".{path.name}.{os.getpid()}"
     try:
         beside.write_bytes(content)
         beside.chmod(0o755)
@@ -174,9 +178,9 @@ def _pythons() -> dict[tuple[int, int], str]:
 
 def _is(python: str, version: tuple[int, int]) -> bool:
     """Whether it is what its name says: version managers leave names behind that lead nowhere."""
-    script = "import sys; print(*sys.version_info[:2])"
+    script = "import sys; print(sys.implementation.cache_tag)"
     done = subprocess.run([python, "-I", "-S", "-c", script], capture_output=True, text=True)
-    return done.stdout.split() == [str(number) for number in version]
+    return done.stdout.strip() == zipped.entry(version)
 
 
 def _compiled(python: str, files: Mapping[str, Path]) -> bytes:

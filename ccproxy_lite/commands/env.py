@@ -68,11 +68,11 @@ def _parts(text: str, spec: str) -> list[tuple[str, bool]]:
 
 
 def _sh(found: dict[str, str], cleared: Sequence[str], flags: dict[str, list[str]], key: str) -> Iterator[str]:
-    for name in cleared:
-        yield f"unset {name}"
     for name, text in found.items():
         words = [f'"${part}"' if is_name else shlex.quote(part) for part, is_name in _parts(text, key)]
         yield f"export {name}={''.join(words)}"
+    for name in cleared:
+        yield f"unset {name}"
     for name, own in flags.items():
         yield f'{name}() {{ command {name} {shlex.join(own)} "$@"; }}'
 
@@ -81,11 +81,11 @@ def _fish(found: dict[str, str], cleared: Sequence[str], flags: dict[str, list[s
     def quote(text: str) -> str:
         return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
-    for name in cleared:
-        yield f"set -e {name}"
     for name, text in found.items():
         words = [f'"${part}"' if is_name else quote(part) for part, is_name in _parts(text, key)]
         yield f"set -gx {name} {''.join(words)}"
+    for name in cleared:
+        yield f"set -e {name}"
     for name, own in flags.items():
         yield f"function {name}; command {name} {' '.join(map(quote, own))} $argv; end"
 
@@ -94,11 +94,11 @@ def _powershell(found: dict[str, str], cleared: Sequence[str], flags: dict[str, 
     def quote(text: str) -> str:
         return "'" + text.replace("'", "''") + "'"
 
-    for name in cleared:
-        yield f"Remove-Item Env:{name}"
     for name, text in found.items():
         words = [f"$env:{part}" if is_name else quote(part) for part, is_name in _parts(text, key)]
         yield f"$env:{name} = {' + '.join(words)}"
+    for name in cleared:
+        yield f"Remove-Item Env:{name}"
     for name, own in flags.items():
         program = f"(Get-Command -CommandType Application {name} | Select-Object -First 1)"
         yield f"function {name} {{ & {program} {' '.join(map(quote, own))} @args }}"

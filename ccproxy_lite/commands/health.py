@@ -6,6 +6,7 @@ import argparse
 
 from ccproxy_lite.commands.ask import address_of, ask
 from ccproxy_lite.errors import CcproxyError
+from ccproxy_lite.log import printable
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -14,6 +15,6 @@ def main(arguments: argparse.Namespace) -> int:
     status, found = ask(listen, (), "/healthz", patience_s=5)
     word = found.get("status") if isinstance(found, dict) else None
     if status != 200 or word != "ok":
-        raise CcproxyError(f"what answers at {listen} is {word or 'no ccproxy-lite'}")
+        raise CcproxyError(f"what answers at {listen} is {printable(str(word or 'no ccproxy-lite'))}")
     print("ok")
     return 0

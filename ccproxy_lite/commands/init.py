@@ -51,10 +51,16 @@ def content(config: Config, model: str | None) -> dict[str, Any]:
 
 def write(path: Path, text: str) -> None:
     """A new file that only its owner can read. Raises CcproxyError if there is one, or if it cannot be written."""
+    if path.parent.exists() and not path.parent.is_dir():
+        raise CcproxyError(f"{path.parent} is no folder: say where with --config FILE")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise CcproxyError(f"{path} exists and stays as it is; another place: --config FILE") from None
-    with os.fdopen(number, "w") as file:
-        file.write(text)
+    try:
+        with os.fdopen(number, "w") as file:
+            file.write(text)
+    except OSError as error:
+        path.unlink()
+        raise CcproxyError(f"{path} cannot be written: {error.strerror}") from None

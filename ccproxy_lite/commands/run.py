@@ -26,6 +26,8 @@ from ccproxy_lite.routing import resolve
 from ccproxy_lite.secrets import Vault
 from ccproxy_lite.server import running
 
+_PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
 
 def main(arguments: argparse.Namespace) -> int:
     """The exit code of the command; 127 if there is no such command."""
@@ -44,7 +46,16 @@ def main(arguments: argparse.Namespace) -> int:
         return 126 if exists else 127
     if [upstream.format for upstream in config.upstreams] == ["echo"] and "no key" in source:
         print(f"ccproxy-lite: {source}: only the embedded echo answers", file=sys.stderr)
-    return anyio.run(_run, config, words)
+    return anyio.run(_run, config, words, _inherited())
+
+
+def _inherited() -> list[int]:
+    """The open files beyond the standard ones that are meant for the command: ``<(...)`` is one."""
+    found = []
+    for number in range(3, 256):
+        with suppress(OSError):
+            found += [number] if os.get_inheritable(number) else []
+    return found
 
 
 def _with_model(config: Config, model: str) -> Config:
@@ -56,15 +67,16 @@ def _with_model(config: Config, model: str) -> Config:
     return replace(config, models=(("*", tuple(str(route) for route in routes)),))
 
 
-async def _run(config: Config, words: list[str]) -> int:
+async def _run(config: Config, words: list[str], inherited: list[int]) -> int:
     vault = Vault()
     log_file = config.log.file or _log_path()
     accesslog.configure(replace(config.log, file=log_file), vault.redact, dict(os.environ))
     key, file = f"{clients.ONE_TIME}{token_urlsafe(24)}", clients.file_of(words[0])
     vault.remember(key)
+    wanted = [number for number in _PASSED_ON if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores one
     with (
         _folder() if file else nullcontext() as folder,
-        anyio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP, signal.SIGINT) as signals,
+        anyio.open_signal_receiver(*wanted) as signals,
     ):
         async with running(replace(config, client_keys=(key,)), vault) as proxy:
             child = clients.environment(os.environ, words[0], proxy.url, key)
@@ -72,8 +84,9 @@ async def _run(config: Config, words: list[str]) -> int:
                 child |= _with_file(file, folder, proxy.url, key)
             try:
                 process = await anyio.open_process(
-                    clients.with_flags(words, proxy.url), stdin=None, stdout=None, stderr=None, env=child
-                )
+                    clients.with_flags(words, proxy.url),
+                    stdin=None, stdout=None, stderr=None, env=child, pass_fds=inherited,
+                )  # fmt: skip
             except OSError as error:
                 raise CcproxyError(f"{words[0]} cannot be started: {error.strerror}") from None
             async with process, anyio.create_task_group() as tasks:
@@ -121,8 +134,8 @@ def _folder() -> Iterator[Path | None]:
 def _with_file(file: File, folder: Path, url: str, key: str) -> dict[str, str]:
     """Write a client's settings file, with what the user's own says in it; the variable that leads there."""
     given = os.environ.get(file.variable)
-    theirs = Path(given or (Path(os.environ.get("HOME") or "/", file.usual) if file.at else os.devnull))
-    if file.usual and not theirs.is_dir():
+    theirs = Path(given or (Path(os.environ.get("HOME") or "/", file.usual) if file.at or file.usual else os.devnull))
+    if not file.content and not theirs.is_dir():
         return {}
     path = folder / (file.at or "settings")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,14 +146,20 @@ def _with_file(file: File, folder: Path, url: str, key: str) -> dict[str, str]:
                 (path.parent / entry.name).symlink_to(entry)
     if file.content:
         path.touch(mode=0o600)
-        path.write_text(clients.content_of(file, url, key, theirs.read_text() if theirs.exists() else ""))
+        own = theirs.read_text(errors="replace") if theirs.is_file() else ""
+        if own.strip() and file.content.startswith("{") and not clients.is_json(own):
+            print(f"ccproxy-lite: {theirs} is not plain JSON: its settings are left out meanwhile", file=sys.stderr)
+        path.write_text(clients.content_of(file, url, key, own))
     return {file.variable: str(folder if file.at else path)}
 
 
 def _log_path() -> str:
-    """Where the log goes while the command has the terminal."""
-    state = os.environ.get("XDG_STATE_HOME") or (f"{os.environ['HOME']}/.local/state" if os.environ.get("HOME") else "")
-    folder = Path(state) / "ccproxy-lite" if state else Path(tempfile.gettempdir())
+    """Where the log goes while the command has the terminal; nowhere, if there is no home for it."""
+    home = os.environ.get("HOME", "")
+    state = os.environ.get("XDG_STATE_HOME") or (f"{home}/.local/state" if home and os.path.isdir(home) else "")
+    if not state:
+        return os.devnull
+    folder = Path(state) / "ccproxy-lite"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "run.log").open("a"):

@@ -7,11 +7,13 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 
 from ccproxy_lite import accesslog, clients, systemd
+from ccproxy_lite.address import Address
 from ccproxy_lite.commands.load import find, load, with_options
 from ccproxy_lite.config import DEFAULT_LISTEN, Config
 from ccproxy_lite.log import log
@@ -26,11 +28,23 @@ def main(arguments: argparse.Namespace) -> int:
 
     def read() -> tuple[Config, str]:
         config, source = load(arguments.config)
-        for listen in map(systemd.address_of, sockets):  # each of them must be safe without client keys, or have some
-            config = with_options(config, argparse.Namespace(**{**vars(arguments), "listen": listen}))
-        return config if sockets else with_options(config, arguments), source
+        return _at_sockets(config, arguments, sockets) if sockets else with_options(config, arguments), source
 
     return anyio.run(_serve, vault, read, lambda: find(arguments.config, os.environ), sockets)
+
+
+def _at_sockets(config: Config, arguments: argparse.Namespace, sockets: Sequence[socket.socket]) -> Config:
+    """Each address must be safe without client keys, or there must be some; the most exposed one sets the rules."""
+    addresses = sorted(map(systemd.address_of, sockets), key=lambda text: _exposure(Address.parse(text)))
+    for listen in addresses:
+        config = with_options(config, argparse.Namespace(**{**vars(arguments), "listen": listen}))
+    hosts = [Address.parse(listen).host for listen in addresses]
+    names = tuple(f"[{host}]" if ":" in host else host for host in hosts if host not in ("", "0.0.0.0", "::"))
+    return replace(config, allowed_hosts=(*config.allowed_hosts, *names))
+
+
+def _exposure(address: Address) -> int:
+    return 0 if address.path else 1 if address.is_local else 3 if address.host in ("0.0.0.0", "::") else 2
 
 
 async def _serve(

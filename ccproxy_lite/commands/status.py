@@ -22,9 +22,11 @@ def main(arguments: argparse.Namespace) -> int:
         raise CcproxyError(f"the proxy wants a client key: {remedy}")
     if status != 200:
         error = found.get("error") if isinstance(found, dict) else None
-        raise CcproxyError(str(error.get("message")) if isinstance(error, dict) else f"the proxy answered {status}")
+        raise CcproxyError(
+            printable(str(error.get("message"))) if isinstance(error, dict) else f"the proxy answered {status}"
+        )
     try:
-        told = [printable(line) for line in lines(found)]
+        shown = [printable(line) for line in lines(found)]
     except (KeyError, TypeError, AttributeError):
         raise CcproxyError("what answers there is no ccproxy-lite of this version") from None
     if arguments.json:
@@ -33,7 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.reset:
         ended = found.get("ended") or ()
         print(f"ended the rests of {', '.join(ended)}" if ended else f"{arguments.reset} did not rest")
-    for line in told:
+    for line in shown:
         print(line)
     return 0
 

@@ -65,7 +65,7 @@ class Listener:
         shared = self._shared
         server = await asyncio.get_running_loop().create_server(lambda: Connection(shared), sock=sock)
         name = sock.getsockname()
-        self.port = name[1] if isinstance(name, tuple) else 0
+        self.port = name[1] if isinstance(name, tuple) else self.port
         self._servers.append(server)
 
     def use(self, app: Application, limits: Limits) -> None:

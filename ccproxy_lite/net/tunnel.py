@@ -56,6 +56,15 @@ async def through(
     protocol.connection_made(tunnel)
 
 
+def refusal(proxy: Proxy, status: int, where: str) -> str:
+    """What a proxy's refusal means, and what to do."""
+    if status == 407 and proxy.authorization:
+        return "does not accept this user and password (407)"
+    if status == 407:
+        return "wants a user and a password (407): http://user:password@host:port"
+    return f"does not lead to {where}: it answered {status}"
+
+
 class _Asking(asyncio.Protocol):
     """Says CONNECT; ``answered`` is done once the proxy agrees, and raises UpstreamError if it does not."""
 
@@ -83,17 +92,10 @@ class _Asking(asyncio.Protocol):
             return
         if isinstance(event, h11.Response):
             good = 200 <= event.status_code < 300
-            self._decide("" if good else self._refusal(event.status_code))
+            self._decide("" if good else refusal(self._proxy, event.status_code, self._where))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._decide("closed the connection without an answer")
-
-    def _refusal(self, status: int) -> str:
-        if status == 407 and self._proxy.authorization:
-            return "does not accept this user and password (407)"
-        if status == 407:
-            return "wants a user and a password (407): http://user:password@host:port"
-        return f"does not lead to {self._where}: it answered {status}"
 
     def _decide(self, trouble: str) -> None:
         if self.answered.done():

@@ -21,7 +21,7 @@ from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.log import bug
 from ccproxy_lite.net.framing import Decoder, FramingError, Headers, header, keeps_alive, response_framing, tokens
 from ccproxy_lite.net.tls import context_for, describe
-from ccproxy_lite.net.tunnel import through
+from ccproxy_lite.net.tunnel import refusal, through
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
 from ccproxy_lite.proxies import Proxy
 
@@ -302,6 +302,11 @@ class Connection(asyncio.Protocol):
             self._informational += 1
             if self._informational > _MAX_INFORMATIONAL:
                 raise UpstreamError(f"{self.origin.host} sent too many interim answers")
+        proxy = self.origin.proxy
+        if proxy is not None and not self.origin.tls and event.status_code == 407:
+            raise UpstreamError(
+                f"the proxy {proxy.authority} {refusal(proxy, 407, self.origin.authority)}", code="unreachable"
+            )
         headers: Headers = list(event.headers)
         if len(headers) > _MAX_HEADERS or sum(len(k) + len(v) for k, v in headers) > _MAX_HEAD_BYTES:
             raise UpstreamError(f"{self.origin.host} sent a head that is too large")
@@ -454,6 +459,8 @@ class Pool:
             status = 504 if isinstance(error, TimeoutError) else 502
             kind = "timeout" if status == 504 else "server"
             message = describe(error, origin.host, origin.port)
+            if origin.proxy is not None and isinstance(error, TimeoutError):
+                message = f"the proxy {origin.proxy.authority} did not lead to {origin.host}:{origin.port} in time"
             raise UpstreamError(message, status=status, kind=kind, code="unreachable") from None  # type: ignore[arg-type]
         self._open.add(connection)
         return connection

@@ -30,11 +30,13 @@ exec "$python" "$prefix/lib/ccproxy-lite.pyz" "\$@"
 EOF
 cat > "$prefix/bin/ccproxy-lite-start" << EOF
 #!/bin/sh
-# Starts the proxy in the background, unless it serves already; the arguments are those of 'serve'.
+# Starts the proxy in the background, unless it serves already; the arguments are those of 'serve', the log is in
+# ~/.local/state/ccproxy-lite/serve.log.
 if "$prefix/bin/ccproxy-lite" health "\$@" > /dev/null 2>&1; then
   exit 0
 fi
-log="\${TMPDIR:-/tmp}/ccproxy-lite.log"
+log="\${XDG_STATE_HOME:-\$HOME/.local/state}/ccproxy-lite/serve.log"
+mkdir -p "\$(dirname "\$log")"
 nohup "$prefix/bin/ccproxy-lite" serve "\$@" > "\$log" 2>&1 < /dev/null &
 for _ in 1 2 3 4 5 6 7 8 9 10; do
   sleep 0.3
