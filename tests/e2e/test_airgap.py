@@ -22,6 +22,7 @@ from tests.support import ROOT
 pytestmark = [
     pytest.mark.clients,
     pytest.mark.timeout(240),
+    pytest.mark.xdist_group("airgap"),  # one wheelhouse for all
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare: no network"),
 ]
 PYTHON = str(Path(sys._base_executable))  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ from tests.support import ANTHROPIC_ASK, CHAT_ASK, CHAT_STREAM, STALL, Proxy, as
 
 from tests.support import proxy, request_bytes, upstream  # isort: skip
 
-pytestmark = pytest.mark.clients
+pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("browser")]
 
 CHROMIUM = os.environ.get("CCPROXY_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
 FLAGS = (
