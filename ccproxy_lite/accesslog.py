@@ -35,10 +35,10 @@ class Record:
     started_s: float = 0.0
     first_byte_s: float | None = None
     usage: Usage | None = None
-    is_count: bool = False
     dropped: tuple[str, ...] = ()
     attempts: list[tuple[Attempt, Failed | None]] = field(default_factory=list)
     error: str = ""
+    is_count: bool = False
 
     def fields(self, now_s: float) -> dict[str, object]:
         """The members of a JSON line; what is empty is left out."""
