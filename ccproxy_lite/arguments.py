@@ -177,17 +177,13 @@ def _meant(word: str, known: Iterable[str]) -> str:
     return f' (did you mean "{close[0]}"?)' if close else ""
 
 
+_TAKE_VALUES = "-c --config --listen --log-level --log-format --log-file".split()
+
+
 def _place_of_command(words: list[str]) -> int | None:
     """Where the first word stands that is neither an option nor its value."""
     for at, word in enumerate(words):
-        is_value = at > 0 and words[at - 1] in (
-            "-c",
-            "--config",
-            "--listen",
-            "--log-level",
-            "--log-format",
-            "--log-file",
-        )
+        is_value = at > 0 and words[at - 1] in _TAKE_VALUES
         if not word.startswith("-") and not is_value:
             return at
     return None

@@ -11,6 +11,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from errno import EBADF, EFBIG, EIO, ENOSPC
 from typing import TextIO
 
 from ccproxy_lite.arguments import parsed
@@ -29,8 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = 130
     except OSError as error:  # standard output: closed by its reader, or the disk is full
         _give_up(sys.stdout)
+        where = "standard output: " if error.errno in (ENOSPC, EFBIG, EIO, EBADF) else ""
         if not isinstance(error, BrokenPipeError):
-            _complain(f"ccproxy-lite: standard output: {error.strerror or error}")
+            _complain(f"ccproxy-lite: {where}{error.strerror or error}")
         code = 1
     try:
         sys.stderr.flush()
