@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from logging import DEBUG
 from math import ceil
 from random import random
 from typing import NamedTuple
@@ -234,7 +235,8 @@ class Relay:
                 exchange.renewed(one.attempt, failed)
                 return
         rest = exchange.report(one.attempt, failed, self.clock.now())
-        log.debug("attempt: %s", told(one.attempt, failed))
+        if log.isEnabledFor(DEBUG):
+            log.debug("attempt: %s", told(one.attempt, failed))
         if rest is not None and not one.attempt.route.upstream.from_client:
             where, left_s = f"{one.attempt.route} [{key.label}]", rest.until_s - rest.since_s
             log.warning("%s rests %.3g s: %s", where, left_s, rest.message, extra={"subject": f"{where} {rest.reason}"})

@@ -10,7 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.abc
@@ -22,7 +22,7 @@ from ccproxy_lite.clock import Clock
 from ccproxy_lite.config import Config
 from ccproxy_lite.errors import CcproxyError, ConfigError
 from ccproxy_lite.log import log
-from ccproxy_lite.net.connection import Limits
+from ccproxy_lite.net.connection import Application, Limits
 from ccproxy_lite.net.listener import Listener, serve
 from ccproxy_lite.net.tls import client_context, context_for, named_roots
 from ccproxy_lite.net.upstream import Pool
@@ -65,11 +65,18 @@ class Upstreams:
 
 
 async def _echo(*, task_status: anyio.abc.TaskStatus[str]) -> None:
-    from ccproxy_lite import echo
-
-    async with echo.running() as listener:
+    async with serve(cast(Application, _Echo()), Limits(), [Address("127.0.0.1", 0)]) as listener:
         task_status.started(f"http://127.0.0.1:{listener.port}")
         await anyio.sleep_forever()
+
+
+class _Echo:
+    """The embedded echo, imported when somebody asks it: it needs all that converters need."""
+
+    def __getattr__(self, name: str) -> Any:
+        from ccproxy_lite.echo import Echo
+
+        return getattr(Echo(), name)
 
 
 @contextlib.asynccontextmanager
