@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-from ccproxy_lite import accesslog, dashboard
+from ccproxy_lite import accesslog
 from ccproxy_lite.accesslog import Record
 from ccproxy_lite.address import Address
 from ccproxy_lite.call import Call
@@ -189,7 +189,7 @@ class App:
         """Any of the usual places, but one value; compared in constant time with every key."""
         if not self._keys:
             return
-        import hmac  # which brings all of OpenSSL's hashes
+        import hmac  # which brings them, too
 
         given = set(presented_keys(head))
         attempt = given.pop().encode("utf-8", "replace") if len(given) == 1 else b""
@@ -341,6 +341,8 @@ async def _root(app: App, asked: Asked) -> None:
     """The dashboard for browsers, a line for everybody else."""
     asked.record.status = 200
     if "text/html" in (asked.head.get("accept") or ""):
+        from ccproxy_lite import dashboard  # which brings all of OpenSSL's hashes
+
         asked.client.respond(Response(200, dashboard.headers(), dashboard.page()))
         return
     kind: OutHeaders = [("content-type", "text/plain; charset=utf-8"), ("vary", "accept")]
