@@ -166,7 +166,9 @@ def test_start_of_the_one_file(version: str, tmp_path: Path) -> None:
     serving, first, idle_mb = started([python, "-I", str(path)], tmp_path)
     ROWS.append(f"one file ({path.stat().st_size / 1e6:.1f} MB) with Python {version}: serves after {serving:.3f} s, first answer "
                 f"{first:.3f} s after start (the bare interpreter: {bare:.3f} s), idle {idle_mb:.1f} MB")  # fmt: skip
-    assert serving < 0.15 * max(bare / 0.009, 1.0), "slower machines start everything later"
+    assert serving < 0.2 * max(bare / 0.009, 1.0), (
+        "a third of slack for other people's noise; without byte code it is 0.6"
+    )
 
 
 def site(venv: Path) -> Path:
