@@ -10,6 +10,15 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 
+def bracketed(host: str) -> str:
+    """A host as it stands before a port.
+
+    >>> bracketed("::1"), bracketed("localhost")
+    ('[::1]', 'localhost')
+    """
+    return f"[{host}]" if ":" in host else host
+
+
 class Address(NamedTuple):
     """Where to listen: ``host`` and ``port``, or the ``path`` of a unix socket."""
 
@@ -56,4 +65,4 @@ class Address(NamedTuple):
         if self.path:
             return f"unix:{self.path}"
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return f"http://{bracketed(host)}:{port}"

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 from ccproxy_lite import accesslog
 from ccproxy_lite.accesslog import Record
-from ccproxy_lite.address import Address
+from ccproxy_lite.address import Address, bracketed
 from ccproxy_lite.call import Call
 from ccproxy_lite.catalog import Catalog
 from ccproxy_lite.counting import count
@@ -78,7 +78,7 @@ class App:
         self._hosts = {"localhost", "127.0.0.1", "[::1]", *(name.lower() for name in config.allowed_hosts)}
         if self._address.host not in ("0.0.0.0", "::"):
             host = self._address.host.lower()
-            self._hosts.add(f"[{host}]" if ":" in host else host)
+            self._hosts.add(bracketed(host))
 
     def use_keys(self, client_keys: tuple[str, ...]) -> None:
         """From now on clients must show one of these."""
@@ -150,8 +150,7 @@ class App:
         if not self._address.path and not self._knows_host(head.host):
             raise ClientError(403, "this Host is not allowed; name it in allowed_hosts", kind="permission")
         origin = head.get("origin")
-        own = origin is not None and origin.partition("://")[2].lower() == (head.host.lower() or None)  # the dashboard
-        allowed = own or origin in self.relay.config.cors_origins
+        allowed = _is_same(origin, head.host) or origin in self.relay.config.cors_origins  # the dashboard's own
         if origin is not None and not allowed:
             raise ClientError(403, "this Origin is not allowed; name it in cors_origins", kind="permission")
         is_link = head.path == "/" and head.get("sec-fetch-mode") == "navigate"  # to a page that holds no data
@@ -189,7 +188,7 @@ class App:
         """Any of the usual places, but one value; compared in constant time with every key."""
         if not self._keys:
             return
-        import hmac  # which brings them, too
+        import hmac  # which brings all of OpenSSL's hashes, and is needed for keys only
 
         given = set(presented_keys(head))
         attempt = given.pop().encode("utf-8", "replace") if len(given) == 1 else b""
@@ -235,6 +234,11 @@ class App:
             return
         status, body = form.write_error(failed)
         client.respond(Response(status, _JSON, self.relay.vault.redact(dumps(body)).encode()))
+
+
+def _is_same(origin: str | None, host: str) -> bool:
+    """Whether an Origin is the host that was asked, whose name has been checked before."""
+    return origin is not None and host != "" and origin.partition("://")[2].lower() == host.lower()
 
 
 def presented_keys(head: RequestHead) -> list[str]:

@@ -12,11 +12,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-NO_KEY = "none-needed"
-"""What a client shows to a proxy without client keys: most clients insist on a key."""
+from ccproxy_lite.secrets import NO_KEY, ONE_TIME
 
-ONE_TIME = "ccproxy-run-"
-"""How the keys begin that are made for one command; like ``NO_KEY``, none is ever a key of a service."""
+__all__ = ["CLIENTS", "NO_KEY", "ONE_TIME"]
 
 
 class File(NamedTuple):
@@ -152,9 +150,7 @@ def environment(environ: Mapping[str, str], program: str, url: str, key: str) ->
     cleared = {*redirecting(None), *_GENERAL}
     child = {name: text for name, text in environ.items() if name not in cleared}
     own = variables(client, url, key)
-    if "OPENCODE_CONFIG_CONTENT" in own and "OPENCODE_CONFIG_CONTENT" in child:
-        own["OPENCODE_CONFIG_CONTENT"] = laid_over(child["OPENCODE_CONFIG_CONTENT"], own["OPENCODE_CONFIG_CONTENT"])
-    child |= own
+    child |= {name: laid_over(child.get(name, ""), text) if _is_object(text) else text for name, text in own.items()}
     child |= CLIENTS[client].private if client in CLIENTS else {}
     exempt = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     if exempt.strip() != "*":  # else a client would ask a company's proxy for this machine
@@ -182,7 +178,7 @@ def file_of(program: str) -> File | None:
 def content_of(file: File, url: str, key: str, theirs: str) -> str:
     """Its content: ours over the user's own."""
     own = _filled(file.content, url, key)
-    return laid_over(theirs, own) if own.startswith("{") else f"{theirs}\n{own}"
+    return laid_over(theirs, own) if _is_object(own) else f"{theirs}\n{own}"
 
 
 def laid_over(theirs: str, ours: str) -> str:
@@ -203,6 +199,11 @@ def laid_over(theirs: str, ours: str) -> str:
         return ours
 
 
+def _is_object(text: str) -> bool:
+    """Whether a value of ours is a JSON object; no other begins like one."""
+    return text.startswith("{") and not text.startswith(("{url}", "{key}"))
+
+
 def is_json(text: str) -> bool:
     """Whether it can be laid under something."""
     try:
@@ -217,7 +218,7 @@ def instructions(url: str, key: str) -> list[dict[str, str]]:
     for name, client in CLIENTS.items():
         line = "export " + " ".join(f"{key}={value}" for key, value in variables(name, url, key).items())
         has_file = client.file is not None and bool(client.file.content)
-        is_long = client.flags or has_file or "OPENCODE_CONFIG_CONTENT" in client.variables
+        is_long = client.flags or has_file or any(map(_is_object, client.variables.values()))
         told.append({"client": client.about, "line": f"ccproxy-lite run -- {name}" if is_long else line})
     return told
 

@@ -8,15 +8,13 @@ counts tokens and lists its models. ``demo`` and the tests run on it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from json import JSONDecoder
 from typing import Any
 
-from ccproxy_lite.address import Address
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import FORMATS, Format, asked_for
 from ccproxy_lite.formats.conversation import Request, Text, Tool, ToolResult
@@ -36,9 +34,8 @@ from ccproxy_lite.formats.neutral import (
 from ccproxy_lite.formats.tokens import estimate, estimate_text
 from ccproxy_lite.formats.turns import merged
 from ccproxy_lite.jsontext import dumps, loads
-from ccproxy_lite.net.connection import Connection, Limits, OutHeaders, Response
+from ccproxy_lite.net.connection import Connection, OutHeaders, Response
 from ccproxy_lite.net.heads import RequestHead
-from ccproxy_lite.net.listener import Listener, serve
 
 MODELS = ["echo", "echo-thinking"]
 _JSON: OutHeaders = [("content-type", "application/json")]
@@ -188,10 +185,3 @@ class Echo:
         for event in events:
             client.write(writer.write(event))
         client.finish()
-
-
-@contextlib.asynccontextmanager
-async def running() -> AsyncIterator[Listener]:
-    """The echo on a free loopback port, until the block ends."""
-    async with serve(Echo(), Limits(), [Address("127.0.0.1", 0)]) as listener:
-        yield listener

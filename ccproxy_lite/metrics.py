@@ -78,9 +78,11 @@ class Metrics:
         if record.first_byte_s is not None:
             tally.first_byte.add(record.first_byte_s)
         if record.usage is not None and not record.is_count:
-            used = record.usage
-            named = {"input": used.input, "cache_read": used.cache_read, "cache_write": used.cache_write}
-            tally.tokens.update({**named, "output": used.output})
+            used, tokens = record.usage, tally.tokens
+            tokens["input"] += used.input
+            tokens["cache_read"] += used.cache_read
+            tokens["cache_write"] += used.cache_write
+            tokens["output"] += used.output
         for attempt, failed in record.attempts:
             if failed is not None:
                 self._tally((attempt.route.upstream.name, attempt.route.model)).failures[failed.kind] += 1

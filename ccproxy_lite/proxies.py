@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from ccproxy_lite.address import bracketed
+
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -46,7 +48,7 @@ class Proxy(NamedTuple):
     @property
     def authority(self) -> str:
         """Host and port, as in a URL."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{bracketed(self.host)}:{self.port}"
 
     @property
     def authorization(self) -> str:

@@ -24,9 +24,13 @@ from ccproxy_lite.log import log
 MAX_AGE_S = 300.0
 _AGAIN_S = 30.0
 _HELPER_TIMEOUT_S = 20.0
+NO_KEY = "none-needed"
+"""What a client shows to a proxy without client keys: most clients insist on a key."""
+ONE_TIME = "ccproxy-run-"
+"""How the keys begin that are made for one command; like ``NO_KEY``, none is ever a key of a service."""
 _PLACEHOLDER = re.compile(
     r"(?:sk-)?(?:x{3,}|\.{3})|change-?me|your[-_ ].*|<.*>|replace[-_ ]?me|todo|placeholder|.*your[-_]?api[-_]?key.*"
-    r"|none-needed|ccproxy-run-.*",  # what clients of ours are given
+    rf"|{NO_KEY}|{ONE_TIME}.*",
     re.IGNORECASE,
 )
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))\Z")

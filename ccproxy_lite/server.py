@@ -65,9 +65,16 @@ class Upstreams:
 
 
 async def _echo(*, task_status: anyio.abc.TaskStatus[str]) -> None:
-    async with serve(cast(Application, _Echo()), Limits(), [Address("127.0.0.1", 0)]) as listener:
-        task_status.started(f"http://127.0.0.1:{listener.port}")
+    async with echoing() as url:
+        task_status.started(url)
         await anyio.sleep_forever()
+
+
+@contextlib.asynccontextmanager
+async def echoing() -> AsyncIterator[str]:
+    """The base URL of an embedded echo, until the block ends."""
+    async with serve(cast(Application, _Echo()), Limits(), [Address("127.0.0.1", 0)]) as listener:
+        yield f"http://127.0.0.1:{listener.port}"
 
 
 class _Echo:

@@ -234,6 +234,7 @@ def test_completions(shell: str, tmp_path: Path) -> None:
         ("ccproxy-lite serve --log-level ", {"debug", "info", "warning", "error"}),
         ("ccproxy-lite convert --from ", {"anthropic", "gemini", "openai-chat", "openai-responses"}),
         ("ccproxy-lite env ", set(CLIENTS)),
+        ("ccproxy-lite run -- hostna", {"hostname"}),
         ("ccproxy-lite completion ", {"bash", "zsh", "fish"}),
     ):
         found = complete(line, tmp_path)

@@ -49,16 +49,22 @@ def address_of(given: str | None) -> tuple[str, tuple[str, ...]]:
         return listen[1] if listen else DEFAULT_LISTEN, ("$CCPROXY_CLIENT_KEY",) if key else ()
 
 
-def ask(
-    listen: str, client_keys: Sequence[str], path: str, body: Any = None, patience_s: float = 10.0
-) -> tuple[int, Any]:
-    """Status and JSON of an answer of the proxy at that address, asked with the first key. Raises CcproxyError."""
+def address_at(listen: str) -> Address:
+    """An address that can be asked. Raises ConfigError for one that is none, CcproxyError for port 0."""
     try:
         address = Address.parse(listen)
     except ValueError as error:
         raise ConfigError([f"--listen {listen}: {error}"]) from None
     if not address.path and not address.port:
         raise CcproxyError("port 0 tells no address; say where it listens with --listen")
+    return address
+
+
+def ask(
+    listen: str, client_keys: Sequence[str], path: str, body: Any = None, patience_s: float = 10.0
+) -> tuple[int, Any]:
+    """Status and JSON of an answer of the proxy at that address, asked with the first key. Raises CcproxyError."""
+    address = address_at(listen)
     url = address.url(address.port)
     headers = {"host": "localhost", "content-type": "application/json"}
     if client_keys:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Iterator
 
 from ccproxy_lite.arguments import COMMANDS, parser_of
+from ccproxy_lite.commands.env import fish_quoted
 from ccproxy_lite.formats import FORMATS
 
 _PARSERS = {name: parser_of(name) for name in COMMANDS}
@@ -71,15 +73,19 @@ _ccproxy_lite() {{
 
 
 def _zsh() -> Iterator[str]:
-    yield "#compdef ccproxy-lite\n_ccproxy_lite() {\n  local -a commands=("
-    yield from (f"    {_quoted(f'{name}:{about}')}" for name, about in COMMANDS.items())
+    yield "#compdef ccproxy-lite\n_ccproxy_lite() {\n  local -a subcommands=("
+    yield from (f"    {shlex.quote(f'{name}:{about}')}" for name, about in COMMANDS.items())
     yield "  )\n  local command=${words[2]}\n  if ((CURRENT == 2)); then"
-    yield "    _describe command commands\n    return\n  fi"
+    yield "    _describe command subcommands\n    return\n  fi"
     yield "  shift words; ((CURRENT--))\n  case $command in"
     for name, own in _PARSERS.items():
         specs = [_zsh_option(action, option) for action in own.options for option in action.option_strings]
         specs += [f"'1:{action.dest}:({' '.join(map(str, action.choices or ()))})'" for action in own.positionals]
-        specs += ["'*:::command:_normal'"] if name == "run" else []
+        if name == "run":  # behind "--" stands another command, with completions of its own
+            yield "    run) local -i dashes=${words[(i)--]}\n      if ((dashes < CURRENT)); then"
+            yield "        shift $dashes words; ((CURRENT -= dashes)); _normal; return\n      fi"
+            yield f"      _arguments {' '.join(specs)} ;;"
+            continue
         yield f"    {name}) _arguments {' '.join(specs)} ;;"
     yield "  esac\n}\nif [[ $funcstack[1] == _ccproxy-lite ]]; then"  # a file of $fpath, or one that is sourced
     yield '  _ccproxy_lite "$@"\nelse\n  compdef _ccproxy_lite ccproxy-lite\nfi'
@@ -88,20 +94,16 @@ def _zsh() -> Iterator[str]:
 def _zsh_option(action: argparse.Action, option: str) -> str:
     about = (action.help or "").replace("[", "(").replace("]", ")").replace(":", " ")
     values = _values(action)
-    kind = {True: "_files", False: f"({' '.join(values or ())})"}[not values]
+    kind = f"({' '.join(values)})" if values else "_files"
     value = "" if not _takes_value(action) else ":value: " if values is None else f":value:{kind}"
-    return _quoted(f"{option}[{about}]{value}")
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
+    return shlex.quote(f"{option}[{about}]{value}")
 
 
 def _fish() -> Iterator[str]:
     yield "# fish completion for ccproxy-lite\ncomplete -c ccproxy-lite -f"
     own_command = f"not __fish_seen_subcommand_from {' '.join(COMMANDS)}"
     for name, about in COMMANDS.items():
-        yield f"complete -c ccproxy-lite -n {_quoted(own_command)} -a {name} -d {_fish_quoted(about)}"
+        yield f"complete -c ccproxy-lite -n {fish_quoted(own_command)} -a {name} -d {fish_quoted(about)}"
     for name, own in _PARSERS.items():
         seen = f"-n '__fish_seen_subcommand_from {name}'"
         for action in own.options:
@@ -109,11 +111,7 @@ def _fish() -> Iterator[str]:
             values = _values(action)
             value = "" if not _takes_value(action) else " -r" if not values else f" -x -a '{' '.join(values)}'"
             value += " -F" if values == [] and _takes_value(action) else ""
-            yield f"complete -c ccproxy-lite {seen} {names}{value} -d {_fish_quoted(action.help or '')}"
+            yield f"complete -c ccproxy-lite {seen} {names}{value} -d {fish_quoted(action.help or '')}"
         for action in own.positionals:
             yield f"complete -c ccproxy-lite {seen} -a '{' '.join(map(str, action.choices or ()))}'"
     yield "complete -c ccproxy-lite -n '__fish_seen_subcommand_from run' -a '(__fish_complete_subcommand --fcs-skip=2)'"
-
-
-def _fish_quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -8,14 +8,14 @@ import os
 
 import anyio
 
-from ccproxy_lite import accesslog, echo
+from ccproxy_lite import accesslog
 from ccproxy_lite.config import Config, Log, Upstream
 from ccproxy_lite.formats import FORMATS, Format
 from ccproxy_lite.formats.conversation import Message, Reasoning, Request, Text, Tool
 from ccproxy_lite.formats.neutral import End, Event, Target, fold
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.secrets import Vault
-from ccproxy_lite.server import Running, running
+from ccproxy_lite.server import Running, echoing, running
 from ccproxy_lite.sse import Parser
 
 _TEXT = "Grüße aus dem Echo!"
@@ -30,8 +30,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 async def _demo() -> int:
     accesslog.configure(Log(level="error"), lambda text: text, dict(os.environ))
-    async with echo.running() as upstream:
-        url = f"http://127.0.0.1:{upstream.port}"
+    async with echoing() as url:
         config = Config(
             tuple(Upstream(name, name, url + ("/v1" if "openai" in name else "")) for name in FORMATS),
             listen="127.0.0.1:0",

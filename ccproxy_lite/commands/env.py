@@ -7,17 +7,47 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import anyio
 
 from ccproxy_lite import clients, secrets
-from ccproxy_lite.address import Address
+from ccproxy_lite.commands.ask import address_at
 from ccproxy_lite.commands.load import load
-from ccproxy_lite.errors import CcproxyError, ConfigError
+from ccproxy_lite.errors import CcproxyError
 from ccproxy_lite.jsontext import dumps
 
 _KEY = "\0key\0"
 """Stands for the key until it is written in the shell's own words."""
+
+
+class Shell(NamedTuple):
+    """How a shell quotes, sets, joins, refers to a variable, unsets, and wraps a program."""
+
+    quote: Callable[[str], str]
+    assign: str
+    join: str
+    refer: str
+    unset: str
+    wrap: str
+
+
+def fish_quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _powershell_quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+_SHELLS = {
+    "sh": Shell(shlex.quote, "export {}={}", "", '"${}"', "unset {}", '{0}() {{ command {0} {1} "$@"; }}'),
+    "fish": Shell(fish_quoted, "set -gx {} {}", "", '"${}"', "set -e {}", "function {0}; command {0} {1} $argv; end"),
+    "powershell": Shell(
+        _powershell_quoted, "$env:{} = {}", " + ", "$env:{}", "Remove-Item Env:{}",
+        "function {0} {{ & (Get-Command -CommandType Application {0} | Select-Object -First 1) {1} @args }}",
+    ),
+}  # fmt: skip
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -29,12 +59,14 @@ def main(arguments: argparse.Namespace) -> int:
     cleared = [name for name in clients.redirecting(arguments.client) if name in os.environ and name not in found]
     flags = {name: clients.flags(name, url) for name in clients.CLIENTS if arguments.client in (None, name)}
     flags = {name: words for name, words in flags.items() if words}
-    if arguments.json:
-        value = _value(key)
+    variable = None if arguments.json else secrets.variable(key)  # a key in the environment is named, not shown
+    if variable is None:
+        value = anyio.run(secrets.Vault().value, key, time.monotonic())
         found = {name: text.replace(_KEY, value) for name, text in found.items()}
+    if arguments.json:
         print(dumps({"set": found, "unset": cleared, "flags": flags}))
         return 0
-    for line in _LINES[arguments.shell](found, cleared, flags, key):
+    for line in _lines(_SHELLS[arguments.shell], found, cleared, flags, variable):
         print(line)
     file = clients.file_of(arguments.client or "")
     if file and file.content:
@@ -43,65 +75,21 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _url(listen: str) -> str:
-    try:
-        address = Address.parse(listen)
-    except ValueError as error:
-        raise ConfigError([f"--listen {listen}: {error}"]) from None
+    address = address_at(listen)
     if address.path:
         raise CcproxyError(f"clients reach no unix socket by a URL: {listen}; serve at a port, too")
-    if not address.port:
-        raise CcproxyError("port 0 tells no address; say where it listens with --listen")
     return address.url(address.port)
 
 
-def _value(spec: str) -> str:
-    return anyio.run(secrets.Vault().value, spec, time.monotonic())
-
-
-def _parts(text: str, spec: str) -> list[tuple[str, bool]]:
-    """A value in pieces: text, or the name of a variable. A key that is in the environment is named, not shown."""
-    name = secrets.variable(spec)
-    before, found, behind = text.partition(_KEY)
-    if not found or name is None:
-        return [(text.replace(_KEY, _value(spec) if found else ""), False)]
-    return [part for part in ((before, False), (name, True), (behind, False)) if part[0]]
-
-
-def _sh(found: dict[str, str], cleared: Sequence[str], flags: dict[str, list[str]], key: str) -> Iterator[str]:
+def _lines(
+    shell: Shell, found: dict[str, str], cleared: Sequence[str], flags: dict[str, list[str]], variable: str | None
+) -> Iterator[str]:
     for name, text in found.items():
-        words = [f'"${part}"' if is_name else shlex.quote(part) for part, is_name in _parts(text, key)]
-        yield f"export {name}={''.join(words)}"
+        before, key, behind = text.partition(_KEY)
+        pieces = [shell.quote(before) if before else "", shell.refer.format(variable) if key else ""]
+        pieces.append(shell.quote(behind) if behind else "")
+        yield shell.assign.format(name, shell.join.join(filter(None, pieces)))
     for name in cleared:
-        yield f"unset {name}"
-    for name, own in flags.items():
-        yield f'{name}() {{ command {name} {shlex.join(own)} "$@"; }}'
-
-
-def _fish(found: dict[str, str], cleared: Sequence[str], flags: dict[str, list[str]], key: str) -> Iterator[str]:
-    def quote(text: str) -> str:
-        return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-    for name, text in found.items():
-        words = [f'"${part}"' if is_name else quote(part) for part, is_name in _parts(text, key)]
-        yield f"set -gx {name} {''.join(words)}"
-    for name in cleared:
-        yield f"set -e {name}"
-    for name, own in flags.items():
-        yield f"function {name}; command {name} {' '.join(map(quote, own))} $argv; end"
-
-
-def _powershell(found: dict[str, str], cleared: Sequence[str], flags: dict[str, list[str]], key: str) -> Iterator[str]:
-    def quote(text: str) -> str:
-        return "'" + text.replace("'", "''") + "'"
-
-    for name, text in found.items():
-        words = [f"$env:{part}" if is_name else quote(part) for part, is_name in _parts(text, key)]
-        yield f"$env:{name} = {' + '.join(words)}"
-    for name in cleared:
-        yield f"Remove-Item Env:{name}"
-    for name, own in flags.items():
-        program = f"(Get-Command -CommandType Application {name} | Select-Object -First 1)"
-        yield f"function {name} {{ & {program} {' '.join(map(quote, own))} @args }}"
-
-
-_LINES: dict[str, Callable[..., Iterator[str]]] = {"sh": _sh, "fish": _fish, "powershell": _powershell}
+        yield shell.unset.format(name)
+    for name, words in flags.items():
+        yield shell.wrap.format(name, " ".join(map(shell.quote, words)))

@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 
 from ccproxy_lite import accesslog, clients, systemd
-from ccproxy_lite.address import Address
+from ccproxy_lite.address import Address, bracketed
 from ccproxy_lite.commands.load import find, load, with_options
 from ccproxy_lite.config import DEFAULT_LISTEN, Config
 from ccproxy_lite.log import log
@@ -39,7 +39,7 @@ def _at_sockets(config: Config, arguments: argparse.Namespace, sockets: Sequence
     for listen in addresses:
         config = with_options(config, argparse.Namespace(**{**vars(arguments), "listen": listen}))
     hosts = [Address.parse(listen).host for listen in addresses]
-    names = tuple(f"[{host}]" if ":" in host else host for host in hosts if host not in ("", "0.0.0.0", "::"))
+    names = tuple(bracketed(host) for host in hosts if host not in ("", "0.0.0.0", "::"))
     return replace(config, allowed_hosts=(*config.allowed_hosts, *names))
 
 

@@ -12,6 +12,7 @@ from typing import cast
 
 import h11
 
+from ccproxy_lite.address import bracketed
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.net.tls import context_for, describe
 from ccproxy_lite.proxies import Proxy
@@ -27,7 +28,7 @@ async def through(
     Raises UpstreamError for what the proxy does, OSError for what the host does behind it.
     """
     loop = asyncio.get_running_loop()
-    asking = _Asking(proxy, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    asking = _Asking(proxy, f"{bracketed(host)}:{port}")
     inner = protocol if context is None else asking
     try:
         transport, _ = await loop.create_connection(

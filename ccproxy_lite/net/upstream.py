@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import anyio
 import h11
 
+from ccproxy_lite.address import bracketed
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.log import bug
 from ccproxy_lite.net.framing import Decoder, FramingError, Headers, header, keeps_alive, response_framing, tokens
@@ -57,7 +58,7 @@ class Origin(NamedTuple):
     @property
     def authority(self) -> str:
         """The value of the Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = bracketed(self.host)
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
     def addressed(self, target: str) -> tuple[str, list[tuple[str, str]]]:
