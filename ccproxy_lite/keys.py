@@ -235,10 +235,10 @@ class KeyRing:
         else:
             slot = model if outcome == "rate_limit" else _WHOLE_KEY
             before = state.rests.get(slot)
-            state.rests[slot] = next_rest(before, outcome, started_s, now, hint_s, message[:_LONGEST_MESSAGE])
+            rest = state.rests[slot] = next_rest(before, outcome, started_s, now, hint_s, message[:_LONGEST_MESSAGE])
             if len(state.rests) % _MOST_MODELS == 0:  # now and then: clients name models
                 state.rests = {slot: rest for slot, rest in state.rests.items() if rest.left_s(now)}
-            return state.rests[slot] if state.rests[slot] is not before else None
+            return rest if rest is not before else None
         return None
 
     def spend(self, key: Key, model: str, usage: Usage) -> None:

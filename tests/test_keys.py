@@ -412,3 +412,11 @@ class World:
 @given(st.integers(0, 2**32))
 def test_at_random(seed: int) -> None:
     World(seed).run()
+
+
+def test_a_rest_that_is_over_may_be_forgotten_while_it_is_reported() -> None:
+    """Requests for many models that were under way when their rests began, and end after them."""
+    ring = KeyRing((Key("k", "k"),))
+    for n in range(100):
+        ring.report(Key("k", "k"), f"m{n}", "rate_limit", 0.0)
+    assert ring.report(Key("k", "k"), "m0", "rate_limit", 5.0, started_s=0.5) is None
