@@ -1,6 +1,6 @@
 """``python -m ccproxy_lite``."""
 
-from ccproxy_lite.cli import main
+from ccproxy_lite.cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

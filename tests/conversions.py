@@ -8,10 +8,10 @@ from typing import Any
 
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats import FORMATS
-from ccproxy_lite.formats.conversation import Request
-from ccproxy_lite.formats.names import Restorer
-from ccproxy_lite.formats.neutral import Event, Failed, Outgoing, PathInfo, Reply, Target, check
-from ccproxy_lite.sse import Parser
+from ccproxy_lite.formats.neutral.events import Event, Failed, Outgoing, PathInfo, Reply, Target, check
+from ccproxy_lite.formats.neutral.names import Restorer
+from ccproxy_lite.formats.neutral.request import Request
+from ccproxy_lite.formats.sse import Parser
 
 CASES = Path(__file__).parent / "cases"
 Case = dict[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ccproxy_lite.formats.losses import markdown
+from ccproxy_lite.formats.neutral.losses import markdown
 from tests.support import ROOT
 
 START, END = "<!-- losses: generated -->", "<!-- /losses -->"

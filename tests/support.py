@@ -20,11 +20,11 @@ from typing import Any
 
 import anyio
 
-from ccproxy_lite import configfile
 from ccproxy_lite.clock import Clock
-from ccproxy_lite.config import Config
-from ccproxy_lite.secrets import Vault
-from ccproxy_lite.server import Running, running
+from ccproxy_lite.config import file as configfile
+from ccproxy_lite.config.model import Config
+from ccproxy_lite.config.secrets import Vault
+from ccproxy_lite.server.lifecycle import Running, running
 
 ROOT = Path(__file__).parent.parent
 ECHO = {"upstreams": {"echo": {"format": "echo"}}}

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from ccproxy_lite import configfile
-from ccproxy_lite.arguments import COMMANDS
+from ccproxy_lite.cli.arguments import COMMANDS
+from ccproxy_lite.config import file as configfile
 from tests.readme import with_table
 from tests.support import ROOT
 

@@ -6,10 +6,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
-from ccproxy_lite.formats.neutral import Event, Failed, Outgoing, PathInfo, Reader, Reply, Target, Watcher, Writer
+from ccproxy_lite.formats.neutral.events import (
+    Event,
+    Failed,
+    Outgoing,
+    PathInfo,
+    Reader,
+    Reply,
+    Target,
+    Watcher,
+    Writer,
+)
 
 if TYPE_CHECKING:
-    from ccproxy_lite.formats.conversation import Request
+    from ccproxy_lite.formats.neutral.request import Request
 
 
 class Counting(NamedTuple):

@@ -11,8 +11,8 @@ import binascii
 
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import shape
-from ccproxy_lite.formats.conversation import File, Image
-from ccproxy_lite.formats.neutral import Own
+from ccproxy_lite.formats.neutral.events import Own
+from ccproxy_lite.formats.neutral.request import File, Image
 
 
 def data_url(url: str, at: str) -> tuple[str, str]:

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ccproxy_lite.errors import STATUS, Kind, kind_of
-from ccproxy_lite.formats import schema, shape, thinking
-from ccproxy_lite.formats.conversation import Effort, Output, Request, ToolChoice
-from ccproxy_lite.formats.limits import refine
-from ccproxy_lite.formats.losses import Losses
-from ccproxy_lite.formats.neutral import Failed, Target, Usage
+from ccproxy_lite.formats import shape
+from ccproxy_lite.formats.neutral import schema, thinking
+from ccproxy_lite.formats.neutral.error_details import refine
+from ccproxy_lite.formats.neutral.events import Failed, Target, Usage
+from ccproxy_lite.formats.neutral.losses import Losses
+from ccproxy_lite.formats.neutral.request import Effort, Output, Request, ToolChoice
 
 _TYPES: dict[Kind, tuple[str, str | None]] = {
     "bad_request": ("invalid_request_error", None),

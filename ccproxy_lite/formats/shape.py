@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ccproxy_lite.errors import ClientError, UpstreamError
-from ccproxy_lite.formats.neutral import NOTHING, Own
+from ccproxy_lite.formats.neutral.events import NOTHING, Own
+from ccproxy_lite.formats.sse import Event as SseEvent
 from ccproxy_lite.jsontext import loads
-from ccproxy_lite.sse import Event as SseEvent
 
 Object = Mapping[str, Any]
 

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Sequence
 import anyio
 import anyio.lowlevel
 
-from ccproxy_lite.address import Address
 from ccproxy_lite.errors import CcproxyError
+from ccproxy_lite.net.address import Address
 from ccproxy_lite.net.connection import Application, Connection, Limits, Shared
 from ccproxy_lite.net.watchdog import Watchdog
 

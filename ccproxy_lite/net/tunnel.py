@@ -12,10 +12,10 @@ from typing import cast
 
 import h11
 
-from ccproxy_lite.address import bracketed
 from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.net.address import bracketed
+from ccproxy_lite.net.proxies import Proxy
 from ccproxy_lite.net.tls import context_for, describe
-from ccproxy_lite.proxies import Proxy
 
 _MAX_HEAD_BYTES = 16_384
 

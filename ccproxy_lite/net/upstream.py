@@ -17,14 +17,14 @@ from urllib.parse import urlsplit
 import anyio
 import h11
 
-from ccproxy_lite.address import bracketed
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.log import bug
+from ccproxy_lite.net.address import bracketed
 from ccproxy_lite.net.framing import Decoder, FramingError, Headers, header, keeps_alive, response_framing, tokens
+from ccproxy_lite.net.proxies import Proxy
 from ccproxy_lite.net.tls import context_for, describe
 from ccproxy_lite.net.tunnel import refusal, through
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
-from ccproxy_lite.proxies import Proxy
 
 if TYPE_CHECKING:
     import ssl

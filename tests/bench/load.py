@@ -11,8 +11,8 @@ import json
 import sys
 
 from ccproxy_lite.formats import FORMATS
-from ccproxy_lite.formats.conversation import Request
-from ccproxy_lite.formats.neutral import Begin, End, Event, PartDelta, PartEnd, PartStart, Reply, Usage
+from ccproxy_lite.formats.neutral.events import Begin, End, Event, PartDelta, PartEnd, PartStart, Reply, Usage
+from ccproxy_lite.formats.neutral.request import Request
 
 
 def canned(form: str, events: int) -> tuple[bytes, bytes, list[bytes]]:

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ccproxy_lite import echo
 from ccproxy_lite.net.connection import Connection
 from ccproxy_lite.net.heads import RequestHead
+from ccproxy_lite.server import echo
 from tests.services import service, slowly
 from tests.support import ECHO, Seen, eventually, proxy
 from tests.terminals import terminal

@@ -402,7 +402,7 @@ def test_odd_values_in_a_stream_end_it_and_hang_nobody(client: str) -> None:
 
 
 def test_an_error_in_our_own_code_hangs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ccproxy_lite import streams
+    from ccproxy_lite.relay import streams
 
     for name in ("feed", "close"):
         with monkeypatch.context() as patch:

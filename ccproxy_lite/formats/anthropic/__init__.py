@@ -2,7 +2,7 @@
 
 from ccproxy_lite.formats.anthropic import answer, catalog, errors, request
 from ccproxy_lite.formats.format import Counting, Format, fixed_paths
-from ccproxy_lite.formats.neutral import PathInfo
+from ccproxy_lite.formats.neutral.events import PathInfo
 
 FORMAT = Format(
     name="anthropic",

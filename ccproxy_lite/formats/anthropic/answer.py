@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import names, shape, thinking
+from ccproxy_lite.formats import shape
 from ccproxy_lite.formats.anthropic.blocks import NAME
 from ccproxy_lite.formats.anthropic.errors import failed_of, write_error
-from ccproxy_lite.formats.neutral import (
+from ccproxy_lite.formats.neutral import names, thinking
+from ccproxy_lite.formats.neutral.events import (
     Begin,
     Citation,
     End,
@@ -28,9 +29,9 @@ from ccproxy_lite.formats.neutral import (
     fold,
     settled,
 )
+from ccproxy_lite.formats.sse import Event as SseEvent
+from ccproxy_lite.formats.sse import encode
 from ccproxy_lite.jsontext import dumps, dumps_text, loads, quote
-from ccproxy_lite.sse import Event as SseEvent
-from ccproxy_lite.sse import encode
 
 _REASONS: dict[str, StopReason] = {
     "end_turn": "end",

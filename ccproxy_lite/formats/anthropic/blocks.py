@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ccproxy_lite.formats import media, names, shape, thinking, turns
-from ccproxy_lite.formats.conversation import File, Foreign, Image, Part, Refusal, Text, Thinking, ToolCall, ToolResult
-from ccproxy_lite.formats.losses import Losses
-from ccproxy_lite.formats.neutral import NOTHING
+from ccproxy_lite.formats import media, shape
+from ccproxy_lite.formats.neutral import names, thinking, turns
+from ccproxy_lite.formats.neutral.events import NOTHING
+from ccproxy_lite.formats.neutral.losses import Losses
+from ccproxy_lite.formats.neutral.request import (
+    File,
+    Foreign,
+    Image,
+    Part,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
 from ccproxy_lite.jsontext import dumps_text
 
 NAME = "anthropic"

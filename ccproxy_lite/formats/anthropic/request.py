@@ -6,9 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ccproxy_lite.formats import names, schema, shape, thinking, turns
+from ccproxy_lite.formats import shape
 from ccproxy_lite.formats.anthropic.blocks import NAME, RULES, TEXT, back, read_content, write_part, write_text
-from ccproxy_lite.formats.conversation import (
+from ccproxy_lite.formats.neutral import names, schema, thinking, turns
+from ccproxy_lite.formats.neutral.events import Outgoing, PathInfo, Target
+from ccproxy_lite.formats.neutral.losses import Losses
+from ccproxy_lite.formats.neutral.request import (
     Effort,
     Message,
     Output,
@@ -20,8 +23,6 @@ from ccproxy_lite.formats.conversation import (
     Tool,
     ToolChoice,
 )
-from ccproxy_lite.formats.losses import Losses
-from ccproxy_lite.formats.neutral import Outgoing, PathInfo, Target
 
 VERSION = "2023-06-01"
 BILLING_HEADER = "x-anthropic-billing-header:"

@@ -12,8 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ccproxy_lite.formats import media, names, shape, thinking, turns
-from ccproxy_lite.formats.conversation import (
+from ccproxy_lite.formats import media, shape
+from ccproxy_lite.formats.neutral import names, thinking, turns
+from ccproxy_lite.formats.neutral.events import NOTHING, Own, Target
+from ccproxy_lite.formats.neutral.losses import Losses
+from ccproxy_lite.formats.neutral.request import (
     Audio,
     File,
     Foreign,
@@ -27,8 +30,6 @@ from ccproxy_lite.formats.conversation import (
     ToolCall,
     ToolResult,
 )
-from ccproxy_lite.formats.losses import Losses
-from ccproxy_lite.formats.neutral import NOTHING, Own, Target
 from ccproxy_lite.jsontext import dumps_text
 
 NAME = "gemini"

@@ -7,8 +7,8 @@ from typing import Any
 
 from ccproxy_lite.errors import STATUS, Kind, kind_of
 from ccproxy_lite.formats import shape
-from ccproxy_lite.formats.limits import refine
-from ccproxy_lite.formats.neutral import Failed
+from ccproxy_lite.formats.neutral.error_details import refine
+from ccproxy_lite.formats.neutral.events import Failed
 
 _STATUSES: dict[Kind, str] = {
     "bad_request": "INVALID_ARGUMENT",

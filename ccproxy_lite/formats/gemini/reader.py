@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import names, shape
+from ccproxy_lite.formats import shape
 from ccproxy_lite.formats.gemini.contents import NAME, read_signature, standard
 from ccproxy_lite.formats.gemini.errors import failed_of, write_error
-from ccproxy_lite.formats.neutral import (
+from ccproxy_lite.formats.neutral import names
+from ccproxy_lite.formats.neutral.events import (
     Begin,
     Citation,
     End,
@@ -23,9 +24,9 @@ from ccproxy_lite.formats.neutral import (
     Usage,
     settled,
 )
+from ccproxy_lite.formats.sse import Event as SseEvent
+from ccproxy_lite.formats.sse import encode
 from ccproxy_lite.jsontext import dumps, dumps_text, loads
-from ccproxy_lite.sse import Event as SseEvent
-from ccproxy_lite.sse import encode
 
 _REASONS: dict[str, StopReason] = {
     "STOP": "end",

@@ -2,7 +2,7 @@
 
 from ccproxy_lite.formats import openai
 from ccproxy_lite.formats.format import Format, fixed_paths
-from ccproxy_lite.formats.neutral import PathInfo
+from ccproxy_lite.formats.neutral.events import PathInfo
 from ccproxy_lite.formats.openai_chat import answer, messages, reader, request
 
 FORMAT = Format(

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import names, thinking
-from ccproxy_lite.formats.neutral import (
+from ccproxy_lite.formats.neutral import names, thinking
+from ccproxy_lite.formats.neutral.events import (
     Begin,
     Citation,
     End,
@@ -26,8 +26,8 @@ from ccproxy_lite.formats.neutral import (
 )
 from ccproxy_lite.formats.openai import write_error
 from ccproxy_lite.formats.openai_chat.messages import NAME, write_signature
+from ccproxy_lite.formats.sse import encode
 from ccproxy_lite.jsontext import dumps, quote
-from ccproxy_lite.sse import encode
 
 _REASON_NAMES: dict[StopReason, str] = {
     "end": "stop",

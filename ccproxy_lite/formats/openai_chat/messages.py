@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ccproxy_lite.formats import media, names, shape, thinking, turns
-from ccproxy_lite.formats.conversation import (
+from ccproxy_lite.formats import media, shape
+from ccproxy_lite.formats.neutral import names, thinking, turns
+from ccproxy_lite.formats.neutral.events import NOTHING, Target
+from ccproxy_lite.formats.neutral.losses import Losses
+from ccproxy_lite.formats.neutral.request import (
     Audio,
     File,
     Foreign,
@@ -21,8 +24,6 @@ from ccproxy_lite.formats.conversation import (
     ToolCall,
     ToolResult,
 )
-from ccproxy_lite.formats.losses import Losses
-from ccproxy_lite.formats.neutral import NOTHING, Target
 from ccproxy_lite.jsontext import dumps_text
 
 NAME = "openai-chat"

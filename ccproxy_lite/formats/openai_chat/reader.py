@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import names, shape
-from ccproxy_lite.formats.neutral import (
+from ccproxy_lite.formats import shape
+from ccproxy_lite.formats.neutral import names
+from ccproxy_lite.formats.neutral.events import (
     Begin,
     Citation,
     End,
@@ -26,9 +27,9 @@ from ccproxy_lite.formats.neutral import (
 )
 from ccproxy_lite.formats.openai import failed_of, read_usage, write_error
 from ccproxy_lite.formats.openai_chat.messages import NAME, read_signature
+from ccproxy_lite.formats.sse import Event as SseEvent
+from ccproxy_lite.formats.sse import encode
 from ccproxy_lite.jsontext import dumps, dumps_text, loads
-from ccproxy_lite.sse import Event as SseEvent
-from ccproxy_lite.sse import encode
 
 _REASONS: dict[str, StopReason] = {
     "stop": "end",

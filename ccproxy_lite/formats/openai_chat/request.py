@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ccproxy_lite.formats import names, openai, schema, shape, thinking
-from ccproxy_lite.formats.conversation import Effort, Output, Reasoning, Request, ServerTool, Tool, ToolChoice
-from ccproxy_lite.formats.losses import Losses
-from ccproxy_lite.formats.neutral import NOTHING, Outgoing, PathInfo, Target
+from ccproxy_lite.formats import openai, shape
+from ccproxy_lite.formats.neutral import names, schema, thinking
+from ccproxy_lite.formats.neutral.events import NOTHING, Outgoing, PathInfo, Target
+from ccproxy_lite.formats.neutral.losses import Losses
+from ccproxy_lite.formats.neutral.request import Effort, Output, Reasoning, Request, ServerTool, Tool, ToolChoice
 from ccproxy_lite.formats.openai_chat.messages import NAME, read_messages, write_messages
 
 _KNOWN = frozenset(

@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import names, thinking
-from ccproxy_lite.formats.conversation import Tool
-from ccproxy_lite.formats.neutral import (
+from ccproxy_lite.formats.neutral import names, thinking
+from ccproxy_lite.formats.neutral.events import (
     Begin,
     Citation,
     End,
@@ -22,11 +21,12 @@ from ccproxy_lite.formats.neutral import (
     Reply,
     Usage,
 )
+from ccproxy_lite.formats.neutral.request import Tool
 from ccproxy_lite.formats.openai_responses.items import NAME
 from ccproxy_lite.formats.openai_responses.reader import failure
 from ccproxy_lite.formats.openai_responses.tools import NOTE
+from ccproxy_lite.formats.sse import encode
 from ccproxy_lite.jsontext import dumps, loads, quote
-from ccproxy_lite.sse import encode
 
 _INCOMPLETE = {"max_tokens": "max_output_tokens", "context_window": "max_output_tokens", "refusal": "content_filter"}
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ccproxy_lite.formats import media, names, shape, thinking, turns
-from ccproxy_lite.formats.conversation import (
+from ccproxy_lite.formats import media, shape
+from ccproxy_lite.formats.neutral import names, thinking, turns
+from ccproxy_lite.formats.neutral.events import NOTHING
+from ccproxy_lite.formats.neutral.losses import Losses
+from ccproxy_lite.formats.neutral.request import (
     Audio,
     File,
     Foreign,
@@ -20,8 +23,6 @@ from ccproxy_lite.formats.conversation import (
     ToolCall,
     ToolResult,
 )
-from ccproxy_lite.formats.losses import Losses
-from ccproxy_lite.formats.neutral import NOTHING
 from ccproxy_lite.formats.openai_responses.tools import SEARCH, Found, read_tools
 from ccproxy_lite.jsontext import dumps_text
 

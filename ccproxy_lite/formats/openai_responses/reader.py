@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import names, shape, thinking
-from ccproxy_lite.formats.lanes import Lanes
-from ccproxy_lite.formats.neutral import (
+from ccproxy_lite.formats import shape
+from ccproxy_lite.formats.neutral import names, thinking
+from ccproxy_lite.formats.neutral.events import (
     Begin,
     Citation,
     End,
@@ -28,10 +28,11 @@ from ccproxy_lite.formats.neutral import (
 )
 from ccproxy_lite.formats.openai import failed_of, is_too_long, read_usage
 from ccproxy_lite.formats.openai_responses.items import NAME
+from ccproxy_lite.formats.openai_responses.lanes import Lanes
 from ccproxy_lite.formats.openai_responses.tools import SEARCH
+from ccproxy_lite.formats.sse import Event as SseEvent
+from ccproxy_lite.formats.sse import encode
 from ccproxy_lite.jsontext import dumps, dumps_text, loads
-from ccproxy_lite.sse import Event as SseEvent
-from ccproxy_lite.sse import encode
 
 _INCOMPLETE: dict[str, StopReason] = {"max_output_tokens": "max_tokens", "content_filter": "refusal"}
 _ENDINGS = ("response.completed", "response.incomplete", "response.failed", "error")

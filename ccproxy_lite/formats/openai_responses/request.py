@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ccproxy_lite.formats import names, openai, shape, thinking
-from ccproxy_lite.formats.conversation import Output, Reasoning, Request, Text
-from ccproxy_lite.formats.losses import Losses
-from ccproxy_lite.formats.neutral import Outgoing, PathInfo, Target
+from ccproxy_lite.formats import openai, shape
+from ccproxy_lite.formats.neutral import names, thinking
+from ccproxy_lite.formats.neutral.events import Outgoing, PathInfo, Target
+from ccproxy_lite.formats.neutral.losses import Losses
+from ccproxy_lite.formats.neutral.request import Output, Reasoning, Request, Text
 from ccproxy_lite.formats.openai_responses.items import NAME, input_items, read_items, tools_within, write_items
 from ccproxy_lite.formats.openai_responses.tools import flat_names, read_choice, read_tools, write_choice, write_tools
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from ccproxy_lite.formats import names, openai, schema, shape
-from ccproxy_lite.formats.conversation import Request, ServerTool, Tool, ToolChoice
-from ccproxy_lite.formats.losses import Losses
-from ccproxy_lite.formats.neutral import NOTHING
+from ccproxy_lite.formats import openai, shape
+from ccproxy_lite.formats.neutral import names, schema
+from ccproxy_lite.formats.neutral.events import NOTHING
+from ccproxy_lite.formats.neutral.losses import Losses
+from ccproxy_lite.formats.neutral.request import Request, ServerTool, Tool, ToolChoice
 
 Found = tuple[shape.Object, str]
 """A tool as the client wrote it, and the path where it stands."""

@@ -1,0 +1,224 @@
+"""The command line as argparse sees it: commands, options, examples. Completions are made of it, too."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+from ccproxy_lite import __version__
+
+COMMANDS = {
+    "serve": "serve until interrupted (the default)",
+    "run": "run a command with a private proxy of its own",
+    "env": "lines for a shell that lead clients to a proxy that runs",
+    "init": "write a configuration from the keys in the environment",
+    "check": "validate the configuration and show the routes, keys masked",
+    "models": "what a client can ask for, and where it goes",
+    "convert": "convert one message between wire formats: standard input to standard output",
+    "status": "keys, rests, sessions and counters of the proxy that runs",
+    "health": "whether the proxy serves, for health checks of containers",
+    "bundle": "write this program and what it needs as one file",
+    "completion": "completions for a shell",
+    "demo": "every format through every format, offline, in one table",
+}
+
+_EXAMPLES = {
+    "": "examples:\n  ccproxy-lite\n  ccproxy-lite run -- claude\n  ccproxy-lite demo",
+    "serve": "example:\n  ccproxy-lite serve --config proxy.json --listen 127.0.0.1:9000",
+    "run": "example:\n  ccproxy-lite run --model qwen/qwen3-coder-flash -- claude -p 'hello'",
+    "env": 'example:\n  ccproxy-lite env claude\n  eval "$(ccproxy-lite env claude)" && claude',
+    "init": "example:\n  ccproxy-lite init && ccproxy-lite check",
+    "check": "example:\n  ccproxy-lite check --config proxy.json --live",
+    "models": "example:\n  ccproxy-lite models --json",
+    "convert": "example:\n  ccproxy-lite convert --from anthropic --to openai-chat < request.json",
+    "status": "example:\n  ccproxy-lite status --reset work",
+    "health": "example:\n  ccproxy-lite health --listen 127.0.0.1:8317",
+    "bundle": "example:\n  ccproxy-lite bundle -o ccproxy-lite.pyz && python3 ccproxy-lite.pyz demo",
+    "completion": "example:\n  ccproxy-lite completion bash > ~/.local/share/bash-completion/completions/ccproxy-lite",
+    "demo": "example:\n  ccproxy-lite demo",
+}
+
+EXIT_CODES = "exit codes: 0 success, 1 failure, 2 usage or configuration error, 130 interrupted"
+SHELLS = ("bash", "zsh", "fish")
+_OTHERS_CALL_IT = {"--port": "--listen", "--host": "--listen", "--bind": "--listen", "-p": "--listen"}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without abbreviations, with errors of two lines; completions are made of what it holds."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"ccproxy-lite: {message}\ntry: {self.prog} --help\n")
+
+    @property
+    def options(self) -> list[argparse.Action]:
+        return [action for action in self._actions if action.option_strings]
+
+    @property
+    def positionals(self) -> list[argparse.Action]:
+        return [action for action in self._actions if action.choices and not action.option_strings]
+
+
+def general() -> Parser:
+    """The command line without a command."""
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name.ljust(width)}  {about}" for name, about in COMMANDS.items())
+    parser = Parser(
+        prog="ccproxy-lite",
+        usage="ccproxy-lite [COMMAND] [OPTION ...]",
+        description="A small local proxy between AI clients and AI services. Without a command it serves.",
+        epilog=f"commands:\n{commands}\n\n{_EXAMPLES['']}\n\n{EXIT_CODES}",
+    )
+    parser.add_argument("--version", action="version", version=f"ccproxy-lite {__version__}")
+    return parser
+
+
+def parser_of(command: str) -> Parser:
+    """The command line of one command."""
+    parser = Parser(
+        prog=f"ccproxy-lite {command}", description=COMMANDS[command], epilog=f"{_EXAMPLES[command]}\n\n{EXIT_CODES}"
+    )
+    for add in _OPTIONS[command]:
+        add(parser)
+    return parser
+
+
+def _config(parser: Parser) -> None:
+    about = "the configuration (else $CCPROXY_CONFIG, ~/.config)"
+    parser.add_argument("-c", "--config", metavar="FILE", type=_given, help=about)
+
+
+def _listen(parser: Parser) -> None:
+    parser.add_argument("--listen", metavar="ADDRESS", type=_given, help="host:port, [::1]:port or unix:/path")
+
+
+def _json(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _logging(parser: Parser) -> None:
+    levels = ("debug", "info", "warning", "error")
+    parser.add_argument("--log-level", choices=levels, help="least level of log lines")
+    parser.add_argument("-q", "--quiet", dest="log_level", action="store_const", const="warning", help="like warning")
+    parser.add_argument("-v", "--verbose", dest="log_level", action="store_const", const="debug", help="like debug")
+    parser.add_argument("--log-format", choices=("auto", "text", "json"), help="log lines for people or machines")
+    parser.add_argument("--log-file", metavar="FILE", type=_given, help="log there; it may be moved away at any time")
+
+
+def _run(parser: Parser) -> None:
+    parser.add_argument("--model", metavar="M", help="map every model that the command asks for to M")
+    parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD ...", help="the command and its arguments")
+    parser.set_defaults(listen="127.0.0.1:0")
+
+
+def _env(parser: Parser) -> None:
+    from ccproxy_lite.server.clients import CLIENTS
+
+    parser.add_argument("client", nargs="?", choices=tuple(CLIENTS), metavar="CLIENT", help=", ".join(CLIENTS))
+    parser.add_argument("--shell", choices=("sh", "fish", "powershell"), default="sh", help="whose lines (sh)")
+
+
+def _init(parser: Parser) -> None:
+    parser.add_argument("--model", metavar="M", help="map every model that a client asks for to M")
+
+
+def _check(parser: Parser) -> None:
+    parser.add_argument("--live", action="store_true", help="ask each upstream for its models, with each key")
+
+
+def _status(parser: Parser) -> None:
+    parser.add_argument("--reset", metavar="KEY", help="end rests: upstream/label, label, last four, upstream, or all")
+
+
+def _bundle(parser: Parser) -> None:
+    parser.add_argument("-o", "--output", metavar="FILE", default="ccproxy-lite.pyz", help="where (ccproxy-lite.pyz)")
+
+
+def _completion(parser: Parser) -> None:
+    parser.add_argument("shell", choices=SHELLS, help="the shell")
+
+
+def _convert(parser: Parser) -> None:
+    parser.add_argument("--from", dest="source", required=True, metavar="FORMAT", help="the format of the input")
+    parser.add_argument("--to", dest="target", required=True, metavar="FORMAT", help="the format of the output")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--request", dest="what", action="store_const", const="request", help="a request (the default)")
+    what.add_argument("--response", dest="what", action="store_const", const="response", help="a whole answer")
+    what.add_argument("--stream", dest="what", action="store_const", const="stream", help="server-sent events")
+    parser.add_argument("--strict", action="store_true", help="refuse what the target cannot express")
+    parser.add_argument("--model", metavar="NAME", default="", help="the model at the service, where its name matters")
+    parser.add_argument("--quirk", metavar="NAME", action="append", default=[], help="a quirk of the service")
+    parser.set_defaults(what="request")
+
+
+_OPTIONS: dict[str, tuple[Callable[[Parser], None], ...]] = {
+    "serve": (_config, _listen, _logging),
+    "run": (_config, _logging, _run),
+    "env": (_config, _listen, _json, _env),
+    "init": (_config, _init),
+    "check": (_config, _json, _check),
+    "models": (_config, _json),
+    "convert": (_convert,),
+    "status": (_config, _listen, _json, _status),
+    "health": (_config, _listen, _logging),  # so that both can be given the same
+    "bundle": (_bundle,),
+    "completion": (_completion,),
+    "demo": (),
+}
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(word, sorted(known), 1)
+    return f' (did you mean "{close[0]}"?)' if close else ""
+
+
+_TAKE_VALUES = "-c --config --listen --log-level --log-format --log-file".split()
+
+
+def _place_of_command(words: list[str]) -> int | None:
+    """Where the first word stands that is neither an option nor its value."""
+    for at, word in enumerate(words):
+        is_value = at > 0 and words[at - 1] in _TAKE_VALUES
+        if not word.startswith("-") and not is_value:
+            return at
+    return None
+
+
+def _given(text: str) -> str:
+    """An unset variable of a script is no value."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
+def parsed(words: list[str]) -> argparse.Namespace:
+    """What was asked for; ``serve`` where no command is named. Options may stand before the command.
+
+    Prints what is wrong with it, and exits with code 2.
+    """
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
+    own = words[: words.index("--")] if "--" in words else words
+    if words[:1] in (["-h"], ["--help"], ["--version"]):
+        general().parse_args(words[:1])
+    at = _place_of_command(own)
+    if at == 0 and own[0] not in COMMANDS:
+        general().error(f"there is no command {own[at]}" + _meant(own[at], COMMANDS))
+    at = at if at is not None and own[at] in COMMANDS else None
+    command = "serve" if at is None else words[at]
+    parser = parser_of(command)
+    rest = words if at is None else [*words[:at], *words[at + 1 :]]
+    arguments, unknown = parser.parse_known_args(rest)
+    if unknown:
+        word = unknown[0].partition("=")[0]
+        known = {name for action in parser.options for name in action.option_strings} - {"-h", "--help"}
+        alias = _OTHERS_CALL_IT.get(word)
+        meant = f' (did you mean "{alias}"?)' if alias in known else _meant(word, known)
+        parser.error(f"{command} takes no {word}" + (meant if word.startswith("-") else ""))
+    arguments.command = command
+    return arguments

@@ -1,0 +1,126 @@
+"""``ccproxy-lite check``: validate the configuration and show what it comes to; with ``--live``, ask the upstreams."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from ccproxy_lite.cli.load import load, places, with_options
+from ccproxy_lite.config import secrets
+from ccproxy_lite.config.model import Config
+from ccproxy_lite.config.secrets import Vault
+from ccproxy_lite.errors import ConfigError, UpstreamError
+from ccproxy_lite.jsontext import dumps
+from ccproxy_lite.relay.catalog import Catalog
+from ccproxy_lite.server.lifecycle import check_trust, upstreams
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Exit code 0 if it can be used (and with ``--live`` every key works), 1 if one does not, 2 if it is wrong."""
+    try:
+        config, source = load(arguments.config)
+        config = with_options(config, arguments)
+        check_trust(config)
+    except ConfigError as error:
+        if not arguments.json:
+            raise
+        print(dumps({"ok": False, "problems": error.problems}))
+        return 2
+    found = described(config, source)
+    live = anyio.run(_ask, config) if arguments.live else []
+    failed = any("error" in answer for answer in live)
+    if arguments.json:
+        print(dumps({"ok": not failed, **found, **({"live": live} if arguments.live else {})}))
+    else:
+        for line in [*_lines(found), *map(_live, live)]:
+            print(line)
+        if not failed:
+            print("ok")
+    return int(failed)
+
+
+def described(config: Config, source: str) -> dict[str, Any]:
+    """What a configuration comes to, keys by label only."""
+    return {
+        "source": source,
+        "looked_for": [] if Path(source).is_file() else places(os.environ),
+        "listen": config.listen,
+        "client_keys": len(config.client_keys),
+        "upstreams": [
+            {
+                "name": upstream.name,
+                "format": upstream.format,
+                "base_url": upstream.base_url,
+                "keys": [key.label for key in upstream.keys],
+                "keys_from": upstream.source,
+                "proxy": str(upstream.proxy) if upstream.proxy else None,
+                "proxy_from": upstream.proxy_source,
+                "models": list(upstream.models),
+                "quirks": sorted(upstream.quirks),
+            }
+            for upstream in config.upstreams
+        ],
+        "models": {name: list(targets) for name, targets in config.models},
+        "notes": [*config.notes, *_file_notes(source, config)],
+    }
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    yield f"configuration: {found['source']}"
+    yield f"listens at:    {found['listen']}" + ("" if found["client_keys"] else " (no client key needed)")
+    for upstream in found["upstreams"]:
+        yield f"upstream {upstream['name']}: {upstream['format']} at {upstream['base_url'] or 'embedded'}"
+        keys, source = ", ".join(upstream["keys"]), upstream["keys_from"]
+        yield f"  keys: {keys} (from {source})" if keys else f"  keys: {source or 'none'}"
+        if upstream["proxy_from"]:
+            yield f"  proxy: {upstream['proxy'] or 'none'} (from {upstream['proxy_from']})"
+        for name in ("models", "quirks"):
+            if upstream[name]:
+                yield f"  {name}: {', '.join(upstream[name])}"
+    for name, targets in found["models"].items():
+        yield f"model {name} -> {', then '.join(targets)}"
+    yield from (f"note: {note}" for note in found["notes"])
+    if found["looked_for"]:
+        yield f"looked for: {', '.join(found['looked_for'])}"
+
+
+def _live(answer: dict[str, Any]) -> str:
+    told = answer.get("error") or answer.get("note") or f"{answer.get('models')} models"
+    return f"live {answer['upstream']}" + (f" with {answer['key']}: {told}" if "key" in answer else f": {told}")
+
+
+def _file_notes(source: str, config: Config) -> list[str]:
+    """A file that others can read should not hold a key."""
+    literal = any(secrets.is_literal(key.secret) for upstream in config.upstreams for key in upstream.keys)
+    literal = literal or any(secrets.is_literal(key) for key in config.client_keys)
+    path = Path(source)
+    if literal and path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        return [f"{source} holds keys and others can read it: chmod 600 {source}"]
+    return []
+
+
+async def _ask(config: Config) -> list[dict[str, Any]]:
+    """What each upstream answers to each key."""
+    answers: list[dict[str, Any]] = []
+    for upstream in config.upstreams:
+        if upstream.from_client:
+            answers.append({"upstream": upstream.name, "note": "not asked, it gets the client's own key"})
+            continue
+        for key in upstream.keys or (None,):
+            one = replace(upstream, keys=(key,) if key else ())
+            vault = Vault()
+            answer: dict[str, Any] = {"upstream": upstream.name, "key": key.label if key else "no key"}
+            async with upstreams(replace(config, upstreams=(one,)), vault) as relay:
+                try:
+                    answer["models"] = len(await Catalog(relay).ask(one))
+                except UpstreamError as error:
+                    answer["error"] = vault.redact(error.message)
+            answers.append(answer)
+    return answers

@@ -1,0 +1,70 @@
+"""``ccproxy-lite convert``: the pure converters on standard input; what is dropped goes to standard error."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
+from ccproxy_lite.formats import FORMATS, Format
+from ccproxy_lite.formats.neutral.events import Event, Failed, PathInfo, Reply, Target
+from ccproxy_lite.formats.neutral.request import Request
+from ccproxy_lite.formats.sse import Parser
+from ccproxy_lite.jsontext import dumps, loads
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Exit code 0, 1 for input that cannot be converted, 2 for a format that does not exist."""
+    source, target = _format(arguments.source), _format(arguments.target)
+    raw = sys.stdin.buffer.read()
+    try:
+        if arguments.what == "stream":
+            events = _events(raw, source)
+            writer = target.writer(_reply(arguments.model))
+            sys.stdout.buffer.write(b"".join(writer.write(event) for event in events))
+            return int(not events or isinstance(events[-1], Failed))
+        body = loads(raw)
+        if not isinstance(body, dict):
+            raise CcproxyError("the input is not a JSON object")
+        if arguments.what == "request":
+            return _request(body, source, target, arguments)
+        events = source.read_body(body, "id")
+        if events and isinstance(events[-1], Failed):
+            print(dumps(target.write_error(events[-1])[1]))
+        else:
+            print(dumps(target.write_body(events, _reply(arguments.model))))
+    except ValueError as error:
+        raise CcproxyError(f"the input is not JSON: {error}") from None
+    except ClientError as error:
+        raise CcproxyError(error.message) from None
+    return 0
+
+
+def _format(name: str) -> Format:
+    if name not in FORMATS:
+        raise ConfigError([f"ccproxy-lite: there is no format {name}; there are {', '.join(FORMATS)}"])
+    return FORMATS[name]
+
+
+def _request(body: dict[str, object], source: Format, target: Format, arguments: argparse.Namespace) -> int:
+    if source is target:  # which the proxy does not touch either
+        print(dumps(body))
+        return 0
+    request = source.read_request(body, PathInfo(model=str(body.get("model") or "model")))
+    quirks = frozenset(arguments.quirk)
+    outgoing = target.write_request(request, Target(arguments.model or request.model, quirks, strict=arguments.strict))
+    print(dumps(outgoing.body))
+    if outgoing.dropped:
+        print(f"dropped: {', '.join(outgoing.dropped)}", file=sys.stderr)
+    return 0
+
+
+def _events(raw: bytes, source: Format) -> list[Event]:
+    reader, parser = source.reader("id"), Parser()
+    return [event for part in parser.feed(raw) for event in reader.feed(part)] + reader.close()
+
+
+def _reply(model: str) -> Reply:
+    """Identity and time come from outside in the proxy; here they are always the same."""
+    own = {"stream_options": {"include_usage": True}}
+    return Reply(Request(model or "model", stream=True, own=own), "0", 0)

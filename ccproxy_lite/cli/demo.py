@@ -1,0 +1,112 @@
+"""``ccproxy-lite demo``: every client format through every upstream format, over real sockets, offline."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+
+import anyio
+
+from ccproxy_lite.config.model import Config, Log, Upstream
+from ccproxy_lite.config.secrets import Vault
+from ccproxy_lite.formats import FORMATS, Format
+from ccproxy_lite.formats.neutral.events import End, Event, Target, fold
+from ccproxy_lite.formats.neutral.request import Message, Reasoning, Request, Text, Tool
+from ccproxy_lite.formats.sse import Parser
+from ccproxy_lite.jsontext import dumps, loads
+from ccproxy_lite.server import accesslog
+from ccproxy_lite.server.lifecycle import Running, echoing, running
+
+_TEXT = "Grüße aus dem Echo!"
+_CALLS = 'Please call look_up {"word": "Gruß"} and call look_up {"word": "Echo"}'
+_TOOL = Tool("look_up", "Looks a word up.", {"type": "object", "properties": {"word": {"type": "string"}}})
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Exit code 0 if every pair brought everything back, 1 if not."""
+    return anyio.run(_demo)
+
+
+async def _demo() -> int:
+    accesslog.configure(Log(level="error"), lambda text: text, dict(os.environ))
+    async with echoing() as url:
+        config = Config(
+            tuple(Upstream(name, name, url + ("/v1" if "openai" in name else "")) for name in FORMATS),
+            listen="127.0.0.1:0",
+        )
+        async with running(config, Vault()) as proxy:
+            print(f"a proxy at {proxy.url}, and behind it the embedded echo, which speaks every format\n")
+            return await _table(proxy)
+
+
+async def _table(proxy: Running) -> int:
+    width = max(map(len, FORMATS)) + 2
+    print("client \\ upstream".ljust(width) + "".join(name.ljust(width) for name in FORMATS))
+    faults = 0
+    for client in FORMATS.values():
+        cells = []
+        for name in FORMATS:
+            seen = [await _missing(proxy, client, name, stream) for stream in (False, True)]
+            faults += any(seen)
+            cells.append(" / ".join(f"no {', '.join(missing)}" if missing else "ok" for missing in seen))
+        print(client.name.ljust(width) + "".join(cell.ljust(width) for cell in cells))
+    pairs = len(FORMATS) ** 2
+    print(f"\n{pairs - faults} of {pairs} pairs: whole / streamed. A cell says ok if text, a tool call, two parallel")
+    print("tool calls with their arguments, thoughts and the count of tokens came back.")
+    return 1 if faults else 0
+
+
+async def _missing(proxy: Running, client: Format, upstream: str, stream: bool) -> list[str]:
+    """What does not come back: one question for text, one for tool calls and thoughts, in the client's format."""
+    missing = []
+    parts, end = fold(await _events(proxy, client, upstream, stream, _TEXT, ()))
+    if "".join(part.text for part in parts if part.start.kind == "text") != _TEXT:
+        missing.append("text")
+    if not isinstance(end, End) or end.usage is None or not (end.usage.input and end.usage.output):
+        missing.append("usage")
+    parts, end = fold(await _events(proxy, client, upstream, stream, _CALLS, (_TOOL,)))
+    calls = [(part.start.name, loads(part.text or "{}")) for part in parts if part.start.kind == "tool"]
+    if not calls:
+        missing.append("tool call")
+    if calls != [("look_up", {"word": "Gruß"}), ("look_up", {"word": "Echo"})]:
+        missing.append("parallel calls")
+    if not isinstance(end, End) or end.reason != "tool_use":
+        missing.append("stop reason")
+    if not any(part.start.kind == "thinking" and _CALLS in part.text for part in parts):
+        missing.append("thoughts")
+    return missing
+
+
+async def _events(
+    proxy: Running, client: Format, upstream: str, stream: bool, said: str, tools: tuple[Tool, ...]
+) -> list[Event]:
+    request = Request(
+        model=f"{upstream}/echo",
+        messages=(Message("user", (Text(said),)),),
+        tools=tools,
+        reasoning=Reasoning("low", visible=True) if tools else None,
+        max_tokens=4096,
+        stream=stream,
+        origin=client.name,
+    )
+    outgoing = client.write_request(request, Target(request.model))
+    answer = await _post(proxy.listener.port, outgoing.path, dumps(outgoing.body).encode())
+    if not stream:
+        return client.read_body(loads(answer), "")
+    reader, parser = client.reader(""), Parser()
+    return [event for part in parser.feed(answer) for event in reader.feed(part)] + reader.close()
+
+
+async def _post(port: int, path: str, body: bytes) -> bytes:
+    """One request with nothing but sockets; HTTP/1.0, so that the answer ends with the connection."""
+    path = path if path.startswith("/v1") else f"/v1{path}"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        f"POST {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+    answer = await reader.read()
+    writer.close()
+    return answer.partition(b"\r\n\r\n")[2]

@@ -1,0 +1,96 @@
+"""``ccproxy-lite env [CLIENT]``: lines for a shell that lead clients to a proxy that runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import anyio
+
+from ccproxy_lite.cli.ask import address_at
+from ccproxy_lite.cli.load import load
+from ccproxy_lite.config import secrets
+from ccproxy_lite.errors import CcproxyError
+from ccproxy_lite.jsontext import dumps
+from ccproxy_lite.server import clients
+
+_KEY = "\0key\0"
+"""Stands for the key until it is written in the shell's own words."""
+
+
+class Shell(NamedTuple):
+    """How a shell quotes, sets, joins, refers to a variable, unsets, and wraps a program."""
+
+    quote: Callable[[str], str]
+    assign: str
+    join: str
+    refer: str
+    unset: str
+    wrap: str
+
+
+def fish_quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _powershell_quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+_SHELLS = {
+    "sh": Shell(shlex.quote, "export {}={}", "", '"${}"', "unset {}", '{0}() {{ command {0} {1} "$@"; }}'),
+    "fish": Shell(fish_quoted, "set -gx {} {}", "", '"${}"', "set -e {}", "function {0}; command {0} {1} $argv; end"),
+    "powershell": Shell(
+        _powershell_quoted, "$env:{} = {}", " + ", "$env:{}", "Remove-Item Env:{}",
+        "function {0} {{ & (Get-Command -CommandType Application {0} | Select-Object -First 1) {1} @args }}",
+    ),
+}  # fmt: skip
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Exit code 0, 1 if the address of the proxy cannot be known, 2 if it is wrong."""
+    config, _ = load(arguments.config)
+    url = _url(arguments.listen or config.listen)
+    key = config.client_keys[0] if config.client_keys else clients.NO_KEY
+    found = clients.variables(arguments.client, url, _KEY)
+    cleared = [name for name in clients.redirecting(arguments.client) if name in os.environ and name not in found]
+    flags = {name: clients.flags(name, url) for name in clients.CLIENTS if arguments.client in (None, name)}
+    flags = {name: words for name, words in flags.items() if words}
+    variable = None if arguments.json else secrets.variable(key)  # a key in the environment is named, not shown
+    if variable is None:
+        value = anyio.run(secrets.Vault().value, key, time.monotonic())
+        found = {name: text.replace(_KEY, value) for name, text in found.items()}
+    if arguments.json:
+        print(dumps({"set": found, "unset": cleared, "flags": flags}))
+        return 0
+    for line in _lines(_SHELLS[arguments.shell], found, cleared, flags, variable):
+        print(line)
+    file = clients.file_of(arguments.client or "")
+    if file and file.content:
+        print(f"# {arguments.client} wants a settings file, too: ccproxy-lite run -- {arguments.client} brings one")
+    return 0
+
+
+def _url(listen: str) -> str:
+    address = address_at(listen)
+    if address.path:
+        raise CcproxyError(f"clients reach no unix socket by a URL: {listen}; serve at a port, too")
+    return address.url(address.port)
+
+
+def _lines(
+    shell: Shell, found: dict[str, str], cleared: Sequence[str], flags: dict[str, list[str]], variable: str | None
+) -> Iterator[str]:
+    for name, text in found.items():
+        before, key, behind = text.partition(_KEY)
+        pieces = [shell.quote(before) if before else "", shell.refer.format(variable) if key else ""]
+        pieces.append(shell.quote(behind) if behind else "")
+        yield shell.assign.format(name, shell.join.join(filter(None, pieces)))
+    for name in cleared:
+        yield shell.unset.format(name)
+    for name, words in flags.items():
+        yield shell.wrap.format(name, " ".join(map(shell.quote, words)))

@@ -1,0 +1,20 @@
+"""``ccproxy-lite health``: does the proxy serve? For health checks of containers, which have no curl."""
+
+from __future__ import annotations
+
+import argparse
+
+from ccproxy_lite.cli.ask import address_of, ask
+from ccproxy_lite.errors import CcproxyError
+from ccproxy_lite.log import printable
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Exit code 0 if it serves, 1 if nobody answers or it is draining."""
+    listen = arguments.listen or address_of(arguments.config)[0]
+    status, found = ask(listen, (), "/healthz", patience_s=5)
+    word = found.get("status") if isinstance(found, dict) else None
+    if status != 200 or word != "ok":
+        raise CcproxyError(f"what answers at {listen} is {printable(str(word or 'no ccproxy-lite'))}")
+    print("ok")
+    return 0

@@ -1,0 +1,169 @@
+"""``ccproxy-lite run -- CMD``: a private proxy on a free port, with a one-time key, for one command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from pathlib import Path
+from secrets import token_urlsafe
+
+import anyio
+
+from ccproxy_lite.cli.load import load, with_options
+from ccproxy_lite.config.model import Config
+from ccproxy_lite.config.secrets import Vault
+from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
+from ccproxy_lite.log import log
+from ccproxy_lite.routing.routes import resolve
+from ccproxy_lite.server import accesslog, clients
+from ccproxy_lite.server.clients import File
+from ccproxy_lite.server.lifecycle import running
+
+_PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """The exit code of the command; 127 if there is no such command."""
+    words = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
+    if not words:
+        raise ConfigError(["ccproxy-lite run: a command is needed: ccproxy-lite run -- claude"])
+    config, source = load(arguments.config)
+    config = with_options(config, arguments)
+    if arguments.model:
+        config = _with_model(config, arguments.model)
+    if any(upstream.from_client for upstream in config.upstreams):
+        raise ConfigError(["ccproxy-lite run: keys from the client are unknown here: name them in the configuration"])
+    if shutil.which(words[0]) is None:
+        exists = os.path.exists(words[0]) and "/" in words[0]
+        print(f"ccproxy-lite: {words[0]}: {'cannot be executed' if exists else 'command not found'}", file=sys.stderr)
+        return 126 if exists else 127
+    if [upstream.format for upstream in config.upstreams] == ["echo"] and "no key" in source:
+        print(f"ccproxy-lite: {source}: only the embedded echo answers", file=sys.stderr)
+    return anyio.run(_run, config, words, _inherited())
+
+
+def _inherited() -> list[int]:
+    """The open files beyond the standard ones that are meant for the command: ``<(...)`` is one."""
+    found = []
+    for number in range(3, 256):
+        with suppress(OSError):
+            found += [number] if os.get_inheritable(number) else []
+    return found
+
+
+def _with_model(config: Config, model: str) -> Config:
+    """Every model goes to this one. Raises ConfigError if it goes nowhere."""
+    try:
+        routes = resolve(config, model, "")
+    except ClientError as error:
+        raise ConfigError([f"--model {model}: {error.message}"]) from None
+    return replace(config, models=(("*", tuple(str(route) for route in routes)),))
+
+
+async def _run(config: Config, words: list[str], inherited: list[int]) -> int:
+    vault = Vault()
+    log_file = config.log.file or _log_path()
+    accesslog.configure(replace(config.log, file=log_file), vault.redact, dict(os.environ))
+    key, file = f"{clients.ONE_TIME}{token_urlsafe(24)}", clients.file_of(words[0])
+    vault.remember(key)
+    wanted = [number for number in _PASSED_ON if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores one
+    with (
+        _folder() if file else nullcontext() as folder,
+        anyio.open_signal_receiver(*wanted) as signals,
+    ):
+        async with running(replace(config, client_keys=(key,)), vault) as proxy:
+            child = clients.environment(os.environ, words[0], proxy.url, key)
+            if file is not None and folder is not None:
+                child |= _with_file(file, folder, proxy.url, key)
+            try:
+                process = await anyio.open_process(
+                    clients.with_flags(words, proxy.url),
+                    stdin=None, stdout=None, stderr=None, env=child, pass_fds=inherited,
+                )  # fmt: skip
+            except OSError as error:
+                raise CcproxyError(f"{words[0]} cannot be started: {error.strerror}") from None
+            async with process, anyio.create_task_group() as tasks:
+                tasks.start_soon(_pass_signals, process, signals)
+                status = await process.wait()
+                tasks.cancel_scope.cancel()
+    return status if status >= 0 else 128 - status
+
+
+async def _pass_signals(process: anyio.abc.Process, signals: AsyncIterator[signal.Signals]) -> None:
+    """What Ctrl-C does, the terminal tells the child itself; what is sent to this process alone is passed on."""
+    async for number in signals:
+        if number != signal.SIGINT or not _has_the_terminal():
+            with suppress(ProcessLookupError):
+                process.send_signal(number)
+
+
+def _has_the_terminal() -> bool:
+    """Whether keys of a terminal become signals of this process, and so of its child."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
+@contextmanager
+def _folder() -> Iterator[Path | None]:
+    """A folder for the settings of a client, gone with the block; None if there can be none."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="ccproxy-lite-")
+    except OSError as error:
+        log.warning("no folder for settings: %s", error.strerror)
+        yield None
+        return
+    with folder as name:
+        yield Path(name)
+
+
+def _with_file(file: File, folder: Path, url: str, key: str) -> dict[str, str]:
+    """Write a client's settings file, with what the user's own says in it; the variable that leads there."""
+    given = os.environ.get(file.variable)
+    theirs = Path(given or (Path(os.environ.get("HOME") or "/", file.usual) if file.at or file.usual else os.devnull))
+    if not file.content and not theirs.is_dir():
+        return {}
+    path = folder / (file.at or "settings")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if file.at:
+        beside, theirs = (theirs / file.at).parent, theirs / file.at
+        for entry in beside.iterdir() if beside.is_dir() else ():
+            if entry.name != path.name:
+                (path.parent / entry.name).symlink_to(entry)
+    if file.content:
+        path.touch(mode=0o600)
+        own = theirs.read_text(errors="replace") if theirs.is_file() else ""
+        if own.strip() and file.content.startswith("{") and not clients.is_json(own):
+            print(f"ccproxy-lite: {theirs} is not plain JSON: its settings are left out meanwhile", file=sys.stderr)
+        path.write_text(clients.content_of(file, url, key, own))
+    return {file.variable: str(folder if file.at else path)}
+
+
+def _log_path() -> str:
+    """Where the log goes while the command has the terminal; nowhere, if there is no home for it."""
+    home = os.environ.get("HOME", "")
+    state = os.environ.get("XDG_STATE_HOME") or (f"{home}/.local/state" if home and os.path.isdir(home) else "")
+    if not state:
+        return os.devnull
+    folder = Path(state) / "ccproxy-lite"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "run.log").open("a"):
+            pass
+    except OSError:
+        return os.devnull
+    return str(folder / "run.log")

@@ -1,0 +1,1 @@
+"""The configuration: a file or the environment becomes frozen values. Pure; what reads files is handed in."""

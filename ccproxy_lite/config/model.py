@@ -1,0 +1,147 @@
+"""The configuration: frozen values, and the only place that knows their defaults. Pure.
+
+``configfile.read`` makes one from a file, ``from_environment`` from the usual key variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from ccproxy_lite.config import secrets
+from ccproxy_lite.errors import ConfigError
+from ccproxy_lite.formats import PROFILES
+from ccproxy_lite.formats.neutral.thinking import BUDGETS
+from ccproxy_lite.net import proxies
+from ccproxy_lite.net.proxies import Proxy
+
+DEFAULT_LISTEN = "127.0.0.1:8317"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One upstream key: a secret string, by which alone it is known; what to call it, and its share of the requests."""
+
+    secret: str
+    label: str = field(compare=False)
+    weight: int = field(default=1, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One service. ``source`` says where its keys come from; without keys, none is sent."""
+
+    name: str
+    format: str
+    base_url: str
+    keys: tuple[Key, ...] = ()
+    from_client: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+    models: tuple[str, ...] = ()
+    quirks: frozenset[str] = frozenset()
+    ca_file: str = ""
+    client_cert: str = ""
+    proxy: Proxy | None = None
+    proxy_source: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds, all absolute but the idle ones."""
+
+    connect_s: float = 10
+    first_byte_s: float = 600
+    idle_s: float = 300
+    client_head_s: float = 10
+    client_body_s: float = 30
+    client_idle_s: float = 75
+    client_write_s: float = 60
+    drain_s: float = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes, and a number of connections."""
+
+    max_connections: int = 512
+    max_body_bytes: int = 67_108_864
+    max_event_bytes: int = 33_554_432
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The least level, ``auto``, ``text`` or ``json``, and a file in place of standard error."""
+
+    level: str = "info"
+    format: str = "auto"
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that a file or the environment can say."""
+
+    upstreams: tuple[Upstream, ...]
+    listen: str = DEFAULT_LISTEN
+    client_keys: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    models: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    strict: bool = False
+    strategy: str = "round-robin"
+    sticky_sessions: bool = True
+    retries: int = 2
+    max_wait_s: float = 20
+    keepalive_s: float = 10
+    thinking_budgets: Mapping[str, int] = field(default_factory=lambda: MappingProxyType(BUDGETS))
+    default_max_tokens: int = 8192
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    limits: Limits = field(default_factory=Limits)
+    log: Log = field(default_factory=Log)
+    notes: tuple[str, ...] = ()
+
+    def upstream(self, name: str) -> Upstream | None:
+        return next((upstream for upstream in self.upstreams if upstream.name == name), None)
+
+
+# ---------------------------------------------------------------- without a file
+
+Source = Literal["environment", "echo"]
+
+
+def from_environment(environ: Mapping[str, str]) -> tuple[Config, Source]:
+    """The configuration of the usual key variables; with none of them, the embedded echo upstream.
+
+    Raises ConfigError for a proxy variable that cannot be used.
+    """
+    upstreams, notes = [], []
+    for kind, profile in PROFILES.items():
+        for variable in profile.key_variables:
+            trouble = secrets.problem(f"${variable}", environ)
+            if trouble and environ.get(variable):
+                notes.append(trouble)
+            if not trouble:
+                quirks = frozenset({"max_completion_tokens"} if "openai" in profile.default_base_url else ())
+                key = Key(f"${variable}", f"${variable}")
+                source = f"the environment variable {variable}"
+                proxy, named = _usual_proxy(profile.default_base_url, environ)
+                upstreams.append(
+                    Upstream(
+                        kind, kind, profile.default_base_url, (key,),
+                        quirks=quirks, proxy=proxy, proxy_source=named, source=source,
+                    )
+                )  # fmt: skip
+                break
+    if upstreams:
+        return Config(tuple(upstreams), notes=tuple(notes)), "environment"
+    return Config((Upstream("echo", "echo", "", source="none needed"),), notes=tuple(notes)), "echo"
+
+
+def _usual_proxy(url: str, environ: Mapping[str, str]) -> tuple[Proxy | None, str]:
+    try:
+        return proxies.usual(url, environ)
+    except ValueError as error:
+        raise ConfigError([str(error)]) from None

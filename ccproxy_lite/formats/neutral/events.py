@@ -1,0 +1,257 @@
+"""The neutral answer: what the wire formats have in common, its grammar, and what a format offers. Pure.
+
+An answer is a sequence of events, whether it came as one body or as a stream:
+
+    Begin (PartStart PartDelta* PartEnd)* End          or any prefix of that, then Failed
+
+One part is open at a time; ``check`` holds every reader to it. Requests are in ``conversation``, which only converters
+need.
+
+>>> check([Begin(), PartStart("text"), PartDelta("hi"), PartEnd(), End("end")])
+[]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from ccproxy_lite.errors import Kind
+from ccproxy_lite.formats.sse import Event as SseEvent
+
+if TYPE_CHECKING:
+    from ccproxy_lite.formats.neutral.request import Request
+
+Own = Mapping[str, Any]
+NOTHING: Own = MappingProxyType({})
+
+PartKind = Literal["text", "thinking", "redacted", "tool", "custom", "refusal", "image"]
+StopReason = Literal["end", "stop_sequence", "max_tokens", "context_window", "tool_use", "refusal", "pause"]
+
+
+class Usage(NamedTuple):
+    """Tokens. ``input`` excludes what was read from or written to a cache; ``output`` includes ``reasoning``."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    reasoning: int | None = None
+
+    @property
+    def total_input(self) -> int:
+        return self.input + self.cache_read + self.cache_write
+
+
+class Citation(NamedTuple):
+    """A source of a text part: a web page, and the characters of that part which it supports."""
+
+    url: str
+    title: str = ""
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(slots=True)
+class Begin:
+    """The answer has begun. ``id`` and ``model`` are the upstream's own."""
+
+    id: str = ""
+    model: str = ""
+    usage: Usage | None = None
+
+
+@dataclass(slots=True)
+class PartStart:
+    """A part opens. ``id`` and ``name`` belong to tool calls (``custom``: free text), ``media_type`` to images."""
+
+    kind: PartKind
+    id: str = ""
+    name: str = ""
+    media_type: str = ""
+
+
+@dataclass(slots=True)
+class PartDelta:
+    """More of the open part: text, JSON text of arguments, base64 of an image, or the opaque redacted data."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class PartEnd:
+    """The open part is complete. ``signature`` seals a thinking part and belongs to its ``origin`` alone."""
+
+    signature: str = ""
+    origin: str = ""
+    citations: tuple[Citation, ...] = ()
+
+
+@dataclass(slots=True)
+class End:
+    """The answer is complete."""
+
+    reason: StopReason
+    usage: Usage | None = None
+    stop_sequence: str | None = None
+
+
+@dataclass(slots=True)
+class Failed:
+    """The answer failed, at its start (an HTTP error) or later.
+
+    ``retry_after_s`` is the upstream's own hint, ``resets_at_s`` the same as a time since 1970.
+    """
+
+    status: int
+    kind: Kind
+    message: str
+    code: str = ""
+    param: str = ""
+    retry_after_s: float | None = None
+    resets_at_s: float | None = None
+
+
+Event = Begin | PartStart | PartDelta | PartEnd | End | Failed
+
+
+def settled(reason: StopReason, called: bool) -> StopReason:
+    """Why an answer stopped: limits and filters first, then whether a tool was called, whatever the upstream says."""
+    if reason in ("end", "stop_sequence", "tool_use"):
+        return "tool_use" if called else ("end" if reason == "tool_use" else reason)
+    return reason
+
+
+def check(events: Iterable[Event]) -> list[str]:
+    """What is wrong with a sequence of events, by the grammar above; empty if nothing is. A prefix is fine."""
+    wrong: list[str] = []
+    state = "new"
+    for position, event in enumerate(events):
+        expected = _NEXT.get((state, type(event).__name__))
+        if expected is None:
+            wrong.append(f"event {position}: {type(event).__name__} while {state}")
+        else:
+            state = expected
+    return wrong
+
+
+_NEXT = {
+    ("new", "Begin"): "begun",
+    ("begun", "PartStart"): "open",
+    ("open", "PartDelta"): "open",
+    ("open", "PartEnd"): "begun",
+    ("begun", "End"): "over",
+    ("new", "Failed"): "over",
+    ("begun", "Failed"): "over",
+    ("open", "Failed"): "over",
+}
+
+
+@dataclass(slots=True)
+class WholePart:
+    """A part that is complete."""
+
+    start: PartStart
+    text: str
+    end: PartEnd
+
+
+def fold(events: Iterable[Event]) -> tuple[list[WholePart], End | Failed]:
+    """The parts of an answer and how it ended; one that just stops has failed."""
+    parts: list[WholePart] = []
+    start, pieces = PartStart("text"), []
+    for event in events:
+        match event:
+            case PartDelta():
+                pieces.append(event.text)
+            case PartStart():
+                start, pieces = event, []
+            case PartEnd():
+                parts.append(WholePart(start, "".join(pieces), event))
+            case End() | Failed():
+                return parts, event
+    return parts, Failed(502, "server", "the answer ended early")
+
+
+# ---------------------------------------------------------------- what a format offers
+
+
+class PathInfo(NamedTuple):
+    """What the URL says beside the body: what is asked for, and in Gemini's case the rest of it.
+
+    ``streams`` is None where the body says it. ``array`` asks for a stream as one growing JSON array, and ``version``
+    is the API's, as it stands in the path.
+    """
+
+    action: Literal["message", "count", "compact"] = "message"
+    model: str = ""
+    streams: bool | None = None
+    array: bool = False
+    version: str = ""
+
+
+class Target(NamedTuple):
+    """What a request is written for."""
+
+    model: str
+    quirks: frozenset[str] = frozenset()
+    default_max_tokens: int = 8192
+    budgets: Mapping[str, int] = NOTHING
+    strict: bool = False
+
+
+class Outgoing(NamedTuple):
+    """A request in an upstream's format. ``names`` maps tool names on the wire to the client's own ones."""
+
+    path: str
+    body: dict[str, Any]
+    headers: tuple[tuple[str, str], ...] = ()
+    dropped: tuple[str, ...] = ()
+    names: Mapping[str, str] = NOTHING
+    custom: frozenset[str] = frozenset()
+
+
+class Reader(Protocol):
+    """Reads one streamed answer."""
+
+    def feed(self, event: SseEvent) -> list[Event]:
+        """What one server-sent event says. Raises UpstreamError for one that breaks the format."""
+
+    def close(self) -> list[Event]:
+        """The stream has ended: ``End`` if the format's own end was seen, else ``Failed``; nothing the second time."""
+
+
+class Writer(Protocol):
+    """Writes one streamed answer."""
+
+    def write(self, event: Event) -> bytes:
+        """The bytes for an event; empty if the format says nothing yet."""
+
+
+class Watcher(Protocol):
+    """Looks on while a stream is relayed unconverted: has content begun, has it ended, is it over, did it fail?
+
+    ``ended`` means that the format's ending was seen, ``over`` that nothing more will come.
+    """
+
+    content: bool
+    ended: bool
+    over: bool
+    failed: Failed | None
+    usage: Usage | None
+
+    def feed(self, event: SseEvent) -> None:
+        """One event passes by."""
+
+    def fail(self, failed: Failed) -> bytes:
+        """The in-band error that ends this stream for the client."""
+
+
+class Reply(NamedTuple):
+    """What a writer must know of the exchange: the client's ``request``, and identity and time from outside."""
+
+    request: Request
+    id: str
+    created: int

@@ -1,0 +1,232 @@
+"""The neutral request: a conversation, tools and settings, as plain frozen values. Pure.
+
+A field is neutral only if two formats have it. Everything else rides in ``own``, the slot of fields that only the
+format which the value came from understands; what it notes there for itself stands in parentheses.
+
+>>> Message("user", (Text("hi"),)) == Message("user", (Text("hi", at="messages[0]"),))
+True
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ccproxy_lite.formats.neutral.events import NOTHING, Own
+
+Role = Literal["system", "user", "assistant"]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "auto"]
+
+
+def _nothing() -> Own:
+    return NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of text. ``at`` is the path in the client's body, to name losses by; it is no part of the value."""
+
+    text: str
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image: ``data`` is standard base64 of ``media_type``; or a ``url``; or a ``file_id`` of the provider."""
+
+    media_type: str = ""
+    data: str = ""
+    url: str = ""
+    file_id: str = ""
+    detail: str = ""
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A document or any other file, base64 in ``data``; ``text/plain`` documents carry their text in ``text``."""
+
+    media_type: str = ""
+    data: str = ""
+    text: str = ""
+    url: str = ""
+    file_id: str = ""
+    name: str = ""
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """Recorded speech or sound: base64 ``data`` in ``format`` (wav, mp3, ...)."""
+
+    data: str
+    format: str
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """Reasoning of an earlier answer.
+
+    ``signature`` and ``redacted`` are opaque values that only their ``origin`` (a format name) may see again.
+    """
+
+    text: str = ""
+    signature: str = ""
+    redacted: str = ""
+    origin: str = ""
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model made. ``arguments`` is the JSON text as it came; free text where ``kind`` is custom."""
+
+    id: str
+    name: str
+    arguments: str
+    kind: Literal["function", "custom"] = "function"
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a call gave back. ``name`` is known where the format says it."""
+
+    call_id: str
+    content: tuple[Text | Image | File | Audio | Foreign, ...]
+    is_error: bool = False
+    name: str = ""
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The model's refusal in an earlier answer."""
+
+    text: str
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A part that only its own format knows: ``data`` is the whole block, ``type`` its name there."""
+
+    type: str
+    data: Own
+    at: str = field(default="", compare=False)
+
+    @property
+    def own(self) -> Own:
+        return NOTHING
+
+
+Part = Text | Image | File | Audio | Thinking | ToolCall | ToolResult | Refusal | Foreign
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. A tool result stands in a ``user`` message. ``system`` messages here stand after the first turn."""
+
+    role: Role
+    parts: tuple[Part, ...]
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool that the client runs: a function with a JSON Schema, or a custom one that takes free text.
+
+    The text of a custom tool may have to follow a ``grammar``: its syntax (``lark``, ``regex``) and its definition.
+    """
+
+    name: str
+    description: str = ""
+    schema: Mapping[str, Any] | None = None
+    strict: bool | None = None
+    kind: Literal["function", "custom"] = "function"
+    grammar: tuple[str, str] | None = None
+    own: Own = field(default_factory=_nothing)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTool:
+    """A tool that the provider runs; only its own format can name it."""
+
+    type: str
+    name: str
+    data: Own
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether the model may or must call tools, and which: an empty ``names`` means any of them."""
+
+    mode: Literal["auto", "required", "none"]
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """How much to think: an effort or a budget in tokens, and whether the client wants to see the thoughts."""
+
+    effort: Effort = "auto"
+    budget: int | None = None
+    visible: bool | None = None
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Structured output: any JSON object where ``schema`` is None, else a value of that JSON Schema."""
+
+    schema: Mapping[str, Any] | None = None
+    name: str = ""
+    strict: bool | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request for an answer. None means: the client did not say."""
+
+    model: str
+    messages: tuple[Message, ...] = ()
+    system: tuple[Text, ...] = ()
+    tools: tuple[Tool | ServerTool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tools: bool | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    candidates: int | None = None
+    logprobs: int | None = None
+    reasoning: Reasoning | None = None
+    output: Output | None = None
+    verbosity: str | None = None
+    user: str | None = None
+    cache_key: str | None = None
+    service_tier: str | None = None
+    stream: bool = False
+    origin: str = ""
+    own: Own = field(default_factory=_nothing)
+
+
+# ---------------------------------------------------------------- answers

@@ -1,0 +1,170 @@
+"""The order of turns that services insist on: roles that alternate, every call followed by its result. Pure.
+
+Works on neutral messages only, so every format's ``write_request`` shares it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from ccproxy_lite.formats.neutral.losses import Losses
+from ccproxy_lite.formats.neutral.request import (
+    Audio,
+    File,
+    Foreign,
+    Image,
+    Message,
+    Part,
+    Refusal,
+    Role,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
+
+
+def merged(messages: Iterable[Message], seam: str = "") -> list[Message]:
+    """Neighbours of one role as one message; a turn without parts disappears.
+
+    :param seam: what stands between two texts of the assistant that were messages of their own
+    """
+    turns: list[Message] = []
+    for message in messages:
+        if not message.parts:
+            continue
+        if turns and turns[-1].role == message.role:
+            turns[-1] = replace(turns[-1], parts=turns[-1].parts + _after(turns[-1], message, seam))
+        else:
+            turns.append(message)
+    return turns
+
+
+def _after(turn: Message, message: Message, seam: str) -> tuple[Part, ...]:
+    first, last = message.parts[0], turn.parts[-1]
+    if seam and message.role == "assistant" and isinstance(first, Text) and isinstance(last, Text):
+        return (replace(first, text=seam + first.text), *message.parts[1:])
+    return message.parts
+
+
+class Rules(NamedTuple):
+    """What a format's turns can hold: which thoughts, and whether blank texts, the assistant's own media, and sound."""
+
+    thought: Callable[[Thinking], bool]
+    blanks: bool = True
+    media: bool = False
+    audio: bool = True
+
+
+def fits(part: Part, role: Role, rules: Rules, losses: Losses) -> bool:
+    """Whether a part has a place in a turn; what has none is named."""
+    match part:
+        case Text() | Refusal():
+            return bool(part.text if rules.blanks else part.text.strip())
+        case Thinking():
+            if role == "assistant" and rules.thought(part):
+                return True
+            losses.lose("thinking", part.at)
+        case Foreign():
+            if losses.is_origin:
+                return True
+            losses.lose_foreign(part)
+        case Image() | File() | Audio() if role == "assistant" and not rules.media:
+            losses.lose("assistant.media", part.at)
+        case Audio() if not rules.audio:
+            losses.lose("audio", part.at)
+        case _:
+            return True
+    return False
+
+
+def fitting(messages: Iterable[Message], rules: Rules, losses: Losses) -> list[Message]:
+    """The messages with only those parts that the target can hold."""
+    kept = []
+    for message in messages:
+        losses.lose_own(message.own, message.at)
+        parts = tuple(part for part in message.parts if fits(part, message.role, rules, losses))
+        kept.append(replace(message, parts=parts))
+    return kept
+
+
+def name_prefill(turns: Sequence[Message], losses: Losses) -> None:
+    """An answer that the client has begun; where the target does not go on with it, it is named."""
+    last = turns[-1] if turns else None
+    if last is not None and last.role == "assistant" and not any(isinstance(part, ToolCall) for part in last.parts):
+        losses.lose("prefill", last.at)
+
+
+def paired(messages: Iterable[Message], losses: Losses, seam: str = "") -> list[Message]:
+    """Merged turns in which each call is answered at the start of what follows it.
+
+    A result may come late within the user's turn, or twice (the last one counts). A call that is never answered and a
+    result that nobody asked for are refused by every service, so they are left out, and named.
+    """
+    turns = merged(messages, seam)
+    done: list[Message] = []
+    at = 0
+    while at < len(turns):
+        turn = turns[at]
+        at += 1
+        if turn.role != "assistant":
+            done += _without_results([turn], losses)
+            continue
+        following = []
+        while at < len(turns) and turns[at].role != "assistant":
+            following.append(turns[at])
+            at += 1
+        done += _pair(turn, following, losses)
+    return merged(done)
+
+
+def _pair(turn: Message, following: list[Message], losses: Losses) -> list[Message]:
+    calls = [part for part in turn.parts if isinstance(part, ToolCall)]
+    if not calls:
+        return [turn, *_without_results(following, losses)]
+    wanted = {call.id for call in calls}
+    results: dict[str, ToolResult] = {}
+    for message in following:
+        for part in message.parts:
+            if isinstance(part, ToolResult) and part.call_id in wanted:
+                results[part.call_id] = part
+    if following:
+        kept: list[Part] = []
+        answered = set(results)
+        for part in turn.parts:
+            if isinstance(part, ToolCall) and part.id not in answered:
+                losses.lose("unanswered_call", part.at)
+                continue
+            if isinstance(part, ToolCall):
+                answered.discard(part.id)  # a second call of the same id has no result of its own
+            kept.append(part)
+        turn = replace(turn, parts=tuple(kept))
+    answers = Message("user", tuple(results.values()), at=following[0].at if following else "")
+    return [turn, answers, *_without_results(following, losses, wanted)]
+
+
+def _without_results(messages: list[Message], losses: Losses, wanted: Iterable[str] = ()) -> list[Message]:
+    rest = []
+    for message in messages:
+        parts = []
+        for part in message.parts:
+            if not isinstance(part, ToolResult):
+                parts.append(part)
+            elif part.call_id not in wanted:
+                losses.lose("orphan_result", part.at)
+        rest.append(replace(message, parts=tuple(parts)))
+    return rest
+
+
+def downgraded(messages: Iterable[Message]) -> list[Message]:
+    """System messages in the middle as user text that says what it is, for targets that know no such turn."""
+    turns = []
+    for message in messages:
+        if message.role == "system":
+            text = "\n".join(part.text for part in message.parts if isinstance(part, Text) and part.text.strip())
+            wrapped = f"<system-reminder>\n{text}\n</system-reminder>"
+            message = replace(message, role="user", parts=(Text(wrapped, at=message.at),) if text else ())
+        turns.append(message)
+    return turns

@@ -1,0 +1,70 @@
+"""What models there are: the configuration's own names, and the upstreams' lists, remembered for five minutes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ccproxy_lite.config.model import Upstream
+from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.jsontext import loads
+from ccproxy_lite.log import log
+from ccproxy_lite.relay import headers as hd
+from ccproxy_lite.routing.routes import known
+
+if TYPE_CHECKING:
+    from ccproxy_lite.relay.relay import Relay
+
+_FRESH_S = 300.0
+_RETRY_S = 15.0
+
+
+class Catalog:
+    """The models that a client can ask for."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._lists: dict[str, tuple[list[str], float]] = {}
+        self._asking: dict[str, anyio.Lock] = {}
+
+    async def names(self, pinned: str = "") -> list[str]:
+        """Aliases first, then what each upstream lists, each name once; of a ``pinned`` upstream its own names only."""
+        config = self._relay.config
+        one = config.upstream(pinned)
+        if one is not None and one.models:
+            return list(one.models)
+        candidates = config.upstreams if one is None else (one,)
+        asked = [upstream for upstream in candidates if not upstream.models and not upstream.from_client]
+        async with anyio.create_task_group() as tasks:
+            for upstream in asked:
+                tasks.start_soon(self._refresh, upstream)
+        lists = [self._lists[upstream.name][0] for upstream in asked]
+        aliases = known(config) if one is None else []
+        return list(dict.fromkeys([*aliases, *(name for names in lists for name in names)]))
+
+    async def ask(self, upstream: Upstream) -> list[str]:
+        """The upstream's own list, now. Raises UpstreamError."""
+        relay = self._relay
+        form = FORMATS["openai-chat"] if upstream.format == "echo" else FORMATS[upstream.format]
+        ring, now = relay.rings[upstream.name], relay.clock.now()
+        key = ring.spare("", now) or ring.states[0].key
+        own = [("accept", "application/json"), ("user-agent", hd.USER_AGENT), *form.fixed_headers]
+        answer = await relay.collect(upstream, key, form, form.models_path, own, max_body_bytes=16_777_216)
+        try:
+            return form.read_models(loads(answer))
+        except ValueError:
+            raise UpstreamError(f"{upstream.name} did not answer with JSON") from None
+
+    async def _refresh(self, upstream: Upstream) -> None:
+        now_s = self._relay.clock.now()
+        async with self._asking.setdefault(upstream.name, anyio.Lock()):  # one asks, the others have its answer
+            names, until_s = self._lists.get(upstream.name, ([], 0.0))
+            if now_s < until_s:
+                return
+            try:
+                self._lists[upstream.name] = (await self.ask(upstream), now_s + _FRESH_S)
+            except UpstreamError as error:
+                log.warning("%s does not list its models: %s", upstream.name, self._relay.vault.redact(error.message))
+                self._lists[upstream.name] = (names, now_s + _RETRY_S)

@@ -1,0 +1,110 @@
+"""Which headers travel on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import unquote_plus
+
+from ccproxy_lite import __version__
+from ccproxy_lite.config.model import Upstream
+from ccproxy_lite.formats import PROFILES, Format
+from ccproxy_lite.net.connection import OutHeaders
+from ccproxy_lite.net.framing import Headers, tokens
+from ccproxy_lite.net.heads import RequestHead
+from ccproxy_lite.routing.routes import Route
+
+HOP_BY_HOP = frozenset(
+    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
+    "upgrade".split()
+)
+_NOT_UP = HOP_BY_HOP | frozenset(
+    "host content-length accept-encoding expect authorization x-api-key x-goog-api-key cookie origin referer "
+    "forwarded via".split()
+)
+_NOT_DOWN = HOP_BY_HOP | frozenset("content-length content-encoding set-cookie date alt-svc".split())
+_NOT_UP_PREFIXES = ("x-ccproxy-", "x-forwarded-", "sec-", "access-control-", "x-real-")
+
+USER_AGENT = f"ccproxy-lite/{__version__}"
+
+
+def upward(head: RequestHead) -> list[tuple[str, str]]:
+    """The client's headers that an upstream of the same format gets."""
+    named = {token.decode("latin-1") for token in tokens(head.headers, b"connection")}
+    kept = []
+    for raw_name, value in head.headers:
+        name = raw_name.decode("latin-1")
+        if name in _NOT_UP or name in named or "_" in name or name.startswith(_NOT_UP_PREFIXES):
+            continue
+        kept.append((name, value.decode("latin-1")))
+    return kept
+
+
+def own_upward(streaming: bool) -> list[tuple[str, str]]:
+    """The headers of a request that was converted: nothing of the client's."""
+    accept = "text/event-stream" if streaming else "application/json"
+    return [("content-type", "application/json"), ("accept", accept), ("user-agent", USER_AGENT)]
+
+
+def downward(headers: Headers) -> OutHeaders:
+    """The upstream's headers that a client of the same format gets."""
+    named = {token.decode("latin-1") for token in tokens(headers, b"connection")}
+    decoded = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+    return [
+        (name, value)
+        for name, value in decoded
+        if name not in _NOT_DOWN and name not in named and not name.startswith("access-control-")
+    ]
+
+
+def credential(form: Format, upstream: Upstream, key: str) -> list[tuple[str, str]]:
+    """The headers that carry a key. Only Anthropic's own service is known to prefer one of two."""
+    if not key:
+        return []
+    if form.key_header == "authorization":
+        return [("authorization", f"Bearer {key}")]
+    own = [(form.key_header, key)]
+    if upstream.base_url != PROFILES[form.name].default_base_url:
+        own.append(("authorization", f"Bearer {key}"))
+    return own
+
+
+def configured(upstream: Upstream, head: RequestHead | None) -> list[tuple[str, str]]:
+    """The headers that the configuration adds; ``$header:Name`` copies the client's."""
+    added = []
+    for name, value in upstream.headers:
+        if value.startswith("$header:"):
+            copied = head.get(value[8:].lower()) if head else None
+            if copied is not None:
+                added.append((name, copied))
+        else:
+            added.append((name, value))
+    return added
+
+
+def merged(*groups: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """All headers, a later group overriding the names of earlier ones."""
+    result: list[tuple[str, str]] = []
+    for group in groups:
+        new = list(group)
+        names = {name for name, _ in new}
+        result = [(name, value) for name, value in result if name not in names] + new
+    return result
+
+
+def own(route: Route, dropped: tuple[str, ...]) -> OutHeaders:
+    """What the proxy says of itself on every answer."""
+    found: OutHeaders = [("x-ccproxy-upstream", _header_safe(str(route)))]
+    if dropped:
+        found.append(("x-ccproxy-dropped", _header_safe(", ".join(dropped))[:2000]))
+    return found
+
+
+def _header_safe(text: str) -> str:
+    return "".join(char if "\x20" <= char <= "\x7e" else "?" for char in text).strip()
+
+
+def with_query(path: str, query: str) -> str:
+    """A path with the client's query behind it, without a client key and what the path says itself."""
+    own = {"key", "alt", "$alt"} if "alt=" in path else {"key"}
+    kept = "&".join(part for part in query.split("&") if part and unquote_plus(part.partition("=")[0]) not in own)
+    return path + (("&" if "?" in path else "?") + kept if kept else "")

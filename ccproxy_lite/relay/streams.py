@@ -1,0 +1,181 @@
+"""One streamed answer on its way from an upstream to a client: relayed as it is, or converted. Pure.
+
+Both kinds take the upstream's bytes and give the client's, at once: all events of one read are one write.
+``content`` turns true with the first content event; until then nothing needs to have reached the client, so that
+another upstream can still be tried.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.formats import Format
+from ccproxy_lite.formats.neutral.events import End, Event, Failed, PartStart, Reply, Usage
+from ccproxy_lite.formats.neutral.names import Restorer
+from ccproxy_lite.formats.sse import Parser
+
+_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+
+
+class Stream(Protocol):
+    """A streamed answer.
+
+    :ivar content: content has begun
+    :ivar over: the answer is complete, and the client has all of it
+    :ivar failed: the answer failed; the client's bytes say so already
+    """
+
+    content: bool
+    over: bool
+    failed: Failed | None
+    usage: Usage | None
+
+    def feed(self, data: bytes) -> bytes:
+        """The client's bytes for the upstream's. Raises UpstreamError."""
+
+    def close(self) -> bytes:
+        """The upstream's stream has ended."""
+
+    def fail(self, failed: Failed) -> bytes:
+        """The answer is cut: the client's in-band error."""
+
+
+class Relayed:
+    """Both sides speak the same format: the bytes are passed on untouched, and only looked at.
+
+    Half an event waits for its other half, so that an error, or a secret in one, never stands in the middle.
+    """
+
+    def __init__(self, form: Format, max_event_bytes: int) -> None:
+        self.content = self.over = False
+        self.failed: Failed | None = None
+        self.usage: Usage | None = None
+        self._parser = Parser(max_event_bytes)
+        self._watcher = form.watcher()
+        self._tail: list[bytes] = []
+
+    def feed(self, data: bytes) -> bytes:
+        watcher = self._watcher
+        events = self._parser.feed(data)
+        for event in events:
+            watcher.feed(event)
+        self.content, self.over, self.failed = watcher.content, watcher.over, watcher.failed
+        self.usage = watcher.usage
+        unfinished = self._parser.unfinished()
+        if unfinished and not events:
+            self._tail.append(data)
+            return b""
+        if self._tail:
+            data = b"".join([*self._tail, data])
+            self._tail = []
+        if unfinished:
+            end = _end_of_events(data)
+            data, self._tail = data[:end], [data[end:]]
+        return data
+
+    def close(self) -> bytes:
+        if self._watcher.ended or self.failed:
+            self.over = True
+            return b"".join(self._tail)
+        return self.fail(Failed(502, "server", "the upstream's stream ended early"))
+
+    def fail(self, failed: Failed) -> bytes:
+        self.failed = failed
+        return self._watcher.fail(failed)
+
+
+def _end_of_events(data: bytes) -> int:
+    """Where the last complete event ends: behind the last blank line."""
+    return max((match.end() for match in _BLANK_LINE.finditer(data)), default=0)
+
+
+class Converted:
+    """The sides differ: bytes to events to neutral events and back."""
+
+    def __init__(
+        self, upstream: Format, client: Format, reply: Reply, restorer: Restorer, max_event_bytes: int
+    ) -> None:
+        self.content = self.over = False
+        self.failed: Failed | None = None
+        self.usage: Usage | None = None
+        self._parser = Parser(max_event_bytes)
+        self._reader = upstream.reader(reply.id)
+        self._restore = restorer.restore
+        self._writer = client.writer(reply)
+
+    def feed(self, data: bytes) -> bytes:
+        out = b""
+        reader = self._reader
+        for event in self._parser.feed(data):
+            events = reader.feed(event)
+            if events:
+                out += self.pass_on(events)
+        return out
+
+    def close(self) -> bytes:
+        return b"" if self.over or self.failed else self.pass_on(self._reader.close())
+
+    def fail(self, failed: Failed) -> bytes:
+        self.failed = failed
+        return self._writer.write(failed)
+
+    def pass_on(self, events: list[Event]) -> bytes:
+        """The client's bytes for neutral events."""
+        write = self._writer.write
+        pieces = []
+        for event in self._restore(events):
+            kind = type(event)
+            if kind is PartStart:
+                self.content = True
+            elif kind is End:
+                self.content = self.over = True
+                self.usage = event.usage  # type: ignore[union-attr]
+            elif kind is Failed:
+                self.failed = event  # type: ignore[assignment]
+            pieces.append(write(event))
+        return b"".join(pieces)
+
+
+class AsArray:
+    """A stream of server-sent events as one JSON array that grows: how Gemini streams unless it is asked for these."""
+
+    def __init__(self, stream: Stream, max_event_bytes: int) -> None:
+        self.content = self.over = False
+        self.failed: Failed | None = None
+        self.usage: Usage | None = None
+        self._stream = stream
+        self._parser = Parser(max_event_bytes)
+        self._between = b"["
+
+    def feed(self, data: bytes) -> bytes:
+        return self._framed(self._stream.feed(data))
+
+    def close(self) -> bytes:
+        return b"" if self.over else self._framed(self._stream.close())
+
+    def fail(self, failed: Failed) -> bytes:
+        return self._framed(self._stream.fail(failed))
+
+    def _framed(self, data: bytes) -> bytes:
+        stream, out = self._stream, b""
+        self.content, self.failed, self.usage = stream.content, stream.failed, stream.usage
+        for event in self._parser.feed(data):
+            out += self._between + event.data.encode()
+            self._between = b",\r\n"
+        if stream.over and not self.failed and not self.over:
+            self.over = True
+            out += b"[]" if self._between == b"[" else b"]"
+        return out
+
+
+def as_array(events: bytes) -> bytes:
+    """A whole stream of server-sent events as one JSON array."""
+    parser = Parser()
+    return b"[" + b",\r\n".join(event.data.encode() for event in parser.feed(events)) + b"]"
+
+
+def failed_of(error: UpstreamError) -> Failed:
+    """The failure that an error stands for."""
+    return Failed(error.status, error.kind, error.message, error.code)

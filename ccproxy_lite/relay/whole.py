@@ -1,0 +1,65 @@
+"""An answer that was collected in one piece: what it says, as events, whatever it turns out to be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.formats import Format
+from ccproxy_lite.formats.neutral.events import Event
+from ccproxy_lite.formats.sse import Event as SseEvent
+from ccproxy_lite.formats.sse import Parser
+from ccproxy_lite.jsontext import dumps, loads
+from ccproxy_lite.relay.delivery import EVENT_STREAM, Delivery
+
+_TAG = re.compile(r"<(script|style).*?</\1>|<[^>]*>|\s+", re.DOTALL | re.IGNORECASE)
+
+
+def read_whole(form: Format, delivery: Delivery, seed: str, redact: Callable[[str], str]) -> list[Event]:
+    """An answer that was collected, as events; ``Failed`` for everything that is none. Raises UpstreamError.
+
+    :param redact: blots secrets out, before a text is cut and a part of one stays
+    """
+    head, body = delivery.answer, delivery.body
+    if head is None:
+        raise UpstreamError("the upstream gave no answer")
+    kind = head.get("content-type").lower()
+    if head.status == 304 or not 200 <= head.status < 600:
+        raise UpstreamError(f"the upstream answered {head.status}")
+    if 300 <= head.status < 400:
+        try:
+            where = urlsplit(head.get("location")).hostname or "somewhere else"
+        except ValueError:
+            where = "nowhere"
+        raise UpstreamError(f"the upstream redirects to {where}; keys do not follow redirects")
+    if head.status >= 400:
+        return [form.read_error(head.status, _json_or_text(body, kind, redact))]
+    if kind.startswith(EVENT_STREAM):
+        parser, reader = Parser(), form.reader(seed)
+        return [event for part in parser.feed(body) for event in reader.feed(part)] + reader.close()
+    value = _json_or_text(body, kind, redact)
+    if isinstance(value, list):  # a stream in one piece
+        reader = form.reader(seed)
+        return [event for part in value for event in reader.feed(SseEvent("", dumps(part)))] + reader.close()
+    if not isinstance(value, dict):
+        raise UpstreamError(str(value) or "the upstream's answer was empty")
+    return form.read_body(value, seed)
+
+
+def _json_or_text(body: bytes, kind: str, redact: Callable[[str], str]) -> Any:
+    try:
+        return loads(body)
+    except ValueError:
+        text = _TAG.sub(" ", redact(body[:8192].decode("utf-8", "replace"))[:4096])
+        text = " ".join(text.split())[:200]
+        return f"the upstream returned {kind or 'no content type'}: {text}" if text else ""
+
+
+def is_json(delivery: Delivery) -> bool:
+    try:
+        return isinstance(loads(delivery.body), dict)
+    except ValueError:
+        return False

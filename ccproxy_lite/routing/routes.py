@@ -1,0 +1,100 @@
+"""Which upstreams may answer a model name, in which order. Pure.
+
+>>> family("gpt-5.4-mini"), family("claude-opus-5"), family("my-model")
+(('openai-responses', 'openai-chat'), ('anthropic',), ())
+"""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from ccproxy_lite.config.model import Config, Upstream
+from ccproxy_lite.errors import ClientError
+
+_FAMILIES: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
+    (re.compile(r"claude-"), ("anthropic",)),
+    (re.compile(r"gpt-|o[0-9]|codex-|chatgpt-"), ("openai-responses", "openai-chat")),
+    (re.compile(r"gemini-|gemma-"), ("gemini",)),
+    (re.compile(r"qwen|deepseek|kimi|glm|llama|mistral|grok"), ("openai-chat",)),
+)
+
+
+class Route(NamedTuple):
+    """One target: an upstream, and what the model is called there."""
+
+    upstream: Upstream
+    model: str
+
+    def __str__(self) -> str:
+        return f"{self.upstream.name}/{self.model}"
+
+
+def family(model: str) -> tuple[str, ...]:
+    """The formats that usually speak for a model's make, the best first."""
+    return next((formats for pattern, formats in _FAMILIES if pattern.match(model)), ())
+
+
+def resolve(config: Config, model: str, client_format: str, pinned: str = "") -> list[Route]:
+    """The targets of a model name in failover order. Raises ClientError (404).
+
+    :param pinned: the upstream that the request's path names
+    """
+    if pinned:
+        upstream = config.upstream(pinned)
+        if upstream is None:
+            raise ClientError(404, f"there is no upstream {pinned}")
+        return [Route(upstream, model.removeprefix(f"{pinned}/"))]
+    name, slash, rest = model.partition("/")
+    named = config.upstream(name) if slash and rest else None
+    if named is not None:
+        return [Route(named, rest)]
+    targets = _mapped(config, model)
+    if targets:
+        return list(dict.fromkeys(_route(config, target, model) for target in targets))
+    listed = [upstream for upstream in config.upstreams if model in upstream.models]
+    if listed:
+        return [Route(_preferred(listed, client_format), model)]
+    for wanted in _by_family(config, model, client_format):
+        return [Route(wanted, model)]
+    open_ended = [upstream for upstream in config.upstreams if not upstream.models]
+    if open_ended:
+        return [Route(open_ended[0], model)]
+    raise ClientError(404, f"the model {model} does not exist here; there are: {', '.join(known(config))}")
+
+
+def _mapped(config: Config, model: str) -> tuple[str, ...]:
+    for name, targets in config.models:
+        if name == model:
+            return targets
+    for name, targets in config.models:
+        if fnmatchcase(model, name):
+            return targets
+    return ()
+
+
+def _route(config: Config, target: str, model: str) -> Route:
+    name, _, wanted = target.partition("/")
+    upstream = config.upstream(name)
+    assert upstream is not None, "the configuration was checked"
+    return Route(upstream, wanted.replace("*", model))
+
+
+def _preferred(upstreams: list[Upstream], client_format: str) -> Upstream:
+    """No conversion beats any conversion."""
+    return next((upstream for upstream in upstreams if upstream.format in (client_format, "echo")), upstreams[0])
+
+
+def _by_family(config: Config, model: str, client_format: str) -> list[Upstream]:
+    formats = family(model)
+    candidates = [u for kind in formats for u in config.upstreams if u.format == kind and not u.models]
+    same = [upstream for upstream in candidates if upstream.format == client_format]
+    return same or candidates
+
+
+def known(config: Config) -> list[str]:
+    """The model names that the configuration itself mentions, aliases first."""
+    names = [name for name, _ in config.models if not any(char in name for char in "*?[")]
+    names += [model for upstream in config.upstreams for model in upstream.models]
+    return list(dict.fromkeys(names))

@@ -1,0 +1,1 @@
+"""What clients talk to: endpoints, who may ask, life cycle, reload, logs, status, metrics, dashboard."""

@@ -1,0 +1,206 @@
+"""The log: one line a request and a few about the process; text for people, JSON for machines; never a secret."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from ccproxy_lite.config.model import Log
+from ccproxy_lite.errors import ConfigError
+from ccproxy_lite.formats.neutral.events import Failed, Usage
+from ccproxy_lite.jsontext import dumps
+from ccproxy_lite.log import log, printable
+from ccproxy_lite.routing.failover import Attempt
+
+_LONGEST = 2000
+_SAME_S = 60.0
+_MOST_SUBJECTS = 1000
+
+
+@dataclass(slots=True)
+class Record:
+    """What the access log says of one request; filled in on its way."""
+
+    format: str = ""
+    method: str = ""
+    path: str = ""
+    model: str = ""
+    route: str = ""
+    key: str = ""
+    status: int = 0
+    started_s: float = 0.0
+    first_byte_s: float | None = None
+    usage: Usage | None = None
+    dropped: tuple[str, ...] = ()
+    attempts: list[tuple[Attempt, Failed | None]] = field(default_factory=list)
+    error: str = ""
+    is_count: bool = False
+
+    def fields(self, now_s: float) -> dict[str, object]:
+        """The members of a JSON line; what is empty is left out."""
+        usage = self.usage
+        found: dict[str, object] = {
+            "format": self.format,
+            "request": f"{self.method} {self.path}",
+            "model": self.model,
+            "upstream": self.route,
+            "key": self.key,
+            "status": self.status,
+            "first_byte_s": None if self.first_byte_s is None else round(self.first_byte_s, 4),
+            "total_s": round(now_s - self.started_s, 4),
+            "input_tokens": usage.total_input if usage else None,
+            "output_tokens": usage.output if usage else None,
+            "dropped": ", ".join(self.dropped),
+            "attempts": "; ".join(told(*one) for one in self.attempts) if len(self.attempts) > 1 else "",
+            "error": self.error,
+        }
+        return {name: value for name, value in found.items() if value not in (None, "")}
+
+    def line(self, now_s: float) -> str:
+        """The line for people."""
+        known = self.fields(now_s)
+        route = f"{known.pop('format', '-')} {known.pop('model', '')} -> {known.pop('upstream', '-')}"
+        head = f"{known.pop('status')} {known.pop('request')} {route}"
+        first = known.pop("first_byte_s", None)
+        times = f"{known.pop('total_s')}s" + (f" (first byte {first}s)" if first is not None else "")
+        tokens = f"{known.pop('input_tokens', '-')}/{known.pop('output_tokens', '-')} tokens"
+        rest = [f"{name}={value}" for name, value in known.items()]
+        return " ".join([head, times, tokens, *rest])
+
+
+def told(attempt: Attempt, failed: Failed | None) -> str:
+    """An attempt as the log tells it: where, with which key, and what came of it."""
+    label = f" [{attempt.key.label}]" if attempt.key.label else ""
+    what = "ok" if failed is None else f"{failed.status} {failed.kind}: {failed.message[:100]}"
+    hint = f" (retry after {failed.retry_after_s:g} s)" if failed and failed.retry_after_s is not None else ""
+    return f"{attempt.route}{label} {what}{hint}"
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, as_json: bool, colour: bool, redact: Callable[[str], str]) -> None:
+        super().__init__()
+        self._json = as_json
+        self._colour = colour
+        self._redact = redact
+
+    def _clean(self, value: object) -> object:
+        return self._redact(value) if isinstance(value, str) else value
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+        entry = getattr(record, "entry", None)
+        level = record.levelname.lower()
+        if self._json:
+            fields = {"time": when, "level": level}
+            fields |= entry.fields(record.__dict__["now_s"]) if entry else {"message": record.getMessage()}
+            return dumps({name: _shortened(self._clean(value)) for name, value in fields.items()})
+        text = entry.line(record.__dict__["now_s"]) if entry else record.getMessage()
+        text = str(_shortened(printable(self._redact(text))))
+        mark = level if level != "info" else ""
+        if self._colour and mark:
+            mark = f"\x1b[{31 if level == 'error' else 33}m{mark}\x1b[0m"
+        return " ".join(filter(None, [time.strftime("%H:%M:%S", time.localtime(record.created)), mark, text]))
+
+
+def _shortened(value: object) -> object:
+    return value[:_LONGEST] + "..." if isinstance(value, str) and len(value) > _LONGEST else value
+
+
+class _Repeats(logging.Filter):
+    """One warning, not a thousand: what is said again within a minute is counted, and told with the next.
+
+    A record's ``subject``, if it has one, says what it is about; else its text does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING or hasattr(record, "entry"):
+            return True
+        subject = getattr(record, "subject", record.getMessage())
+        since_s, count = self._seen.pop(subject, (-_SAME_S, 0))
+        if record.created - since_s < _SAME_S:
+            self._seen[subject] = (since_s, count + 1)
+            return False
+        self._seen[subject] = (record.created, 0)
+        if len(self._seen) > _MOST_SUBJECTS:
+            del self._seen[next(iter(self._seen))]
+        if count:
+            record.msg, record.args = f"{record.getMessage()} (and {count} times more in between)", ()
+        return True
+
+
+class _Quiet(logging.StreamHandler):  # type: ignore[type-arg]  # no subscript before Python 3.11
+    """A full disk or a closed terminal must not disturb a request."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
+def _file_handler(path: str) -> logging.Handler:
+    """The same for a file that is moved away, or whose folder is gone. Raises OSError."""
+    from logging.handlers import WatchedFileHandler
+
+    class QuietFile(WatchedFileHandler):
+        def emit(self, record: logging.LogRecord) -> None:
+            with suppress(OSError, ValueError):
+                super().emit(record)
+
+        def handleError(self, record: logging.LogRecord) -> None:
+            pass
+
+    return QuietFile(path)
+
+
+def configure(settings: Log, redact: Callable[[str], str], environ: dict[str, str]) -> None:
+    """Log as the configuration says. Raises ConfigError for a file that cannot be written."""
+    prepared(settings, redact, environ)()
+
+
+def prepared(settings: Log, redact: Callable[[str], str], environ: dict[str, str]) -> Callable[[], None]:
+    """The same in two steps: what may fail, and what does not. Raises ConfigError."""
+    try:
+        handler: logging.Handler = _file_handler(settings.file) if settings.file else _Quiet(sys.stderr)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError([f"the log file {settings.file} cannot be written: {reason}"]) from None
+    terminal = not settings.file and sys.stderr.isatty()
+    as_json = settings.format == "json" or (settings.format == "auto" and not terminal)
+    handler.setFormatter(_Formatter(as_json, _is_coloured(terminal, environ), redact))
+    handler.addFilter(_Repeats())
+
+    def install() -> None:
+        close()
+        log.addHandler(handler)
+        log.setLevel(settings.level.upper())
+
+    log.propagate = False
+    logging.getLogger("asyncio").addHandler(logging.NullHandler())  # its complaints come through the loop's handler
+    return install
+
+
+def _is_coloured(terminal: bool, environ: dict[str, str]) -> bool:
+    """no-color.org, and force-color.org."""
+    if environ.get("NO_COLOR"):
+        return False
+    forced = environ.get("FORCE_COLOR", "")
+    return forced not in ("0", "false") if forced else terminal and environ.get("TERM") != "dumb"
+
+
+def close() -> None:
+    """Log nowhere any more."""
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()
+
+
+def access(record: Record, now_s: float, *, is_quiet: bool = False) -> None:
+    """Write the line of a request that is over; a quiet one (a health check) at debug level only."""
+    level = logging.DEBUG if is_quiet else logging.INFO if record.status < 500 else logging.WARNING
+    log.log(level, "", extra={"entry": record, "now_s": now_s})

@@ -1,0 +1,231 @@
+"""How each client finds a proxy: what it reads from variables, flags and files, and what would lead it around. Pure.
+
+Measured with the versions that the end-to-end tests run, and with Qwen Code 0.24, opencode 1.18, aider 0.86, llm 0.36.
+
+>>> variables("claude", "http://127.0.0.1:8317", "KEY")["ANTHROPIC_BASE_URL"]
+'http://127.0.0.1:8317'
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ccproxy_lite.config.secrets import NO_KEY, ONE_TIME
+
+__all__ = ["CLIENTS", "NO_KEY", "ONE_TIME"]
+
+
+class File(NamedTuple):
+    """A settings file of ours, laid over the user's, for a client whose own files speak louder than variables.
+
+    ``variable`` names it, or, with ``at``, the folder in which it stands beside the user's other files. ``usual`` is
+    where that is without the variable, from HOME; without content, the file is left out.
+    """
+
+    variable: str
+    content: str = ""
+    at: str = ""
+    usual: str = ""
+
+
+class Client(NamedTuple):
+    """What a client is, and what it reads; ``{url}`` and ``{key}`` stand for the proxy's.
+
+    ``redirected_by``: variables that would lead it elsewhere. ``private``: what only a child of ours gets.
+    """
+
+    about: str
+    variables: Mapping[str, str]
+    redirected_by: tuple[str, ...] = ()
+    flags: Mapping[str, str] = {}
+    file: File | None = None
+    private: Mapping[str, str] = {}
+
+
+_ANTHROPIC = {"ANTHROPIC_BASE_URL": "{url}", "ANTHROPIC_AUTH_TOKEN": "{key}"}
+_OPENAI = {"OPENAI_BASE_URL": "{url}/v1", "OPENAI_API_KEY": "{key}"}
+_GOOGLE = {"GOOGLE_GEMINI_BASE_URL": "{url}", "GEMINI_API_KEY": "{key}"}
+_GENERAL = {**_ANTHROPIC, **_OPENAI, "OPENAI_API_BASE": "{url}/v1", **_GOOGLE}
+_NOT_ANTHROPIC = ("ANTHROPIC_API_KEY", "ANTHROPIC_UNIX_SOCKET", "ANTHROPIC_CUSTOM_HEADERS")
+_NOT_CLAUDE = (
+    "CLAUDE_CODE_USE_BEDROCK CLAUDE_CODE_USE_VERTEX CLAUDE_CODE_USE_FOUNDRY CLAUDE_CODE_USE_ANTHROPIC_AWS "
+    "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD CLAUDE_CODE_USE_MANTLE CLAUDE_CODE_USE_GATEWAY CLAUDE_CODE_OAUTH_TOKEN"
+).split()
+_NOT_OPENAI = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS")
+_NOT_GOOGLE = ("GOOGLE_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_GCA", "GEMINI_CLI_CUSTOM_HEADERS")
+_NOT_QWEN = ("QWEN_OAUTH", "GOOGLE_MODEL")
+_NOT_AIDER = (
+    "AIDER_SET_ENV AIDER_API_KEY AIDER_OPENAI_API_KEY AIDER_OPENAI_API_BASE AIDER_ANTHROPIC_API_KEY OPENROUTER_API_KEY"
+).split()
+
+_CODEX = {
+    "model_provider": '"ccproxy"',
+    "model_providers.ccproxy.name": '"ccproxy-lite"',
+    "model_providers.ccproxy.base_url": '"{url}/v1"',
+    "model_providers.ccproxy.env_key": '"OPENAI_API_KEY"',
+    "model_providers.ccproxy.wire_api": '"responses"',
+}
+_GEMINI_FILE = '{"security": {"auth": {"selectedType": "gemini-api-key"}}}'
+"""Gemini CLI takes a base URL for a login that it then refuses; only settings say which login it is, and of a file that
+stands alone only one of root's is trusted."""
+
+_QWEN_FILE = '{"security": {"auth": {"selectedType": "openai"}}, "modelProviders": null}'
+"""Qwen Code asks for a login else, and a user's own providers would win."""
+
+_OPENCODE = json.dumps({
+    "enabled_providers": ["anthropic", "openai", "google"],  # any other would be asked directly
+    "provider": {
+        name: {"options": {"baseURL": url, "apiKey": "{env:OPENAI_API_KEY}", "fetch": None}}  # fetch: a login's own
+        for name, url in (("anthropic", "{url}/v1"), ("openai", "{url}/v1"), ("google", "{url}/v1beta"))
+    },
+})  # fmt: skip
+
+_AIDER = {
+    "OPENAI_API_BASE": "{url}/v1",
+    "OPENAI_BASE_URL": "{url}/v1",
+    "OPENAI_API_KEY": "{key}",
+    "ANTHROPIC_API_BASE": "{url}",
+    "ANTHROPIC_BASE_URL": "{url}",
+    "ANTHROPIC_API_KEY": "{key}",
+    "GEMINI_API_BASE": "{url}/v1beta",
+    "GEMINI_API_KEY": "{key}",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+}
+_AIDER_OVER_ITS_CONF = {
+    "AIDER_OPENAI_API_KEY": "{key}",
+    "AIDER_OPENAI_API_BASE": "{url}/v1",
+    "AIDER_ANTHROPIC_API_KEY": "{key}",
+    "AIDER_API_KEY": "openai={key}",
+    "AIDER_SET_ENV": "OPENAI_BASE_URL={url}/v1",
+    "OPENROUTER_API_KEY": "",
+}
+_AIDER_FILE = "".join(f"{name}={value}\n" for name, value in {**_AIDER, **_AIDER_OVER_ITS_CONF}.items())
+"""aider reads .env files over its environment; this one it reads last."""
+
+CLIENTS: dict[str, Client] = {
+    "claude": Client(
+        "Claude Code",
+        _ANTHROPIC,
+        (*_NOT_ANTHROPIC, *_NOT_CLAUDE),
+        private={"CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST": "1"},  # else a base URL in the user's settings would win
+    ),
+    "codex": Client("Codex", {"OPENAI_API_KEY": "{key}"}, _NOT_OPENAI, flags=_CODEX),
+    "gemini": Client(
+        "Gemini CLI", _GOOGLE, _NOT_GOOGLE, file=File("GEMINI_CLI_HOME", _GEMINI_FILE, at=".gemini/settings.json")
+    ),
+    "qwen": Client(
+        "Qwen Code",
+        _OPENAI,
+        (*_NOT_OPENAI, *_NOT_QWEN),
+        file=File("QWEN_CODE_SYSTEM_SETTINGS_PATH", _QWEN_FILE, usual="/etc/qwen-code/settings.json"),
+    ),
+    "opencode": Client("opencode", {"OPENAI_API_KEY": "{key}", "OPENCODE_CONFIG_CONTENT": _OPENCODE}, _NOT_OPENAI),
+    "aider": Client("aider", _AIDER, tuple(_NOT_AIDER), file=File("AIDER_ENV_FILE", _AIDER_FILE)),
+    "llm": Client(
+        "llm", _OPENAI, _NOT_OPENAI, file=File("LLM_USER_PATH", at="keys.json", usual=".config/io.datasette.llm")
+    ),  # a stored key would be shown instead of ours
+    "anthropic": Client("the anthropic SDK", _ANTHROPIC, _NOT_ANTHROPIC),
+    "openai": Client("the openai SDK and most tools", {**_OPENAI, "OPENAI_API_BASE": "{url}/v1"}, _NOT_OPENAI),
+    "google-genai": Client("the google-genai SDK", _GOOGLE, _NOT_GOOGLE),
+}
+
+
+def variables(client: str | None, url: str, key: str) -> dict[str, str]:
+    """What a client (or any) reads from the environment, for a proxy at a base URL and a key that it accepts."""
+    wanted = CLIENTS[client].variables if client in CLIENTS else _GENERAL
+    return {name: _filled(text, url, key) for name, text in wanted.items()}
+
+
+def redirecting(client: str | None) -> list[str]:
+    """The variables that would lead a client (or any) to another service, with another login or key."""
+    known = [CLIENTS[client]] if client in CLIENTS else list(CLIENTS.values())
+    return list(dict.fromkeys(name for one in known for name in one.redirected_by))
+
+
+def environment(environ: Mapping[str, str], program: str, url: str, key: str) -> dict[str, str]:
+    """A child's environment: every client finds the proxy, and nothing that would lead it elsewhere."""
+    client = _name(program)
+    cleared = {*redirecting(None), *_GENERAL}
+    child = {name: text for name, text in environ.items() if name not in cleared}
+    own = variables(client, url, key)
+    child |= {name: laid_over(child.get(name, ""), text) if _is_object(text) else text for name, text in own.items()}
+    child |= CLIENTS[client].private if client in CLIENTS else {}
+    exempt = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    if exempt.strip() != "*":  # else a client would ask a company's proxy for this machine
+        exempt = ",".join(filter(None, [exempt, "127.0.0.1,localhost"]))
+    return {**child, "NO_PROXY": exempt, "no_proxy": exempt}
+
+
+def flags(client: str, url: str) -> list[str]:
+    """The flags that a client needs; Codex takes its provider from them only."""
+    own = CLIENTS[client].flags if client in CLIENTS else {}
+    return [word for name, text in own.items() for word in ("-c", f"{name}={_filled(text, url, '')}")]
+
+
+def with_flags(words: Sequence[str], url: str) -> list[str]:
+    """A command with the flags that its program needs."""
+    return [words[0], *flags(_name(words[0]), url), *words[1:]]
+
+
+def file_of(program: str) -> File | None:
+    """The settings file that a program needs."""
+    client = CLIENTS.get(_name(program))
+    return client.file if client else None
+
+
+def content_of(file: File, url: str, key: str, theirs: str) -> str:
+    """Its content: ours over the user's own."""
+    own = _filled(file.content, url, key)
+    return laid_over(theirs, own) if _is_object(own) else f"{theirs}\n{own}"
+
+
+def laid_over(theirs: str, ours: str) -> str:
+    """One JSON object over another; what cannot be read is not kept.
+
+    >>> laid_over('{"a": {"b": 1, "c": 2}}', '{"a": {"b": 3}}')
+    '{"a": {"b": 3, "c": 2}}'
+    """
+
+    def over(low: Any, high: Any) -> Any:
+        if not isinstance(low, dict) or not isinstance(high, dict):
+            return high
+        return {**low, **{name: over(low.get(name), value) for name, value in high.items()}}
+
+    try:
+        return json.dumps(over(json.loads(theirs), json.loads(ours)))
+    except ValueError:
+        return ours
+
+
+def _is_object(text: str) -> bool:
+    """Whether a value of ours is a JSON object; no other begins like one."""
+    return text.startswith("{") and not text.startswith(("{url}", "{key}"))
+
+
+def is_json(text: str) -> bool:
+    """Whether it can be laid under something."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+def instructions(url: str, key: str) -> list[dict[str, str]]:
+    """How people connect each client by hand: a line for a shell, or the command that does it."""
+    told = []
+    for name, client in CLIENTS.items():
+        line = "export " + " ".join(f"{key}={value}" for key, value in variables(name, url, key).items())
+        has_file = client.file is not None and bool(client.file.content)
+        is_long = client.flags or has_file or any(map(_is_object, client.variables.values()))
+        told.append({"client": client.about, "line": f"ccproxy-lite run -- {name}" if is_long else line})
+    return told
+
+
+def _filled(text: str, url: str, key: str) -> str:
+    return text.replace("{url}", url).replace("{key}", key)
+
+
+def _name(program: str) -> str:
+    return program.rpartition("/")[2]

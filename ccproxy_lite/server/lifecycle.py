@@ -1,0 +1,235 @@
+"""Putting the parts together: a configuration becomes a running proxy, and another one takes its place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import anyio
+import anyio.abc
+
+from ccproxy_lite.clock import Clock
+from ccproxy_lite.config.model import Config
+from ccproxy_lite.config.secrets import Vault
+from ccproxy_lite.errors import CcproxyError, ConfigError
+from ccproxy_lite.log import log
+from ccproxy_lite.net.address import Address
+from ccproxy_lite.net.connection import Application, Limits
+from ccproxy_lite.net.listener import Listener, serve
+from ccproxy_lite.net.tls import client_context, context_for, named_roots
+from ccproxy_lite.net.upstream import Pool
+from ccproxy_lite.net.watchdog import Watchdog
+from ccproxy_lite.relay.catalog import Catalog
+from ccproxy_lite.relay.relay import Relay
+from ccproxy_lite.server.app import App
+from ccproxy_lite.server.status import History
+
+_RENEW_S = 30.0
+
+
+def check_trust(config: Config) -> None:
+    """Read the roots and certificates that are named. Raises ConfigError for one that cannot be used."""
+    for upstream in config.upstreams:
+        if upstream.ca_file or upstream.client_cert or (named_roots() and upstream.base_url.startswith("https:")):
+            context_for(upstream.ca_file, upstream.client_cert)
+
+
+@dataclass(slots=True)
+class Upstreams:
+    """The half of the proxy that asks: one pool of connections, and an echo once a configuration names it."""
+
+    vault: Vault
+    clock: Clock
+    pool: Pool
+    tasks: anyio.abc.TaskGroup
+    echo_url: str = ""
+
+    async def relay(self, config: Config, before: Relay | None = None) -> Relay:
+        """A relay for a configuration, which inherits what is known of keys. Raises ConfigError."""
+        if not self.echo_url and any(upstream.format == "echo" for upstream in config.upstreams):
+            self.echo_url = await self.tasks.start(_echo)
+        client_context.cache_clear()  # certificates are renewed, too
+        check_trust(config)
+        for upstream in config.upstreams:
+            if upstream.proxy is not None:
+                self.vault.remember(upstream.proxy.password)
+                self.vault.remember(upstream.proxy.authorization.removeprefix("Basic "))
+        return Relay(config, self.pool, self.vault, lambda: self.echo_url, self.clock, before)
+
+
+async def _echo(*, task_status: anyio.abc.TaskStatus[str]) -> None:
+    async with echoing() as url:
+        task_status.started(url)
+        await anyio.sleep_forever()
+
+
+@contextlib.asynccontextmanager
+async def echoing() -> AsyncIterator[str]:
+    """The base URL of an embedded echo, until the block ends."""
+    async with serve(cast(Application, _Echo()), Limits(), [Address("127.0.0.1", 0)]) as listener:
+        yield f"http://127.0.0.1:{listener.port}"
+
+
+class _Echo:
+    """The embedded echo, imported when somebody asks it: it needs all that converters need."""
+
+    def __getattr__(self, name: str) -> Any:
+        from ccproxy_lite.server.echo import Echo
+
+        return getattr(Echo(), name)
+
+
+@contextlib.asynccontextmanager
+async def asking(vault: Vault, clock: Clock) -> AsyncIterator[Upstreams]:
+    """The asking half, until the block ends."""
+    watchdog = Watchdog()
+    pool = Pool(watchdog)
+    async with anyio.create_task_group() as tasks:
+        try:
+            yield Upstreams(vault, clock, pool, tasks)
+        finally:
+            pool.close()
+            watchdog.stop()
+            tasks.cancel_scope.cancel()
+
+
+@contextlib.asynccontextmanager
+async def upstreams(config: Config, vault: Vault) -> AsyncIterator[Relay]:
+    """The asking half alone, for one configuration."""
+    async with asking(vault, Clock()) as parts:
+        yield await parts.relay(config)
+
+
+@dataclass(slots=True)
+class Running:
+    """A proxy that serves: where, and its parts."""
+
+    listener: Listener
+    app: App
+    parts: Upstreams
+    history: History = field(default_factory=History)
+
+    @property
+    def relay(self) -> Relay:
+        return self.app.relay
+
+    @property
+    def url(self) -> str:
+        """The base URL for clients on this machine."""
+        return Address.parse(self.relay.config.listen).url(self.listener.port)
+
+    async def use(self, config: Config) -> None:
+        """Serve with another configuration; if it cannot be used, raise CcproxyError and change nothing."""
+        before = self.relay
+        if config.listen != before.config.listen:
+            log.warning("listen: %s needs a restart; still at %s", config.listen, before.config.listen)
+            config = replace(config, listen=before.config.listen)
+        self.parts.vault.forget()
+        app = await _app(config, self.parts, self.history, before)
+        app.is_draining, app.connections = self.app.is_draining, self.app.connections
+        self.app = app
+        self.listener.use(app, _limits(config))
+        before.bell.ring()
+
+
+async def _client_keys(config: Config, parts: Upstreams) -> tuple[str, ...]:
+    keys = tuple([await parts.vault.value(spec, parts.clock.now()) for spec in config.client_keys])
+    if any(not key for key in keys):
+        raise ConfigError(["client_keys: an empty key would let everybody in"])
+    return keys
+
+
+async def _renew_client_keys(proxy: Running) -> None:
+    """Files and helpers may give other client keys by now."""
+    while True:
+        await anyio.sleep(_RENEW_S)
+        with contextlib.suppress(CcproxyError):
+            proxy.app.use_keys(await _client_keys(proxy.relay.config, proxy.parts))
+
+
+async def _app(config: Config, parts: Upstreams, history: History, before: Relay | None = None) -> App:
+    client_keys = await _client_keys(config, parts)
+    if not client_keys and not Address.parse(config.listen).is_local:  # also after a reload that keeps the address
+        raise ConfigError([f"listen: other machines can reach {config.listen}: client_keys must not be empty"])
+    relay = await parts.relay(config, before)
+    history.loaded_at, history.failed_at, history.problems = parts.clock.wall(), None, ()
+    return App(relay, Catalog(relay), client_keys, history)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    config: Config, vault: Vault, clock: Clock | None = None, sockets: Sequence[socket.socket] = ()
+) -> AsyncIterator[Running]:
+    """The whole proxy, until the block ends. Raises CcproxyError when it cannot start.
+
+    :param sockets: serve on these, which listen already, instead of on ``config.listen``
+    """
+    _quieten_loop()
+    async with asking(vault, clock or Clock()) as parts:
+        history = History(started_at=parts.clock.wall())
+        app = await _app(config, parts, history)
+        async with serve(app, _limits(config), [Address.parse(config.listen)], sockets) as listener:
+            app.is_draining, app.connections = lambda: listener.draining, lambda: listener.connections
+            proxy = Running(listener, app, parts, history)
+            parts.tasks.start_soon(_renew_client_keys, proxy)
+            yield proxy
+
+
+def _limits(config: Config) -> Limits:
+    t, cap = config.timeouts, _connection_cap(config.limits.max_connections)
+    return Limits(
+        t.client_head_s, t.client_body_s, t.client_idle_s, t.client_write_s, t.drain_s,
+        config.limits.max_body_bytes, cap,
+    )  # fmt: skip
+
+
+def _connection_cap(wanted: int) -> int:
+    """Never more connections than there are file descriptors: two for each, and some to spare."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if soft == resource.RLIM_INFINITY else min(wanted, max(soft // 2 - 16, 8))
+
+
+def _quieten_loop() -> None:
+    """asyncio's own complaints as one line of the log each, and not one for every connection."""
+    last_s = 0.0
+
+    def handle(loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+        nonlocal last_s
+        if loop.time() - last_s >= 1:
+            last_s = loop.time()
+            error = context.get("exception")
+            log.error("%s%s", context.get("message"), f": {type(error).__name__}: {error}" if error else "")
+
+    asyncio.get_running_loop().set_exception_handler(handle)
+
+
+def stop_signals() -> AbstractContextManager[AsyncIterator[signal.Signals]]:
+    """SIGINT and SIGTERM from here on; also as process 1, which has no default actions."""
+    return anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM)
+
+
+async def until_stopped(
+    signals: AsyncIterator[signal.Signals], listener: Listener, stopping: Callable[[], None]
+) -> signal.Signals:
+    """Wait for a signal, then drain; a second one ends the waiting at once."""
+    first = await anext(signals)
+    stopping()
+    if listener.connections:
+        log.info("draining %d connections; once more stops at once", listener.connections)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_drained, listener, tasks.cancel_scope)
+        async for _ in signals:
+            tasks.cancel_scope.cancel()
+    return first
+
+
+async def _drained(listener: Listener, scope: anyio.CancelScope) -> None:
+    await listener.drain()
+    scope.cancel()

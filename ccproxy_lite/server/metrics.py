@@ -1,0 +1,198 @@
+"""What the proxy has done: requests under way, the last errors, and counters as Prometheus reads them. Pure.
+
+It is told of each request at its beginning and its end. No label names a key, and the number of labels is bounded:
+clients name models, so a model beyond the first few hundred counts as ``(other)``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ccproxy_lite.server.accesslog import Record
+
+BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_MOST_SERIES = 300
+_MOST_ERRORS = 50
+_LONGEST_ERROR = 500
+
+Place = tuple[str, str]
+"""An upstream and one of its models."""
+
+
+@dataclass(slots=True)
+class Histogram:
+    """How many took how long; the last count is of those beyond all buckets."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
+    sum_s: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
+        self.sum_s += seconds
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of the requests for one model of one upstream."""
+
+    requests: Counter[tuple[str, int]] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    tokens: Counter[str] = field(default_factory=Counter)
+    broken: int = 0
+    first_byte: Histogram = field(default_factory=Histogram)
+    total: Histogram = field(default_factory=Histogram)
+
+    @property
+    def errors(self) -> int:
+        """Requests that their clients heard an error for, also within a stream; who went away heard none."""
+        return self.broken + sum(
+            count for (_, status), count in self.requests.items() if status >= 400 and status != 499
+        )
+
+
+class Metrics:
+    """Counters since the start; they outlive a reload."""
+
+    def __init__(self) -> None:
+        self.live: dict[int, Record] = {}
+        self.errors: deque[tuple[float, Record]] = deque(maxlen=_MOST_ERRORS)
+        self.tallies: dict[Place, Tally] = {}
+        self.refused: Counter[int] = Counter()
+
+    def begin(self, record: Record) -> None:
+        """A request that is being served from now on."""
+        self.live[id(record)] = record
+
+    def end(self, record: Record, now_s: float, wall_s: float) -> None:
+        """It is over."""
+        self.live.pop(id(record), None)
+        upstream, _, model = record.route.partition("/")
+        tally = self._tally((upstream, model))
+        tally.requests[record.format, record.status] += 1
+        tally.total.add(now_s - record.started_s)
+        if record.first_byte_s is not None:
+            tally.first_byte.add(record.first_byte_s)
+        if record.usage is not None and not record.is_count:
+            used, tokens = record.usage, tally.tokens
+            tokens["input"] += used.input
+            tokens["cache_read"] += used.cache_read
+            tokens["cache_write"] += used.cache_write
+            tokens["output"] += used.output
+        for attempt, failed in record.attempts:
+            if failed is not None:
+                self._tally((attempt.route.upstream.name, attempt.route.model)).failures[failed.kind] += 1
+        if record.error and record.status < 400:
+            tally.broken += 1
+        if record.error:
+            self.errors.append((wall_s, record))
+
+    def _tally(self, place: Place) -> Tally:
+        if place not in self.tallies and len(self.tallies) >= _MOST_SERIES:
+            place = (place[0], "(other)")
+        return self.tallies.setdefault(place, Tally())
+
+    def overview(self, now_s: float) -> dict[str, Any]:
+        """For people: what is under way, what went wrong last, and what each model has cost."""
+        return {
+            "live": [
+                {
+                    "format": record.format,
+                    "model": record.model,
+                    "upstream": record.route,
+                    "key": record.key,
+                    "seconds": round(now_s - record.started_s, 1),
+                }
+                for record in self.live.values()
+            ],
+            "models": [
+                {
+                    "upstream": upstream,
+                    "model": model,
+                    "requests": tally.requests.total(),
+                    "errors": tally.errors,
+                    "input_tokens": tally.tokens["input"] + tally.tokens["cache_read"] + tally.tokens["cache_write"],
+                    "output_tokens": tally.tokens["output"],
+                }
+                for (upstream, model), tally in self.tallies.items()
+                if upstream
+            ],
+            "errors": [
+                {
+                    "at": at,
+                    "request": f"{record.method} {record.path}",
+                    "model": record.model,
+                    "upstream": record.route,
+                    "status": record.status,
+                    "error": record.error[:_LONGEST_ERROR],
+                }
+                for at, record in reversed(self.errors)
+            ],
+        }
+
+    def families(self) -> Iterator[str]:
+        """The counters and histograms in Prometheus' text format, 0.0.4."""
+        tallies = [({"upstream": place[0], "model": place[1]}, tally) for place, tally in self.tallies.items()]
+        yield from family("ccproxy_requests_total", "counter", "Served requests, by what their client heard.", (
+            ({"client_format": form, **labels, "status": str(status)}, count)
+            for labels, tally in tallies
+            for (form, status), count in tally.requests.items()
+        ))  # fmt: skip
+        yield from family("ccproxy_refused_requests_total", "counter", "Requests that were refused at the door.", (
+            ({"status": str(status)}, count) for status, count in self.refused.items()
+        ))  # fmt: skip
+        yield from family("ccproxy_attempt_failures_total", "counter", "Attempts at an upstream that failed.", (
+            ({**labels, "kind": kind}, count) for labels, tally in tallies for kind, count in tally.failures.items()
+        ))  # fmt: skip
+        yield from family("ccproxy_tokens_total", "counter", "Tokens that the upstreams counted.", (
+            ({**labels, "kind": kind}, count) for labels, tally in tallies for kind, count in tally.tokens.items()
+        ))  # fmt: skip
+        first = ((labels, tally.first_byte) for labels, tally in tallies)
+        total = ((labels, tally.total) for labels, tally in tallies)
+        yield from _histograms("ccproxy_first_byte_seconds", "From a request's start to the first content.", first)
+        yield from _histograms("ccproxy_request_seconds", "From a request's start to its end.", total)
+        yield from family("ccproxy_live_requests", "gauge", "Requests under way.", [({}, len(self.live))])
+
+
+def family(name: str, kind: str, about: str, samples: Iterable[tuple[dict[str, str], float]]) -> Iterator[str]:
+    """The lines of one metric; none without samples.
+
+    >>> list(family("up", "gauge", "Whether it is.", [({"who": 'a"b'}, 1)]))[-1]
+    'up{who="a\\\\"b"} 1'
+    """
+    rows = [f"{name}{_labels(labels)} {value:.3f}" if value % 1 else f"{name}{_labels(labels)} {value:.0f}"
+            for labels, value in samples]  # fmt: skip
+    if rows:
+        yield f"# HELP {name} {about}"
+        yield f"# TYPE {name} {kind}"
+        yield from rows
+
+
+def _histograms(name: str, about: str, samples: Iterable[tuple[dict[str, str], Histogram]]) -> Iterator[str]:
+    rows = []
+    for labels, histogram in samples:
+        if not any(histogram.counts):
+            continue
+        count = 0
+        for bound, own in zip((*BUCKETS_S, "+Inf"), histogram.counts, strict=True):
+            count += own
+            rows.append(f"{name}_bucket{_labels({**labels, 'le': str(bound)})} {count}")
+        rows.append(f"{name}_sum{_labels(labels)} {histogram.sum_s:.6f}")
+        rows.append(f"{name}_count{_labels(labels)} {count}")
+    if rows:
+        yield f"# HELP {name} {about}"
+        yield f"# TYPE {name} histogram"
+        yield from rows
+
+
+def _labels(labels: dict[str, str]) -> str:
+    pairs = [f'{name}="{_escaped(value)}"' for name, value in labels.items()]
+    return "{" + ",".join(pairs) + "}" if pairs else ""
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,150 @@
+"""What ``GET /status`` tells: every key, what it has done, whether it rests and why; never a secret."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ccproxy_lite import __version__
+from ccproxy_lite.config.model import Upstream
+from ccproxy_lite.config.secrets import mask
+from ccproxy_lite.errors import ClientError
+from ccproxy_lite.log import log
+from ccproxy_lite.relay.relay import Relay
+from ccproxy_lite.routing.keys import KeyState
+from ccproxy_lite.server import clients
+from ccproxy_lite.server.metrics import Metrics, family
+
+
+@dataclass(slots=True)
+class History:
+    """Where the configuration came from, and how the last attempt to read it again went. Times are since 1970."""
+
+    source: str = ""
+    loaded_at: float = 0.0
+    failed_at: float | None = None
+    problems: tuple[str, ...] = ()
+    started_at: float = 0.0
+    metrics: Metrics = field(default_factory=Metrics)
+
+
+def overview(relay: Relay, history: History, url: str) -> dict[str, Any]:
+    """The whole state as JSON, for somebody who has asked at that URL."""
+    upstreams = {upstream.name: _upstream(relay, upstream) for upstream in relay.config.upstreams}
+    traffic = history.metrics.overview(relay.clock.now())
+    for error in traffic["errors"]:
+        error["at"], error["error"] = _time(error["at"]), relay.vault.redact(error["error"])
+    return {
+        "version": __version__,
+        "started_at": _time(history.started_at),
+        "configuration": {
+            "source": history.source,
+            "loaded_at": _time(history.loaded_at),
+            "failed_at": None if history.failed_at is None else _time(history.failed_at),
+            "problems": [relay.vault.redact(problem) for problem in history.problems],
+        },
+        "sessions": len({session for ring in relay.rings.values() for session in ring.sessions}),
+        "upstreams": upstreams,
+        **traffic,
+        "connect": clients.instructions(url, "<client key>" if relay.config.client_keys else clients.NO_KEY),
+    }
+
+
+def metrics(relay: Relay, history: History, connections: int) -> str:
+    """Everything that Prometheus may know."""
+    now, keys, sessions = relay.clock.now(), [], 0
+    for name, ring in relay.rings.items():
+        resting = sum(any(rest.left_s(now) for rest in state.rests.values()) for state in ring.states)
+        keys += [({"upstream": name, "state": "resting"}, resting)]
+        keys += [({"upstream": name, "state": "ready"}, len(ring.states) - resting)]
+        sessions += len(ring.sessions)
+    failed = history.failed_at is not None and bool(history.problems)
+    lines = [
+        *family("ccproxy_info", "gauge", "What runs.", [({"version": __version__}, 1)]),
+        *history.metrics.families(),
+        *family("ccproxy_keys", "gauge", "Keys, by whether they may be used.", keys),
+        *family("ccproxy_sessions", "gauge", "Sessions that are kept on a key.", [({}, sessions)]),
+        *family("ccproxy_client_connections", "gauge", "Open connections of clients.", [({}, connections)]),
+        *family("ccproxy_upstream_connections", "gauge", "Open connections to upstreams.", [({}, relay.pool.open)]),
+        *family("ccproxy_configuration_broken", "gauge", "Whether the last reload failed.", [({}, int(failed))]),
+        *family("process_start_time_seconds", "gauge", "Start, since 1970.", [({}, history.started_at)]),
+        *family("process_cpu_seconds_total", "counter", "User and system time.", [({}, time.process_time())]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _upstream(relay: Relay, upstream: Upstream) -> dict[str, Any]:
+    ring = relay.rings[upstream.name]
+    now = relay.clock.now()
+    ring.forget_sessions(now)
+    bound = Counter(secret for secret, _ in ring.sessions.values())
+    return {
+        "format": upstream.format,
+        "base_url": upstream.base_url,
+        "from_client": upstream.from_client,
+        "keys": [_key(relay, state, now, bound[state.key.secret]) for state in ring.states if not upstream.from_client],
+    }
+
+
+def _key(relay: Relay, state: KeyState, now: float, sessions: int) -> dict[str, Any]:
+    secret = relay.vault.peek(state.key.secret)
+    rests = [
+        {
+            "model": model or None,
+            "reason": rest.reason,
+            "hinted": rest.hinted,
+            "left_s": round(rest.until_s - now, 1),
+            "probe_s": round(rest.left_s(now), 1),
+            "message": relay.vault.redact(rest.message),
+        }
+        for model, rest in state.rests.items()
+        if rest.left_s(now)
+    ]
+    return {
+        "label": _label(state),
+        "key": mask(secret) if secret else "",
+        "weight": state.key.weight,
+        "rests": rests,
+        "sessions": sessions,
+        "last": state.last,
+        "last_s": round(now - state.last_s, 1) if state.last else None,
+        "requests": sum(tally.requests for tally in state.tallies.values()),
+        "failures": sum(tally.failures for tally in state.tallies.values()),
+        "models": {model: asdict(tally) for model, tally in state.tallies.items()},
+    }
+
+
+def reset(relay: Relay, name: str) -> list[str]:
+    """End the rests of the keys of that name: ``upstream/label``, label, last four characters, upstream, or ``all``.
+
+    Returns the keys that had one. Raises ClientError (404) if there is no such key.
+    """
+    found = [(upstream, ring, state) for upstream, ring in relay.rings.items() for state in ring.states]
+    named = [one for one in found if name in _names(relay, one[0], one[2])]
+    if not named:
+        known = ", ".join(_names(relay, upstream, state)[0] for upstream, _, state in found)
+        raise ClientError(404, f"there is no key {name}; there are: {known}")
+    ended = [
+        _names(relay, upstream, state)[0]
+        for upstream, ring, state in named
+        if ring.forgive(state.key.secret, everything=True)
+    ]
+    relay.bell.ring()
+    log.info("rests ended by hand: %s", ", ".join(ended) or "none")
+    return ended
+
+
+def _names(relay: Relay, upstream: str, state: KeyState) -> tuple[str, ...]:
+    secret = relay.vault.peek(state.key.secret)
+    last = (mask(secret), secret[-4:]) if len(secret) >= 20 else ()
+    return (f"{upstream}/{_label(state)}", _label(state), upstream, "all", *last)
+
+
+def _label(state: KeyState) -> str:
+    return state.key.label or "(none)"
+
+
+def _time(since_1970: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since_1970))

@@ -1,0 +1,48 @@
+"""Which headers travel on, and what an upstream's say about waiting."""
+
+from __future__ import annotations
+
+import pytest
+
+from ccproxy_lite.config.model import Upstream
+from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.net.heads import read_head
+from ccproxy_lite.relay import headers as hd
+
+
+def head(*lines: str):  # type: ignore[no-untyped-def]
+    return read_head("\r\n".join(["POST / HTTP/1.1", "Host: localhost", *lines, "", ""]).encode("latin-1"))
+
+
+def test_upward() -> None:
+    given = head(
+        "Authorization: Bearer x", "X-Api-Key: x", "X-Goog-Api-Key: x", "Cookie: a", "Connection: keep-alive, X-Hop", "X-Hop: 1",
+        "Transfer_Encoding: chunked", "X-Forwarded-For: 1.2.3.4", "X-Real-IP: 1.2.3.4", "Sec-Fetch-Mode: cors", "Origin: http://x",
+        "X-CCProxy-Strict: 1", "Accept-Encoding: gzip", "Content-Length: 0", "Anthropic-Beta: a,b", "X-Custom: caf\xe9",
+    )  # fmt: skip
+    assert hd.upward(given) == [("anthropic-beta", "a,b"), ("x-custom", "caf\xe9")]
+
+
+def test_downward() -> None:
+    given = [
+        (b"content-type", b"application/json"), (b"content-length", b"3"), (b"content-encoding", b"gzip"), (b"connection", b"x-hop"),
+        (b"x-hop", b"1"), (b"set-cookie", b"a"), (b"access-control-allow-origin", b"*"), (b"request-id", b"r1"), (b"date", b"now"),
+    ]  # fmt: skip
+    assert hd.downward(given) == [("content-type", "application/json"), ("request-id", "r1")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "base_url", "expected"),
+    [
+        ("anthropic", "https://api.anthropic.com", [("x-api-key", "k")]),
+        ("anthropic", "https://other.example", [("x-api-key", "k"), ("authorization", "Bearer k")]),
+        ("openai-chat", "https://api.openai.com/v1", [("authorization", "Bearer k")]),
+    ],
+)
+def test_credentials(kind: str, base_url: str, expected: list[tuple[str, str]]) -> None:
+    assert hd.credential(FORMATS[kind], Upstream("up", kind, base_url), "k") == expected
+    assert hd.credential(FORMATS[kind], Upstream("up", kind, base_url), "") == []
+
+
+def test_a_later_group_overrides() -> None:
+    assert hd.merged([("a", "1"), ("b", "1")], [("b", "2")], [("c", "3")]) == [("a", "1"), ("b", "2"), ("c", "3")]

@@ -1,0 +1,182 @@
+"""One streamed answer, without a socket: relayed untouched or converted, one write for all events of one read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats.neutral.events import Failed, Reply
+from ccproxy_lite.formats.neutral.names import Restorer
+from ccproxy_lite.formats.neutral.request import Request
+from ccproxy_lite.formats.sse import Parser
+from ccproxy_lite.relay.streams import AsArray, Converted, Relayed, as_array
+
+REPLY = Reply(Request("m"), "id", 1)
+LIMIT = 1_000_000
+
+
+def line(data: object, name: str = "") -> bytes:
+    return (f"event: {name}\n" if name else "").encode() + f"data: {json.dumps(data)}\n\n".encode()
+
+
+def chat(finish: str | None = None, **delta: object) -> bytes:
+    return line({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+
+def anthropic(kind: str, **more: object) -> bytes:
+    return line({"type": kind, **more}, kind)
+
+
+def responses(kind: str, **more: object) -> bytes:
+    return line({"type": kind, **more}, kind)
+
+
+def gemini(text: str, **more: object) -> bytes:
+    return line({"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "index": 0, **more}]})
+
+
+STREAMS = {
+    "openai-chat": [
+        chat(role="assistant", content=""),
+        chat(content="hi"),
+        chat("stop"),
+        line({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}),
+        b"data: [DONE]\n\n",
+    ],
+    "anthropic": [
+        anthropic("message_start", message={"usage": {"input_tokens": 5, "output_tokens": 1}}),
+        anthropic("content_block_start", index=0, content_block={"type": "text", "text": ""}),
+        anthropic("content_block_delta", index=0, delta={"type": "text_delta", "text": "hi"}),
+        anthropic("content_block_stop", index=0),
+        anthropic("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 2}),
+        anthropic("message_stop"),
+    ],
+    "openai-responses": [
+        responses("response.created", response={"id": "resp_1", "status": "in_progress", "output": []}),
+        responses("response.output_item.added", output_index=0, item={"type": "function_call", "name": "f", "id": "x"}),
+        responses("response.function_call_arguments.delta", output_index=0, delta="{}"),
+        responses("response.output_item.done", output_index=0, item={"type": "function_call", "name": "f", "id": "x"}),
+        responses("response.completed", response={"id": "resp_1", "usage": {"input_tokens": 5, "output_tokens": 2}}),
+    ],
+    "gemini": [
+        line({"candidates": [{"content": {}, "index": 0}]}),
+        gemini("hi"),
+        gemini(" there"),
+        gemini("", finishReason="STOP"),
+        line({"usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 2}}),
+    ],
+}
+
+
+def converted(upstream: str, client: str) -> Converted:
+    return Converted(FORMATS[upstream], FORMATS[client], REPLY, Restorer({}, frozenset()), LIMIT)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_relayed_bytes_are_untouched_whatever_the_cut(name: str) -> None:
+    raw = b"".join(STREAMS[name])
+    for size in (1, 7, len(raw)):
+        stream = Relayed(FORMATS[name], LIMIT)
+        out = b"".join(stream.feed(raw[i : i + size]) for i in range(0, len(raw), size)) + stream.close()
+        assert out == raw
+        assert stream.content and stream.over and stream.failed is None
+        assert stream.usage is not None and (stream.usage.input, stream.usage.output) == (5, 2)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_content_is_seen_with_its_first_event_and_not_before(name: str) -> None:
+    other = next(form for form in STREAMS if form != name)
+    for stream in (Relayed(FORMATS[name], LIMIT), converted(name, other)):
+        stream.feed(STREAMS[name][0])
+        assert not stream.content
+        stream.feed(STREAMS[name][1])
+        assert stream.content
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("events", [0, 1, 2])
+def test_an_early_end_is_a_failure(name: str, events: int) -> None:
+    for stream in (Relayed(FORMATS[name], LIMIT), converted(name, name)):
+        stream.feed(b"".join(STREAMS[name][:events]))
+        out = stream.close()
+        assert stream.failed is not None and not stream.over
+        assert b"ended early" in out
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_all_events_of_one_read_are_one_write(name: str) -> None:
+    other = next(form for form in STREAMS if form != name)
+    stream = converted(name, other)
+    out = stream.feed(b"".join(STREAMS[name])) + stream.close()
+    assert stream.over
+    assert len(Parser().feed(out)) >= 4
+    assert stream.close() == b""
+
+
+def test_every_read_brings_its_events_at_once() -> None:
+    stream = converted("openai-chat", "anthropic")
+    for number in range(50):
+        assert f"word{number}".encode() in stream.feed(chat(content=f"word{number} "))
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_half_an_event_is_not_passed_on_before_an_error(name: str) -> None:
+    stream = Relayed(FORMATS[name], LIMIT)
+    raw = b"".join(STREAMS[name][:2]) + STREAMS[name][2][:10]
+    out = stream.feed(raw) + stream.fail(Failed(502, "server", "cut"))
+    whole = b"".join(STREAMS[name][:2])
+    assert out.startswith(whole) and STREAMS[name][2][:10] not in out[len(whole) :].partition(b"cut")[2]
+    assert b"cut" in out and all(json.loads(event.data) for event in Parser().feed(out))
+    if name in NAMED:
+        assert [event.name for event in Parser().feed(out)][-1] == NAMED[name]
+
+
+NAMED = {"anthropic": "error", "openai-responses": "response.failed"}
+
+
+def test_the_error_of_a_relayed_response_keeps_its_identity() -> None:
+    stream = Relayed(FORMATS["openai-responses"], LIMIT)
+    stream.feed(b"".join(STREAMS["openai-responses"][:2]))
+    stream.feed(responses("response.function_call_arguments.delta", output_index=0, delta="{}", sequence_number=7))
+    failed = json.loads(Parser().feed(stream.fail(Failed(529, "overloaded", "busy")))[0].data)
+    assert (failed["sequence_number"], failed["response"]["id"]) == (8, "resp_1")
+    assert failed["response"]["error"] == {"code": "server_is_overloaded", "message": "busy"}
+
+
+@pytest.mark.parametrize("upstream", STREAMS)
+def test_a_stream_as_an_array(upstream: str) -> None:
+    """As Gemini streams where nobody asks for server-sent events: valid JSON, whatever the cut."""
+    inner = Relayed(FORMATS["gemini"], LIMIT) if upstream == "gemini" else converted(upstream, "gemini")
+    stream, raw = AsArray(inner, LIMIT), b"".join(STREAMS[upstream])
+    out = b"".join(stream.feed(raw[i : i + 11]) for i in range(0, len(raw), 11)) + stream.close()
+    assert stream.over and stream.failed is None and stream.usage is not None
+    chunks = json.loads(out)
+    assert chunks[-1].get("usageMetadata") or chunks[-2]["candidates"][0]["finishReason"] == "STOP"
+    if upstream == "gemini":
+        assert json.loads(as_array(raw)) == chunks
+
+
+def test_an_array_that_breaks_off_is_no_json() -> None:
+    stream = AsArray(Relayed(FORMATS["gemini"], LIMIT), LIMIT)
+    out = stream.feed(STREAMS["gemini"][1]) + stream.close()
+    assert stream.failed is not None
+    with pytest.raises(ValueError):
+        json.loads(out)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_an_error_in_the_stream_is_noticed(name: str) -> None:
+    error = line(
+        {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}},
+        "error" if name in NAMED else "",
+    )
+    if name == "gemini":
+        error = line({"error": {"code": 503, "message": "busy", "status": "UNAVAILABLE"}})
+    for early in (True, False):
+        stream = Relayed(FORMATS[name], LIMIT)
+        stream.feed(b"".join(STREAMS[name][: 1 if early else 3]))
+        stream.feed(error)
+        assert stream.failed is not None and stream.failed.message == "busy"
+        assert stream.content is not early

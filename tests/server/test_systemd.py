@@ -1,0 +1,198 @@
+"""What systemd hands over and hears, with a real process; and by its own programs where they are installed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ccproxy_lite.errors import ConfigError
+from ccproxy_lite.net import systemd
+from tests.support import (
+    ANTHROPIC_ASK,
+    ECHO,
+    PATIENCE_S,
+    ROOT,
+    ask,
+    clean_environment,
+    connect,
+    eventually,
+    read_answer,
+)
+
+_HAND_OVER = """
+import os, sys
+for at, number in enumerate(sys.argv[1].split(",")):
+    os.dup2(int(number), 3 + at)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(at + 1), LISTEN_FDNAMES="x")
+os.execv(sys.executable, [sys.executable, "-m", "ccproxy_lite", *sys.argv[2:]])
+"""
+
+
+@contextlib.contextmanager
+def activated(
+    home: Path, sockets: list[socket.socket], *options: str, **environ: str
+) -> Iterator[subprocess.Popen[str]]:
+    """``serve`` as a service manager starts it, with these sockets."""
+    numbers = [sock.fileno() for sock in sockets]
+    child = subprocess.Popen(
+        [sys.executable, "-c", _HAND_OVER, ",".join(map(str, numbers)), "serve", *options],
+        pass_fds=numbers, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=clean_environment(home, **environ), cwd=home,
+    )  # fmt: skip
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+        for pipe in (child.stdout, child.stderr):
+            assert pipe is not None
+            pipe.close()
+
+
+def config(home: Path, **more: object) -> str:
+    path = home / "proxy.json"
+    path.write_text(json.dumps({**ECHO, **more}))
+    return str(path)
+
+
+def test_sockets_that_are_handed_over_are_served_and_the_manager_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "sock"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+        socket.socket(socket.AF_UNIX) as unix,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+    ):
+        unix.bind(str(path))
+        unix.listen()
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(PATIENCE_S)
+        port = tcp.getsockname()[1]
+        options = ["--config", config(tmp_path, listen="127.0.0.1:1")]
+        with activated(tmp_path, [tcp, unix], *options, NOTIFY_SOCKET=str(tmp_path / "notify")) as child:
+            assert manager.recv(1000).decode().startswith("READY=1\nSTATUS=serving at ")
+            assert ask(port, "/v1/messages", ANTHROPIC_ASK).status == 200
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(str(path))
+                sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert read_answer(sock, method="GET").status == 200
+            child.send_signal(signal.SIGHUP)
+            child.send_signal(signal.SIGTERM)
+            assert manager.recv(1000) == b"STOPPING=1"
+            assert child.wait(PATIENCE_S) == 0
+        assert path.exists(), "the address belongs to who has opened it"
+        tcp.settimeout(1)
+        with socket.create_connection(("127.0.0.1", port), 1):
+            tcp.accept()[0].close()  # and so does the socket: it listens on
+
+
+def test_a_unix_socket_beside_it_does_not_open_the_other_one_to_every_name(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind("\0ccproxy-lite-test")
+        unix.listen()
+        port = tcp.getsockname()[1]
+        with activated(tmp_path, [tcp, unix], "--config", config(tmp_path)) as child:
+            assert (
+                child.stdout is not None
+                and child.stdout.readline() == f"ccproxy-lite serves at http://127.0.0.1:{port}\n"
+            )
+            evil = {"host": "evil.example", "origin": "http://evil.example"}
+            with connect(port) as sock:
+                lines = [f"{name}: {value}\r\n" for name, value in evil.items()]
+                sock.sendall(f"GET /status HTTP/1.1\r\n{''.join(lines)}\r\n".encode())
+                assert read_answer(sock, method="GET").status == 403
+
+
+def test_a_public_socket_needs_client_keys(tmp_path: Path) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as tcp:
+        with activated(tmp_path, [tcp], "--config", config(tmp_path)) as child:
+            assert child.wait(PATIENCE_S) == 2
+            assert child.stderr is not None and "set client_keys" in child.stderr.read()
+        with activated(tmp_path, [tcp], "--config", config(tmp_path, client_keys=["the-client-key"])) as child:
+            assert child.stdout is not None and child.stdout.readline().startswith("ccproxy-lite serves at http://")
+
+
+def test_what_is_not_meant_for_this_process_is_left_alone() -> None:
+    environ = {"LISTEN_PID": "1", "LISTEN_FDS": "1", "KEPT": "x"}
+    assert systemd.inherited(environ) == []
+    assert environ == {"KEPT": "x"}, "no child takes them for its own"
+    for number in ("", "x", "-1"):
+        assert systemd.inherited({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": number}) == []
+    assert systemd.inherited({}) == []
+
+
+def test_what_does_not_listen_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as sock:
+        monkeypatch.setattr(systemd, "_FIRST", sock.fileno())
+        with pytest.raises(ConfigError, match="is not a listening stream socket"):
+            systemd.inherited({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})
+        sock.detach()
+
+
+def test_nobody_to_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for path in ("", "/nonexistent/socket", "relative", str(tmp_path)):
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        systemd.notify("READY=1")
+    name = f"@ccproxy-lite-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind("\0" + name[1:])
+        monkeypatch.setenv("NOTIFY_SOCKET", name)
+        systemd.notify("READY=1")
+        assert manager.recv(100) == b"READY=1"
+
+
+def test_addresses() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        assert systemd.address_of(sock) == f"127.0.0.1:{sock.getsockname()[1]}"
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6) as sock:
+        assert systemd.address_of(sock) == f"[::1]:{sock.getsockname()[1]}"
+
+
+@pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not installed")
+def test_started_by_the_first_connection(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    child = subprocess.Popen(
+        ["systemd-socket-activate", "-l", f"127.0.0.1:{port}", "-E", "PYTHONPATH", "-E", "HOME", sys.executable,
+         "-m", "ccproxy_lite", "--config", config(tmp_path)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=clean_environment(tmp_path), cwd=tmp_path,
+    )  # fmt: skip
+    try:
+        assert eventually(lambda: _answer(port) == 200, PATIENCE_S)
+        child.terminate()  # the same process by now
+        assert child.wait(PATIENCE_S) == 0
+    finally:
+        child.kill()
+        child.wait()
+        assert child.stderr is not None
+        child.stderr.close()
+
+
+def _answer(port: int) -> int:
+    try:
+        return ask(port, "/v1/messages", ANTHROPIC_ASK).status
+    except OSError:
+        return 0
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+def test_the_example_unit(tmp_path: Path) -> None:
+    for name in ("ccproxy-lite.service", "ccproxy-lite.socket"):
+        text = (ROOT / "examples/systemd" / name).read_text()
+        (tmp_path / name).write_text(text.replace("/usr/bin/python3", sys.executable))
+    units = [str(path) for path in sorted(tmp_path.iterdir())]
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "ccproxy" in line]) == (0, [])
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", units[0]], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout.splitlines()[-1]
