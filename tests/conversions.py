@@ -8,7 +8,8 @@ from typing import Any
 
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats import FORMATS
-from ccproxy_lite.formats.neutral.events import Event, Failed, Outgoing, PathInfo, Reply, Target, check
+from ccproxy_lite.formats.format import Outgoing, PathInfo, ReplyInfo, Target
+from ccproxy_lite.formats.neutral.events import Event, Failed, check
 from ccproxy_lite.formats.neutral.names import Restorer
 from ccproxy_lite.formats.neutral.request import Request
 from ccproxy_lite.formats.sse import Parser
@@ -89,7 +90,7 @@ def convert_stream(case: Case, pieces: list[bytes]) -> bytes:
     """What the client gets for an upstream's stream."""
     request, outgoing = asked(case)
     restorer = Restorer(outgoing.names, outgoing.custom)
-    writer = FORMATS[case["to"]].writer(Reply(request, "id", 1))
+    writer = FORMATS[case["to"]].writer(ReplyInfo(request, "id", 1))
     return b"".join(writer.write(event) for event in restorer.restore(read_stream(case["from"], pieces)))
 
 
@@ -98,7 +99,7 @@ def convert_response(case: Case) -> dict[str, Any]:
     events = FORMATS[case["from"]].read_body(case["response"], "seed")
     assert check(events) == []
     restored = Restorer(outgoing.names, outgoing.custom).restore(events)
-    return FORMATS[case["to"]].write_body(restored, Reply(request, "id", 1))
+    return FORMATS[case["to"]].write_body(restored, ReplyInfo(request, "id", 1))
 
 
 def whole_of(case: Case, sse: bytes) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def whole_of(case: Case, sse: bytes) -> dict[str, Any]:
     events = read_stream(case["to"], [sse])
     if events and isinstance(events[-1], Failed):
         return {"error": {"kind": events[-1].kind, "message": events[-1].message}}
-    return FORMATS[case["to"]].write_body(events, Reply(asked(case)[0], "id", 1))
+    return FORMATS[case["to"]].write_body(events, ReplyInfo(asked(case)[0], "id", 1))
 
 
 def payloads(sse: bytes) -> list[Any]:

@@ -7,7 +7,8 @@ import sys
 
 from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
 from ccproxy_lite.formats import FORMATS, Format
-from ccproxy_lite.formats.neutral.events import Event, Failed, PathInfo, Reply, Target
+from ccproxy_lite.formats.format import PathInfo, ReplyInfo, Target
+from ccproxy_lite.formats.neutral.events import Event, Failed
 from ccproxy_lite.formats.neutral.request import Request
 from ccproxy_lite.formats.sse import Parser
 from ccproxy_lite.jsontext import dumps, loads
@@ -64,7 +65,7 @@ def _events(raw: bytes, source: Format) -> list[Event]:
     return [event for part in parser.feed(raw) for event in reader.feed(part)] + reader.close()
 
 
-def _reply(model: str) -> Reply:
+def _reply(model: str) -> ReplyInfo:
     """Identity and time come from outside in the proxy; here they are always the same."""
     own = {"stream_options": {"include_usage": True}}
-    return Reply(Request(model or "model", stream=True, own=own), "0", 0)
+    return ReplyInfo(Request(model or "model", stream=True, own=own), "0", 0)

@@ -1,25 +1,99 @@
-"""What a wire format offers: one value of pure functions. Nothing outside a format's folder knows its wire."""
+"""What a wire format offers: one value of pure functions. Nothing outside a format's folder knows its wire.
+
+A ``Format`` holds both roles, the client's side and the upstream's. What goes in and comes out besides neutral requests
+and events stands here too: what a URL says, what a request is written for, and what reads and writes streams.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from urllib.parse import unquote
 
-from ccproxy_lite.formats.neutral.events import (
-    Event,
-    Failed,
-    Outgoing,
-    PathInfo,
-    Reader,
-    Reply,
-    Target,
-    Watcher,
-    Writer,
-)
+from ccproxy_lite.formats.neutral.events import NOTHING, Event, Failed, Usage
+from ccproxy_lite.formats.sse import Event as SseEvent
 
 if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Request
+
+
+class PathInfo(NamedTuple):
+    """What the URL says beside the body: what is asked for, and in Gemini's case the rest of it.
+
+    ``streams`` is None where the body says it. ``array`` asks for a stream as one growing JSON array, and ``version``
+    is the API's, as it stands in the path.
+    """
+
+    action: Literal["message", "count", "compact"] = "message"
+    model: str = ""
+    streams: bool | None = None
+    array: bool = False
+    version: str = ""
+
+
+class Target(NamedTuple):
+    """What a request is written for."""
+
+    model: str
+    quirks: frozenset[str] = frozenset()
+    default_max_tokens: int = 8192
+    budgets: Mapping[str, int] = NOTHING
+    strict: bool = False
+
+
+class Outgoing(NamedTuple):
+    """A request in an upstream's format. ``names`` maps tool names on the wire to the client's own ones."""
+
+    path: str
+    body: dict[str, Any]
+    headers: tuple[tuple[str, str], ...] = ()
+    dropped: tuple[str, ...] = ()
+    names: Mapping[str, str] = NOTHING
+    custom: frozenset[str] = frozenset()
+
+
+class Reader(Protocol):
+    """Reads one streamed answer."""
+
+    def feed(self, event: SseEvent) -> list[Event]:
+        """What one server-sent event says. Raises UpstreamError for one that breaks the format."""
+
+    def close(self) -> list[Event]:
+        """The stream has ended: ``End`` if the format's own end was seen, else ``Failed``; nothing the second time."""
+
+
+class Writer(Protocol):
+    """Writes one streamed answer."""
+
+    def write(self, event: Event) -> bytes:
+        """The bytes for an event; empty if the format says nothing yet."""
+
+
+class Watcher(Protocol):
+    """Looks on while a stream is relayed unconverted: has content begun, has it ended, is it over, did it fail?
+
+    ``ended`` means that the format's ending was seen, ``over`` that nothing more will come.
+    """
+
+    content: bool
+    ended: bool
+    over: bool
+    failed: Failed | None
+    usage: Usage | None
+
+    def feed(self, event: SseEvent) -> None:
+        """One event passes by."""
+
+    def fail(self, failed: Failed) -> bytes:
+        """The in-band error that ends this stream for the client."""
+
+
+class ReplyInfo(NamedTuple):
+    """What a writer must know of the exchange: the client's ``request``, and identity and time from outside."""
+
+    request: Request
+    id: str
+    created: int
 
 
 class Counting(NamedTuple):
@@ -55,9 +129,9 @@ class Format(NamedTuple):
     read_request: Callable[[Mapping[str, Any], PathInfo], Request]
     write_request: Callable[[Request, Target], Outgoing]
     read_body: Callable[[Mapping[str, Any], str], list[Event]]
-    write_body: Callable[[Iterable[Event], Reply], dict[str, Any]]
+    write_body: Callable[[Iterable[Event], ReplyInfo], dict[str, Any]]
     reader: Callable[[str], Reader]
-    writer: Callable[[Reply], Writer]
+    writer: Callable[[ReplyInfo], Writer]
     keep_alive: bytes
     watcher: Callable[[], Watcher]
     without_foreign: Callable[[Mapping[str, Any]], dict[str, Any] | None]

@@ -8,9 +8,10 @@ from typing import Any
 
 from ccproxy_lite.errors import STATUS, Kind, kind_of
 from ccproxy_lite.formats import shape
+from ccproxy_lite.formats.format import Target
 from ccproxy_lite.formats.neutral import schema, thinking
 from ccproxy_lite.formats.neutral.error_details import refine
-from ccproxy_lite.formats.neutral.events import Failed, Target, Usage
+from ccproxy_lite.formats.neutral.events import Failed, Usage
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Effort, Output, Request, ToolChoice
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import Format
-from ccproxy_lite.formats.neutral.events import PathInfo, Reply
+from ccproxy_lite.formats.format import PathInfo, ReplyInfo
 from ccproxy_lite.jsontext import Member, decode, dumps, loads, members
 from ccproxy_lite.net.heads import RequestHead
 
@@ -75,9 +75,9 @@ class Call:
         return self.form.read_request(self.body, self.path)
 
     @cached_property
-    def reply(self) -> Reply:
+    def reply(self) -> ReplyInfo:
         """What writers need; where nothing is converted, the request is not even read."""
-        return Reply(self.request, self.id, self.created)
+        return ReplyInfo(self.request, self.id, self.created)
 
     @cached_property
     def cleaned(self) -> dict[str, Any] | None:

@@ -23,7 +23,8 @@ from ccproxy_lite.config.model import Config, Key, Upstream
 from ccproxy_lite.config.secrets import Vault, is_renewable, is_sendable
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats import FORMATS, PROFILES, Format
-from ccproxy_lite.formats.neutral.events import End, Failed, Outgoing, Target
+from ccproxy_lite.formats.format import Outgoing, Target
+from ccproxy_lite.formats.neutral.events import End, Failed
 from ccproxy_lite.formats.neutral.names import Restorer
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import bug, log

@@ -12,7 +12,8 @@ from typing import Protocol
 
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import Format
-from ccproxy_lite.formats.neutral.events import End, Event, Failed, PartStart, Reply, Usage
+from ccproxy_lite.formats.format import ReplyInfo
+from ccproxy_lite.formats.neutral.events import End, Event, Failed, PartStart, Usage
 from ccproxy_lite.formats.neutral.names import Restorer
 from ccproxy_lite.formats.sse import Parser
 
@@ -95,7 +96,7 @@ class Converted:
     """The sides differ: bytes to events to neutral events and back."""
 
     def __init__(
-        self, upstream: Format, client: Format, reply: Reply, restorer: Restorer, max_event_bytes: int
+        self, upstream: Format, client: Format, reply: ReplyInfo, restorer: Restorer, max_event_bytes: int
     ) -> None:
         self.content = self.over = False
         self.failed: Failed | None = None

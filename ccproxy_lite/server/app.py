@@ -16,7 +16,8 @@ from urllib.parse import parse_qsl
 
 from ccproxy_lite.errors import ClientError, kind_of
 from ccproxy_lite.formats import FORMATS, Format, asked_for
-from ccproxy_lite.formats.neutral.events import Failed, PathInfo
+from ccproxy_lite.formats.format import PathInfo
+from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.log import bug, log
 from ccproxy_lite.net.address import Address, bracketed

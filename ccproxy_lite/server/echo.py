@@ -17,6 +17,7 @@ from typing import Any
 
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import FORMATS, Format, asked_for
+from ccproxy_lite.formats.format import ReplyInfo
 from ccproxy_lite.formats.neutral.events import (
     Begin,
     End,
@@ -26,7 +27,6 @@ from ccproxy_lite.formats.neutral.events import (
     PartEnd,
     PartKind,
     PartStart,
-    Reply,
     Usage,
 )
 from ccproxy_lite.formats.neutral.names import free_text
@@ -175,7 +175,7 @@ class Echo:
             client.respond(Response(told[0], _JSON, dumps(told[1]).encode()))
 
     def _answer(self, form: Format, request: Request, client: Connection) -> None:
-        reply = Reply(request, os.urandom(12).hex(), int(time.time()))
+        reply = ReplyInfo(request, os.urandom(12).hex(), int(time.time()))
         events = answer(request, form.name)
         if not request.stream:
             client.respond(Response(200, _JSON, dumps(form.write_body(events, reply)).encode()))

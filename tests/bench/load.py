@@ -11,13 +11,14 @@ import json
 import sys
 
 from ccproxy_lite.formats import FORMATS
-from ccproxy_lite.formats.neutral.events import Begin, End, Event, PartDelta, PartEnd, PartStart, Reply, Usage
+from ccproxy_lite.formats.format import ReplyInfo
+from ccproxy_lite.formats.neutral.events import Begin, End, Event, PartDelta, PartEnd, PartStart, Usage
 from ccproxy_lite.formats.neutral.request import Request
 
 
 def canned(form: str, events: int) -> tuple[bytes, bytes, list[bytes]]:
     """A whole answer, and a streamed one: its head and its chunks."""
-    reply = Reply(Request("some-model", own={"stream_options": {"include_usage": True}}), "123456789", 1)
+    reply = ReplyInfo(Request("some-model", own={"stream_options": {"include_usage": True}}), "123456789", 1)
     deltas: list[Event] = [PartDelta("word and ") for _ in range(events)]
     said = [Begin("id", "m"), PartStart("text"), *deltas, PartEnd(), End("end", Usage(9, 9))]
     whole = json.dumps(FORMATS[form].write_body(said[:3] + said[-2:], reply))

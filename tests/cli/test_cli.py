@@ -20,7 +20,8 @@ import pytest
 
 from ccproxy_lite.cli import convert
 from ccproxy_lite.formats import FORMATS
-from ccproxy_lite.formats.neutral.events import End, PathInfo, fold
+from ccproxy_lite.formats.format import PathInfo
+from ccproxy_lite.formats.neutral.events import End, fold
 from ccproxy_lite.formats.sse import Parser
 from ccproxy_lite.server import clients
 from tests.support import (

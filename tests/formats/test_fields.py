@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats import FORMATS
-from ccproxy_lite.formats.neutral.events import Outgoing, PathInfo, Reply, Target
+from ccproxy_lite.formats.format import Outgoing, PathInfo, ReplyInfo, Target
 from ccproxy_lite.formats.neutral.losses import NAMES, OWN, TO, Losses
 from ccproxy_lite.formats.neutral.request import (
     Audio,
@@ -441,7 +441,7 @@ def test_any_answer_and_any_error_is_read_or_fails(name: str, body: dict[str, An
     except UpstreamError:
         return
     assert check(events) == []
-    reply = Reply(Request("m"), "id", 1)
+    reply = ReplyInfo(Request("m"), "id", 1)
     for form in FORMATS.values():
         writer = form.writer(reply)
         assert Parser().feed(b"".join(writer.write(event) for event in events)) or not events

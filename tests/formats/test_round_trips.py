@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats.format import ReplyInfo, Target
 from ccproxy_lite.formats.neutral.events import (
     Begin,
     End,
@@ -20,8 +21,6 @@ from ccproxy_lite.formats.neutral.events import (
     PartDelta,
     PartEnd,
     PartStart,
-    Reply,
-    Target,
     Usage,
     WholePart,
     check,
@@ -181,7 +180,7 @@ def copied(events: list[Event]) -> list[Event]:
 def test_an_answer_is_heard_as_it_was_said(form: str, events: list[Event], size: int) -> None:
     """Whole and streamed, and whatever the cut of the bytes."""
     own = {"stream_options": {"include_usage": True}}
-    reply = Reply(Request("m", origin=form, own=own), "id", 1)
+    reply = ReplyInfo(Request("m", origin=form, own=own), "id", 1)
     said, end = fold(copied(events))
     body = FORMATS[form].write_body(copied(events), reply)
     whole = FORMATS[form].read_body(json.loads(json.dumps(body)), "s")

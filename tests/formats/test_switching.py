@@ -10,17 +10,8 @@ from typing import Any
 import pytest
 
 from ccproxy_lite.formats import FORMATS
-from ccproxy_lite.formats.neutral.events import (
-    Begin,
-    End,
-    Event,
-    PartDelta,
-    PartEnd,
-    PartStart,
-    PathInfo,
-    Reply,
-    Target,
-)
+from ccproxy_lite.formats.format import PathInfo, ReplyInfo, Target
+from ccproxy_lite.formats.neutral.events import Begin, End, Event, PartDelta, PartEnd, PartStart
 
 TOOLS: dict[str, list[Any]] = {
     "anthropic": [{"name": "look_up", "input_schema": {"type": "object", "properties": {}}}],
@@ -100,6 +91,6 @@ def test_every_order_of_services(client: str, order: tuple[str, ...]) -> None:
             for part, maker in zip(calls, answered, strict=True):
                 assert maker in own or part.get("thoughtSignature") in (SENTINEL, SEALS["gemini"])
         assert text.count("found") == number
-        answer = FORMATS[client].write_body(said(upstream, number), Reply(request, f"id{number}", 1))
+        answer = FORMATS[client].write_body(said(upstream, number), ReplyInfo(request, f"id{number}", 1))
         go_on(client, body, answer, number)
         answered.append(upstream)

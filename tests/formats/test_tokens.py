@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ccproxy_lite.formats import FORMATS
-from ccproxy_lite.formats.neutral.events import PathInfo
+from ccproxy_lite.formats.format import PathInfo
 from ccproxy_lite.formats.neutral.tokens import estimate, estimate_text
 
 CHINESE = """

@@ -7,13 +7,14 @@ import json
 import pytest
 
 from ccproxy_lite.formats import FORMATS
-from ccproxy_lite.formats.neutral.events import Failed, Reply
+from ccproxy_lite.formats.format import ReplyInfo
+from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.formats.neutral.names import Restorer
 from ccproxy_lite.formats.neutral.request import Request
 from ccproxy_lite.formats.sse import Parser
 from ccproxy_lite.relay.streams import AsArray, Converted, Relayed, as_array
 
-REPLY = Reply(Request("m"), "id", 1)
+REPLY = ReplyInfo(Request("m"), "id", 1)
 LIMIT = 1_000_000
 
 

@@ -1,8 +1,7 @@
 """The Anthropic Messages format, in both roles."""
 
 from ccproxy_lite.formats.anthropic import answer, catalog, errors, request
-from ccproxy_lite.formats.format import Counting, Format, fixed_paths
-from ccproxy_lite.formats.neutral.events import PathInfo
+from ccproxy_lite.formats.format import Counting, Format, PathInfo, fixed_paths
 
 FORMAT = Format(
     name="anthropic",

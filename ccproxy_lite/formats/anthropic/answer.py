@@ -11,6 +11,7 @@ from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import shape
 from ccproxy_lite.formats.anthropic.blocks import NAME
 from ccproxy_lite.formats.anthropic.errors import failed_of, write_error
+from ccproxy_lite.formats.format import ReplyInfo
 from ccproxy_lite.formats.neutral import names, thinking
 from ccproxy_lite.formats.neutral.events import (
     Begin,
@@ -22,7 +23,6 @@ from ccproxy_lite.formats.neutral.events import (
     PartEnd,
     PartKind,
     PartStart,
-    Reply,
     StopReason,
     Usage,
     WholePart,
@@ -312,7 +312,7 @@ def _write_usage(usage: Usage | None) -> dict[str, Any]:
     return written
 
 
-def _message(reply: Reply, content: list[Any], usage: Usage | None) -> dict[str, Any]:
+def _message(reply: ReplyInfo, content: list[Any], usage: Usage | None) -> dict[str, Any]:
     return {
         "id": f"msg_{reply.id}",
         "type": "message",
@@ -332,7 +332,7 @@ def _ending(end: End) -> dict[str, Any]:
     return ending
 
 
-def write_body(events: Iterable[Event], reply: Reply) -> dict[str, Any]:
+def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
     """A whole answer. Raises UpstreamError if the events end in a failure."""
     parts, end = fold(events)
     if isinstance(end, Failed):
@@ -377,7 +377,7 @@ _DELTAS = {
 class Writer:
     """Writes a streamed answer: one block at a time, indexes from 0 without a gap."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: ReplyInfo) -> None:
         self._reply = reply
         self._index = -1
         self._start = PartStart("text")

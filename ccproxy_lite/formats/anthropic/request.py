@@ -8,8 +8,8 @@ from typing import Any
 
 from ccproxy_lite.formats import shape
 from ccproxy_lite.formats.anthropic.blocks import NAME, RULES, TEXT, back, read_content, write_part, write_text
+from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral import names, schema, thinking, turns
-from ccproxy_lite.formats.neutral.events import Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import (
     Effort,

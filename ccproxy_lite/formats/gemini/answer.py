@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.formats.format import ReplyInfo
 from ccproxy_lite.formats.gemini.contents import write_signature
 from ccproxy_lite.formats.gemini.errors import write_error
 from ccproxy_lite.formats.neutral import names, thinking
@@ -20,7 +21,6 @@ from ccproxy_lite.formats.neutral.events import (
     PartDelta,
     PartEnd,
     PartStart,
-    Reply,
     StopReason,
     Usage,
     WholePart,
@@ -126,7 +126,7 @@ def _ending(end: End, grounding: dict[str, Any]) -> dict[str, Any]:
     return {"finishReason": _REASON_NAMES[end.reason], "index": 0, **more}
 
 
-def write_body(events: Iterable[Event], reply: Reply) -> dict[str, Any]:
+def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
     """A whole answer. Raises UpstreamError if the events end in a failure."""
     parts, end = fold(events)
     if isinstance(end, Failed):
@@ -147,7 +147,7 @@ def write_body(events: Iterable[Event], reply: Reply) -> dict[str, Any]:
 class Writer:
     """Writes a streamed answer: text as it comes, calls and signatures when they are complete."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: ReplyInfo) -> None:
         self._identity = {"modelVersion": reply.request.model, "responseId": reply.id}
         self._tail = f']}},"index":0}}],{dumps(self._identity)[1:]}\n\n'
         self._head = 'data: {"candidates":[{"content":{"role":"model","parts":['

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl, quote, unquote
 
-from ccproxy_lite.formats.neutral.events import PathInfo
+from ccproxy_lite.formats.format import PathInfo
 
 _PATH = re.compile(r"/(v1(?:beta|alpha)?)/models/(.+)(?::|%3[Aa])(generateContent|streamGenerateContent|countTokens)\Z")
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import shape
+from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
 from ccproxy_lite.formats.gemini.contents import NAME, camel, detail_of, read_contents, with_detail, write_contents
 from ccproxy_lite.formats.gemini.paths import write_path
 from ccproxy_lite.formats.neutral import names, schema, thinking
-from ccproxy_lite.formats.neutral.events import NOTHING, Outgoing, PathInfo, Target
+from ccproxy_lite.formats.neutral.events import NOTHING
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Output, Reasoning, Request, ServerTool, Text, Tool, ToolChoice
 

@@ -1,11 +1,10 @@
-"""The neutral answer: what the wire formats have in common, its grammar, and what a format offers. Pure.
+"""The neutral answer: what the wire formats have in common, and its grammar. Pure.
 
 An answer is a sequence of events, whether it came as one body or as a stream:
 
     Begin (PartStart PartDelta* PartEnd)* End          or any prefix of that, then Failed
 
-One part is open at a time; ``check`` holds every reader to it. Requests are in ``conversation``, which only converters
-need.
+One part is open at a time; ``check`` holds every reader to it. Requests are in ``request``, which only converters need.
 
 >>> check([Begin(), PartStart("text"), PartDelta("hi"), PartEnd(), End("end")])
 []
@@ -16,13 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 from ccproxy_lite.errors import Kind
-from ccproxy_lite.formats.sse import Event as SseEvent
-
-if TYPE_CHECKING:
-    from ccproxy_lite.formats.neutral.request import Request
 
 Own = Mapping[str, Any]
 NOTHING: Own = MappingProxyType({})
@@ -173,85 +168,3 @@ def fold(events: Iterable[Event]) -> tuple[list[WholePart], End | Failed]:
             case End() | Failed():
                 return parts, event
     return parts, Failed(502, "server", "the answer ended early")
-
-
-# ---------------------------------------------------------------- what a format offers
-
-
-class PathInfo(NamedTuple):
-    """What the URL says beside the body: what is asked for, and in Gemini's case the rest of it.
-
-    ``streams`` is None where the body says it. ``array`` asks for a stream as one growing JSON array, and ``version``
-    is the API's, as it stands in the path.
-    """
-
-    action: Literal["message", "count", "compact"] = "message"
-    model: str = ""
-    streams: bool | None = None
-    array: bool = False
-    version: str = ""
-
-
-class Target(NamedTuple):
-    """What a request is written for."""
-
-    model: str
-    quirks: frozenset[str] = frozenset()
-    default_max_tokens: int = 8192
-    budgets: Mapping[str, int] = NOTHING
-    strict: bool = False
-
-
-class Outgoing(NamedTuple):
-    """A request in an upstream's format. ``names`` maps tool names on the wire to the client's own ones."""
-
-    path: str
-    body: dict[str, Any]
-    headers: tuple[tuple[str, str], ...] = ()
-    dropped: tuple[str, ...] = ()
-    names: Mapping[str, str] = NOTHING
-    custom: frozenset[str] = frozenset()
-
-
-class Reader(Protocol):
-    """Reads one streamed answer."""
-
-    def feed(self, event: SseEvent) -> list[Event]:
-        """What one server-sent event says. Raises UpstreamError for one that breaks the format."""
-
-    def close(self) -> list[Event]:
-        """The stream has ended: ``End`` if the format's own end was seen, else ``Failed``; nothing the second time."""
-
-
-class Writer(Protocol):
-    """Writes one streamed answer."""
-
-    def write(self, event: Event) -> bytes:
-        """The bytes for an event; empty if the format says nothing yet."""
-
-
-class Watcher(Protocol):
-    """Looks on while a stream is relayed unconverted: has content begun, has it ended, is it over, did it fail?
-
-    ``ended`` means that the format's ending was seen, ``over`` that nothing more will come.
-    """
-
-    content: bool
-    ended: bool
-    over: bool
-    failed: Failed | None
-    usage: Usage | None
-
-    def feed(self, event: SseEvent) -> None:
-        """One event passes by."""
-
-    def fail(self, failed: Failed) -> bytes:
-        """The in-band error that ends this stream for the client."""
-
-
-class Reply(NamedTuple):
-    """What a writer must know of the exchange: the client's ``request``, and identity and time from outside."""
-
-    request: Request
-    id: str
-    created: int

@@ -227,6 +227,3 @@ class Request:
     stream: bool = False
     origin: str = ""
     own: Own = field(default_factory=_nothing)
-
-
-# ---------------------------------------------------------------- answers

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ccproxy_lite.formats.neutral.events import Target
+from ccproxy_lite.formats.format import Target
 
 if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Effort, Reasoning

@@ -1,8 +1,7 @@
 """The OpenAI Chat Completions format, in both roles."""
 
 from ccproxy_lite.formats import openai
-from ccproxy_lite.formats.format import Format, fixed_paths
-from ccproxy_lite.formats.neutral.events import PathInfo
+from ccproxy_lite.formats.format import Format, PathInfo, fixed_paths
 from ccproxy_lite.formats.openai_chat import answer, messages, reader, request
 
 FORMAT = Format(

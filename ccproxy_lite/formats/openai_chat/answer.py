@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.formats.format import ReplyInfo
 from ccproxy_lite.formats.neutral import names, thinking
 from ccproxy_lite.formats.neutral.events import (
     Begin,
@@ -18,7 +19,6 @@ from ccproxy_lite.formats.neutral.events import (
     PartDelta,
     PartEnd,
     PartStart,
-    Reply,
     StopReason,
     Usage,
     WholePart,
@@ -75,7 +75,7 @@ def _image(part: WholePart) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def write_body(events: Iterable[Event], reply: Reply) -> dict[str, Any]:
+def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
     """A whole answer. Raises UpstreamError if the events end in a failure."""
     parts, end = fold(events)
     if isinstance(end, Failed):
@@ -134,7 +134,7 @@ def _write_call(part: WholePart) -> dict[str, Any]:
 class Writer:
     """Writes a streamed answer."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: ReplyInfo) -> None:
         options = reply.request.own.get("stream_options")
         self._usage_wanted = isinstance(options, Mapping) and options.get("include_usage") is True
         chunk = {

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from ccproxy_lite.formats import media, shape
+from ccproxy_lite.formats.format import Target
 from ccproxy_lite.formats.neutral import names, thinking, turns
-from ccproxy_lite.formats.neutral.events import NOTHING, Target
+from ccproxy_lite.formats.neutral.events import NOTHING
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import (
     Audio,

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from ccproxy_lite.formats import openai, shape
+from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral import names, schema, thinking
-from ccproxy_lite.formats.neutral.events import NOTHING, Outgoing, PathInfo, Target
+from ccproxy_lite.formats.neutral.events import NOTHING
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Effort, Output, Reasoning, Request, ServerTool, Tool, ToolChoice
 from ccproxy_lite.formats.openai_chat.messages import NAME, read_messages, write_messages

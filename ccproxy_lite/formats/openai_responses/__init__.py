@@ -1,8 +1,7 @@
 """The OpenAI Responses format, in both roles."""
 
 from ccproxy_lite.formats import openai, shape
-from ccproxy_lite.formats.format import Counting, Format, fixed_paths
-from ccproxy_lite.formats.neutral.events import PathInfo
+from ccproxy_lite.formats.format import Counting, Format, PathInfo, fixed_paths
 from ccproxy_lite.formats.openai_responses import answer, items, reader, request
 
 _ASKED = {

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.formats.format import ReplyInfo
 from ccproxy_lite.formats.neutral import names, thinking
 from ccproxy_lite.formats.neutral.events import (
     Begin,
@@ -18,7 +19,6 @@ from ccproxy_lite.formats.neutral.events import (
     PartDelta,
     PartEnd,
     PartStart,
-    Reply,
     Usage,
 )
 from ccproxy_lite.formats.neutral.request import Tool
@@ -43,7 +43,7 @@ def _write_usage(usage: Usage | None) -> dict[str, Any] | None:
     }
 
 
-def write_body(events: Iterable[Event], reply: Reply) -> dict[str, Any]:
+def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
     """A whole answer: what the last event of a stream would hold. Raises UpstreamError if they end in a failure."""
     writer = Writer(reply)
     for event in events:
@@ -79,7 +79,7 @@ _ID_PREFIX = {
 class Writer:
     """Writes a streamed answer, one item at a time. Texts that follow each other are parts of one message."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: ReplyInfo) -> None:
         request = reply.request
         self._reply = reply
         self._own = {tool.name: tool.own for tool in request.tools if isinstance(tool, Tool)}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ccproxy_lite.formats import openai, shape
+from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral import names, thinking
-from ccproxy_lite.formats.neutral.events import Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Output, Reasoning, Request, Text
 from ccproxy_lite.formats.openai_responses.items import NAME, input_items, read_items, tools_within, write_items
