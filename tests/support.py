@@ -20,10 +20,11 @@ from typing import Any
 
 import anyio
 
+from ccproxy_lite.cli.load import read_text
 from ccproxy_lite.clock import Clock
 from ccproxy_lite.config import file as configfile
 from ccproxy_lite.config.model import Config
-from ccproxy_lite.config.secrets import Vault
+from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.server.lifecycle import Running, running
 
 ROOT = Path(__file__).parent.parent
@@ -74,7 +75,7 @@ class FakeClock(Clock):
 def settings_of(config: dict[str, Any], environ: dict[str, str] | None = None) -> Config:
     """A configuration as it would be read from a file."""
     text = json.dumps({"listen": "127.0.0.1:0", **config})
-    return configfile.read(text, "test.json", {"HOME": "/nonexistent", **(environ or {})})
+    return configfile.read(text, "test.json", {"HOME": "/nonexistent", **(environ or {})}, read_text)
 
 
 @contextlib.contextmanager

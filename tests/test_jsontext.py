@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccproxy_lite.jsontext import Misplaced, dumps, dumps_text, loads, locate, members, position, quote
+from ccproxy_lite.config.located import Misplaced, locate, position
+from ccproxy_lite.jsontext import dumps, dumps_text, loads, members, quote
 
 REFUSED = {
     "nothing": b"",

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from ccproxy_lite.cli.arguments import COMMANDS
+from ccproxy_lite.cli.load import read_text
 from ccproxy_lite.config import file as configfile
 from tests.readme import with_table
 from tests.support import ROOT
@@ -35,5 +36,5 @@ def test_every_configuration_key_is_there() -> None:
 @pytest.mark.parametrize("block", re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL))
 def test_every_configuration_shown_is_valid(block: str) -> None:
     names = re.findall(r'"\$([A-Z_0-9]+)"', block)
-    configfile.read(block, "README.md", {"HOME": "/nonexistent", **dict.fromkeys(names, "some-real-key")})
+    configfile.read(block, "README.md", {"HOME": "/nonexistent", **dict.fromkeys(names, "some-real-key")}, read_text)
     assert json.loads(block)

@@ -43,17 +43,11 @@ ROWS: dict[str, tuple[str, ...]] = {
 LATER = {
     ("config.file", "formats.__init__"),
     ("config.model", "formats.__init__"),
-    ("config.secrets", "log"),
-    ("formats.neutral.events", "formats.sse"),
-    ("formats.neutral.events", "formats.neutral.request"),
-    ("relay.counting", "server.accesslog"),
-    ("relay.relay", "server.accesslog"),
 }
 
 PURE = ("routing", "config", "providers", "formats", "net.framing", "net.heads", "net.address", "net.proxies",
         "relay.streams", "relay.headers", "server.clients", "errors", "jsontext")  # fmt: skip
 """No clock, no randomness, no input or output; h11 is pure itself."""
-NOT_PURE_YET = {"config.secrets"}
 IO = {
     "asyncio", "anyio", "socket", "ssl", "time", "random", "secrets", "uuid", "os", "logging", "subprocess",
     "threading", "signal", "tempfile", "pathlib", "io",
@@ -139,9 +133,7 @@ def test_no_circles() -> None:
     assert sorted(below) == []
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in MODULES if any(is_in(name, room) for room in PURE) and name not in NOT_PURE_YET]
-)
+@pytest.mark.parametrize("name", [name for name in MODULES if any(is_in(name, room) for room in PURE)])
 def test_what_decides_is_pure(name: str) -> None:
     assert {imported.partition(".")[0] for imported in imports(MODULES[name])} & IO == set()
 

@@ -16,10 +16,10 @@ import anyio
 
 from ccproxy_lite.cli.load import find, load
 from ccproxy_lite.config.model import DEFAULT_LISTEN
-from ccproxy_lite.config.secrets import Vault
 from ccproxy_lite.errors import CcproxyError, ConfigError
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.net.address import Address
+from ccproxy_lite.relay.vault import Vault
 
 
 class _Unix(http.client.HTTPConnection):

@@ -15,10 +15,10 @@ import anyio
 from ccproxy_lite.cli.load import load, places, with_options
 from ccproxy_lite.config import secrets
 from ccproxy_lite.config.model import Config
-from ccproxy_lite.config.secrets import Vault
 from ccproxy_lite.errors import ConfigError, UpstreamError
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.relay.catalog import Catalog
+from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.server.lifecycle import check_trust, upstreams
 
 

@@ -9,13 +9,13 @@ import os
 import anyio
 
 from ccproxy_lite.config.model import Config, Log, Upstream
-from ccproxy_lite.config.secrets import Vault
 from ccproxy_lite.formats import FORMATS, Format
 from ccproxy_lite.formats.format import Target
 from ccproxy_lite.formats.neutral.events import End, Event, fold
 from ccproxy_lite.formats.neutral.request import Message, Reasoning, Request, Text, Tool
 from ccproxy_lite.formats.sse import Parser
 from ccproxy_lite.jsontext import dumps, loads
+from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.server import accesslog
 from ccproxy_lite.server.lifecycle import Running, echoing, running
 

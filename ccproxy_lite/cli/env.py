@@ -16,6 +16,7 @@ from ccproxy_lite.cli.load import load
 from ccproxy_lite.config import secrets
 from ccproxy_lite.errors import CcproxyError
 from ccproxy_lite.jsontext import dumps
+from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.server import clients
 
 _KEY = "\0key\0"
@@ -62,7 +63,7 @@ def main(arguments: argparse.Namespace) -> int:
     flags = {name: words for name, words in flags.items() if words}
     variable = None if arguments.json else secrets.variable(key)  # a key in the environment is named, not shown
     if variable is None:
-        value = anyio.run(secrets.Vault().value, key, time.monotonic())
+        value = anyio.run(Vault().value, key, time.monotonic())
         found = {name: text.replace(_KEY, value) for name, text in found.items()}
     if arguments.json:
         print(dumps({"set": found, "unset": cleared, "flags": flags}))

@@ -56,7 +56,12 @@ def load(given: str | None, environ: Mapping[str, str] | None = None) -> tuple[C
         raise ConfigError([f"{path}: not UTF-8 at byte {error.start}"]) from None
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror}"]) from None
-    return read(text, str(path), environ), str(path)
+    return read(text, str(path), environ, read_text), str(path)
+
+
+def read_text(path: str) -> str:
+    """What the configuration knows of files. Raises OSError, ValueError."""
+    return Path(path).read_text()
 
 
 def with_options(config: Config, arguments: argparse.Namespace) -> Config:

@@ -8,9 +8,9 @@ import anyio
 
 from ccproxy_lite.cli.load import load
 from ccproxy_lite.config.model import Config
-from ccproxy_lite.config.secrets import Vault
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.relay.catalog import Catalog
+from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.routing.routes import resolve
 from ccproxy_lite.server.lifecycle import upstreams
 

@@ -18,9 +18,9 @@ import anyio
 
 from ccproxy_lite.cli.load import load, with_options
 from ccproxy_lite.config.model import Config
-from ccproxy_lite.config.secrets import Vault
 from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
 from ccproxy_lite.log import log
+from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.routing.routes import resolve
 from ccproxy_lite.server import accesslog, clients
 from ccproxy_lite.server.clients import File

@@ -14,10 +14,10 @@ import anyio
 
 from ccproxy_lite.cli.load import find, load, with_options
 from ccproxy_lite.config.model import DEFAULT_LISTEN, Config
-from ccproxy_lite.config.secrets import Vault
 from ccproxy_lite.log import log
 from ccproxy_lite.net import systemd
 from ccproxy_lite.net.address import Address, bracketed
+from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.server import accesslog, clients
 from ccproxy_lite.server.lifecycle import running, stop_signals, until_stopped
 from ccproxy_lite.server.reload import reloading, signature

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ccproxy_lite.config import secrets
+from ccproxy_lite.config.located import Located, Misplaced, locate, position
 from ccproxy_lite.config.model import DEFAULT_LISTEN, Config, Key, Limits, Log, Timeouts, Upstream
 from ccproxy_lite.errors import ConfigError
 from ccproxy_lite.formats import PROFILES
 from ccproxy_lite.formats.neutral.thinking import BUDGETS
-from ccproxy_lite.jsontext import Located, Misplaced, locate, position
 from ccproxy_lite.net import proxies
 from ccproxy_lite.net.address import Address
 
@@ -38,10 +38,11 @@ _LATER = {
 class _Notebook:
     """A file's text, and what is wrong with it."""
 
-    def __init__(self, text: str, filename: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, text: str, filename: str, environ: Mapping[str, str], read: secrets.ReadText) -> None:
         self.text = text
         self.filename = filename
         self.environ = environ
+        self.read = read
         self.problems: list[tuple[int, str]] = []
         self.notes: list[str] = []
 
@@ -99,7 +100,7 @@ class _Notebook:
     def secret(self, node: Located, path: str) -> str:
         spec = self.text_of(node, path)
         if isinstance(node.value, str):
-            trouble = secrets.problem(spec, self.environ)
+            trouble = secrets.problem(spec, self.environ, self.read)
             if trouble:
                 self.wrong(node.offset, path, trouble)
         return spec
@@ -123,9 +124,12 @@ _UPSTREAM = (
 ).split()
 
 
-def read(text: str, filename: str, environ: Mapping[str, str]) -> Config:
-    """The configuration in a file's text. Raises ConfigError with every problem, in the order of their places."""
-    book = _Notebook(text.removeprefix("\ufeff"), filename, environ)
+def read(text: str, filename: str, environ: Mapping[str, str], read_text: secrets.ReadText) -> Config:
+    """The configuration in a file's text. Raises ConfigError with every problem, in the order of their places.
+
+    :param read_text: reads the files that it names, to see whether they can be
+    """
+    book = _Notebook(text.removeprefix("\ufeff"), filename, environ, read_text)
     try:
         root = locate(book.text)
     except Misplaced as error:
@@ -353,7 +357,7 @@ def _file(book: _Notebook, given: dict[str, Located], path: str, key: str) -> st
     if key not in given:
         return ""
     name = book.text_of(given[key], f"{path}.{key}")
-    trouble = secrets.unreadable(name)
+    trouble = secrets.unreadable(name, book.read)
     if trouble:
         book.wrong(given[key].offset, f"{path}.{key}", trouble)
     return name
@@ -457,11 +461,11 @@ def _usual_keys(book: _Notebook, name: str, kind: str, base_url: str, offset: in
         return (), False, "none needed"
     official = base_url == PROFILES[kind].default_base_url
     for variable in PROFILES[kind].key_variables if official else ():
-        if not secrets.problem(f"${variable}", book.environ):
+        if not secrets.problem_of_variable(variable, book.environ):
             return (Key(f"${variable}", f"${variable}"),), False, f"the environment variable {variable}"
     home = book.environ.get("XDG_CONFIG_HOME") or f"{book.environ.get('HOME', '')}/.config"
     spec = f"file:{home}/ccproxy-lite/keys/{name}"
-    if not secrets.problem(spec, book.environ):
+    if not secrets.problem(spec, book.environ, book.read):
         return (Key(spec, spec),), False, spec[5:]
     if urlsplit(base_url).hostname in _LOOPBACK:
         return (), False, "none: this machine"

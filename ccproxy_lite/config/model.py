@@ -120,7 +120,7 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Config, Source]:
     upstreams, notes = [], []
     for kind, profile in PROFILES.items():
         for variable in profile.key_variables:
-            trouble = secrets.problem(f"${variable}", environ)
+            trouble = secrets.problem_of_variable(variable, environ)
             if trouble and environ.get(variable):
                 notes.append(trouble)
             if not trouble:

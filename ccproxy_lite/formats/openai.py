@@ -9,11 +9,12 @@ from typing import Any
 from ccproxy_lite.errors import STATUS, Kind, kind_of
 from ccproxy_lite.formats import shape
 from ccproxy_lite.formats.format import Target
-from ccproxy_lite.formats.neutral import schema, thinking
 from ccproxy_lite.formats.neutral.error_details import refine
 from ccproxy_lite.formats.neutral.events import Failed, Usage
 from ccproxy_lite.formats.neutral.losses import Losses
-from ccproxy_lite.formats.neutral.request import Effort, Output, Request, ToolChoice
+from ccproxy_lite.formats.neutral.request import Effort, Output, Reasoning, Request, ToolChoice
+from ccproxy_lite.formats.neutral.schema import as_input_schema, required_names, transform
+from ccproxy_lite.formats.neutral.thinking import effort_of
 
 _TYPES: dict[Kind, tuple[str, str | None]] = {
     "bad_request": ("invalid_request_error", None),
@@ -177,16 +178,89 @@ def write_output(output: Output, losses: Losses) -> dict[str, Any]:
     if output.description:
         written["description"] = output.description
     if output.strict is not None:
-        written["strict"] = output.strict and (losses.is_origin or schema.is_strict(output.schema))
+        written["strict"] = output.strict and (losses.is_origin or is_strict(output.schema))
     return written
 
 
 def write_sampling(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
     """``temperature`` and ``top_p``, which reasoning models refuse unless they are 1."""
-    refused = thinking.is_openai_reasoning(target.model) and not losses.is_origin
+    refused = is_openai_reasoning(target.model) and not losses.is_origin
     for what in ("temperature", "top_p"):
         value = getattr(request, what)
         if value is not None and not refused:
             body[what] = value
         elif value not in (None, 1):
             losses.lose(what)
+
+
+def _with_properties(schema: dict[str, Any]) -> dict[str, Any]:
+    if schema.get("type") == "object" and not isinstance(schema.get("properties"), Mapping):
+        schema["properties"] = {}
+    return schema
+
+
+def as_parameters(schema: Any) -> dict[str, Any]:
+    """A tool schema for OpenAI: an object schema, and ``properties`` in every object schema at any depth."""
+    if not isinstance(schema, Mapping):
+        return {"type": "object", "properties": {}}
+    root = dict(schema) if "$ref" in schema else as_input_schema(schema)
+    done: dict[str, Any] = transform(root, _with_properties)
+    return done
+
+
+def is_strict(schema: Any) -> bool:
+    """Whether a schema meets OpenAI's strict rules: every object is closed and requires all its properties."""
+    met = True
+
+    def look(inner: dict[str, Any]) -> dict[str, Any]:
+        nonlocal met
+        properties = inner.get("properties")
+        if inner.get("type") == "object" or isinstance(properties, Mapping):
+            names = set(properties) if isinstance(properties, Mapping) else set()
+            closed = inner.get("additionalProperties") is False
+            met = met and closed and names <= set(required_names(inner))
+        return inner
+
+    transform(schema, look)
+    return met
+
+
+_OFFICIAL_REASONING = re.compile(r"(?:.*/)?(?:o[1-9](?:-|\Z)|gpt-(?:[5-9]|[1-9]\d)(?!.*-chat)|codex)")
+
+
+_OFFICIAL_OTHERS = re.compile(r"(?:.*/)?(?:gpt-[34](?!\d)|chatgpt-|gpt-.*-chat)")
+
+
+_KNOWS_NONE = re.compile(r"(?:.*/)?gpt-(?:5\.[1-9]|[6-9]|[1-9]\d)")
+
+
+_KNOWS_XHIGH = re.compile(r"(?:.*/)?gpt-(?:5\.1-codex-max|5\.[2-9]|[6-9]|[1-9]\d)")
+
+
+def is_openai_reasoning(model: str) -> bool:
+    """Whether the name is that of an OpenAI reasoning model, which rejects sampling parameters."""
+    return _OFFICIAL_REASONING.match(model) is not None
+
+
+def takes_no_effort(target: Target) -> bool:
+    """Whether an OpenAI-format upstream would refuse an effort: its quirk or OpenAI's own name for it says so."""
+    return "no_reasoning_effort" in target.quirks or _OFFICIAL_OTHERS.match(target.model) is not None
+
+
+def openai_effort(reasoning: Reasoning, model: str) -> str | None:
+    """``reasoning_effort`` for a model, or None where nothing should be sent.
+
+    A model of unknown make gets the three levels that everybody knows, and silence for "do not think".
+    """
+    effort = effort_of(reasoning)
+    if effort == "auto":
+        return None
+    if not is_openai_reasoning(model):
+        return {"none": None, "minimal": "low", "xhigh": "high", "max": "high"}.get(effort, effort)
+    if effort == "none" and not _KNOWS_NONE.match(model):
+        return "minimal" if model.rpartition("/")[2].startswith("gpt-5") else "low"
+    if effort == "minimal" and not re.match(r"(?:.*/)?gpt-5(?:-|\Z)", model):  # later ones know it no more
+        return "low"
+    if effort in ("xhigh", "max"):
+        return "xhigh" if _KNOWS_XHIGH.match(model) else "high"
+    return effort

@@ -8,7 +8,6 @@ more on a fresh connection. Nothing else is ever sent twice from here.
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
@@ -21,6 +20,7 @@ from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.log import bug
 from ccproxy_lite.net.address import bracketed
 from ccproxy_lite.net.framing import Decoder, FramingError, Headers, header, keeps_alive, response_framing, tokens
+from ccproxy_lite.net.inflate import Inflater
 from ccproxy_lite.net.proxies import Proxy
 from ccproxy_lite.net.tls import context_for, describe
 from ccproxy_lite.net.tunnel import refusal, through
@@ -34,8 +34,6 @@ _MAX_HEADERS = 200
 _MAX_INFORMATIONAL = 10
 _MAX_IDLE_PER_ORIGIN = 32
 _IDLE_S = 60.0
-_INFLATE_RATIO = 200
-_INFLATE_FREE_BYTES = 1_048_576
 
 
 class Origin(NamedTuple):
@@ -116,45 +114,6 @@ class Sink(Protocol):
 
 class _Stale(Exception):
     """A pooled connection was closed by the peer before it answered."""
-
-
-class Inflater:
-    """Undoes gzip and deflate, as far as the ratio is sane."""
-
-    def __init__(self, coding: str) -> None:
-        self._raw_allowed = coding == "deflate"
-        self.started = False
-        self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        self._in = 0
-        self._out = 0
-
-    def feed(self, data: bytes) -> bytes:
-        """The plain bytes. Raises UpstreamError for a broken or bomb-like stream."""
-        self.started = True
-        self._in += len(data)
-        pieces = []
-        while data:
-            allowed = _INFLATE_FREE_BYTES + _INFLATE_RATIO * self._in - self._out
-            try:
-                plain = self._zlib.decompress(data, allowed)
-            except zlib.error:
-                if not self._raw_allowed or self._out:
-                    raise UpstreamError("the upstream's compressed answer is broken") from None
-                self._raw_allowed = False
-                self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
-                continue
-            self._out += len(plain)
-            pieces.append(plain)
-            if self._zlib.unconsumed_tail:
-                raise UpstreamError("the upstream's compressed answer inflates beyond all reason")
-            data = self._zlib.unused_data if self._zlib.unused_data.startswith(b"\x1f\x8b") else b""
-            if data:  # another member
-                self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        return b"".join(pieces)
-
-    @property
-    def complete(self) -> bool:
-        return self._zlib.eof or not self.started
 
 
 class Connection(asyncio.Protocol):

@@ -10,9 +10,9 @@ from ccproxy_lite.net.connection import Connection as Client
 from ccproxy_lite.net.connection import Response
 from ccproxy_lite.relay import headers as hd
 from ccproxy_lite.relay.call import Call
+from ccproxy_lite.relay.record import Record
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.routing.routes import Route, resolve
-from ccproxy_lite.server.accesslog import Record
 
 
 async def count(relay: Relay, call: Call, client: Client, record: Record) -> None:

@@ -20,7 +20,7 @@ import anyio
 
 from ccproxy_lite.clock import Clock
 from ccproxy_lite.config.model import Config, Key, Upstream
-from ccproxy_lite.config.secrets import Vault, is_renewable, is_sendable
+from ccproxy_lite.config.secrets import is_renewable, is_sendable
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats import FORMATS, PROFILES, Format
 from ccproxy_lite.formats.format import Outgoing, Target
@@ -35,13 +35,14 @@ from ccproxy_lite.net.upstream import AnswerHead, Connection, Origin, Outbound, 
 from ccproxy_lite.relay import headers as hd
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.delivery import EVENT_STREAM, Delivery, Outlet
+from ccproxy_lite.relay.record import Record, told
 from ccproxy_lite.relay.streams import AsArray, Converted, Relayed, Stream, as_array, failed_of
+from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.relay.whole import is_json, read_whole
 from ccproxy_lite.routing import retry_after as hints
 from ccproxy_lite.routing.failover import Attempt, Exchange, GiveUp, Wait
 from ccproxy_lite.routing.keys import ANONYMOUS, KeyRing
 from ccproxy_lite.routing.routes import Route, resolve
-from ccproxy_lite.server.accesslog import Record, told
 
 _GRACE_S = 0.25
 _SHORTEST_KEY = 6

@@ -7,77 +7,16 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from ccproxy_lite.config.model import Log
 from ccproxy_lite.errors import ConfigError
-from ccproxy_lite.formats.neutral.events import Failed, Usage
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import log, printable
-from ccproxy_lite.routing.failover import Attempt
+from ccproxy_lite.relay.record import Record
 
 _LONGEST = 2000
 _SAME_S = 60.0
 _MOST_SUBJECTS = 1000
-
-
-@dataclass(slots=True)
-class Record:
-    """What the access log says of one request; filled in on its way."""
-
-    format: str = ""
-    method: str = ""
-    path: str = ""
-    model: str = ""
-    route: str = ""
-    key: str = ""
-    status: int = 0
-    started_s: float = 0.0
-    first_byte_s: float | None = None
-    usage: Usage | None = None
-    dropped: tuple[str, ...] = ()
-    attempts: list[tuple[Attempt, Failed | None]] = field(default_factory=list)
-    error: str = ""
-    is_count: bool = False
-
-    def fields(self, now_s: float) -> dict[str, object]:
-        """The members of a JSON line; what is empty is left out."""
-        usage = self.usage
-        found: dict[str, object] = {
-            "format": self.format,
-            "request": f"{self.method} {self.path}",
-            "model": self.model,
-            "upstream": self.route,
-            "key": self.key,
-            "status": self.status,
-            "first_byte_s": None if self.first_byte_s is None else round(self.first_byte_s, 4),
-            "total_s": round(now_s - self.started_s, 4),
-            "input_tokens": usage.total_input if usage else None,
-            "output_tokens": usage.output if usage else None,
-            "dropped": ", ".join(self.dropped),
-            "attempts": "; ".join(told(*one) for one in self.attempts) if len(self.attempts) > 1 else "",
-            "error": self.error,
-        }
-        return {name: value for name, value in found.items() if value not in (None, "")}
-
-    def line(self, now_s: float) -> str:
-        """The line for people."""
-        known = self.fields(now_s)
-        route = f"{known.pop('format', '-')} {known.pop('model', '')} -> {known.pop('upstream', '-')}"
-        head = f"{known.pop('status')} {known.pop('request')} {route}"
-        first = known.pop("first_byte_s", None)
-        times = f"{known.pop('total_s')}s" + (f" (first byte {first}s)" if first is not None else "")
-        tokens = f"{known.pop('input_tokens', '-')}/{known.pop('output_tokens', '-')} tokens"
-        rest = [f"{name}={value}" for name, value in known.items()]
-        return " ".join([head, times, tokens, *rest])
-
-
-def told(attempt: Attempt, failed: Failed | None) -> str:
-    """An attempt as the log tells it: where, with which key, and what came of it."""
-    label = f" [{attempt.key.label}]" if attempt.key.label else ""
-    what = "ok" if failed is None else f"{failed.status} {failed.kind}: {failed.message[:100]}"
-    hint = f" (retry after {failed.retry_after_s:g} s)" if failed and failed.retry_after_s is not None else ""
-    return f"{attempt.route}{label} {what}{hint}"
 
 
 class _Formatter(logging.Formatter):

@@ -26,9 +26,9 @@ from ccproxy_lite.net.heads import RequestHead
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.catalog import Catalog
 from ccproxy_lite.relay.counting import count
+from ccproxy_lite.relay.record import Record
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.server import accesslog
-from ccproxy_lite.server.accesslog import Record
 from ccproxy_lite.server.metrics import CONTENT_TYPE
 from ccproxy_lite.server.status import History, metrics, overview, reset
 

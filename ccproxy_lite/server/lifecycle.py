@@ -17,7 +17,6 @@ import anyio.abc
 
 from ccproxy_lite.clock import Clock
 from ccproxy_lite.config.model import Config
-from ccproxy_lite.config.secrets import Vault
 from ccproxy_lite.errors import CcproxyError, ConfigError
 from ccproxy_lite.log import log
 from ccproxy_lite.net.address import Address
@@ -28,6 +27,7 @@ from ccproxy_lite.net.upstream import Pool
 from ccproxy_lite.net.watchdog import Watchdog
 from ccproxy_lite.relay.catalog import Catalog
 from ccproxy_lite.relay.relay import Relay
+from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.server.app import App
 from ccproxy_lite.server.status import History
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy_lite.cli.load import find, load, with_options
+from ccproxy_lite.cli.load import find, load, read_text, with_options
 from ccproxy_lite.config import file as configfile
 from ccproxy_lite.config.model import Config, Key, Limits, Log, Timeouts, from_environment
 from ccproxy_lite.errors import ConfigError
@@ -17,7 +17,7 @@ UP = '"upstreams": {"up": {"format": "openai-chat", "base_url": "http://127.0.0.
 
 
 def read(text: str, environ: dict[str, str] | None = None) -> Config:
-    return configfile.read(text, "c.json", {**ENVIRON, **(environ or {})})
+    return configfile.read(text, "c.json", {**ENVIRON, **(environ or {})}, read_text)
 
 
 def problems(text: str) -> list[str]:

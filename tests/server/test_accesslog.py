@@ -13,10 +13,10 @@ import pytest
 from ccproxy_lite.config.model import Key, Log, Upstream
 from ccproxy_lite.formats.neutral.events import Failed, Usage
 from ccproxy_lite.log import bug, log
+from ccproxy_lite.relay.record import Record
 from ccproxy_lite.routing.failover import Attempt
 from ccproxy_lite.routing.routes import Route
 from ccproxy_lite.server import accesslog
-from ccproxy_lite.server.accesslog import Record
 
 SECRET = "secret-value-0123456789"
 

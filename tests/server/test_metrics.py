@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ccproxy_lite.formats.neutral.events import Usage
-from ccproxy_lite.server.accesslog import Record
+from ccproxy_lite.relay.record import Record
 from ccproxy_lite.server.metrics import BUCKETS_S, Histogram, Metrics, family
 from tests.services import service
 from tests.support import ANTHROPIC_ASK, CHAT_ASK, CHAT_STREAM, STALL, Proxy, ask, behind, connect, eventually

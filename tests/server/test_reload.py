@@ -17,9 +17,10 @@ import anyio.from_thread
 import pytest
 
 from ccproxy_lite.cli import serve
+from ccproxy_lite.cli.load import read_text
 from ccproxy_lite.config.file import read as read_config
 from ccproxy_lite.config.model import Config
-from ccproxy_lite.config.secrets import Vault
+from ccproxy_lite.relay.vault import Vault
 from tests.services import service
 from tests.support import (
     ANTHROPIC_ASK,
@@ -196,7 +197,7 @@ def test_a_change_before_the_first_look_is_seen(tmp_path: Path) -> None:
         path.write_text(texts[1])
         if text == texts[1]:
             anyio.from_thread.run_sync(read_again.set)
-        return read_config(text, str(path), {}), str(path)
+        return read_config(text, str(path), {}, read_text), str(path)
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import shape
-from ccproxy_lite.formats.anthropic.blocks import NAME
+from ccproxy_lite.formats.anthropic.blocks import NAME, NAME_LIMITS
 from ccproxy_lite.formats.anthropic.errors import failed_of, write_error
 from ccproxy_lite.formats.format import ReplyInfo
 from ccproxy_lite.formats.neutral import names, thinking
@@ -348,7 +348,7 @@ def _write_block(part: WholePart) -> dict[str, Any]:
         case "redacted":
             return {"type": "redacted_thinking", "data": part.text}
         case "tool" | "custom":
-            call_id = names.fit_id(part.start.id, names.ANTHROPIC)
+            call_id = names.fit_id(part.start.id, NAME_LIMITS)
             arguments = names.arguments_object(part.text)
             arguments = {"input": part.text} if part.start.kind == "custom" else arguments
             return {"type": "tool_use", "id": call_id, "name": part.start.name, "input": arguments}
@@ -418,7 +418,7 @@ class Writer:
             case "thinking":
                 block: dict[str, Any] = {"type": "thinking", "thinking": "", "signature": ""}
             case "tool" | "custom":
-                call_id = names.fit_id(start.id, names.ANTHROPIC)
+                call_id = names.fit_id(start.id, NAME_LIMITS)
                 block = {"type": "tool_use", "id": call_id, "name": start.name, "input": {}}
             case _:
                 block = {"type": "text", "text": ""}

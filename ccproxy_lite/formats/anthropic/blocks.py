@@ -23,6 +23,7 @@ from ccproxy_lite.formats.neutral.request import (
 from ccproxy_lite.jsontext import dumps_text
 
 NAME = "anthropic"
+NAME_LIMITS = names.Limits(names.WORD, 64, names.WORD, 512)
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
 # ---------------------------------------------------------------- reading
@@ -161,8 +162,8 @@ def write_part(part: Part, losses: Losses) -> dict[str, Any]:
             losses.lose_own(part.own, part.at)
             return {
                 "type": "tool_use",
-                "id": names.fit_id(part.id, names.ANTHROPIC),
-                "name": names.fit_name(part.name, names.ANTHROPIC),
+                "id": names.fit_id(part.id, NAME_LIMITS),
+                "name": names.fit_name(part.name, NAME_LIMITS),
                 "input": names.call_arguments(part),
                 **back(part.own, losses),
             }
@@ -186,7 +187,7 @@ def write_part(part: Part, losses: Losses) -> dict[str, Any]:
 def _write_result(part: ToolResult, losses: Losses) -> dict[str, Any]:
     losses.lose_own(part.own, part.at)
     content = [write_part(inner, losses) for inner in part.content if turns.fits(inner, "user", RULES, losses)]
-    result: dict[str, Any] = {"type": "tool_result", "tool_use_id": names.fit_id(part.call_id, names.ANTHROPIC)}
+    result: dict[str, Any] = {"type": "tool_result", "tool_use_id": names.fit_id(part.call_id, NAME_LIMITS)}
     if content:
         result["content"] = content
     if part.is_error:

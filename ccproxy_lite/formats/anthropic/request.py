@@ -7,9 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 from ccproxy_lite.formats import shape
-from ccproxy_lite.formats.anthropic.blocks import NAME, RULES, TEXT, back, read_content, write_part, write_text
+from ccproxy_lite.formats.anthropic import models, schema
+from ccproxy_lite.formats.anthropic.blocks import (
+    NAME,
+    NAME_LIMITS,
+    RULES,
+    TEXT,
+    back,
+    read_content,
+    write_part,
+    write_text,
+)
 from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
-from ccproxy_lite.formats.neutral import names, schema, thinking, turns
+from ccproxy_lite.formats.neutral import names, thinking, turns
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import (
     Effort,
@@ -23,6 +33,7 @@ from ccproxy_lite.formats.neutral.request import (
     Tool,
     ToolChoice,
 )
+from ccproxy_lite.formats.neutral.schema import as_function, as_input_schema
 
 VERSION = "2023-06-01"
 BILLING_HEADER = "x-anthropic-billing-header:"
@@ -234,14 +245,14 @@ def write_request(request: Request, target: Target) -> Outgoing:
         body,
         (("anthropic-version", VERSION),),
         tuple(losses.dropped),
-        names.wire_names(request.tools, names.ANTHROPIC),
+        names.wire_names(request.tools, NAME_LIMITS),
         names.custom_names(request.tools),
     )
 
 
 def _limit(request: Request, target: Target, losses: Losses) -> int:
     """The limit of the answer; what another service allows may be more than this model does."""
-    most = thinking.claude_most_tokens(target.model)
+    most = models.claude_most_tokens(target.model)
     if request.max_tokens is not None and request.max_tokens > most and not losses.is_origin:
         losses.lose("max_tokens")
         return most
@@ -312,11 +323,11 @@ def _write_tools(request: Request, losses: Losses) -> list[dict[str, Any]]:
 
 def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
     losses.lose_own(tool.own, tool.at)
-    tool = schema.as_function(tool)
-    written: dict[str, Any] = {"name": names.fit_name(tool.name, names.ANTHROPIC)}
+    tool = as_function(tool)
+    written: dict[str, Any] = {"name": names.fit_name(tool.name, NAME_LIMITS)}
     if tool.description:
         written["description"] = tool.description
-    written["input_schema"] = schema.as_input_schema(tool.schema)
+    written["input_schema"] = as_input_schema(tool.schema)
     if tool.strict and (losses.is_origin or schema.is_closed(written["input_schema"])):
         written["strict"] = True
     return {**written, **back(tool.own, losses)}
@@ -328,7 +339,7 @@ def _write_choice(request: Request) -> dict[str, Any] | None:
         return {"type": "none"}
     written: dict[str, Any] = {"type": "any" if choice.mode == "required" else "auto"}
     if choice.mode == "required" and len(choice.names) == 1:
-        written = {"type": "tool", "name": names.fit_name(choice.names[0], names.ANTHROPIC)}
+        written = {"type": "tool", "name": names.fit_name(choice.names[0], NAME_LIMITS)}
     if request.parallel_tools is False:
         written["disable_parallel_tool_use"] = True
     return written if request.tool_choice or request.parallel_tools is False else None
@@ -352,8 +363,8 @@ def _write_thinking(body: dict[str, Any], request: Request, target: Target, loss
     if reasoning is None:
         return
     effort = thinking.effort_of(reasoning)
-    version = thinking.claude_version(target.model) or (0, 0)
-    mode = thinking.claude_thinking(target.model, target.quirks)
+    version = models.claude_version(target.model) or (0, 0)
+    mode = models.claude_thinking(target.model, target.quirks)
     if mode == "none":
         if effort != "none":
             losses.lose("reasoning", reasoning.at)
@@ -379,7 +390,7 @@ def _write_manual_thinking(body: dict[str, Any], request: Request, target: Targe
     """A budget of at least 1024 tokens that leaves room for the answer, and nothing that forbids thinking beside it."""
     budget = max(thinking.budget_of(request.reasoning or Reasoning(), target.budgets), 1024)
     if request.max_tokens is None:
-        body["max_tokens"] = min(budget + target.default_max_tokens, thinking.claude_most_tokens(target.model))
+        body["max_tokens"] = min(budget + target.default_max_tokens, models.claude_most_tokens(target.model))
         budget = min(budget, body["max_tokens"] - 1024)
     else:
         budget = min(budget, body["max_tokens"] - max(1024, body["max_tokens"] // 4))
@@ -401,9 +412,9 @@ def _prefills_or_hides_thoughts(messages: list[dict[str, Any]]) -> bool:
 
 
 def _write_sampling(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
-    accepted = thinking.claude_takes_sampling(target.model, target.quirks)
+    accepted = models.claude_takes_sampling(target.model, target.quirks)
     thinks = body.get("thinking", {}).get("type", "disabled") != "disabled" and not losses.is_origin
-    is_claude = thinking.claude_version(target.model) is not None
+    is_claude = models.claude_version(target.model) is not None
     temperature, top_p, top_k = request.temperature, request.top_p, request.top_k
     if is_claude and temperature == 1 and top_p not in (None, 1):
         temperature = None  # only one of the two is accepted, and 1 says nothing

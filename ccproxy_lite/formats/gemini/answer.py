@@ -9,9 +9,10 @@ from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats.format import ReplyInfo
+from ccproxy_lite.formats.gemini import models
 from ccproxy_lite.formats.gemini.contents import write_signature
 from ccproxy_lite.formats.gemini.errors import write_error
-from ccproxy_lite.formats.neutral import names, thinking
+from ccproxy_lite.formats.neutral import names
 from ccproxy_lite.formats.neutral.events import (
     Begin,
     Citation,
@@ -72,7 +73,7 @@ class _Seals:
             rest, self._held = self.rest(), write_signature(end.signature, "", end.origin)
             return rest
         if start.kind in ("tool", "custom"):
-            seal = self._held or ("" if self._called else thinking.SENTINEL)
+            seal = self._held or ("" if self._called else models.SENTINEL)
             self._held, self._called = "", True
             return [{**_write_part(part), **({"thoughtSignature": seal} if seal else {})}]
         return [*self.rest(), _write_part(part)]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ccproxy_lite.formats import media, shape
 from ccproxy_lite.formats.format import Target
+from ccproxy_lite.formats.gemini import models
 from ccproxy_lite.formats.neutral import names, thinking, turns
 from ccproxy_lite.formats.neutral.events import NOTHING, Own
 from ccproxy_lite.formats.neutral.losses import Losses
@@ -34,6 +36,7 @@ from ccproxy_lite.formats.neutral.request import (
 from ccproxy_lite.jsontext import dumps_text
 
 NAME = "gemini"
+NAME_LIMITS = names.Limits(re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*\Z"), 128, names.PRINTABLE, 512)
 
 # ---------------------------------------------------------------- spelling
 
@@ -74,13 +77,13 @@ def standard(data: str) -> str:
 # ---------------------------------------------------------------- opaque values
 
 
-_SENTINEL_BASE64 = base64.b64encode(thinking.SENTINEL.encode()).decode()
+_SENTINEL_BASE64 = base64.b64encode(models.SENTINEL.encode()).decode()
 _MARK_BASE64 = base64.b64encode(thinking.tag("", "").encode()[:3]).decode()
 
 
 def read_signature(value: str) -> tuple[str, str, str]:
     """Signature, hidden text and origin of a ``thoughtSignature``; empty for the word that stands for none."""
-    if thinking.SENTINEL in value:
+    if models.SENTINEL in value:
         return "", "", NAME
     value = standard(value)
     if value == _SENTINEL_BASE64:
@@ -311,7 +314,7 @@ def write_contents(request: Request, target: Target, losses: Losses) -> list[dic
         written.append({"role": "user", "parts": [{"text": " "}]})
     for number, turn in enumerate(paired):
         called.update((part.id, part.name) for part in turn.parts if isinstance(part, ToolCall))
-        sentinel = number > asked and thinking.wants_sentinel(target.model, target.quirks)
+        sentinel = number > asked and models.wants_sentinel(target.model, target.quirks)
         parts = list(_write_turn(turn, called, target, losses, sentinel))
         written.append({"role": "model" if turn.role == "assistant" else "user", "parts": parts})
     turns.name_prefill(paired, losses)
@@ -334,7 +337,7 @@ def _write_turn(
             continue
         for written in _write_part(part, called, target, losses):
             if "functionCall" in written:
-                seal = signature or (thinking.SENTINEL if sentinel else "")
+                seal = signature or (models.SENTINEL if sentinel else "")
                 sentinel = False
                 yield {**written, "thoughtSignature": seal} if seal else written
             else:
@@ -358,7 +361,7 @@ def _write_part(part: Part, called: Mapping[str, str], target: Target, losses: L
         case Image() | File() | Audio():
             yield {**_write_media(part, losses), **back}
         case ToolCall():
-            call_id, name = names.fit_id(part.id, names.GEMINI), names.fit_name(part.name, names.GEMINI)
+            call_id, name = names.fit_id(part.id, NAME_LIMITS), names.fit_name(part.name, NAME_LIMITS)
             call = {"functionCall": {"id": call_id, "name": name, "args": names.call_arguments(part)}}
             shape.put_own(call, back)
             yield call
@@ -398,10 +401,10 @@ def _write_result(
                 texts.append(one["text"])
             else:
                 others.append(one)
-    name = names.fit_name(called.get(part.call_id) or part.name, names.GEMINI)
-    response: dict[str, Any] = {"id": names.fit_id(part.call_id, names.GEMINI), "name": name}
+    name = names.fit_name(called.get(part.call_id) or part.name, NAME_LIMITS)
+    response: dict[str, Any] = {"id": names.fit_id(part.call_id, NAME_LIMITS), "name": name}
     response["response"] = {"error" if part.is_error else "output": "\n".join(texts)}
-    within = (thinking.gemini_version(target.model) or (0, 0)) >= (3, 0)
+    within = (models.gemini_version(target.model) or (0, 0)) >= (3, 0)
     if others and within:
         response["parts"] = others
     written = {"functionResponse": response}
@@ -433,7 +436,7 @@ def without_foreign(body: shape.Object) -> dict[str, Any] | None:
             return None
         rest = {name: inner for name, inner in part.items() if name != key}
         is_call = "functionCall" in part or "function_call" in part
-        return {**rest, key: thinking.SENTINEL} if is_call else rest
+        return {**rest, key: models.SENTINEL} if is_call else rest
 
     contents = []
     for content in shape.lenient_list(body, "contents"):

@@ -10,12 +10,22 @@ from typing import Any
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import shape
 from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
-from ccproxy_lite.formats.gemini.contents import NAME, camel, detail_of, read_contents, with_detail, write_contents
+from ccproxy_lite.formats.gemini import models, schema
+from ccproxy_lite.formats.gemini.contents import (
+    NAME,
+    NAME_LIMITS,
+    camel,
+    detail_of,
+    read_contents,
+    with_detail,
+    write_contents,
+)
 from ccproxy_lite.formats.gemini.paths import write_path
-from ccproxy_lite.formats.neutral import names, schema, thinking
+from ccproxy_lite.formats.neutral import names, thinking
 from ccproxy_lite.formats.neutral.events import NOTHING
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Output, Reasoning, Request, ServerTool, Text, Tool, ToolChoice
+from ccproxy_lite.formats.neutral.schema import as_function
 
 _KNOWN = frozenset(
     "contents systemInstruction tools toolConfig generationConfig serviceTier generateContentRequest model".split()
@@ -153,9 +163,9 @@ def _read_reasoning(config: shape.Object) -> Reasoning | None:
         return None
     visible = shape.optional_bool(setting, "includeThoughts", at) or False
     level = shape.text(setting, "thinkingLevel", at, "").upper()
-    effort = thinking.GEMINI_EFFORTS.get(level)
+    effort = models.GEMINI_EFFORTS.get(level)
     if effort is None and level not in ("", "THINKING_LEVEL_UNSPECIFIED"):
-        raise shape.wrong(f"{at}.thinkingLevel", ", ".join(thinking.GEMINI_EFFORTS))
+        raise shape.wrong(f"{at}.thinkingLevel", ", ".join(models.GEMINI_EFFORTS))
     budget = shape.optional_int(setting, "thinkingBudget", at)
     if effort is not None:
         return Reasoning(effort, visible=visible, at=at)
@@ -209,7 +219,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
         body,
         (),
         tuple(losses.dropped),
-        names.wire_names(request.tools, names.GEMINI),
+        names.wire_names(request.tools, NAME_LIMITS),
         names.custom_names(request.tools),
     )
 
@@ -251,8 +261,8 @@ def _write_tools(body: dict[str, Any], request: Request, target: Target, losses:
 
 def _write_function(tool: Tool, target: Target, losses: Losses) -> dict[str, Any]:
     losses.lose_own(tool.own, tool.at)
-    tool = schema.as_function(tool)
-    written: dict[str, Any] = {"name": names.fit_name(tool.name, names.GEMINI)}
+    tool = as_function(tool)
+    written: dict[str, Any] = {"name": names.fit_name(tool.name, NAME_LIMITS)}
     if tool.description:
         written["description"] = tool.description
     strict = "gemini_strict_schema" in target.quirks
@@ -267,7 +277,7 @@ def _write_calling(choice: ToolChoice, request: Request) -> dict[str, Any]:
     if choice.mode == "none":
         return {"mode": "NONE"}
     if choice.mode == "required":
-        called = [names.fit_name(name, names.GEMINI) for name in choice.names]
+        called = [names.fit_name(name, NAME_LIMITS) for name in choice.names]
         return {"mode": "ANY", **({"allowedFunctionNames": called} if called else {})}
     if all(tool.strict for tool in tools):
         return {"mode": "VALIDATED"}
@@ -290,7 +300,7 @@ def _write_config(request: Request, target: Target, losses: Losses) -> dict[str,
     if len(request.stop) > 5:
         losses.lose("stop.more")
     if request.reasoning is not None:
-        setting = thinking.gemini_config(request.reasoning, target, request.max_tokens)
+        setting = models.gemini_config(request.reasoning, target, request.max_tokens)
         if setting is not None:
             config["thinkingConfig"] = setting
         elif thinking.effort_of(request.reasoning) != "none":

@@ -4,9 +4,10 @@ A name that does not fit is shortened and gets a hash; the request's own tools s
 not fit is encoded so that it can be read back from the id alone, because the next request must send the original
 again, maybe through another process; only an id that is too long even for that becomes a hash.
 
->>> fit_name("mcp/server.read", CHAT)
+>>> narrow, wide = Limits(WORD, 64, WORD, 512), Limits(WORD, 64, PRINTABLE, 40)
+>>> fit_name("mcp/server.read", wide)
 'mcp_server_read_99a328ba'
->>> fit_id("functions.read:0", ANTHROPIC), fit_id(fit_id("functions.read:0", ANTHROPIC), CHAT)
+>>> fit_id("functions.read:0", narrow), fit_id(fit_id("functions.read:0", narrow), wide)
 ('ccp_ZnVuY3Rpb25zLnJlYWQ6MA', 'functions.read:0')
 """
 
@@ -35,13 +36,8 @@ class Limits(NamedTuple):
     id_chars: int
 
 
-_WORD = re.compile(r"[A-Za-z0-9_-]+\Z")
-_ANY = re.compile(r"[\x21-\x7e]+\Z")
-
-ANTHROPIC = Limits(_WORD, 64, _WORD, 512)
-CHAT = Limits(_WORD, 64, _ANY, 40)
-RESPONSES = Limits(_WORD, 64, _ANY, 64)
-GEMINI = Limits(re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*\Z"), 128, _ANY, 512)
+WORD = re.compile(r"[A-Za-z0-9_-]+\Z")
+PRINTABLE = re.compile(r"[\x21-\x7e]+\Z")
 
 _FITTED = re.compile(r"_[0-9a-f]{8}\Z")
 _PREFIX = "ccp_"

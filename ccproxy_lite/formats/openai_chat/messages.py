@@ -28,6 +28,7 @@ from ccproxy_lite.formats.neutral.request import (
 from ccproxy_lite.jsontext import dumps_text
 
 NAME = "openai-chat"
+NAME_LIMITS = names.Limits(names.WORD, 64, names.PRINTABLE, 40)
 
 # ---------------------------------------------------------------- reading
 
@@ -272,7 +273,7 @@ def _write_user(message: Message, losses: Losses) -> Iterable[dict[str, Any]]:
 def _write_result(part: ToolResult, pictures: list[dict[str, Any]], losses: Losses) -> dict[str, Any]:
     """A tool message holds text only; what else the result holds follows the batch, labelled with the call's id."""
     losses.lose_own(part.own, part.at)
-    call_id = names.fit_id(part.call_id, names.CHAT)
+    call_id = names.fit_id(part.call_id, NAME_LIMITS)
     content = _write_content(part.content, losses)
     lines = [inner["text"] for inner in content if inner["type"] == "text"]
     others = [inner for inner in content if inner["type"] != "text"]
@@ -353,7 +354,7 @@ def _write_assistant(message: Message, losses: Losses, native: bool) -> dict[str
 
 
 def _write_call(part: ToolCall, losses: Losses, native: bool) -> dict[str, Any]:
-    part = replace(part, id=names.fit_id(part.id, names.CHAT), name=names.fit_name(part.name, names.CHAT))
+    part = replace(part, id=names.fit_id(part.id, NAME_LIMITS), name=names.fit_name(part.name, NAME_LIMITS))
     back = part.own if losses.is_origin else NOTHING
     if part.kind == "custom" and native:
         return {"id": part.id, "type": "custom", "custom": {"name": part.name, "input": part.arguments}, **back}

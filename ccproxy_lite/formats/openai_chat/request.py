@@ -7,11 +7,12 @@ from typing import Any
 
 from ccproxy_lite.formats import openai, shape
 from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
-from ccproxy_lite.formats.neutral import names, schema, thinking
+from ccproxy_lite.formats.neutral import names
 from ccproxy_lite.formats.neutral.events import NOTHING
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Effort, Output, Reasoning, Request, ServerTool, Tool, ToolChoice
-from ccproxy_lite.formats.openai_chat.messages import NAME, read_messages, write_messages
+from ccproxy_lite.formats.neutral.schema import as_function
+from ccproxy_lite.formats.openai_chat.messages import NAME, NAME_LIMITS, read_messages, write_messages
 
 _KNOWN = frozenset(
     "model messages max_tokens max_completion_tokens temperature top_p top_k frequency_penalty presence_penalty seed n "
@@ -204,7 +205,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
         body,
         (),
         tuple(losses.dropped),
-        names.wire_names(request.tools, names.CHAT),
+        names.wire_names(request.tools, NAME_LIMITS),
         frozenset() if native else names.custom_names(request.tools),
     )
 
@@ -218,7 +219,7 @@ def _write_tools(body: dict[str, Any], request: Request, losses: Losses, native:
             else:
                 written.append(dict(tool.data))
         else:
-            written.append(_write_tool(tool if native else schema.as_function(tool), losses))
+            written.append(_write_tool(tool if native else as_function(tool), losses))
     if not written:
         return
     body["tools"] = written
@@ -230,13 +231,13 @@ def _write_tools(body: dict[str, Any], request: Request, losses: Losses, native:
 
 def _has_custom_tools(target: Target, losses: Losses) -> bool:
     """Whether the service knows free-text tools; those that only speak the format do not."""
-    return losses.is_origin or thinking.is_openai_reasoning(target.model)
+    return losses.is_origin or openai.is_openai_reasoning(target.model)
 
 
 def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
     losses.lose_own(tool.own, tool.at)
     back = tool.own if losses.is_origin else NOTHING
-    written: dict[str, Any] = {"name": names.fit_name(tool.name, names.CHAT)}
+    written: dict[str, Any] = {"name": names.fit_name(tool.name, NAME_LIMITS)}
     if tool.description:
         written["description"] = tool.description
     if tool.kind == "custom":
@@ -244,9 +245,9 @@ def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
             syntax, definition = tool.grammar
             written["format"] = {"type": "grammar", "grammar": {"syntax": syntax, "definition": definition}}
         return {"type": "custom", "custom": {**written, **back}}
-    written["parameters"] = schema.as_parameters(tool.schema)
+    written["parameters"] = openai.as_parameters(tool.schema)
     if tool.strict is not None:
-        written["strict"] = tool.strict and schema.is_strict(written["parameters"])
+        written["strict"] = tool.strict and openai.is_strict(written["parameters"])
     return {"type": "function", "function": {**written, **back}}
 
 
@@ -257,14 +258,14 @@ def _write_choice(choice: ToolChoice, request: Request, native: bool) -> Any:
     chosen = []
     for name in choice.names:
         kind = "custom" if name in custom else "function"
-        chosen.append({"type": kind, kind: {"name": names.fit_name(name, names.CHAT)}})
+        chosen.append({"type": kind, kind: {"name": names.fit_name(name, NAME_LIMITS)}})
     if choice.mode == "required" and len(chosen) == 1:
         return chosen[0]
     return {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": chosen}}
 
 
 def _write_limits(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
-    reasons = thinking.is_openai_reasoning(target.model)
+    reasons = openai.is_openai_reasoning(target.model)
     if request.max_tokens is not None:
         new = reasons or "max_completion_tokens" in target.quirks
         body["max_completion_tokens" if new else "max_tokens"] = request.max_tokens
@@ -293,8 +294,8 @@ def _write_limits(body: dict[str, Any], request: Request, target: Target, losses
         else:
             losses.lose("top_k")
     if request.reasoning is not None:
-        effort = thinking.openai_effort(request.reasoning, target.model)
-        if thinking.takes_no_effort(target):
+        effort = openai.openai_effort(request.reasoning, target.model)
+        if openai.takes_no_effort(target):
             if effort not in (None, "none"):
                 losses.lose("reasoning", request.reasoning.at)
         elif effort is not None:

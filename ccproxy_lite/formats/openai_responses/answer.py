@@ -24,7 +24,7 @@ from ccproxy_lite.formats.neutral.events import (
 from ccproxy_lite.formats.neutral.request import Tool
 from ccproxy_lite.formats.openai_responses.items import NAME
 from ccproxy_lite.formats.openai_responses.reader import failure
-from ccproxy_lite.formats.openai_responses.tools import NOTE
+from ccproxy_lite.formats.openai_responses.tools import NAME_LIMITS, NOTE
 from ccproxy_lite.formats.sse import encode
 from ccproxy_lite.jsontext import dumps, loads, quote
 
@@ -224,7 +224,7 @@ class Writer:
             case "image":
                 return self._added("image_generation_call", result=None)
         own = self._own.get(start.name, {})
-        call_id = names.fit_id(start.id, names.RESPONSES)
+        call_id = names.fit_id(start.id, NAME_LIMITS)
         if NOTE in own:
             return self._added("tool_search_call", call_id=call_id, execution="client", arguments={})
         name = {"name": own.get("(inner)", start.name)}

@@ -23,7 +23,7 @@ from ccproxy_lite.formats.neutral.request import (
     ToolCall,
     ToolResult,
 )
-from ccproxy_lite.formats.openai_responses.tools import SEARCH, Found, read_tools
+from ccproxy_lite.formats.openai_responses.tools import NAME_LIMITS, SEARCH, Found, read_tools
 from ccproxy_lite.jsontext import dumps_text
 
 NAME = "openai-responses"
@@ -240,8 +240,8 @@ def _write_item(part: Part, kinds: dict[str, str], losses: Losses) -> dict[str, 
         return dict(back["(item)"])
     match part:
         case ToolCall():
-            call_id = names.fit_id(part.id, names.RESPONSES)
-            name = names.fit_name(part.name, names.RESPONSES)
+            call_id = names.fit_id(part.id, NAME_LIMITS)
+            name = names.fit_name(part.name, NAME_LIMITS)
             kinds[part.id] = part.kind
             if part.kind == "custom":
                 return {"type": "custom_tool_call", "call_id": call_id, "name": name, "input": part.arguments, **back}
@@ -249,7 +249,7 @@ def _write_item(part: Part, kinds: dict[str, str], losses: Losses) -> dict[str, 
             return {"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments, **back}
         case ToolResult():
             kind = "custom_tool_call_output" if kinds.get(part.call_id) == "custom" else "function_call_output"
-            call_id = names.fit_id(part.call_id, names.RESPONSES)
+            call_id = names.fit_id(part.call_id, NAME_LIMITS)
             return {"type": kind, "call_id": call_id, "output": _write_output(part, losses), **back}
         case Thinking():
             own_id, _, sealed = part.signature.partition(".")

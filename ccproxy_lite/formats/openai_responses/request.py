@@ -10,7 +10,14 @@ from ccproxy_lite.formats.neutral import names, thinking
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Output, Reasoning, Request, Text
 from ccproxy_lite.formats.openai_responses.items import NAME, input_items, read_items, tools_within, write_items
-from ccproxy_lite.formats.openai_responses.tools import flat_names, read_choice, read_tools, write_choice, write_tools
+from ccproxy_lite.formats.openai_responses.tools import (
+    NAME_LIMITS,
+    flat_names,
+    read_choice,
+    read_tools,
+    write_choice,
+    write_tools,
+)
 
 _KNOWN = frozenset(
     "model input instructions max_output_tokens tools tool_choice parallel_tool_calls reasoning text temperature top_p "
@@ -139,7 +146,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
             losses.lose("service_tier")
     if request.stream:
         body["stream"] = True
-    names_there = names.wire_names(request.tools, names.RESPONSES)
+    names_there = names.wire_names(request.tools, NAME_LIMITS)
     return Outgoing("/responses", body, (), tuple(losses.dropped), names_there)
 
 
@@ -161,12 +168,12 @@ def _write_limits(body: dict[str, Any], request: Request, target: Target, losses
 def _write_reasoning(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
     """The effort, a summary of the thoughts where the client wants to see them, and their sealed form to send back."""
     setting = request.reasoning
-    if thinking.is_openai_reasoning(target.model) and not losses.is_origin:
+    if openai.is_openai_reasoning(target.model) and not losses.is_origin:
         body.setdefault("include", []).append("reasoning.encrypted_content")
     if setting is None:
         return
-    effort = thinking.openai_effort(setting, target.model)
-    if thinking.takes_no_effort(target):
+    effort = openai.openai_effort(setting, target.model)
+    if openai.takes_no_effort(target):
         if thinking.effort_of(setting) != "none":
             losses.lose("reasoning", setting.at)
         return

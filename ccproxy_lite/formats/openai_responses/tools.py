@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ccproxy_lite.formats import openai, shape
-from ccproxy_lite.formats.neutral import names, schema
+from ccproxy_lite.formats.neutral import names
 from ccproxy_lite.formats.neutral.events import NOTHING
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Request, ServerTool, Tool, ToolChoice
@@ -16,6 +16,7 @@ from ccproxy_lite.formats.neutral.request import Request, ServerTool, Tool, Tool
 Found = tuple[shape.Object, str]
 """A tool as the client wrote it, and the path where it stands."""
 
+NAME_LIMITS = names.Limits(names.WORD, 64, names.PRINTABLE, 64)
 SEARCH = "tool_search"
 NOTE = "(tool_search)"
 
@@ -153,18 +154,18 @@ def write_tools(request: Request, losses: Losses) -> list[dict[str, Any]]:
 
 def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
     own = {key: value for key, value in tool.own.items() if not key.startswith("(")} if losses.is_origin else NOTHING
-    written: dict[str, Any] = {"type": tool.kind, "name": names.fit_name(tool.name, names.RESPONSES)}
+    written: dict[str, Any] = {"type": tool.kind, "name": names.fit_name(tool.name, NAME_LIMITS)}
     if tool.description:
         written["description"] = tool.description
     if tool.kind == "custom":
         if tool.grammar is not None:
             written["format"] = {"type": "grammar", "syntax": tool.grammar[0], "definition": tool.grammar[1]}
         return {**written, **own}
-    written["parameters"] = schema.as_parameters(tool.schema)
+    written["parameters"] = openai.as_parameters(tool.schema)
     if losses.is_origin:
         written |= {} if tool.strict is None else {"strict": tool.strict}
     else:  # without the word the service would try to be strict by itself
-        written["strict"] = bool(tool.strict) and schema.is_strict(written["parameters"])
+        written["strict"] = bool(tool.strict) and openai.is_strict(written["parameters"])
     return {**written, **own}
 
 
@@ -180,7 +181,7 @@ def write_choice(choice: ToolChoice, request: Request) -> Any:
             chosen.append({"type": name})
         else:
             kind = "custom" if name in custom else "function"
-            chosen.append({"type": kind, "name": names.fit_name(name, names.RESPONSES)})
+            chosen.append({"type": kind, "name": names.fit_name(name, NAME_LIMITS)})
     if choice.mode == "required" and len(chosen) == 1:
         return chosen[0]
     return {"type": "allowed_tools", "mode": choice.mode, "tools": chosen}

@@ -1,0 +1,57 @@
+"""What Claude models take, by their names: how they think, how long they answer, whether they can be sampled. Pure.
+
+Source: the model overview and the migration guides at platform.claude.com. Quirks say what
+no name does.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+def claude_version(model: str) -> tuple[int, int] | None:
+    """Major and minor version in a Claude model's name; None for any other model, (99, 0) where it has none.
+
+    >>> claude_version("claude-opus-4-8"), claude_version("claude-3-5-haiku-20241022"), claude_version("kimi-k2")
+    ((4, 8), (3, 5), None)
+    """
+    name = model.rpartition("/")[2]
+    if not name.startswith("claude"):
+        return None
+    found = re.match(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2})(?!\d))?(?!\d)", name)
+    return (int(found[1]), int(found[2] or 0)) if found else (99, 0)
+
+
+def claude_thinking(model: str, quirks: frozenset[str]) -> str:
+    """How a model behind an Anthropic upstream is told to think: ``adaptive``, ``manual`` or ``none``."""
+    for quirk in ("adaptive_thinking", "manual_thinking", "no_thinking"):
+        if quirk in quirks:
+            return quirk.removesuffix("_thinking").replace("no", "none")
+    version = claude_version(model)
+    if version is None:
+        return "manual"
+    if version < (3, 7):
+        return "none"
+    return "manual" if version < (4, 6) else "adaptive"
+
+
+def claude_most_tokens(model: str) -> int:
+    """The most output tokens that a Claude model accepts, where asking for more is refused."""
+    version = claude_version(model)
+    if version is None:
+        return 1 << 31
+    if version < (3, 5):
+        return 4096
+    if version < (3, 7):
+        return 8192
+    if version < (4, 6):
+        return 32_000 if version < (4, 2) and "opus" in model else 64_000
+    return 128_000
+
+
+def claude_takes_sampling(model: str, quirks: frozenset[str]) -> bool:
+    """Whether ``temperature``, ``top_p`` and ``top_k`` are accepted: by Claude before 4.7, and by other makes."""
+    if "no_sampling" in quirks:
+        return False
+    version = claude_version(model)
+    return version is None or version < (4, 7) or "sampling" in quirks

@@ -1,0 +1,153 @@
+"""Secrets at run time: read when they are needed, read again when they are old or refused, and blotted out of texts.
+
+What a secret string is, and whether it can work at all, ``config.secrets`` knows. Here files are read and helpers run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from math import inf
+from urllib.parse import quote
+
+import anyio
+
+from ccproxy_lite.config.secrets import is_renewable, label, unusable, variable, words
+from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.log import log
+
+MAX_AGE_S = 300.0
+
+
+_AGAIN_S = 30.0
+
+
+_HELPER_TIMEOUT_S = 20.0
+
+
+_SHORTEST_REDACTED = 6
+
+
+_MOST_REMEMBERED = 4096
+
+
+class Vault:
+    """Resolves secret strings, remembers what it has seen, and blots it out of texts.
+
+    :ivar on_change: is told the secret string whose value has changed
+    """
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self.on_change: Callable[[str], object] = lambda spec: None
+        self._environ = os.environ if environ is None else environ
+        self._values: dict[str, tuple[str, float]] = {}
+        self._failures: dict[str, UpstreamError] = {}
+        self._refused: dict[str, tuple[str, float]] = {}
+        self._locks: dict[str, anyio.Lock] = {}
+        self._seen: dict[str, tuple[str, ...]] = {}
+
+    async def value(self, spec: str, now: float, refused: str | None = None) -> str:
+        """The secret, at most 5 minutes old. Raises UpstreamError when its source fails and nothing is known.
+
+        :param refused: what an upstream has refused just now: look for another one, whatever its age
+        """
+        if self._is_good(spec, now, refused):
+            return self.peek(spec)
+        known, failure = self._values.get(spec), self._failures.get(spec)
+        async with self._locks.setdefault(spec, anyio.Lock()):  # one helper at a time; who waited has its result
+            if self._values.get(spec) is known and self._failures.get(spec) is failure:
+                await self._renew(spec, now)
+            elif spec not in self._values:
+                raise self._failures[spec]
+        if refused is not None:
+            self._refused[spec] = (refused, now)
+        return self.peek(spec)
+
+    def peek(self, spec: str) -> str:
+        """The secret as it was last read, or the empty string."""
+        return self._values.get(spec, ("", 0.0))[0]
+
+    def forget(self) -> None:
+        """Read every secret again when it is needed."""
+        self._values = {spec: (value, -inf) for spec, (value, _) in self._values.items()}
+
+    def _is_good(self, spec: str, now: float, refused: str | None) -> bool:
+        known = self._values.get(spec)
+        if known is None or not is_renewable(spec):
+            return known is not None
+        if refused is not None and known[0] == refused:
+            wrong, since_s = self._refused.get(spec, ("", 0.0))  # a helper that has just said so again
+            return spec.startswith("cmd:") and wrong == refused and now - since_s < _AGAIN_S
+        return now - known[1] < MAX_AGE_S
+
+    async def _renew(self, spec: str, now: float) -> None:
+        known = self._values.get(spec)
+        try:
+            secret = (await self._read(spec)).strip()
+            trouble = unusable(secret, "what it holds") if is_renewable(spec) else None
+            if trouble:
+                raise ValueError(trouble)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            if known is None:
+                message = f"the key {label(spec)} cannot be read: {reason}"
+                self._failures[spec] = UpstreamError(message, kind="auth", code="no_secret")
+                raise self._failures[spec] from None
+            log.warning("the key %s cannot be read again: %s", label(spec), reason)
+            again_s = MAX_AGE_S if spec.startswith("cmd:") else _AGAIN_S  # a helper that hangs holds requests up
+            self._values[spec] = (known[0], now - MAX_AGE_S + again_s)
+            return
+        self._values[spec] = (secret, now)
+        self.remember(secret)
+        if self._failures.pop(spec, None) or (known is not None and known[0] != secret):
+            self.on_change(spec)
+
+    def remember(self, secret: str) -> None:
+        """Blot this value out of every text from now on, however JSON and URLs spell it."""
+        if len(secret) < _SHORTEST_REDACTED or secret in self._seen:
+            return
+        self._seen[secret] = tuple(dict.fromkeys((secret, secret.replace("/", "\\/"), quote(secret, safe=""))))
+        if len(self._seen) > _MOST_REMEMBERED:  # helpers make new ones for ever
+            current = {value for value, _ in self._values.values()}
+            self._seen.pop(next((old for old in self._seen if old not in current), secret))
+
+    def redact(self, text: str) -> str:
+        """The text without any secret that was ever resolved."""
+        for spellings in self._seen.values():
+            for spelling in spellings:
+                if spelling in text:
+                    text = text.replace(spelling, "[redacted]")
+        return text
+
+    def redact_bytes(self, data: bytes) -> bytes:
+        """The same for bytes."""
+        return self.redact(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+    async def _read(self, spec: str) -> str:
+        name = variable(spec)
+        if name is not None:
+            return self._environ.get(name, "")
+        if spec.startswith("file:"):
+            return await anyio.Path(spec[5:]).read_text()
+        if spec.startswith("cmd:"):
+            return await _run(words(spec))
+        return spec
+
+
+async def _run(command: list[str]) -> str:
+    """The standard output of a credential helper; no shell, no input, a time limit."""
+    from subprocess import DEVNULL
+
+    try:
+        with anyio.fail_after(_HELPER_TIMEOUT_S):
+            done = await anyio.run_process(command, stdin=DEVNULL, check=False)
+    except TimeoutError:
+        raise OSError(f"{command[0]} did not finish in {_HELPER_TIMEOUT_S:.0f} s") from None
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
+        log.warning("%s exited with status %d: %s", command[0], done.returncode, said)
+        raise OSError(f"{command[0]} exited with status {done.returncode}")
+    token = done.stdout.decode("ascii", "replace").strip()
+    if not token:
+        raise OSError(f"{command[0]} printed nothing")
+    return token
