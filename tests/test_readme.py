@@ -10,6 +10,7 @@ import pytest
 from ccproxy_lite.cli.arguments import COMMANDS
 from ccproxy_lite.cli.load import read_text
 from ccproxy_lite.config import file as configfile
+from ccproxy_lite.providers import QUIRKS
 from tests.readme import with_table
 from tests.support import ROOT
 
@@ -29,7 +30,7 @@ def test_every_configuration_key_is_there() -> None:
     later = {name for names in configfile._LATER.values() for name in names}
     for key in {*configfile._TOP, *configfile._UPSTREAM} - later:
         assert f"`{key}`" in TEXT, key
-    for quirk in configfile.QUIRKS:
+    for quirk in QUIRKS:
         assert f"`{quirk}`" in TEXT, quirk
 
 

@@ -18,8 +18,9 @@ from ccproxy_lite.config.model import Config
 from ccproxy_lite.errors import ConfigError, UpstreamError
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.relay.catalog import Catalog
+from ccproxy_lite.relay.upstreams import check_trust
 from ccproxy_lite.relay.vault import Vault
-from ccproxy_lite.server.lifecycle import check_trust, upstreams
+from ccproxy_lite.server.lifecycle import upstreams
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -10,11 +10,12 @@ import anyio
 
 from ccproxy_lite.config.model import Config, Log, Upstream
 from ccproxy_lite.formats import FORMATS, Format
-from ccproxy_lite.formats.format import Target
+from ccproxy_lite.formats.format import PathInfo, Target
 from ccproxy_lite.formats.neutral.events import End, Event, fold
 from ccproxy_lite.formats.neutral.request import Message, Reasoning, Request, Text, Tool
 from ccproxy_lite.formats.sse import Parser
 from ccproxy_lite.jsontext import dumps, loads
+from ccproxy_lite.providers import EMBEDDED_BASE_PATHS
 from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.server import accesslog
 from ccproxy_lite.server.lifecycle import Running, echoing, running
@@ -33,7 +34,7 @@ async def _demo() -> int:
     accesslog.configure(Log(level="error"), lambda text: text, dict(os.environ))
     async with echoing() as url:
         config = Config(
-            tuple(Upstream(name, name, url + ("/v1" if "openai" in name else "")) for name in FORMATS),
+            tuple(Upstream(name, name, url + EMBEDDED_BASE_PATHS[name]) for name in FORMATS),
             listen="127.0.0.1:0",
         )
         async with running(config, Vault()) as proxy:
@@ -92,7 +93,8 @@ async def _events(
         origin=client.name,
     )
     outgoing = client.write_request(request, Target(request.model))
-    answer = await _post(proxy.listener.port, outgoing.path, dumps(outgoing.body).encode())
+    path = client.write_path(request.model, PathInfo(streams=stream))
+    answer = await _post(proxy.listener.port, path, dumps(outgoing.body).encode())
     if not stream:
         return client.read_body(loads(answer), "")
     reader, parser = client.reader(""), Parser()

@@ -12,7 +12,7 @@ from typing import Any
 from ccproxy_lite.cli.load import usual_place
 from ccproxy_lite.config.model import Config, from_environment
 from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
-from ccproxy_lite.formats import PROFILES
+from ccproxy_lite.providers import key_variables
 from ccproxy_lite.routing.routes import resolve
 
 
@@ -25,9 +25,8 @@ def main(arguments: argparse.Namespace) -> int:
     config, source = from_environment(os.environ)
     for note in config.notes:
         print(f"note: {note}", file=sys.stderr)
-    if source == "echo":
-        variables = dict.fromkeys(name for profile in PROFILES.values() for name in profile.key_variables)
-        raise CcproxyError(f"no key is in the environment: set {', '.join(variables)}, and run this again")
+    if source == "nothing":
+        raise CcproxyError(f"no key is in the environment: set {', '.join(key_variables())}, and run this again")
     write(path, json.dumps(content(config, arguments.model), indent=2) + "\n")
     print(f"wrote {path}: {', '.join(upstream.name for upstream in config.upstreams)}")
     print("next: ccproxy-lite check, then ccproxy-lite")

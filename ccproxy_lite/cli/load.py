@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ccproxy_lite.config.model import Config, from_environment
 from ccproxy_lite.errors import ConfigError
-from ccproxy_lite.formats import PROFILES
 from ccproxy_lite.net.address import Address
+from ccproxy_lite.providers import key_variables
 
 
 def find(given: str | None, environ: Mapping[str, str]) -> Path | None:
@@ -34,8 +34,8 @@ def usual_place(environ: Mapping[str, str]) -> Path | None:
 def places(environ: Mapping[str, str]) -> list[str]:
     """Where a configuration or a key would have been found."""
     home = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME') or '~'}/.config"
-    variables = [f"${name}" for profile in PROFILES.values() for name in profile.key_variables]
-    return ["--config", "$CCPROXY_CONFIG", f"{home}/ccproxy-lite/config.json", *dict.fromkeys(variables)]
+    variables = [f"${name}" for name in key_variables()]
+    return ["--config", "$CCPROXY_CONFIG", f"{home}/ccproxy-lite/config.json", *variables]
 
 
 def load(given: str | None, environ: Mapping[str, str] | None = None) -> tuple[Config, str]:

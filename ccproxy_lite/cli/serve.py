@@ -25,13 +25,28 @@ from ccproxy_lite.server.reload import reloading, signature
 
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0 after SIGTERM, 130 after SIGINT."""
-    vault, sockets = Vault(), systemd.inherited(os.environ)
+    return anyio.run(_serve, Source(arguments, Vault(), systemd.inherited(os.environ)))
 
-    def read() -> tuple[Config, str]:
-        config, source = load(arguments.config)
-        return _at_sockets(config, arguments, sockets) if sockets else with_options(config, arguments), source
 
-    return anyio.run(_serve, vault, read, lambda: find(arguments.config, os.environ), sockets)
+class Source:
+    """The configuration that the command line leads to (see ``server.reload.Source``)."""
+
+    def __init__(self, arguments: argparse.Namespace, vault: Vault, sockets: Sequence[socket.socket]) -> None:
+        self.arguments = arguments
+        self.vault = vault
+        self.sockets = sockets
+
+    def find(self) -> Path | None:
+        return find(self.arguments.config, os.environ)
+
+    def read(self) -> tuple[Config, str]:
+        config, name = load(self.arguments.config)
+        if self.sockets:
+            return _at_sockets(config, self.arguments, self.sockets), name
+        return with_options(config, self.arguments), name
+
+    def prepare_log(self, config: Config) -> Callable[[], None]:
+        return accesslog.prepared(config.log, self.vault.redact, dict(os.environ))
 
 
 def _at_sockets(config: Config, arguments: argparse.Namespace, sockets: Sequence[socket.socket]) -> Config:
@@ -48,33 +63,25 @@ def _exposure(address: Address) -> int:
     return 0 if address.path else 1 if address.is_local else 3 if address.host in ("0.0.0.0", "::") else 2
 
 
-async def _serve(
-    vault: Vault,
-    read: Callable[[], tuple[Config, str]],
-    find: Callable[[], Path | None],
-    sockets: Sequence[socket.socket],
-) -> int:
-    def logging(config: Config) -> Callable[[], None]:
-        return accesslog.prepared(config.log, vault.redact, dict(os.environ))
-
-    known = signature(find)  # before the reading: a change in between would else be missed for good
-    config, source = read()
-    logging(config)()
-    async with running(config, vault, sockets=sockets) as proxy:
+async def _serve(source: Source) -> int:
+    before = signature(source)  # before the reading: a change in between would else be missed for good
+    config, name = source.read()
+    source.prepare_log(config)()
+    async with running(config, source.vault, sockets=source.sockets) as proxy:
         with (
             stop_signals() as signals,
             anyio.open_signal_receiver(signal.SIGHUP) as hangups,
         ):  # before anybody is told that it serves
             print(f"ccproxy-lite serves at {proxy.url}", flush=True)
-            print(behind(config, source), flush=True)
-            if find() is None and proxy.listener.port:
+            print(behind(config, name), flush=True)
+            if source.find() is None and proxy.listener.port:
                 print(first_steps(proxy.url), flush=True)
             for note in config.notes:
                 log.warning("%s", note)
-            proxy.history.source = source
+            proxy.history.source = name
             systemd.notify(f"READY=1\nSTATUS=serving at {proxy.url}")
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(reloading, proxy, hangups, read, find, known, logging)
+                tasks.start_soon(reloading, proxy, hangups, source, before)
                 number = await until_stopped(signals, proxy.listener, lambda: systemd.notify("STOPPING=1"))
                 tasks.cancel_scope.cancel()
     return 130 if number == signal.SIGINT else 0
@@ -83,17 +90,17 @@ async def _serve(
 def first_steps(url: str) -> str:
     """What to paste into another shell; there is no configuration yet, so every client may come."""
     lines = ["in another shell, one of:"]
-    for name in ("anthropic", "openai", "google-genai"):
+    for name in clients.SDKS:
         found = clients.variables(name, url, clients.NO_KEY)
         lines.append(f"  export {' '.join(f'{key}={value}' for key, value in found.items())}")
     elsewhere = "" if url.endswith(DEFAULT_LISTEN) else f" --listen {url.removeprefix('http://')}"
-    others = "   # or codex, gemini, qwen, opencode, aider, llm"
-    return "\n".join([*lines, f'  eval "$(ccproxy-lite env claude{elsewhere})"{others}'])
+    first, *others = (name for name in clients.CLIENTS if name not in clients.SDKS)
+    return "\n".join([*lines, f'  eval "$(ccproxy-lite env {first}{elsewhere})"   # or {", ".join(others)}'])
 
 
 def behind(config: Config, source: str) -> str:
     """One line about what answers."""
-    if [upstream.format for upstream in config.upstreams] == ["echo"]:
+    if not config.has_services:
         return f"behind it: only the embedded echo, which says back what it hears ({source})"
     names = ", ".join(f"{upstream.name} ({upstream.format})" for upstream in config.upstreams)
     return f"behind it: {names} (from {source})"

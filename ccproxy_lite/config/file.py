@@ -16,18 +16,14 @@ from ccproxy_lite.config import secrets
 from ccproxy_lite.config.located import Located, Misplaced, locate, position
 from ccproxy_lite.config.model import DEFAULT_LISTEN, Config, Key, Limits, Log, Timeouts, Upstream
 from ccproxy_lite.errors import ConfigError
-from ccproxy_lite.formats import PROFILES
 from ccproxy_lite.formats.neutral.thinking import BUDGETS
 from ccproxy_lite.net import proxies
 from ccproxy_lite.net.address import Address
+from ccproxy_lite.providers import EMBEDDED, ENDPOINTS, KINDS, QUIRKS, provider_of, usual
 
 Value = TypeVar("Value")
 
 
-QUIRKS = frozenset(
-    "adaptive_thinking manual_thinking no_thinking sampling no_sampling system_turns max_completion_tokens "
-    "reasoning_content no_reasoning_effort no_reasoning_summary top_k gemini_strict_schema thinking_budget".split()
-)
 _LATER = {
     "": ("workers", "mounts"),
     "upstream": ("command", "tools", "max_parallel"),
@@ -296,12 +292,12 @@ def _upstream(book: _Notebook, name: str, node: Located) -> Upstream:
     for key in _LATER["upstream"]:
         if key in given:
             book.notes.append(f"{path}.{key}: has no effect in this version")
-    kind = "echo"
+    kind = EMBEDDED.name
     if "format" in given:
-        kind = book.choice(given["format"], f"{path}.format", (*PROFILES, "echo"), "echo")
+        kind = book.choice(given["format"], f"{path}.format", KINDS, kind)
     elif isinstance(node.value, list):
-        book.wrong(node.offset, path, "format is needed: " + ", ".join((*PROFILES, "echo")))
-    base_url = PROFILES[kind].default_base_url if kind in PROFILES else ""
+        book.wrong(node.offset, path, "format is needed: " + ", ".join(KINDS))
+    base_url = usual(kind).base_url
     if "base_url" in given:
         base_url = _base_url(book, given["base_url"], f"{path}.base_url", kind, _allows_http(book, given, path))
     keys, from_client, source = _keys(book, given.get("keys"), name, kind, base_url, node.offset)
@@ -315,8 +311,7 @@ def _upstream(book: _Notebook, name: str, node: Located) -> Upstream:
     quirks = set()
     for item, inner in book.items(given["quirks"], f"{path}.quirks") if "quirks" in given else ():
         quirks.add(book.choice(item, inner, sorted(QUIRKS), ""))
-    if urlsplit(base_url).hostname == "api.openai.com":
-        quirks.add("max_completion_tokens")
+    quirks |= provider_of(kind).quirks_at(base_url)
     return Upstream(
         name=name,
         format=kind,
@@ -383,26 +378,13 @@ def _base_url(book: _Notebook, node: Located, path: str, kind: str, allow_http: 
     local = parts.hostname in _LOOPBACK or (parts.hostname or "").startswith("127.")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         book.wrong(node.offset, path, "must start with https:// (or http:// for this machine)")
-    elif parts.path.rstrip("/").endswith(("/chat/completions", "/messages", "/responses", "/v1/v1")):
+    elif parts.path.rstrip("/").endswith(ENDPOINTS):
         book.wrong(node.offset, path, "is the address of an endpoint: the part before it is wanted")
     elif "@" in parts.netloc or parts.query or parts.fragment or "\\" in url or not url.isprintable() or " " in url:
         book.wrong(node.offset, path, "only scheme, host, port and path may stand here")
     elif parts.scheme == "http" and not local and not allow_http:
         book.wrong(node.offset, path, 'keys would travel in the clear: use https://, or add "allow_http": true')
-    return tidy_base_url(url, kind)
-
-
-def tidy_base_url(url: str, kind: str) -> str:
-    """A base URL without a trailing slash, and without the version that a format's paths bring themselves.
-
-    >>> tidy_base_url("https://api.anthropic.com/v1/", "anthropic"), tidy_base_url("http://a/v1/", "openai-chat")
-    ('https://api.anthropic.com', 'http://a/v1')
-    """
-    url = url.rstrip("/")
-    if kind in ("anthropic", "gemini"):
-        for suffix in ("/v1beta", "/v1"):
-            url = url.removesuffix(suffix)
-    return url
+    return provider_of(kind).tidy(url, kind)
 
 
 def _headers(book: _Notebook, node: Located, path: str) -> tuple[tuple[str, str], ...]:
@@ -457,10 +439,10 @@ def _key(book: _Notebook, node: Located, path: str) -> Key | None:
 
 def _usual_keys(book: _Notebook, name: str, kind: str, base_url: str, offset: int) -> tuple[tuple[Key, ...], bool, str]:
     """Where keys come from when the file names none: the format's variable, then a file of the upstream's name."""
-    if kind not in PROFILES:
+    if provider_of(kind).embedded:
         return (), False, "none needed"
-    official = base_url == PROFILES[kind].default_base_url
-    for variable in PROFILES[kind].key_variables if official else ():
+    official = base_url == usual(kind).base_url
+    for variable in usual(kind).key_variables if official else ():
         if not secrets.problem_of_variable(variable, book.environ):
             return (Key(f"${variable}", f"${variable}"),), False, f"the environment variable {variable}"
     home = book.environ.get("XDG_CONFIG_HOME") or f"{book.environ.get('HOME', '')}/.config"
@@ -469,7 +451,7 @@ def _usual_keys(book: _Notebook, name: str, kind: str, base_url: str, offset: in
         return (Key(spec, spec),), False, spec[5:]
     if urlsplit(base_url).hostname in _LOOPBACK:
         return (), False, "none: this machine"
-    variables = " or ".join(PROFILES[kind].key_variables) if official else ""
+    variables = " or ".join(usual(kind).key_variables) if official else ""
     sources = [f"set {variables}"] if variables else []
     remedy = ", ".join([*sources, 'name some in "keys"', f"or write one to {spec[5:]}"])
     book.wrong(offset, f"upstreams.{name}", f"no key was found: {remedy}")

@@ -12,10 +12,10 @@ from typing import Literal
 
 from ccproxy_lite.config import secrets
 from ccproxy_lite.errors import ConfigError
-from ccproxy_lite.formats import PROFILES
 from ccproxy_lite.formats.neutral.thinking import BUDGETS
 from ccproxy_lite.net import proxies
 from ccproxy_lite.net.proxies import Proxy
+from ccproxy_lite.providers import EMBEDDED, FAMILIES, KINDS, Families, Provider, provider_of, usual
 
 DEFAULT_LISTEN = "127.0.0.1:8317"
 
@@ -31,7 +31,10 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """One service. ``source`` says where its keys come from; without keys, none is sent."""
+    """One service. ``source`` says where its keys come from; without keys, none is sent.
+
+    ``format`` is the word of the file: a format's name, or that of a provider which speaks them all.
+    """
 
     name: str
     format: str
@@ -46,6 +49,14 @@ class Upstream:
     proxy: Proxy | None = None
     proxy_source: str = ""
     source: str = ""
+
+    @property
+    def provider(self) -> Provider:
+        return provider_of(self.format)
+
+    def speaks(self, form: str) -> bool:
+        """Whether a client of that format is answered without a conversion."""
+        return self.provider.speaks(self.format, form) == form
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +113,12 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     log: Log = field(default_factory=Log)
     notes: tuple[str, ...] = ()
+    families: Families = FAMILIES
+
+    @property
+    def has_services(self) -> bool:
+        """Whether anything answers but what is embedded here."""
+        return not all(upstream.provider.embedded for upstream in self.upstreams)
 
     def upstream(self, name: str) -> Upstream | None:
         return next((upstream for upstream in self.upstreams if upstream.name == name), None)
@@ -109,35 +126,36 @@ class Config:
 
 # ---------------------------------------------------------------- without a file
 
-Source = Literal["environment", "echo"]
+Source = Literal["environment", "nothing"]
 
 
 def from_environment(environ: Mapping[str, str]) -> tuple[Config, Source]:
-    """The configuration of the usual key variables; with none of them, the embedded echo upstream.
+    """The configuration of the usual key variables; with none of them, the embedded upstream.
 
     Raises ConfigError for a proxy variable that cannot be used.
     """
     upstreams, notes = [], []
-    for kind, profile in PROFILES.items():
-        for variable in profile.key_variables:
+    for kind in KINDS:
+        provider, base_url = provider_of(kind), usual(kind).base_url
+        for variable in usual(kind).key_variables:
             trouble = secrets.problem_of_variable(variable, environ)
             if trouble and environ.get(variable):
                 notes.append(trouble)
             if not trouble:
-                quirks = frozenset({"max_completion_tokens"} if "openai" in profile.default_base_url else ())
                 key = Key(f"${variable}", f"${variable}")
                 source = f"the environment variable {variable}"
-                proxy, named = _usual_proxy(profile.default_base_url, environ)
+                proxy, named = _usual_proxy(base_url, environ)
                 upstreams.append(
                     Upstream(
-                        kind, kind, profile.default_base_url, (key,),
-                        quirks=quirks, proxy=proxy, proxy_source=named, source=source,
+                        kind, kind, base_url, (key,),
+                        quirks=provider.quirks_at(base_url), proxy=proxy, proxy_source=named, source=source,
                     )
                 )  # fmt: skip
                 break
     if upstreams:
         return Config(tuple(upstreams), notes=tuple(notes)), "environment"
-    return Config((Upstream("echo", "echo", "", source="none needed"),), notes=tuple(notes)), "echo"
+    embedded = Upstream(EMBEDDED.name, EMBEDDED.name, "", source="none needed")
+    return Config((embedded,), notes=tuple(notes)), "nothing"
 
 
 def _usual_proxy(url: str, environ: Mapping[str, str]) -> tuple[Proxy | None, str]:

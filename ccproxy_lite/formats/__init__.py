@@ -1,36 +1,55 @@
-"""The wire formats. Pure: no clock, no randomness, no input or output, and no format knows another.
+"""The wire formats: the registry, and what is known of each before its converters are. Pure.
 
-A format's converters are imported when it is asked for the first time: most proxies use two of the four.
+No format knows another, and nobody else knows one: whoever needs to tell them apart by a path, a header or a parameter
+asks here. A format's converters are imported when it is asked for the first time: most proxies use two of the four.
 
->>> sorted(FORMATS), PROFILES["gemini"].key_variables
-(['anthropic', 'gemini', 'openai-chat', 'openai-responses'], ('GEMINI_API_KEY', 'GOOGLE_API_KEY'))
+>>> sorted(FORMATS), model_list_at("/v1beta/models/gemini-3.5-flash")
+(['anthropic', 'gemini', 'openai-chat', 'openai-responses'], ModelList(form='gemini', model='gemini-3.5-flash'))
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import NamedTuple
+from urllib.parse import parse_qsl
 
 from ccproxy_lite.formats.format import Format
 
-__all__ = ["FORMATS", "PROFILES", "Format", "asked_for"]
+__all__ = ["FORMATS", "Format", "asked_for", "dialect", "model_list_at"]
 
 
 class Profile(NamedTuple):
-    """What is known of a format before its converters are; ``stem`` is part of all its paths that ask for something."""
+    """What is known of a format without its converters.
 
-    default_base_url: str
-    key_variables: tuple[str, ...]
+    ``stem`` is part of all its paths that ask for something. ``key_header`` is where its clients show their key.
+    Whoever sends one of ``headers``, one of ``parameters``, or asks below ``folder`` speaks it, whatever is asked for.
+    """
+
     stem: str
+    key_header: str = "authorization"
+    headers: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+    folder: str = ""
 
 
 PROFILES = {
-    "anthropic": Profile("https://api.anthropic.com", ("ANTHROPIC_API_KEY",), "/messages"),
-    "openai-responses": Profile("https://api.openai.com/v1", ("OPENAI_API_KEY",), "/responses"),
-    "openai-chat": Profile("https://api.openai.com/v1", ("OPENAI_API_KEY",), "/chat/completions"),
-    "gemini": Profile("https://generativelanguage.googleapis.com", ("GEMINI_API_KEY", "GOOGLE_API_KEY"), "/models/"),
+    "anthropic": Profile("/messages", "x-api-key", ("anthropic-version",)),
+    "openai-responses": Profile("/responses"),
+    "openai-chat": Profile("/chat/completions"),
+    "gemini": Profile(
+        "/models/", "x-goog-api-key", ("x-goog-api-key", "x-goog-api-client"), ("key",), folder="/v1beta/"
+    ),
 }
+USUAL = "openai-chat"
+"""What speaks who bears no mark of any format."""
+KEY_HEADERS = tuple(dict.fromkeys(p.key_header for p in PROFILES.values() if p.key_header != "authorization"))
+"""The headers that carry nothing but a key."""
+VERSIONS = ("v1", "v1beta", "v1alpha")
+"""The versions of APIs, as paths begin with them."""
+_MODEL_LISTS = {"/v1/models": "", "/models": "", "/v1beta/models": "gemini", "/v1alpha/models": "gemini"}
+_ONE_MODEL = re.compile(r"(/v1(?:beta|alpha)?/models)/(?:models/)?(.+)")
 
 
 class _Formats(Mapping[str, Format]):
@@ -63,3 +82,33 @@ FORMATS = _Formats()
 def asked_for(path: str) -> Iterator[Format]:
     """The formats that a path may belong to."""
     return (FORMATS[name] for name, profile in PROFILES.items() if profile.stem in path)
+
+
+def dialect(get: Callable[[str], str | None], query: str, path: str) -> Format:
+    """The format of whoever asks, where the path alone does not tell.
+
+    :param get: gives the first value of a header, its name in lower case
+    """
+    for name, profile in PROFILES.items():
+        if any(get(header) is not None for header in profile.headers):
+            return FORMATS[name]
+    named = {name for name, _ in parse_qsl(query, keep_blank_values=True)}
+    for name, profile in PROFILES.items():
+        if named.intersection(profile.parameters) or (profile.folder and path.startswith(profile.folder)):
+            return FORMATS[name]
+    return FORMATS[USUAL]
+
+
+class ModelList(NamedTuple):
+    """A path that lists models: in one format's dialect (empty: that of whoever asks), all of them or one."""
+
+    form: str
+    model: str = ""
+
+
+def model_list_at(path: str) -> ModelList | None:
+    """What of a model list is at a path, or None."""
+    if path in _MODEL_LISTS:
+        return ModelList(_MODEL_LISTS[path])
+    one = _ONE_MODEL.fullmatch(path)
+    return ModelList(_MODEL_LISTS[one[1]], one[2]) if one else None

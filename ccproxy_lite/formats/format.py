@@ -42,11 +42,12 @@ class Target(NamedTuple):
 
 
 class Outgoing(NamedTuple):
-    """A request in an upstream's format. ``names`` maps tool names on the wire to the client's own ones."""
+    """The body of a request in an upstream's format; where it goes, ``write_path`` tells.
 
-    path: str
+    ``names`` maps tool names on the wire to the client's own ones, ``custom`` names the client's free-text tools.
+    """
+
     body: dict[str, Any]
-    headers: tuple[tuple[str, str], ...] = ()
     dropped: tuple[str, ...] = ()
     names: Mapping[str, str] = NOTHING
     custom: frozenset[str] = frozenset()
@@ -117,11 +118,11 @@ class Format(NamedTuple):
     ``watcher`` looks on while a stream between two sides of this format is relayed as it is. ``without_foreign``
     returns a request body without what this service would refuse because another one made it, or None if all is well.
     ``read_path`` tells what a URL's raw path and query ask for, or None if they are not this format's; ``write_path``
-    is its reverse for an upstream. ``breaks_off``: clients hear of a late failure only when the connection breaks.
+    is its reverse for an upstream, and ``fixed_headers`` stand on every request to one. ``breaks_off``: clients hear of
+    a late failure only when the connection breaks.
     """
 
     name: str
-    key_header: str
     read_path: Callable[[str, str], PathInfo | None]
     write_path: Callable[[str, PathInfo], str]
     models_path: str

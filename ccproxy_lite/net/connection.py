@@ -21,7 +21,7 @@ import h11
 
 from ccproxy_lite.log import bug
 from ccproxy_lite.net.framing import LAST_CHUNK, Decoder, FramingError, encode_chunk
-from ccproxy_lite.net.heads import Refused, RequestHead, find_end, read_head, reason
+from ccproxy_lite.net.heads import OutHeaders, Refused, RequestHead, find_end, read_head, reason
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
 
 WRITE_HIGH_BYTES = 65_536
@@ -30,7 +30,6 @@ _MAX_PIPELINED_BYTES = 1_048_576
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 State = Literal["waiting", "head", "body", "serving", "lingering", "closed"]
-OutHeaders = list[tuple[str, str]]
 
 
 class Response(NamedTuple):
@@ -44,14 +43,14 @@ class Response(NamedTuple):
 class Application(Protocol):
     """What the connection needs from the program."""
 
-    def admit(self, head: RequestHead) -> Response | None:
-        """Refuse a request before its body is read, or return None."""
+    def admit(self, head: RequestHead) -> Response | Any:
+        """Refuse a request before its body is read, or return what ``serve`` shall be given again."""
 
     def refuse(self, head: RequestHead | None, status: int, message: str) -> Response:
         """The answer to a request that broke the protocol or a limit."""
 
-    async def serve(self, head: RequestHead, body: bytes, client: Connection) -> None:
-        """Answer a request."""
+    async def serve(self, head: RequestHead, admitted: Any, body: bytes, client: Connection) -> None:
+        """Answer a request; ``admitted`` is what ``admit`` has returned, maybe that of an application before."""
 
 
 class Limits(NamedTuple):
@@ -98,6 +97,7 @@ class Connection(asyncio.Protocol):
         self._inbox = bytearray()
         self._searched = 0
         self._head: RequestHead | None = None
+        self._admitted: Any = None
         self._decoder = Decoder(0)
         self._pieces: list[bytes] = []
         self._body_bytes = 0
@@ -307,16 +307,17 @@ class Connection(asyncio.Protocol):
         self._start_body(head, rest)
 
     def _start_body(self, head: RequestHead, rest: bytes) -> None:
-        refusal = self._shared.app.admit(head)
+        admitted = self._shared.app.admit(head)
         limit = self._shared.limits.max_body_bytes
-        if refusal is None and isinstance(head.framing, int) and head.framing > limit:
-            refusal = self._shared.app.refuse(head, 413, f"the body is larger than {limit} bytes")
-        if refusal is not None:
+        if not isinstance(admitted, Response) and isinstance(head.framing, int) and head.framing > limit:
+            admitted = self._shared.app.refuse(head, 413, f"the body is larger than {limit} bytes")
+        if isinstance(admitted, Response):
             head.keep_alive = head.keep_alive and head.framing == 0
             self.state = "serving"
             self._inbox += rest
-            self.respond(refusal)
+            self.respond(admitted)
             return
+        self._admitted = admitted
         self._decoder = Decoder(head.framing)
         self._pieces, self._body_bytes = [], 0
         self.state = "body"
@@ -345,16 +346,17 @@ class Connection(asyncio.Protocol):
             self.state = "serving"
             self.deadline = NEVER
             head = cast(RequestHead, self._head)
-            self._shared.spawn(lambda: self._serve(head, body))
+            admitted = self._admitted
+            self._shared.spawn(lambda: self._serve(head, admitted, body))
 
     # --- answers
 
-    async def _serve(self, head: RequestHead, body: bytes) -> None:
+    async def _serve(self, head: RequestHead, admitted: Any, body: bytes) -> None:
         with anyio.CancelScope() as scope:
             self._scope = scope
             if self.state == "serving":
                 try:
-                    await self._shared.app.serve(head, body, self)
+                    await self._shared.app.serve(head, admitted, body, self)
                 except Exception as error:
                     bug(error)
         if self._head is head and self.state == "serving":  # not finished: nothing true can be said any more

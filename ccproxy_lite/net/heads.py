@@ -28,6 +28,10 @@ _BARE_LF = re.compile(rb"(?<!\r)\n")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
+OutHeaders = list[tuple[str, str]]
+"""The headers of an answer, as text."""
+
+
 class Refused(Exception):
     """A head that is answered with ``status`` and a closed connection."""
 

@@ -67,13 +67,17 @@ class Origin(NamedTuple):
         return f"http://{self.authority}{target}", [("proxy-authorization", login)] if login else []
 
 
-class Outbound(NamedTuple):
+class Outbound(Protocol):
     """One request; ``target`` is path and query."""
 
-    method: str
-    target: str
-    headers: list[tuple[str, str]]
-    body: bytes = b""
+    @property
+    def method(self) -> str: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def headers(self) -> list[tuple[str, str]]: ...
+    @property
+    def body(self) -> bytes: ...
 
 
 class Timeouts(NamedTuple):
@@ -98,6 +102,9 @@ class AnswerHead:
 
 class Sink(Protocol):
     """Who is told of an answer. Exactly one of ``end`` and ``failed_upstream`` is the last call."""
+
+    def connected(self, connection: Connection) -> None:
+        """The request goes out on this connection now, which can be paused and dropped; maybe once more, on another."""
 
     def head(self, head: AnswerHead) -> None:
         """The final head; interim answers are skipped."""
@@ -344,24 +351,21 @@ class Pool:
     _idle: dict[Origin, list[Connection]] = field(default_factory=dict)
     _open: set[Connection] = field(default_factory=set)
 
-    async def fetch(
-        self, origin: Origin, outbound: Outbound, sink: Sink, timeouts: Timeouts, took: Callable[[Connection], None]
-    ) -> None:
+    async def fetch(self, origin: Origin, outbound: Outbound, sink: Sink, timeouts: Timeouts) -> None:
         """Send a request and tell the sink of its answer; returns when the answer has begun or failed.
 
-        :param took: is given the connection before anything is sent, so that it can be closed or paused
         Raises UpstreamError when no connection can be made.
         """
         connection = self._take(origin)
         if connection is not None:
-            took(connection)
+            sink.connected(connection)
             try:
                 await connection.exchange(outbound, sink, timeouts)
                 return
             except _Stale:
                 pass
         connection = await self._connect(origin, timeouts.connect_s)
-        took(connection)
+        sink.connected(connection)
         await connection.exchange(outbound, sink, timeouts)
 
     def give_back(self, connection: Connection) -> None:

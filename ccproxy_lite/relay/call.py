@@ -1,7 +1,12 @@
-"""What one client asks, read only as far as somebody needs it: most of it, where nothing is converted, never."""
+"""One request of a client: what it asks, where its answer goes, and what is noted about it on the way.
+
+It is read only as far as somebody needs it: most of it, where nothing is converted, never.
+"""
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,7 +15,12 @@ from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import Format
 from ccproxy_lite.formats.format import PathInfo, ReplyInfo
 from ccproxy_lite.jsontext import Member, decode, dumps, loads, members
-from ccproxy_lite.net.heads import RequestHead
+from ccproxy_lite.net.connection import Connection
+from ccproxy_lite.net.heads import OutHeaders, RequestHead
+from ccproxy_lite.net.upstream import AnswerHead
+from ccproxy_lite.relay import headers as hd
+from ccproxy_lite.relay.record import Record
+from ccproxy_lite.relay.vault import Vault
 
 if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Request
@@ -18,23 +28,31 @@ if TYPE_CHECKING:
 _SESSION_HEADERS = ("x-claude-code-session-id", "session-id", "session_id", "x-session-id", "x-session-affinity")
 _LONGEST_SESSION = 256
 _LONGEST_MODEL = 1000
+_SHORTEST_KEY = 6
 
 
 @dataclass
 class Call:
-    """What one client asks: its format, its bytes, and what the path and the headers say."""
+    """What one client asks: its format, its bytes, and what the path and the headers say.
+
+    :ivar client: where the answer goes
+    :ivar record: what the log will say of it
+    :ivar pinned: the upstream that the path names
+    :ivar own_secret: the client's key, where it is the one that the service is shown
+    """
 
     form: Format
     head: RequestHead
     raw: bytes
+    client: Connection
+    record: Record
+    vault: Vault
+    path: PathInfo = field(default_factory=PathInfo)
     pinned: str = ""
     named_session: str = ""
-    client_key: str = ""
     own_secret: str = ""
-    id: str = ""
-    created: int = 0
-    strict: bool = False
-    path: PathInfo = field(default_factory=PathInfo)
+    id: str = field(default_factory=lambda: os.urandom(12).hex())
+    created: int = field(default_factory=lambda: int(time.time()))
 
     @cached_property
     def text(self) -> str:
@@ -89,6 +107,32 @@ class Call:
         """What the client calls its conversation, or the empty string: by path, header or body, in this order."""
         named = (self.named_session, *(self.head.get(name) for name in _SESSION_HEADERS))
         return next((known for text in named if (known := _session(text))), "") or session_in(self.body)
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether what a conversion cannot express is an error."""
+        return self.head.get("x-ccproxy-strict") == "1"
+
+    @property
+    def client_key(self) -> str:
+        """The key that the client shows, or the empty string."""
+        return next(filter(None, hd.presented_keys(self.head)), "")
+
+    def redact(self, text: str) -> str:
+        """A text without any secret, the client's own key included."""
+        if len(self.own_secret) >= _SHORTEST_KEY:
+            text = text.replace(self.own_secret, "[redacted]")
+        return self.vault.redact(text)
+
+    def redact_bytes(self, data: bytes) -> bytes:
+        """The same for bytes."""
+        if len(self.own_secret) >= _SHORTEST_KEY:
+            data = data.replace(self.own_secret.encode("latin-1", "replace"), b"[redacted]")
+        return self.vault.redact_bytes(data)
+
+    def downward(self, answer: AnswerHead) -> OutHeaders:
+        """The upstream's headers for a client of the same format, without any secret."""
+        return [(name, self.redact(value)) for name, value in hd.downward(answer.headers)]
 
     def with_model(self, model: str) -> bytes:
         """The client's bytes, with another model name and without thoughts that only other providers understand."""

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import anyio
 
 from ccproxy_lite.config.model import Upstream
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import FORMATS
-from ccproxy_lite.jsontext import loads
 from ccproxy_lite.log import log
+from ccproxy_lite.providers.provider import Ask
 from ccproxy_lite.relay import headers as hd
+from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.routing.routes import known
-
-if TYPE_CHECKING:
-    from ccproxy_lite.relay.relay import Relay
 
 _FRESH_S = 300.0
 _RETRY_S = 15.0
+_MOST_BYTES = 16_777_216
 
 
 class Catalog:
@@ -46,14 +42,16 @@ class Catalog:
 
     async def ask(self, upstream: Upstream) -> list[str]:
         """The upstream's own list, now. Raises UpstreamError."""
-        relay = self._relay
-        form = FORMATS["openai-chat"] if upstream.format == "echo" else FORMATS[upstream.format]
-        ring, now = relay.rings[upstream.name], relay.clock.now()
-        key = ring.spare("", now) or ring.states[0].key
-        own = [("accept", "application/json"), ("user-agent", hd.USER_AGENT), *form.fixed_headers]
-        answer = await relay.collect(upstream, key, form, form.models_path, own, max_body_bytes=16_777_216)
+        relay, upstreams = self._relay, self._relay.upstreams
+        form = upstreams.format_of(upstream)
+        ring = relay.rings[upstream.name]
+        key = ring.spare("", relay.clock.now()) or ring.states[0].key
+        headers = (("accept", "application/json"), ("user-agent", hd.USER_AGENT), *form.fixed_headers)
+        secret = await upstreams.secret_of(upstream, key.secret)
+        service = upstreams.service(upstream)
+        question = upstream.provider.models(service, form, Ask(headers=headers), secret)
         try:
-            return form.read_models(loads(answer))
+            return await upstreams.collect(upstream, question, _MOST_BYTES)
         except ValueError:
             raise UpstreamError(f"{upstream.name} did not answer with JSON") from None
 

@@ -1,28 +1,31 @@
-"""Counting the tokens of a call: by the upstream where it can, else by the local estimate. It blames no key."""
+"""Counting the tokens of a call: by the upstream where it can, else by the local estimate. No key's state changes."""
 
 from __future__ import annotations
 
 from ccproxy_lite.errors import ClientError, UpstreamError
-from ccproxy_lite.formats import Format
+from ccproxy_lite.formats.format import Format
 from ccproxy_lite.formats.neutral.events import Usage
-from ccproxy_lite.jsontext import dumps, loads
-from ccproxy_lite.net.connection import Connection as Client
+from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.net.connection import Response
+from ccproxy_lite.providers.provider import Ask
 from ccproxy_lite.relay import headers as hd
+from ccproxy_lite.relay.attempt import target_of
 from ccproxy_lite.relay.call import Call
-from ccproxy_lite.relay.record import Record
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.routing.routes import Route, resolve
 
+_MOST_BYTES = 1_048_576
 
-async def count(relay: Relay, call: Call, client: Client, record: Record) -> None:
+
+async def count(relay: Relay, call: Call) -> None:
     """Answer a call that asks for a count; it always has an answer. Raises ClientError for what nobody understands."""
+    record = call.record
     record.model = call.model
     route = resolve(relay.config, call.model, call.form.name, call.pinned)[0]
     record.route = str(route)
-    client.cancel_on_eof()
+    call.client.cancel_on_eof()
     headers = hd.own(route, ())
-    counted = await _upstream(relay, call, route, relay.form_of(route.upstream, call.form))
+    counted = await _upstream(relay, call, route)
     if counted is None:
         from ccproxy_lite.formats.neutral.tokens import estimate  # large, and seldom needed
 
@@ -30,38 +33,40 @@ async def count(relay: Relay, call: Call, client: Client, record: Record) -> Non
         headers.append(("x-ccproxy-estimate", "1"))
     record.status, record.usage, record.is_count = 200, Usage(input=counted), True
     body = dumps(call.form.write_count(counted)).encode()
-    client.respond(Response(200, hd.merged([("content-type", "application/json")], headers), body))
+    call.client.respond(Response(200, hd.merged(hd.JSON, headers), body))
 
 
-async def _upstream(relay: Relay, call: Call, route: Route, form: Format) -> int | None:
+async def _upstream(relay: Relay, call: Call, route: Route) -> int | None:
     """The upstream's own count; None where it has none or does not give it."""
+    upstream, upstreams = route.upstream, relay.upstreams
+    form = upstreams.format_of(upstream, call.form.name)
     if form.counting is None:
         return None
     try:
-        path = form.counting.path(route.model, call.path)
-        if form is call.form:
-            body, own = call.cleaned or call.body, hd.upward(call.head)
-            path = hd.with_query(path, call.head.query)
-        else:
-            target = relay.target(call, route)._replace(strict=False)
-            body, own = form.write_request(call.request, target).body, hd.own_upward(False)
-        counted = form.counting.body(body, route.model)
-        untouched = body is call.body and counted in (body, {**body, "model": route.model})
-        raw = call.with_model(route.model) if untouched else dumps(counted).encode()
-        key = relay.rings[route.upstream.name].spare(route.model, relay.clock.now())
+        ask = _ask(relay, call, route, form)
+        key = relay.rings[upstream.name].spare(route.model, relay.clock.now())
         if key is None:
             return None
-        answer = await relay.collect(
-            route.upstream,
-            key,
-            form,
-            path,
-            hd.merged(form.fixed_headers, own),
-            head=call.head,
-            client_key=call.client_key,
-            body=raw,
-            max_body_bytes=1_048_576,
-        )
-        return form.counting.read(loads(answer)) or None
+        secret = await upstreams.secret_of(upstream, key.secret, call.client_key)
+        question = upstream.provider.count(upstreams.service(upstream), form, ask, secret)
+        if question is None:
+            return None
+        return await upstreams.collect(upstream, question, _MOST_BYTES, call.head) or None
     except (ClientError, UpstreamError, ValueError):
         return None
+
+
+def _ask(relay: Relay, call: Call, route: Route, form: Format) -> Ask:
+    """What a counting endpoint is asked. Raises ClientError for what the target cannot express."""
+    assert form.counting is not None
+    if form is not call.form:
+        target = target_of(call, route, relay.upstreams)._replace(strict=False)
+        body = form.counting.body(form.write_request(call.request, target).body, route.model)
+        headers = hd.merged(form.fixed_headers, hd.own_upward(False))
+        return Ask(route.model, call.path, "", tuple(headers), dumps(body).encode())
+    headers = hd.merged(form.fixed_headers, hd.upward(call.head))
+    body = call.cleaned or call.body
+    counted = form.counting.body(body, route.model)
+    untouched = body is call.body and counted in (body, {**body, "model": route.model})
+    raw = call.with_model(route.model) if untouched else dumps(counted).encode()
+    return Ask(route.model, call.path, call.head.query, tuple(headers), raw)

@@ -1,131 +1,70 @@
 """One attempt's answer on its way to the client: held until its first content, then passed on as it comes.
 
-A ``Delivery`` is the sink of one upstream connection: everything there runs in protocol callbacks, without a task
-switch. The ``Outlet`` is the client's end, which outlives attempts that fail. Neither knows a wire format.
+A ``Delivery`` is the sink of one upstream connection: everything here runs in protocol callbacks, without a task
+switch. It knows no wire format. Its states, and what changes them:
+
+    head -> undecided -> collecting            no stream, an error, or a body that turns out to be no stream
+       `-------+------> holding -> passing -> over
+
+``head``
+    nothing has come yet
+``undecided``
+    a stream was asked for, and the answer does not say what it is: its first bytes will show
+``collecting``
+    the answer is kept whole, for whoever waits to judge; it stays so when it is complete
+``holding``
+    a stream without content yet: nothing has reached the client, another upstream could still answer
+``passing``
+    content has reached the client; from here on a failure can only be told inside the stream
+``over``
+    the stream is complete, or the answer is broken (``failed``); what still comes is passed over
+
+``done`` is set when the task that waits has something to do, ``ended`` when the upstream has nothing more to say: the
+connection can be used again only if it gets that far.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from typing import Literal
 
 import anyio
 
+from ccproxy_lite.clock import Clock
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import Format
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.log import bug
-from ccproxy_lite.net.connection import Connection as Client
-from ccproxy_lite.net.connection import OutHeaders
-from ccproxy_lite.net.upstream import AnswerHead
-from ccproxy_lite.net.watchdog import NEVER, Watchdog
+from ccproxy_lite.net.upstream import AnswerHead, Connection
+from ccproxy_lite.providers.provider import Framing
+from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.relay.streams import Stream, failed_of
 
-EVENT_STREAM = "text/event-stream"
 _MOST_ERROR_BYTES = 1_048_576
 
-
-class Outlet:
-    """The client's end of one streamed answer, whoever makes it: one head, bytes, and keep-alives when nothing comes.
-
-    Until the first content the head is held back, so that an early failure is a real HTTP status; but not longer than
-    ``interval_s``: then the head goes out with a first keep-alive, and another upstream may still answer.
-
-    :ivar begun: the head is out
-
-    :param early: the head's headers while nobody knows who will answer
-    :param failing: the in-band error for a failure, where no stream is there to write it
-    """
-
-    def __init__(
-        self,
-        client: Client,
-        form: Format,
-        watchdog: Watchdog,
-        interval_s: float,
-        early: Callable[[], OutHeaders],
-        failing: Callable[[Failed], bytes],
-        redact: Callable[[bytes], bytes],
-    ) -> None:
-        self._client = client
-        self._form = form
-        self._watchdog = watchdog
-        self._interval_s = interval_s or NEVER
-        self._early = early
-        self._failing = failing
-        self._redact = redact
-        self._now = asyncio.get_running_loop().time
-        self.begun = self._over = False
-        self.deadline = self._now() + self._interval_s
-        watchdog.watch(self)
-
-    def begin(self, headers: OutHeaders) -> None:
-        """Begin the answer, unless a keep-alive has done so."""
-        if not self.begun:
-            self.begun = True
-            self._client.begin(200, headers)
-
-    def write(self, data: bytes) -> None:
-        self._client.write(data)
-        self.deadline = self._now() + self._interval_s
-
-    def expire(self) -> None:
-        """Nothing was written for a while."""
-        self.deadline = self._now() + self._interval_s
-        if not self._client.blocked:
-            self.begin(self._early())
-            self._client.write(self._form.keep_alive)
-
-    def fail(self, failed: Failed, written: bytes | None = None) -> None:
-        """End the answer with an in-band error: what a stream has ``written``, or one that stands alone."""
-        if self._over:  # the connection may have gone on to the next request
-            return
-        self._client.write(self._redact(self._failing(failed) if written is None else written))
-        self.finish(broken=True)
-
-    def finish(self, *, broken: bool = False) -> None:
-        self._over = True
-        self.close()
-        if broken and self._form.breaks_off:
-            self._client.abort()
-        else:
-            self._client.finish()
-
-    def close(self) -> None:
-        """No more keep-alives."""
-        self.deadline = NEVER
-        self._watchdog.forget(self)
+State = Literal["head", "undecided", "collecting", "holding", "passing", "over"]
 
 
 class Delivery:
-    """The sink of one attempt.
+    """The sink of one attempt; without a reply and a stream, the answer is only collected.
 
-    Without an outlet the answer is only collected. ``done`` is set when the task that waits has something to do: the
-    stream is over or failed, or a whole answer (``answer`` and ``body``) is there to be judged. ``committed`` says
-    that the client has seen content.
+    :ivar committed_s: when the first content reached the client; None if none did
+    :ivar failed: why the answer is broken
     """
 
     def __init__(
-        self,
-        outlet: Outlet | None,
-        stream: Stream | None,
-        answer_headers: Callable[[AnswerHead], OutHeaders],
-        max_body_bytes: int,
-        now: Callable[[], float],
+        self, reply: Reply | None, stream: Stream | None, max_body_bytes: int, framing: Framing, clock: Clock
     ) -> None:
+        self.state: State = "head"
         self.done = anyio.Event()
         self.ended = anyio.Event()
-        self.committed = False
         self.committed_s: float | None = None
         self.failed: Failed | None = None
         self.answer: AnswerHead | None = None
         self.stream = stream
-        self._outlet = outlet
-        self._answer_headers = answer_headers
+        self._reply = reply
+        self._framing = framing
+        self._clock = clock
         self._max_body_bytes = max_body_bytes
-        self._now = now
-        self._streams: bool | None = None
-        self._over = False
+        self._connection: Connection | None = None
         self._pieces: list[bytes] = []
         self._bytes = 0
 
@@ -136,45 +75,60 @@ class Delivery:
 
     @property
     def is_event_stream(self) -> bool:
-        """Whether the answer came as server-sent events."""
-        return self.answer is not None and self.answer.get("content-type").lower().startswith(EVENT_STREAM)
+        """Whether the answer says that it is a stream of events."""
+        kind = self.answer.get("content-type").lower() if self.answer is not None else ""
+        return kind.startswith(self._framing.content_type)
+
+    @property
+    def committed(self) -> bool:
+        """Whether the client has seen content."""
+        return self.committed_s is not None
 
     @property
     def streamed(self) -> bool:
         """Whether the answer was passed on as a stream; if not, it waits in ``body``."""
-        return self._streams is True
+        return self.state in ("holding", "passing", "over")
+
+    def release(self) -> None:
+        """Whoever waited does so no more: an answer that is not complete is cut off."""
+        if self._reply is not None:
+            self._reply.let_flow()
+        if self._connection is not None:
+            self._connection.drop(self)
 
     # --- net.upstream.Sink
 
+    def connected(self, connection: Connection) -> None:
+        self._connection = connection
+        if self._reply is not None:
+            self._reply.hold_back(connection.pause)
+
     def head(self, head: AnswerHead) -> None:
         self.answer = head
+        if self.state == "over":
+            return
         if self.stream is None or not 200 <= head.status < 300:
-            self._streams = False
+            self.state = "collecting"
             if head.status >= 400:
                 self._max_body_bytes = min(self._max_body_bytes, _MOST_ERROR_BYTES)
-        elif self.is_event_stream:
-            self._streams = True
+        else:
+            self.state = "holding" if self.is_event_stream else "undecided"
 
     def data(self, data: bytes) -> None:
-        if self._streams is None:  # asked for a stream, and not told what this is: JSON and HTML show themselves
-            if not data.strip():
-                return
-            self._streams = data.lstrip()[:1] not in (b"{", b"[", b"<")
-        if not self._streams or self.stream is None:
+        if self.state == "passing" or self.state == "holding":
+            self._feed(data)
+        elif self.state == "collecting":
             self._collect(data)
-            return
-        if self._over or self.failed:
-            return
-        try:
-            out = self.stream.feed(data)
-        except UpstreamError as error:
-            self.failed_stream(failed_of(error))
-            return
-        self._pass_on(out, self.stream)
+        elif self.state == "undecided" and data.strip():
+            is_body = data.lstrip()[:1] in (b"{", b"[", b"<")  # JSON and HTML show themselves
+            self.state = "collecting" if is_body else "holding"
+            self.data(data)
 
     def end(self) -> None:
         try:
-            if self._streams and self.stream is not None and not self._over and not self.failed:
+            if self.state == "undecided":
+                self.state = "collecting"
+            elif self.stream is not None and self.state in ("holding", "passing"):
                 self._pass_on(self.stream.close(), self.stream, last=True)
         except UpstreamError as error:
             self.failed_stream(failed_of(error))
@@ -187,12 +141,10 @@ class Delivery:
 
     def failed_stream(self, failed: Failed) -> None:
         """The answer is broken: an attempt that failed, or the in-band error of a stream that has begun."""
-        if self.failed or self._over:
+        if self.state == "over":
             return
-        self.failed = failed
-        if self.committed and self.stream is not None:
-            self._finish(self.stream.fail(failed))
-        self.done.set()
+        error = self.stream.fail(failed) if self.committed and self.stream is not None else None
+        self._finish(failed, error)
 
     def failed_upstream(self, error: UpstreamError) -> None:
         self.failed_stream(failed_of(error))
@@ -200,14 +152,23 @@ class Delivery:
 
     # ---
 
+    def _feed(self, data: bytes) -> None:
+        assert self.stream is not None
+        try:
+            out = self.stream.feed(data)
+        except UpstreamError as error:
+            self.failed_stream(failed_of(error))
+            return
+        self._pass_on(out, self.stream)
+
     def _pass_on(self, out: bytes, stream: Stream, *, last: bool = False) -> None:
         if stream.failed is not None:
-            self.failed = stream.failed
-            if self.committed:
-                self._finish(out)
-            self.done.set()
+            self._finish(stream.failed, out)
             return
-        if not self.committed:
+        if self.state == "passing":
+            if out and self._reply is not None:
+                self._reply.write(out)
+        else:
             self._collect(out)
             if self.failed:
                 return
@@ -216,32 +177,31 @@ class Delivery:
                     self.failed_stream(Failed(502, "server", "the upstream's stream was empty"))
                 return
             self._commit()
-        elif self._outlet is not None and out:
-            self._outlet.write(out)
         if stream.over or last:
             self._finish()
 
     def _commit(self) -> None:
-        assert self.answer is not None and self._outlet is not None
-        self.committed, self.committed_s = True, self._now()
-        self._outlet.begin(self._answer_headers(self.answer))
-        self._outlet.write(self.body)
+        assert self.answer is not None and self._reply is not None
+        self.state, self.committed_s = "passing", self._clock.now()
+        self._reply.begin(self.answer)
+        self._reply.write(self.body)
         self._pieces = []
 
-    def _finish(self, error: bytes | None = None) -> None:
-        self._over = True
-        if self._outlet is not None and self.failed:
-            self._outlet.fail(self.failed, error)
-        elif self._outlet is not None:
-            self._outlet.finish()
+    def _finish(self, failed: Failed | None = None, error: bytes | None = None) -> None:
+        """The stream is over; a client that has seen content of a broken one hears the ``error`` inside it."""
+        self.state, self.failed = "over", failed
+        if self._reply is not None and self.committed:
+            if failed is None:
+                self._reply.finish()
+            else:
+                self._reply.fail(failed, error)
         self.done.set()
 
     def _collect(self, data: bytes) -> None:
         self._bytes += len(data)
         if self._bytes > self._max_body_bytes:
             self._pieces = []
-            self.failed_stream(
-                Failed(502, "server", f"the upstream's answer is larger than {self._max_body_bytes} bytes")
-            )
+            message = f"the upstream's answer is larger than {self._max_body_bytes} bytes"
+            self.failed_stream(Failed(502, "server", message))
             return
         self._pieces.append(data)

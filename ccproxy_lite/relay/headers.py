@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from urllib.parse import unquote_plus
+from urllib.parse import parse_qsl
 
 from ccproxy_lite import __version__
 from ccproxy_lite.config.model import Upstream
-from ccproxy_lite.formats import PROFILES, Format
-from ccproxy_lite.net.connection import OutHeaders
+from ccproxy_lite.formats import KEY_HEADERS
 from ccproxy_lite.net.framing import Headers, tokens
-from ccproxy_lite.net.heads import RequestHead
+from ccproxy_lite.net.heads import OutHeaders, RequestHead
 from ccproxy_lite.routing.routes import Route
 
 HOP_BY_HOP = frozenset(
     "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
     "upgrade".split()
 )
-_NOT_UP = HOP_BY_HOP | frozenset(
-    "host content-length accept-encoding expect authorization x-api-key x-goog-api-key cookie origin referer "
-    "forwarded via".split()
+_NOT_UP = HOP_BY_HOP.union(
+    "host content-length accept-encoding expect authorization cookie origin referer forwarded via".split(), KEY_HEADERS
 )
 _NOT_DOWN = HOP_BY_HOP | frozenset("content-length content-encoding set-cookie date alt-svc".split())
 _NOT_UP_PREFIXES = ("x-ccproxy-", "x-forwarded-", "sec-", "access-control-", "x-real-")
 
 USER_AGENT = f"ccproxy-lite/{__version__}"
+JSON: OutHeaders = [("content-type", "application/json")]
+SSE: OutHeaders = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache")]
+
+
+def presented_keys(head: RequestHead) -> list[str]:
+    """Every key that a request shows, in the order of their weight."""
+    found = [value for name in KEY_HEADERS for value in head.all(name)]
+    for value in head.all("authorization"):
+        scheme, _, token = value.partition(" ")
+        found.append(token.strip() if scheme.lower() == "bearer" else "")
+    found += [value for name, value in parse_qsl(head.query, keep_blank_values=True) if name == "key"]
+    return found
 
 
 def upward(head: RequestHead) -> list[tuple[str, str]]:
@@ -54,18 +64,6 @@ def downward(headers: Headers) -> OutHeaders:
         for name, value in decoded
         if name not in _NOT_DOWN and name not in named and not name.startswith("access-control-")
     ]
-
-
-def credential(form: Format, upstream: Upstream, key: str) -> list[tuple[str, str]]:
-    """The headers that carry a key. Only Anthropic's own service is known to prefer one of two."""
-    if not key:
-        return []
-    if form.key_header == "authorization":
-        return [("authorization", f"Bearer {key}")]
-    own = [(form.key_header, key)]
-    if upstream.base_url != PROFILES[form.name].default_base_url:
-        own.append(("authorization", f"Bearer {key}"))
-    return own
 
 
 def configured(upstream: Upstream, head: RequestHead | None) -> list[tuple[str, str]]:
@@ -101,10 +99,3 @@ def own(route: Route, dropped: tuple[str, ...]) -> OutHeaders:
 
 def _header_safe(text: str) -> str:
     return "".join(char if "\x20" <= char <= "\x7e" else "?" for char in text).strip()
-
-
-def with_query(path: str, query: str) -> str:
-    """A path with the client's query behind it, without a client key and what the path says itself."""
-    own = {"key", "alt", "$alt"} if "alt=" in path else {"key"}
-    kept = "&".join(part for part in query.split("&") if part and unquote_plus(part.partition("=")[0]) not in own)
-    return path + (("&" if "?" in path else "?") + kept if kept else "")

@@ -11,8 +11,7 @@ import re
 from typing import Protocol
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import Format
-from ccproxy_lite.formats.format import ReplyInfo
+from ccproxy_lite.formats.format import Reader, Watcher, Writer
 from ccproxy_lite.formats.neutral.events import End, Event, Failed, PartStart, Usage
 from ccproxy_lite.formats.neutral.names import Restorer
 from ccproxy_lite.formats.sse import Parser
@@ -49,12 +48,12 @@ class Relayed:
     Half an event waits for its other half, so that an error, or a secret in one, never stands in the middle.
     """
 
-    def __init__(self, form: Format, max_event_bytes: int) -> None:
+    def __init__(self, parser: Parser, watcher: Watcher) -> None:
         self.content = self.over = False
         self.failed: Failed | None = None
         self.usage: Usage | None = None
-        self._parser = Parser(max_event_bytes)
-        self._watcher = form.watcher()
+        self._parser = parser
+        self._watcher = watcher
         self._tail: list[bytes] = []
 
     def feed(self, data: bytes) -> bytes:
@@ -95,16 +94,14 @@ def _end_of_events(data: bytes) -> int:
 class Converted:
     """The sides differ: bytes to events to neutral events and back."""
 
-    def __init__(
-        self, upstream: Format, client: Format, reply: ReplyInfo, restorer: Restorer, max_event_bytes: int
-    ) -> None:
+    def __init__(self, parser: Parser, reader: Reader, restorer: Restorer, writer: Writer) -> None:
         self.content = self.over = False
         self.failed: Failed | None = None
         self.usage: Usage | None = None
-        self._parser = Parser(max_event_bytes)
-        self._reader = upstream.reader(reply.id)
+        self._parser = parser
+        self._reader = reader
         self._restore = restorer.restore
-        self._writer = client.writer(reply)
+        self._writer = writer
 
     def feed(self, data: bytes) -> bytes:
         out = b""
@@ -171,10 +168,10 @@ class AsArray:
         return out
 
 
-def as_array(events: bytes) -> bytes:
-    """A whole stream of server-sent events as one JSON array."""
-    parser = Parser()
-    return b"[" + b",\r\n".join(event.data.encode() for event in parser.feed(events)) + b"]"
+def as_array(events: bytes, *, broken: bool = False) -> bytes:
+    """A whole stream of server-sent events as one JSON array; a ``broken`` one is never closed."""
+    inner = b",\r\n".join(event.data.encode() for event in Parser().feed(events))
+    return b"[" + inner + (b"" if broken else b"]")
 
 
 def failed_of(error: UpstreamError) -> Failed:

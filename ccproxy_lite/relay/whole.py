@@ -1,29 +1,37 @@
-"""An answer that was collected in one piece: what it says, as events, whatever it turns out to be."""
+"""An answer that was collected in one piece: what it says, as events, whatever it turns out to be. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import Format
+from ccproxy_lite.formats.format import Format
 from ccproxy_lite.formats.neutral.events import Event
 from ccproxy_lite.formats.sse import Event as SseEvent
 from ccproxy_lite.formats.sse import Parser
 from ccproxy_lite.jsontext import dumps, loads
-from ccproxy_lite.relay.delivery import EVENT_STREAM, Delivery
+from ccproxy_lite.net.upstream import AnswerHead
 
 _TAG = re.compile(r"<(script|style).*?</\1>|<[^>]*>|\s+", re.DOTALL | re.IGNORECASE)
 
 
-def read_whole(form: Format, delivery: Delivery, seed: str, redact: Callable[[str], str]) -> list[Event]:
-    """An answer that was collected, as events; ``Failed`` for everything that is none. Raises UpstreamError.
+class Whole(NamedTuple):
+    """A collected answer: its head, its body, and the parser of its events where it is a stream after all."""
 
-    :param redact: blots secrets out, before a text is cut and a part of one stays
+    head: AnswerHead | None
+    body: bytes
+    events: Parser | None = None
+
+
+def read_whole(form: Format, whole: Whole, seed: str, redact: Callable[[str], str]) -> list[Event]:
+    """An answer as events; ``Failed`` for everything that is none. Raises UpstreamError.
+
+    :param redact: takes secrets out, before a text is cut and a part of one stays
     """
-    head, body = delivery.answer, delivery.body
+    head, body = whole.head, whole.body
     if head is None:
         raise UpstreamError("the upstream gave no answer")
     kind = head.get("content-type").lower()
@@ -37,9 +45,9 @@ def read_whole(form: Format, delivery: Delivery, seed: str, redact: Callable[[st
         raise UpstreamError(f"the upstream redirects to {where}; keys do not follow redirects")
     if head.status >= 400:
         return [form.read_error(head.status, _json_or_text(body, kind, redact))]
-    if kind.startswith(EVENT_STREAM):
-        parser, reader = Parser(), form.reader(seed)
-        return [event for part in parser.feed(body) for event in reader.feed(part)] + reader.close()
+    if whole.events is not None:
+        reader = form.reader(seed)
+        return [event for part in whole.events.feed(body) for event in reader.feed(part)] + reader.close()
     value = _json_or_text(body, kind, redact)
     if isinstance(value, list):  # a stream in one piece
         reader = form.reader(seed)
@@ -58,8 +66,9 @@ def _json_or_text(body: bytes, kind: str, redact: Callable[[str], str]) -> Any:
         return f"the upstream returned {kind or 'no content type'}: {text}" if text else ""
 
 
-def is_json(delivery: Delivery) -> bool:
+def is_object(body: bytes) -> bool:
+    """Whether a body is a JSON object."""
     try:
-        return isinstance(loads(delivery.body), dict)
+        return isinstance(loads(body), dict)
     except ValueError:
         return False

@@ -1,7 +1,7 @@
 """The decisions of one request: which target and key next, how long to wait, when to give up. Pure.
 
-    exchange.next(now) -> Attempt | Wait | GiveUp
-    exchange.report(attempt, failed, now)
+    failover.next(now) -> Attempt | Wait | GiveUp
+    failover.report(attempt, failed, now)
 
 A round tries every ready key of every target once, then the keys that rest by a guess. What may help (another key,
 another moment) is tried again in more rounds, but no key and no broken target more often than ``retries`` times again;
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from ccproxy_lite.config.model import Key
 from ccproxy_lite.errors import Kind
 from ccproxy_lite.formats.neutral.events import Failed
-from ccproxy_lite.routing.keys import SLACK_S, KeyRing, Outcome, Rest
+from ccproxy_lite.routing.keys import SLACK_S, KeyRing, Outcome, Rest, Use
 from ccproxy_lite.routing.routes import Route
 
 _FIRST_PAUSE_S = 0.5
@@ -82,7 +82,7 @@ def outcome_of(failed: Failed) -> Outcome:
 
 
 @dataclass(slots=True)
-class Exchange:
+class Failover:
     """One client request and its attempts.
 
     :ivar rings: the keys of each target's upstream, at least one each
@@ -154,7 +154,7 @@ class Exchange:
         hint_s = failed.retry_after_s if failed else None
         message = f"{failed.status} {failed.message}" if failed else ""
         ring = self.rings[route.upstream.name]
-        rest = ring.report(key, route.model, outcome, now, started_s=attempt.started_s, hint_s=hint_s, message=message)
+        rest = ring.report(key, route.model, Use(outcome, now, attempt.started_s, hint_s, message))
         if failed is None:
             return None
         number = attempt.number
@@ -174,6 +174,10 @@ class Exchange:
         """The target cannot express the request; nothing was sent, and another may."""
         self.attempts.append((attempt, failed))
         self._skipped.add(attempt.number)
+        self.abandoned(attempt)
+
+    def abandoned(self, attempt: Attempt) -> None:
+        """Nothing will come of an attempt any more."""
         self.rings[attempt.route.upstream.name].release(attempt.key, attempt.route.model, attempt.started_s)
 
     def may_renew(self, attempt: Attempt) -> bool:
@@ -187,7 +191,7 @@ class Exchange:
         self._renewed.add((attempt.route.upstream.name, attempt.key))
         self._tried.discard(place)
         self._tries[place] -= 1
-        self.rings[attempt.route.upstream.name].release(attempt.key, attempt.route.model, attempt.started_s)
+        self.abandoned(attempt)
 
     # --- the end of a round
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ccproxy_lite.config.model import Key
 from ccproxy_lite.formats.neutral.events import Usage
@@ -40,6 +40,20 @@ _MOST_SESSIONS = 10_000
 _MOST_MODELS = 100
 _LONGEST_MESSAGE = 500
 _WHOLE_KEY = ""
+
+
+class Use(NamedTuple):
+    """What a request that used a key came to.
+
+    ``started_s`` is when it was sent: what was in flight before a rest began neither ends nor lengthens it. ``hint_s``
+    is how long the upstream asked to be left alone.
+    """
+
+    outcome: Outcome
+    now_s: float
+    started_s: float
+    hint_s: float | None = None
+    message: str = ""
 
 
 @dataclass(slots=True)
@@ -202,26 +216,12 @@ class KeyRing:
 
     # --- what became of a key
 
-    def report(
-        self,
-        key: Key,
-        model: str,
-        outcome: Outcome,
-        now: float,
-        *,
-        started_s: float | None = None,
-        hint_s: float | None = None,
-        message: str = "",
-    ) -> Rest | None:
-        """What became of a request that used the key; returns the rest that begins with it.
-
-        :param started_s: when it was sent; what was under way before a rest began neither ends nor lengthens it
-        :param hint_s: how long the upstream asked to be left alone
-        """
+    def report(self, key: Key, model: str, use: Use) -> Rest | None:
+        """What became of a request that used the key; returns the rest that begins with it."""
         state = self._by_secret.get(key.secret)
         if state is None:  # a reload has removed it meanwhile
             return None
-        started_s = now if started_s is None else started_s
+        outcome, now, started_s = use.outcome, use.now_s, use.started_s
         tally = state.tally(model)
         tally.requests += 1
         tally.failures += outcome not in ("ok", "client")
@@ -235,7 +235,7 @@ class KeyRing:
         else:
             slot = model if outcome == "rate_limit" else _WHOLE_KEY
             before = state.rests.get(slot)
-            rest = state.rests[slot] = next_rest(before, outcome, started_s, now, hint_s, message[:_LONGEST_MESSAGE])
+            rest = state.rests[slot] = next_rest(before, use)
             if len(state.rests) % _MOST_MODELS == 0:  # now and then: clients name models
                 state.rests = {slot: rest for slot, rest in state.rests.items() if rest.left_s(now)}
             return rest if rest is not before else None
@@ -260,15 +260,15 @@ class KeyRing:
         return ended
 
 
-def next_rest(
-    before: Rest | None, outcome: Outcome, started_s: float, now: float, hint_s: float | None, message: str
-) -> Rest:
+def next_rest(before: Rest | None, use: Use) -> Rest:
     """The rest after a failure, given the last one.
 
-    >>> first = next_rest(None, "rate_limit", 0, 0, None, "")
-    >>> next_rest(first, "rate_limit", 1, 1, None, "").until_s, next_rest(first, "rate_limit", 1, 1, 9, "").until_s
+    >>> first = next_rest(None, Use("rate_limit", 0, 0))
+    >>> next_rest(first, Use("rate_limit", 1, 1)).until_s, next_rest(first, Use("rate_limit", 1, 1, 9)).until_s
     (3.0, 10)
     """
+    outcome, now, started_s, hint_s, message = use
+    message = message[:_LONGEST_MESSAGE]
     is_news = before is None or started_s > before.since_s
     if outcome == "rate_limit" and hint_s is not None:
         until_s = now + hint_s

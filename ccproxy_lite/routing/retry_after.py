@@ -5,7 +5,7 @@ Sources: RFC 9110 section 10.2.3; Anthropic's and OpenAI's rate limit headers; s
 
 from __future__ import annotations
 
-from ccproxy_lite.formats.neutral.error_details import seconds_of
+from ccproxy_lite.formats.neutral.error_details import RATE_LIMIT_HEADERS, seconds_of
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.net.framing import Headers, header
 
@@ -37,7 +37,7 @@ def _buckets(headers: Headers, wall_s: float) -> float | None:
     exhausted, unknown = [], []
     for raw, _ in headers:
         name = raw.decode("latin-1")
-        family = next((word for word in ("anthropic-ratelimit-", "x-ratelimit-") if name.startswith(word)), None)
+        family = next((word for word in RATE_LIMIT_HEADERS if name.startswith(word)), None)
         if family is None or "reset" not in name:
             continue
         seconds = _moment(_text(headers, raw), wall_s, epoch=True)

@@ -1,24 +1,12 @@
-"""Which upstreams may answer a model name, in which order. Pure.
-
->>> family("gpt-5.4-mini"), family("claude-opus-5"), family("my-model")
-(('openai-responses', 'openai-chat'), ('anthropic',), ())
-"""
+"""Which upstreams may answer a model name, in which order. Pure."""
 
 from __future__ import annotations
 
-import re
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from ccproxy_lite.config.model import Config, Upstream
 from ccproxy_lite.errors import ClientError
-
-_FAMILIES: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
-    (re.compile(r"claude-"), ("anthropic",)),
-    (re.compile(r"gpt-|o[0-9]|codex-|chatgpt-"), ("openai-responses", "openai-chat")),
-    (re.compile(r"gemini-|gemma-"), ("gemini",)),
-    (re.compile(r"qwen|deepseek|kimi|glm|llama|mistral|grok"), ("openai-chat",)),
-)
 
 
 class Route(NamedTuple):
@@ -31,9 +19,9 @@ class Route(NamedTuple):
         return f"{self.upstream.name}/{self.model}"
 
 
-def family(model: str) -> tuple[str, ...]:
+def family(config: Config, model: str) -> tuple[str, ...]:
     """The formats that usually speak for a model's make, the best first."""
-    return next((formats for pattern, formats in _FAMILIES if pattern.match(model)), ())
+    return next((formats for pattern, formats in config.families if pattern.match(model)), ())
 
 
 def resolve(config: Config, model: str, client_format: str, pinned: str = "") -> list[Route]:
@@ -83,11 +71,11 @@ def _route(config: Config, target: str, model: str) -> Route:
 
 def _preferred(upstreams: list[Upstream], client_format: str) -> Upstream:
     """No conversion beats any conversion."""
-    return next((upstream for upstream in upstreams if upstream.format in (client_format, "echo")), upstreams[0])
+    return next((upstream for upstream in upstreams if upstream.speaks(client_format)), upstreams[0])
 
 
 def _by_family(config: Config, model: str, client_format: str) -> list[Upstream]:
-    formats = family(model)
+    formats = family(config, model)
     candidates = [u for kind in formats for u in config.upstreams if u.format == kind and not u.models]
     same = [upstream for upstream in candidates if upstream.format == client_format]
     return same or candidates

@@ -131,6 +131,9 @@ CLIENTS: dict[str, Client] = {
     "google-genai": Client("the google-genai SDK", _GOOGLE, _NOT_GOOGLE),
 }
 
+SDKS = ("anthropic", "openai", "google-genai")
+"""Those of them that are no programs, but what programs are made with."""
+
 
 def variables(client: str | None, url: str, key: str) -> dict[str, str]:
     """What a client (or any) reads from the environment, for a proxy at a base URL and a key that it accepts."""

@@ -11,7 +11,7 @@ import pkgutil
 import re
 from functools import cache
 
-from ccproxy_lite.net.connection import OutHeaders
+from ccproxy_lite.net.heads import OutHeaders
 
 
 @cache

@@ -16,7 +16,7 @@ from json import JSONDecoder
 from typing import Any
 
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.formats import FORMATS, Format, asked_for
+from ccproxy_lite.formats import FORMATS, USUAL, Format, asked_for, dialect
 from ccproxy_lite.formats.format import ReplyInfo
 from ccproxy_lite.formats.neutral.events import (
     Begin,
@@ -34,10 +34,11 @@ from ccproxy_lite.formats.neutral.request import Request, Text, Tool, ToolResult
 from ccproxy_lite.formats.neutral.tokens import estimate, estimate_text
 from ccproxy_lite.formats.neutral.turns import merged
 from ccproxy_lite.jsontext import dumps, loads
-from ccproxy_lite.net.connection import Connection, OutHeaders, Response
-from ccproxy_lite.net.heads import RequestHead
+from ccproxy_lite.net.connection import Connection, Response
+from ccproxy_lite.net.heads import OutHeaders, RequestHead
 
-MODELS = ["echo", "echo-thinking"]
+NAME = "echo"
+MODELS = [NAME, f"{NAME}-thinking"]
 _JSON: OutHeaders = [("content-type", "application/json")]
 _WORDS = re.compile(r"\S+\s*|\s+")
 
@@ -52,7 +53,7 @@ def last_text(request: Request) -> str:
 
 def answer(request: Request, origin: str) -> list[Event]:
     """What the echo says, as neutral events; its thoughts are sealed by the format ``origin``."""
-    events: list[Event] = [Begin("echo", request.model)]
+    events: list[Event] = [Begin(NAME, request.model)]
     text = last_text(request)
     if request.reasoning is not None and request.reasoning.effort != "none":
         events += [
@@ -146,21 +147,20 @@ def _sample(schema: Mapping[str, Any]) -> Any:
 class Echo:
     """Implements ``net.connection.Application``."""
 
-    def admit(self, head: RequestHead) -> Response | None:
+    def admit(self, head: RequestHead) -> Any:
         return None
 
     def refuse(self, head: RequestHead | None, status: int, message: str) -> Response:
         return Response(status, _JSON, dumps({"error": {"message": message}}).encode())
 
-    async def serve(self, head: RequestHead, body: bytes, client: Connection) -> None:
+    async def serve(self, head: RequestHead, admitted: Any, body: bytes, client: Connection) -> None:
         if head.method == "GET" and head.path.endswith("/models"):
-            google = "gemini" if head.path.startswith("/v1beta/") else "openai-chat"
-            lister = FORMATS["anthropic" if head.get("anthropic-version") else google]
+            lister = dialect(head.get, head.query, head.path)
             client.respond(Response(200, _JSON, dumps(lister.write_models(MODELS, 1_700_000_000)).encode()))
             return
         asked = ((form, form.read_path(head.raw_path, head.query)) for form in asked_for(head.path))
         found = next(((form, path) for form, path in asked if path is not None), None)
-        form = found[0] if found else FORMATS["openai-chat"]
+        form = found[0] if found else FORMATS[USUAL]
         try:
             if found is None or found[1].action == "compact":
                 raise ClientError(404, f"the echo knows no {head.path}")

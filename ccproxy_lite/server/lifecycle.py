@@ -22,49 +22,47 @@ from ccproxy_lite.log import log
 from ccproxy_lite.net.address import Address
 from ccproxy_lite.net.connection import Application, Limits
 from ccproxy_lite.net.listener import Listener, serve
-from ccproxy_lite.net.tls import client_context, context_for, named_roots
 from ccproxy_lite.net.upstream import Pool
 from ccproxy_lite.net.watchdog import Watchdog
-from ccproxy_lite.relay.catalog import Catalog
 from ccproxy_lite.relay.relay import Relay
+from ccproxy_lite.relay.upstreams import Upstreams, check_trust
 from ccproxy_lite.relay.vault import Vault
+from ccproxy_lite.server.access import Access
 from ccproxy_lite.server.app import App
 from ccproxy_lite.server.status import History
 
 _RENEW_S = 30.0
 
 
-def check_trust(config: Config) -> None:
-    """Read the roots and certificates that are named. Raises ConfigError for one that cannot be used."""
-    for upstream in config.upstreams:
-        if upstream.ca_file or upstream.client_cert or (named_roots() and upstream.base_url.startswith("https:")):
-            context_for(upstream.ca_file, upstream.client_cert)
-
-
 @dataclass(slots=True)
-class Upstreams:
-    """The half of the proxy that asks: one pool of connections, and an echo once a configuration names it."""
+class Parts:
+    """The half of the proxy that asks, as far as it outlives a configuration.
+
+    :ivar embedded: the addresses of the services that this program runs itself, by provider; once one is named
+    """
 
     vault: Vault
     clock: Clock
     pool: Pool
     tasks: anyio.abc.TaskGroup
-    echo_url: str = ""
-
-    async def relay(self, config: Config, before: Relay | None = None) -> Relay:
-        """A relay for a configuration, which inherits what is known of keys. Raises ConfigError."""
-        if not self.echo_url and any(upstream.format == "echo" for upstream in config.upstreams):
-            self.echo_url = await self.tasks.start(_echo)
-        client_context.cache_clear()  # certificates are renewed, too
-        check_trust(config)
-        for upstream in config.upstreams:
-            if upstream.proxy is not None:
-                self.vault.remember(upstream.proxy.password)
-                self.vault.remember(upstream.proxy.authorization.removeprefix("Basic "))
-        return Relay(config, self.pool, self.vault, lambda: self.echo_url, self.clock, before)
+    embedded: dict[str, str] = field(default_factory=dict)
 
 
-async def _echo(*, task_status: anyio.abc.TaskStatus[str]) -> None:
+async def relay_for(config: Config, parts: Parts, before: Relay | None = None) -> Relay:
+    """A relay for a configuration, which inherits what is known of keys. Raises ConfigError."""
+    for upstream in config.upstreams:
+        provider = upstream.provider
+        if provider.embedded and provider.name not in parts.embedded:
+            parts.embedded[provider.name] = await parts.tasks.start(_embedded)
+    check_trust(config)
+    for upstream in config.upstreams:
+        if upstream.proxy is not None:
+            parts.vault.remember(upstream.proxy.password)
+            parts.vault.remember(upstream.proxy.authorization.removeprefix("Basic "))
+    return Relay(Upstreams(config, parts.pool, parts.vault, parts.clock, parts.embedded), before)
+
+
+async def _embedded(*, task_status: anyio.abc.TaskStatus[str]) -> None:
     async with echoing() as url:
         task_status.started(url)
         await anyio.sleep_forever()
@@ -87,13 +85,13 @@ class _Echo:
 
 
 @contextlib.asynccontextmanager
-async def asking(vault: Vault, clock: Clock) -> AsyncIterator[Upstreams]:
+async def asking(vault: Vault, clock: Clock) -> AsyncIterator[Parts]:
     """The asking half, until the block ends."""
     watchdog = Watchdog()
     pool = Pool(watchdog)
     async with anyio.create_task_group() as tasks:
         try:
-            yield Upstreams(vault, clock, pool, tasks)
+            yield Parts(vault, clock, pool, tasks)
         finally:
             pool.close()
             watchdog.stop()
@@ -104,7 +102,7 @@ async def asking(vault: Vault, clock: Clock) -> AsyncIterator[Upstreams]:
 async def upstreams(config: Config, vault: Vault) -> AsyncIterator[Relay]:
     """The asking half alone, for one configuration."""
     async with asking(vault, Clock()) as parts:
-        yield await parts.relay(config)
+        yield await relay_for(config, parts)
 
 
 @dataclass(slots=True)
@@ -113,7 +111,7 @@ class Running:
 
     listener: Listener
     app: App
-    parts: Upstreams
+    parts: Parts
     history: History = field(default_factory=History)
 
     @property
@@ -133,13 +131,13 @@ class Running:
             config = replace(config, listen=before.config.listen)
         self.parts.vault.forget()
         app = await _app(config, self.parts, self.history, before)
-        app.is_draining, app.connections = self.app.is_draining, self.app.connections
+        app.listener = self.listener
         self.app = app
         self.listener.use(app, _limits(config))
-        before.bell.ring()
+        before.wakeup.set()
 
 
-async def _client_keys(config: Config, parts: Upstreams) -> tuple[str, ...]:
+async def _client_keys(config: Config, parts: Parts) -> tuple[str, ...]:
     keys = tuple([await parts.vault.value(spec, parts.clock.now()) for spec in config.client_keys])
     if any(not key for key in keys):
         raise ConfigError(["client_keys: an empty key would let everybody in"])
@@ -151,16 +149,16 @@ async def _renew_client_keys(proxy: Running) -> None:
     while True:
         await anyio.sleep(_RENEW_S)
         with contextlib.suppress(CcproxyError):
-            proxy.app.use_keys(await _client_keys(proxy.relay.config, proxy.parts))
+            proxy.app.access.use_keys(await _client_keys(proxy.relay.config, proxy.parts))
 
 
-async def _app(config: Config, parts: Upstreams, history: History, before: Relay | None = None) -> App:
+async def _app(config: Config, parts: Parts, history: History, before: Relay | None = None) -> App:
     client_keys = await _client_keys(config, parts)
     if not client_keys and not Address.parse(config.listen).is_local:  # also after a reload that keeps the address
         raise ConfigError([f"listen: other machines can reach {config.listen}: client_keys must not be empty"])
-    relay = await parts.relay(config, before)
+    relay = await relay_for(config, parts, before)
     history.loaded_at, history.failed_at, history.problems = parts.clock.wall(), None, ()
-    return App(relay, Catalog(relay), client_keys, history)
+    return App(relay, Access(config, client_keys), history)
 
 
 @contextlib.asynccontextmanager
@@ -176,7 +174,7 @@ async def running(
         history = History(started_at=parts.clock.wall())
         app = await _app(config, parts, history)
         async with serve(app, _limits(config), [Address.parse(config.listen)], sockets) as listener:
-            app.is_draining, app.connections = lambda: listener.draining, lambda: listener.connections
+            app.listener = listener
             proxy = Running(listener, app, parts, history)
             parts.tasks.start_soon(_renew_client_keys, proxy)
             yield proxy

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Protocol
 
 import anyio
 import anyio.to_thread
@@ -19,80 +20,78 @@ _LOOK_S = 1.0
 Signature = tuple[str, int, int, int] | None
 
 
-async def reloading(
-    proxy: Running,
-    hangups: AsyncIterator[signal.Signals],
-    read: Callable[[], tuple[Config, str]],
-    find: Callable[[], Path | None],
-    known: Signature,
-    logging: Callable[[Config], Callable[[], None]],
-) -> None:
+class Source(Protocol):
+    """Where configurations come from."""
+
+    def find(self) -> Path | None:
+        """The file that would be read now, if there is one."""
+
+    def read(self) -> tuple[Config, str]:
+        """The configuration, and what it came from. Raises ConfigError."""
+
+    def prepare_log(self, config: Config) -> Callable[[], None]:
+        """Get ready to log as a configuration says, and return what then does so. Raises ConfigError."""
+
+
+async def reloading(proxy: Running, hangups: AsyncIterator[signal.Signals], source: Source, before: Signature) -> None:
     """Reload until cancelled.
 
     :param hangups: SIGHUP, received since before anybody knew that the proxy serves
-    :param read: gives the configuration and its source; raises ConfigError
-    :param find: gives the file that would be read now, if there is one
-    :param known: the file's signature from before the configuration in use was read
-    :param logging: prepares the log of a configuration; raises ConfigError
+    :param before: the file's signature from before the configuration in use was read
     """
     lock = anyio.Lock()
 
     async def again() -> None:
-        async with lock:  # a file that was named and is gone is an error by itself; the usual one would be none
-            await _reload(proxy, read, logging, is_gone=os.path.isabs(proxy.history.source) and find() is None)
+        async with lock:
+            await _reload(proxy, source)
 
     async def on_hangup() -> None:
         async for _ in hangups:
             await again()
 
     async def on_change() -> None:
-        nonlocal known
-        before = known
+        read = last = before
         while True:
             await anyio.sleep(_LOOK_S)
-            seen = await anyio.to_thread.run_sync(signature, find)
-            if seen != known and seen == before:  # and whoever writes it has finished
-                known = seen
-                if seen is not None:
+            now = await anyio.to_thread.run_sync(signature, source)
+            if now != read and now == last:  # and whoever writes it has finished
+                read = now
+                if now is not None:
                     await again()
-            before = seen
+            last = now
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(on_hangup)
         tasks.start_soon(on_change)
 
 
-async def _reload(
-    proxy: Running,
-    read: Callable[[], tuple[Config, str]],
-    logging: Callable[[Config], Callable[[], None]],
-    *,
-    is_gone: bool,
-) -> None:
+async def _reload(proxy: Running, source: Source) -> None:
+    history = proxy.history
+    is_gone = os.path.isabs(history.source) and source.find() is None
     try:
-        config, source = await anyio.to_thread.run_sync(read)
-        if is_gone:  # what a machine without a file would serve is not what was asked for
-            raise ConfigError([f"{proxy.history.source} is gone"])
-        log_anew = logging(config)
+        config, name = await anyio.to_thread.run_sync(source.read)
+        if is_gone:  # a file that was named is an error by itself; without the usual one, a machine would serve another
+            raise ConfigError([f"{history.source} is gone"])
+        log_anew = source.prepare_log(config)
         await proxy.use(config)
         log_anew()
     except Exception as error:  # whatever it is, what serves goes on serving
         known = isinstance(error, CcproxyError)
         problems = error.problems if isinstance(error, ConfigError) else [str(error) if known else f"bug {bug(error)}"]
-        proxy.history.failed_at, proxy.history.problems = proxy.parts.clock.wall(), tuple(problems)
+        history.failed_at, history.problems = proxy.parts.clock.wall(), tuple(problems)
         for problem in problems:
             log.error("not reloaded: %s", problem)
     else:
-        proxy.history.source = source
-        log.info("reloaded from %s", source)
+        history.source = name
+        log.info("reloaded from %s", name)
         for note in config.notes:
             log.warning("%s", note)
 
 
-def signature(find: Callable[[], Path | None]) -> Signature:
+def signature(source: Source) -> Signature:
     """What changes when a file does; None if there is none."""
     try:
-        path = find()
+        path = source.find()
         found = os.stat(path) if path is not None else None
     except OSError:
         return None

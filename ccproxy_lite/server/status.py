@@ -67,7 +67,9 @@ def metrics(relay: Relay, history: History, connections: int) -> str:
         *family("ccproxy_keys", "gauge", "Keys, by whether they may be used.", keys),
         *family("ccproxy_sessions", "gauge", "Sessions that are kept on a key.", [({}, sessions)]),
         *family("ccproxy_client_connections", "gauge", "Open connections of clients.", [({}, connections)]),
-        *family("ccproxy_upstream_connections", "gauge", "Open connections to upstreams.", [({}, relay.pool.open)]),
+        *family(
+            "ccproxy_upstream_connections", "gauge", "Open connections to upstreams.", [({}, relay.upstreams.pool.open)]
+        ),
         *family("ccproxy_configuration_broken", "gauge", "Whether the last reload failed.", [({}, int(failed))]),
         *family("process_start_time_seconds", "gauge", "Start, since 1970.", [({}, history.started_at)]),
         *family("process_cpu_seconds_total", "counter", "User and system time.", [({}, time.process_time())]),
@@ -131,7 +133,7 @@ def reset(relay: Relay, name: str) -> list[str]:
         for upstream, ring, state in named
         if ring.forgive(state.key.secret, everything=True)
     ]
-    relay.bell.ring()
+    relay.wakeup.set()
     log.info("rests ended by hand: %s", ", ".join(ended) or "none")
     return ended
 

@@ -183,7 +183,7 @@ def test_the_environment_alone() -> None:
     config, _ = from_environment({"GOOGLE_API_KEY": "g-key", "GEMINI_API_KEY": "h-key"})
     assert [u.keys[0].secret for u in config.upstreams] == ["$GEMINI_API_KEY"]
     config, source = from_environment({"OPENAI_API_KEY": "changeme"})
-    assert (source, config.upstreams[0].format) == ("echo", "echo")
+    assert (source, config.upstreams[0].format) == ("nothing", "echo")
 
 
 def test_the_file_is_found_and_never_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,13 +47,13 @@ def loop(form: str, home: str, *words: str) -> dict[str, Any]:
     seen: list[str] = []
     serve = echo.Echo.serve
 
-    async def watched(self: echo.Echo, head: RequestHead, body: bytes, client: Connection) -> None:
+    async def watched(self: echo.Echo, head: RequestHead, admitted: Any, body: bytes, client: Connection) -> None:
         seen.append(head.path)
-        await serve(self, head, body, client)
+        await serve(self, head, admitted, body, client)
 
     echo.Echo.serve = watched  # type: ignore[method-assign]
     with proxy(ECHO) as inner:
-        result = behind(form, inner.parts.relay._echo_url(), home, list(words))
+        result = behind(form, inner.parts.parts.embedded["echo"], home, list(words))
     return {**result, "seen": seen}
 
 

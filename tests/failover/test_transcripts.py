@@ -239,6 +239,6 @@ class Stage:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_case(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccproxy_lite.relay.relay.random", lambda: 0.5)
+    monkeypatch.setattr("ccproxy_lite.relay.exchange.random", lambda: 0.5)
     with contextlib.ExitStack() as stack:
         Stage(case, stack).run()

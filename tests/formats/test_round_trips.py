@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccproxy_lite.formats import FORMATS
-from ccproxy_lite.formats.format import ReplyInfo, Target
+from ccproxy_lite.formats.format import PathInfo, ReplyInfo, Target
 from ccproxy_lite.formats.neutral.events import (
     Begin,
     End,
@@ -130,7 +130,7 @@ def test_what_was_written_is_read_again(form: str, data: st.DataObject) -> None:
     request = data.draw(requests(form))
     outgoing = FORMATS[form].write_request(replace(request, origin="another"), Target(MODEL))
     assert outgoing.dropped == ()
-    path, _, query = outgoing.path.partition("?")
+    path, _, query = FORMATS[form].write_path(MODEL, PathInfo(streams=request.stream)).partition("?")
     asked = FORMATS[form].read_path(path, query)
     assert asked is not None
     again = FORMATS[form].read_request(json.loads(json.dumps(outgoing.body)), asked)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
-from ccproxy_lite.config.model import Upstream
-from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.net.heads import read_head
 from ccproxy_lite.relay import headers as hd
 
@@ -29,19 +25,6 @@ def test_downward() -> None:
         (b"x-hop", b"1"), (b"set-cookie", b"a"), (b"access-control-allow-origin", b"*"), (b"request-id", b"r1"), (b"date", b"now"),
     ]  # fmt: skip
     assert hd.downward(given) == [("content-type", "application/json"), ("request-id", "r1")]
-
-
-@pytest.mark.parametrize(
-    ("kind", "base_url", "expected"),
-    [
-        ("anthropic", "https://api.anthropic.com", [("x-api-key", "k")]),
-        ("anthropic", "https://other.example", [("x-api-key", "k"), ("authorization", "Bearer k")]),
-        ("openai-chat", "https://api.openai.com/v1", [("authorization", "Bearer k")]),
-    ],
-)
-def test_credentials(kind: str, base_url: str, expected: list[tuple[str, str]]) -> None:
-    assert hd.credential(FORMATS[kind], Upstream("up", kind, base_url), "k") == expected
-    assert hd.credential(FORMATS[kind], Upstream("up", kind, base_url), "") == []
 
 
 def test_a_later_group_overrides() -> None:

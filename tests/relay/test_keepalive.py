@@ -307,7 +307,7 @@ def test_a_client_that_goes_away_while_a_key_rests_ends_the_waiting() -> None:
             talk.until(chunked(KEEP["anthropic"]), 2)
             talk.sock.close()
             assert eventually(lambda: served.call(lambda: served.parts.listener.connections) == 0)
-            assert served.call(lambda: len(served.parts.relay.pool.watchdog._watched)) <= 1  # the idle upstream
+            assert served.call(lambda: len(served.parts.parts.pool.watchdog._watched)) <= 1  # the idle upstream
         assert served_by.calls == ["upstream"]
 
 
@@ -366,7 +366,7 @@ def test_waking_for_nothing_costs_no_patience() -> None:
             sock.sendall(request_bytes(*WIRES["anthropic"].asked(False)))
             assert eventually(lambda: len(scripted.calls) == 1)
             for _ in range(3):
-                served.call(served.parts.relay.bell.ring)
+                served.call(served.parts.relay.wakeup.set)
                 served.run(served.parts.use, settings_of({**config, "listen": "127.0.0.1:0"}))
             assert read_answer(sock).status == 200
 

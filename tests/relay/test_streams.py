@@ -72,14 +72,19 @@ STREAMS = {
 
 
 def converted(upstream: str, client: str) -> Converted:
-    return Converted(FORMATS[upstream], FORMATS[client], REPLY, Restorer({}, frozenset()), LIMIT)
+    restorer = Restorer({}, frozenset())
+    return Converted(Parser(LIMIT), FORMATS[upstream].reader(REPLY.id), restorer, FORMATS[client].writer(REPLY))
+
+
+def relayed(name: str) -> Relayed:
+    return Relayed(Parser(LIMIT), FORMATS[name].watcher())
 
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_relayed_bytes_are_untouched_whatever_the_cut(name: str) -> None:
     raw = b"".join(STREAMS[name])
     for size in (1, 7, len(raw)):
-        stream = Relayed(FORMATS[name], LIMIT)
+        stream = relayed(name)
         out = b"".join(stream.feed(raw[i : i + size]) for i in range(0, len(raw), size)) + stream.close()
         assert out == raw
         assert stream.content and stream.over and stream.failed is None
@@ -89,7 +94,7 @@ def test_relayed_bytes_are_untouched_whatever_the_cut(name: str) -> None:
 @pytest.mark.parametrize("name", STREAMS)
 def test_content_is_seen_with_its_first_event_and_not_before(name: str) -> None:
     other = next(form for form in STREAMS if form != name)
-    for stream in (Relayed(FORMATS[name], LIMIT), converted(name, other)):
+    for stream in (relayed(name), converted(name, other)):
         stream.feed(STREAMS[name][0])
         assert not stream.content
         stream.feed(STREAMS[name][1])
@@ -99,7 +104,7 @@ def test_content_is_seen_with_its_first_event_and_not_before(name: str) -> None:
 @pytest.mark.parametrize("name", STREAMS)
 @pytest.mark.parametrize("events", [0, 1, 2])
 def test_an_early_end_is_a_failure(name: str, events: int) -> None:
-    for stream in (Relayed(FORMATS[name], LIMIT), converted(name, name)):
+    for stream in (relayed(name), converted(name, name)):
         stream.feed(b"".join(STREAMS[name][:events]))
         out = stream.close()
         assert stream.failed is not None and not stream.over
@@ -124,7 +129,7 @@ def test_every_read_brings_its_events_at_once() -> None:
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_half_an_event_is_not_passed_on_before_an_error(name: str) -> None:
-    stream = Relayed(FORMATS[name], LIMIT)
+    stream = relayed(name)
     raw = b"".join(STREAMS[name][:2]) + STREAMS[name][2][:10]
     out = stream.feed(raw) + stream.fail(Failed(502, "server", "cut"))
     whole = b"".join(STREAMS[name][:2])
@@ -138,7 +143,7 @@ NAMED = {"anthropic": "error", "openai-responses": "response.failed"}
 
 
 def test_the_error_of_a_relayed_response_keeps_its_identity() -> None:
-    stream = Relayed(FORMATS["openai-responses"], LIMIT)
+    stream = relayed("openai-responses")
     stream.feed(b"".join(STREAMS["openai-responses"][:2]))
     stream.feed(responses("response.function_call_arguments.delta", output_index=0, delta="{}", sequence_number=7))
     failed = json.loads(Parser().feed(stream.fail(Failed(529, "overloaded", "busy")))[0].data)
@@ -149,7 +154,7 @@ def test_the_error_of_a_relayed_response_keeps_its_identity() -> None:
 @pytest.mark.parametrize("upstream", STREAMS)
 def test_a_stream_as_an_array(upstream: str) -> None:
     """As Gemini streams where nobody asks for server-sent events: valid JSON, whatever the cut."""
-    inner = Relayed(FORMATS["gemini"], LIMIT) if upstream == "gemini" else converted(upstream, "gemini")
+    inner = relayed("gemini") if upstream == "gemini" else converted(upstream, "gemini")
     stream, raw = AsArray(inner, LIMIT), b"".join(STREAMS[upstream])
     out = b"".join(stream.feed(raw[i : i + 11]) for i in range(0, len(raw), 11)) + stream.close()
     assert stream.over and stream.failed is None and stream.usage is not None
@@ -160,7 +165,7 @@ def test_a_stream_as_an_array(upstream: str) -> None:
 
 
 def test_an_array_that_breaks_off_is_no_json() -> None:
-    stream = AsArray(Relayed(FORMATS["gemini"], LIMIT), LIMIT)
+    stream = AsArray(relayed("gemini"), LIMIT)
     out = stream.feed(STREAMS["gemini"][1]) + stream.close()
     assert stream.failed is not None
     with pytest.raises(ValueError):
@@ -176,7 +181,7 @@ def test_an_error_in_the_stream_is_noticed(name: str) -> None:
     if name == "gemini":
         error = line({"error": {"code": 503, "message": "busy", "status": "UNAVAILABLE"}})
     for early in (True, False):
-        stream = Relayed(FORMATS[name], LIMIT)
+        stream = relayed(name)
         stream.feed(b"".join(STREAMS[name][: 1 if early else 3]))
         stream.feed(error)
         assert stream.failed is not None and stream.failed.message == "busy"

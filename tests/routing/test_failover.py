@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from ccproxy_lite.config.model import Key, Upstream
 from ccproxy_lite.formats.neutral.events import Failed
-from ccproxy_lite.routing.failover import Attempt, Exchange, GiveUp, Wait, outcome_of
-from ccproxy_lite.routing.keys import ANONYMOUS, KeyRing
+from ccproxy_lite.routing.failover import Attempt, Failover, GiveUp, Wait, outcome_of
+from ccproxy_lite.routing.keys import ANONYMOUS, KeyRing, Use
 from ccproxy_lite.routing.routes import Route
 
 A, B, C = Key("a", "a"), Key("b", "b"), Key("c", "c")
@@ -30,13 +30,13 @@ LIMITED = failed(429, "rate_limit")
 
 def exchange(
     *keys: Key, retries: int = 2, routes: list[Route] | None = None, strategy: str = "round-robin"
-) -> Exchange:
+) -> Failover:
     routes = routes or [Route(UP, "m")]
     rings = {route.upstream.name: KeyRing(keys or (ANONYMOUS,), strategy) for route in routes}
-    return Exchange(routes, rings, retries)
+    return Failover(routes, rings, retries)
 
 
-def play(steps: Exchange, *outcomes: Failed | None) -> list[str]:
+def play(steps: Failover, *outcomes: Failed | None) -> list[str]:
     """What happens: attempts as upstream:key, waits as seconds, the end as a status."""
     told = list(outcomes)
     log = []
@@ -162,17 +162,17 @@ def test_a_broken_service_is_not_tried_with_every_key() -> None:
 def test_ready_keys_of_any_target_come_before_guessed_rests() -> None:
     both = [Route(UP, "m"), Route(OTHER, "n")]
     rings = {"up": KeyRing((A,)), "other": KeyRing((B,))}
-    rings["up"].report(A, "m", "refused", 0.0)
-    assert play(Exchange(both, rings), BUSY, None) == ["other:b", "up:a", "ok"]
+    rings["up"].report(A, "m", Use("refused", 0.0, 0.0))
+    assert play(Failover(both, rings), BUSY, None) == ["other:b", "up:a", "ok"]
 
 
 def test_while_all_keys_rest_by_a_hint_the_request_waits() -> None:
     ring = KeyRing((A, B))
-    ring.report(A, "m", "rate_limit", 0.0, hint_s=30.0)
-    ring.report(B, "m", "rate_limit", 0.0, hint_s=5.0, message="429 slow down")
-    assert play(Exchange([Route(UP, "m")], {"up": ring}, retries=0), None) == ["wait 5", "up:b", "ok"]
-    ring.report(B, "m", "rate_limit", 6.0, hint_s=60.0, message="429 slow down")
-    last = Exchange([Route(UP, "m")], {"up": ring}).next(7.0)
+    ring.report(A, "m", Use("rate_limit", 0.0, 0.0, hint_s=30.0))
+    ring.report(B, "m", Use("rate_limit", 0.0, 0.0, hint_s=5.0, message="429 slow down"))
+    assert play(Failover([Route(UP, "m")], {"up": ring}, retries=0), None) == ["wait 5", "up:b", "ok"]
+    ring.report(B, "m", Use("rate_limit", 6.0, 6.0, hint_s=60.0, message="429 slow down"))
+    last = Failover([Route(UP, "m")], {"up": ring}).next(7.0)
     assert isinstance(last, GiveUp)
     assert (last.failed.status, last.failed.message, last.failed.retry_after_s) == (429, "slow down", 23.0)
 
@@ -180,19 +180,19 @@ def test_while_all_keys_rest_by_a_hint_the_request_waits() -> None:
 def test_a_guess_of_others_does_not_become_a_wait() -> None:
     """What another request heard meanwhile puts the key behind, and is nothing to wait for."""
     ring = KeyRing((A,))
-    steps = Exchange([Route(UP, "m")], {"up": ring})
+    steps = Failover([Route(UP, "m")], {"up": ring})
     first = steps.next(0.0)
     assert isinstance(first, Attempt)
     steps.report(first, failed(429, "rate_limit"), 0.0)
     wait = steps.next(0.0)
     assert isinstance(wait, Wait) and wait.seconds == 1.0
-    ring.report(A, "m", "billing", 0.5)
+    ring.report(A, "m", Use("billing", 0.5, 0.5))
     assert isinstance(steps.next(1.0), Attempt)
 
 
 def test_a_rest_that_is_ended_before_the_end_still_has_a_hint() -> None:
     ring = KeyRing((A,))
-    steps = Exchange([Route(UP, "m")], {"up": ring}, retries=0)
+    steps = Failover([Route(UP, "m")], {"up": ring}, retries=0)
     first = steps.next(0.0)
     assert isinstance(first, Attempt)
     steps.report(first, failed(429, "rate_limit", retry_after_s=50.0), 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from ccproxy_lite.config.model import Key, Upstream
 from ccproxy_lite.formats.neutral.events import Failed, Usage
-from ccproxy_lite.routing.failover import Attempt, Exchange, GiveUp, Wait
-from ccproxy_lite.routing.keys import PROBE_S, KeyRing, Outcome
+from ccproxy_lite.routing.failover import Attempt, Failover, GiveUp, Wait
+from ccproxy_lite.routing.keys import PROBE_S, KeyRing, Outcome, Rest, Use
 from ccproxy_lite.routing.routes import Route
 
 A, B, C = Key("a", "a"), Key("b", "b"), Key("c", "c")
@@ -26,6 +27,11 @@ def rests(ring: KeyRing, now: float) -> dict[str, float]:
         for model, rest in state.rests.items()
         if rest.left_s(now)
     }
+
+
+def report(ring: KeyRing, key: Key, model: str, outcome: Outcome, now: float, **more: Any) -> Rest | None:
+    """Of a request that was sent just now, unless ``started_s`` says otherwise."""
+    return ring.report(key, model, Use(outcome, now, **{"started_s": now, **more}))
 
 
 # ---------------------------------------------------------------- turns
@@ -47,7 +53,7 @@ def test_weights_are_met_among_the_keys_that_are_left(weights: list[int], data: 
     for _ in range(data.draw(st.integers(0, 9))):
         ring.pick("m", 0.0)
     away = data.draw(st.sampled_from(keys))
-    ring.report(away, "m", "rate_limit", 0.0, hint_s=60.0)
+    report(ring, away, "m", "rate_limit", 0.0, hint_s=60.0)
     left = [key for key in keys if key != away]
     for _ in range(sum(weights)):  # what was saved up for the key that is away is spent
         ring.pick("m", 1.0)
@@ -67,7 +73,7 @@ def test_fill_first() -> None:
     assert [ring.pick("m", 0.0) for _ in range(3)] == [A, A, A]
     assert ring.pick("m", 0.0, {A}) == B
     assert ring.pick("m", 0.0, {A, B}) is None
-    ring.report(A, "m", "rate_limit", 0.0, hint_s=5.0)
+    report(ring, A, "m", "rate_limit", 0.0, hint_s=5.0)
     assert [ring.pick("m", now) for now in (1.0, 4.9, 5.0)] == [B, B, A]
 
 
@@ -85,25 +91,25 @@ def test_fill_first() -> None:
 def test_guesses_double_from_one_rest_to_the_next(outcome: Outcome, lengths: list[float], where: str) -> None:
     ring, now = KeyRing((A,)), 100.0
     for length in lengths:
-        ring.report(A, "m", outcome, now, started_s=now)
+        report(ring, A, "m", outcome, now, started_s=now)
         assert rests(ring, now) == {where: length}
         now += length
         assert rests(ring, now) == {}
-    ring.report(A, "m", "ok", now + 1)
-    ring.report(A, "m", outcome, now + 2)
+    report(ring, A, "m", "ok", now + 1)
+    report(ring, A, "m", outcome, now + 2)
     assert rests(ring, now + 2) == {where: lengths[0]}, "a success starts the guesses anew"
 
 
 @pytest.mark.parametrize("outcome", ["transient", "client", "missing_model", "ok"])
 def test_what_rests_no_key(outcome: Outcome) -> None:
     ring = KeyRing((A,))
-    ring.report(A, "m", outcome, 1.0)
+    report(ring, A, "m", outcome, 1.0)
     assert rests(ring, 1.0) == {}
 
 
 def test_a_hint_is_kept_exactly() -> None:
     ring = KeyRing((A, B))
-    ring.report(A, "m", "rate_limit", 10.0, hint_s=2.5)
+    report(ring, A, "m", "rate_limit", 10.0, hint_s=2.5)
     assert rests(ring, 10.0) == {"a/m": 2.5}
     assert {ring.pick("m", 12.4) for _ in range(3)} == {B}
     assert {ring.pick("m", 12.5) for _ in range(3)} == {A, B}
@@ -113,56 +119,56 @@ def test_a_hint_is_kept_exactly() -> None:
 def test_failures_that_were_under_way_do_not_lengthen_a_guess() -> None:
     ring = KeyRing((A,))
     for number in range(10):
-        ring.report(A, "m", "rate_limit", 5.0 + number / 100, started_s=4.0)
+        report(ring, A, "m", "rate_limit", 5.0 + number / 100, started_s=4.0)
     assert rests(ring, 5.1) == {"a/m": 0.9}
 
 
 def test_of_two_hints_at_once_the_longer_one_holds_and_a_later_one_replaces_it() -> None:
     ring = KeyRing((A,))
-    ring.report(A, "m", "rate_limit", 5.0, started_s=1.0, hint_s=60.0)
-    ring.report(A, "m", "rate_limit", 5.5, started_s=1.0, hint_s=2.0)
+    report(ring, A, "m", "rate_limit", 5.0, started_s=1.0, hint_s=60.0)
+    report(ring, A, "m", "rate_limit", 5.5, started_s=1.0, hint_s=2.0)
     assert rests(ring, 5.5) == {"a/m": 59.5}
-    ring.report(A, "m", "rate_limit", 70.0, started_s=69.0, hint_s=3.0)
+    report(ring, A, "m", "rate_limit", 70.0, started_s=69.0, hint_s=3.0)
     assert rests(ring, 70.0) == {"a/m": 3.0}
 
 
 def test_a_success_that_began_before_a_rest_does_not_end_it() -> None:
     ring = KeyRing((A,))
-    ring.report(A, "m", "rate_limit", 5.0, started_s=1.0, hint_s=60.0)
-    ring.report(A, "m", "ok", 6.0, started_s=2.0)
+    report(ring, A, "m", "rate_limit", 5.0, started_s=1.0, hint_s=60.0)
+    report(ring, A, "m", "ok", 6.0, started_s=2.0)
     assert rests(ring, 6.0) == {"a/m": 59.0}
 
 
 def test_a_guess_never_shortens_a_hint() -> None:
     ring = KeyRing((A,))
-    ring.report(A, "m", "rate_limit", 5.0, hint_s=60.0)
-    ring.report(A, "m", "rate_limit", 6.0, started_s=1.0)
+    report(ring, A, "m", "rate_limit", 5.0, hint_s=60.0)
+    report(ring, A, "m", "rate_limit", 6.0, started_s=1.0)
     assert rests(ring, 6.0) == {"a/m": 59.0}
 
 
 def test_one_probe_an_hour_finds_out_whether_a_long_hint_still_holds() -> None:
     ring = KeyRing((A,))
-    ring.report(A, "m", "rate_limit", 0.0, hint_s=100_000.0)
+    report(ring, A, "m", "rate_limit", 0.0, hint_s=100_000.0)
     assert ring.pick("m", PROBE_S - 1) is None
     assert ring.pick("m", PROBE_S) == A
     assert ring.pick("m", PROBE_S + 1) is None, "one"
-    ring.report(A, "m", "rate_limit", PROBE_S + 2, started_s=PROBE_S)
+    report(ring, A, "m", "rate_limit", PROBE_S + 2, started_s=PROBE_S)
     assert ring.pick("m", 2 * PROBE_S + 1) is None
     assert ring.pick("m", 2 * PROBE_S + 2) == A
-    ring.report(A, "m", "ok", 2 * PROBE_S + 3, started_s=2 * PROBE_S + 2)
+    report(ring, A, "m", "ok", 2 * PROBE_S + 3, started_s=2 * PROBE_S + 2)
     assert rests(ring, 2 * PROBE_S + 3) == {}
 
 
 def test_a_probe_that_decides_nothing_is_repeated_soon() -> None:
     ring = KeyRing((A,))
-    ring.report(A, "m", "rate_limit", 0.0, hint_s=100_000.0)
+    report(ring, A, "m", "rate_limit", 0.0, hint_s=100_000.0)
     assert ring.pick("m", PROBE_S) == A
     assert [ring.pick("m", PROBE_S + seconds) for seconds in (1, 59, 61, 62)] == [None, None, A, None]
 
 
 def test_a_probe_that_was_not_sent_is_left_to_another() -> None:
     ring = KeyRing((A,))
-    ring.report(A, "m", "rate_limit", 0.0, hint_s=100_000.0)
+    report(ring, A, "m", "rate_limit", 0.0, hint_s=100_000.0)
     assert ring.pick("m", PROBE_S) == A
     ring.release(A, "m", PROBE_S)
     assert ring.pick("m", PROBE_S + 1) == A
@@ -172,13 +178,13 @@ def test_a_probe_that_was_not_sent_is_left_to_another() -> None:
 
 def test_what_is_no_attempt_takes_no_turn_and_no_probe() -> None:
     ring = KeyRing((A, B, C))
-    ring.report(C, "m", "rate_limit", 0.0, hint_s=100_000.0)
+    report(ring, C, "m", "rate_limit", 0.0, hint_s=100_000.0)
     assert [ring.spare("m", PROBE_S) for _ in range(4)] == [B, A, B, A]
     assert [ring.pick("m", 1.0) for _ in range(4)] == [A, B, A, B]
     assert ring.pick("m", PROBE_S, {A, B}) == C
     assert KeyRing((A,)).spare("m", 0.0) == A
-    ring.report(A, "m", "refused", 0.0)
-    ring.report(B, "m", "refused", 0.0)
+    report(ring, A, "m", "refused", 0.0)
+    report(ring, B, "m", "refused", 0.0)
     assert ring.spare("m", 1.0) is None
 
 
@@ -192,9 +198,9 @@ def test_turns_begin_anew_with_a_new_configuration() -> None:
 
 def test_guessed_rests_are_used_when_nothing_else_is_left_the_soonest_first() -> None:
     ring = KeyRing((A, B, C))
-    ring.report(A, "m", "billing", 0.0)
-    ring.report(B, "m", "rate_limit", 0.0)
-    ring.report(C, "m", "rate_limit", 0.0, hint_s=0.5)
+    report(ring, A, "m", "billing", 0.0)
+    report(ring, B, "m", "rate_limit", 0.0)
+    report(ring, C, "m", "rate_limit", 0.0, hint_s=0.5)
     assert ring.pick("m", 0.1) is None
     assert ring.pick("m", 0.1, guesses=True) == B
     assert ring.pick("m", 0.1, {B}, guesses=True) == A
@@ -204,7 +210,7 @@ def test_guessed_rests_are_used_when_nothing_else_is_left_the_soonest_first() ->
 def test_counters() -> None:
     ring = KeyRing((A,))
     for outcome in ("ok", "transient", "client"):
-        ring.report(A, "m", outcome, 1.0)  # type: ignore[arg-type]
+        report(ring, A, "m", outcome, 1.0)  # type: ignore[arg-type]
     ring.spend(A, "m", Usage(5, 7, cache_read=2))
     tally = ring.states[0].tallies["m"]
     assert (tally.requests, tally.failures, tally.input_tokens, tally.output_tokens) == (3, 1, 7, 7)
@@ -214,7 +220,7 @@ def test_counters() -> None:
 def test_names_of_models_do_not_fill_the_memory() -> None:
     ring = KeyRing((A,))
     for number in range(5000):
-        ring.report(A, f"model-{number}", "rate_limit", float(number))
+        report(ring, A, f"model-{number}", "rate_limit", float(number))
     assert len(ring.states[0].tallies) < 200
     assert len(ring.states[0].rests) < 200
 
@@ -238,10 +244,10 @@ def test_sessions_share_the_keys_by_weight() -> None:
 def test_a_rest_unbinds_a_session_and_a_passing_failure_does_not() -> None:
     ring = KeyRing((A, B))
     assert ring.pick("m", 0.0, session="s") == A
-    ring.report(A, "m", "transient", 0.0)
+    report(ring, A, "m", "transient", 0.0)
     assert ring.pick("m", 0.0, {A}, session="s") == B
     assert ring.pick("m", 1.0, session="s") == A
-    ring.report(A, "m", "rate_limit", 2.0)
+    report(ring, A, "m", "rate_limit", 2.0)
     assert ring.pick("m", 2.0, session="s") == B
     assert [ring.pick("m", 10.0, session="s") for _ in range(3)] == [B, B, B]
 
@@ -257,30 +263,30 @@ def test_the_session_that_was_used_longest_ago_is_forgotten_first() -> None:
 
 def test_of_two_rests_the_longer_one_is_told() -> None:
     ring = KeyRing((A,))
-    ring.report(A, "m", "rate_limit", 0.0)
-    ring.report(A, "m", "billing", 0.0)
+    report(ring, A, "m", "rate_limit", 0.0)
+    report(ring, A, "m", "billing", 0.0)
     rest = ring.states[0].resting("m", 0.5)
     assert rest is not None and rest.reason == "billing"
 
 
 def test_a_key_that_a_reload_has_removed_is_reported_in_vain() -> None:
     ring = KeyRing((A,))
-    ring.report(B, "m", "refused", 0.0)
+    report(ring, B, "m", "refused", 0.0)
     ring.spend(B, "m", Usage(1, 1))
     assert rests(ring, 0.0) == {} and ring.states[0].tallies == {}
 
 
 def test_a_guess_after_a_hint_begins_anew() -> None:
     ring = KeyRing((A,))
-    ring.report(A, "m", "rate_limit", 0.0, hint_s=50.0)
-    ring.report(A, "m", "rate_limit", 51.0, started_s=50.5)
+    report(ring, A, "m", "rate_limit", 0.0, hint_s=50.0)
+    report(ring, A, "m", "rate_limit", 51.0, started_s=50.5)
     assert rests(ring, 51.0) == {"a/m": 1.0}
 
 
 def test_a_refusal_after_a_spent_quota_begins_anew() -> None:
     ring = KeyRing((A,))
-    ring.report(A, "m", "billing", 0.0)
-    ring.report(A, "m", "refused", 1801.0, started_s=1800.5)
+    report(ring, A, "m", "billing", 0.0)
+    report(ring, A, "m", "refused", 1801.0, started_s=1800.5)
     assert rests(ring, 1801.0) == {"a": 300.0}
 
 
@@ -299,9 +305,9 @@ def test_sessions_are_bounded() -> None:
 
 def test_what_is_known_of_a_key_survives_a_new_configuration() -> None:
     ring = KeyRing((A, B, C))
-    ring.report(A, "m", "rate_limit", 0.0, hint_s=60.0)
-    ring.report(B, "m", "refused", 0.0)
-    ring.report(C, "m", "billing", 0.0)
+    report(ring, A, "m", "rate_limit", 0.0, hint_s=60.0)
+    report(ring, B, "m", "refused", 0.0)
+    report(ring, C, "m", "billing", 0.0)
     bound = {f"s{number}": ring.pick("n", 0.0, session=f"s{number}") for number in range(2)}
     renamed = Key("a", "work", 5)
     new = KeyRing((renamed, B, Key("d", "d")), before=ring)
@@ -310,9 +316,9 @@ def test_what_is_known_of_a_key_survives_a_new_configuration() -> None:
     for session, key in bound.items():
         if key == A:
             assert new.pick("n", 1.0, session=session) == renamed
-    ring.report(A, "m", "rate_limit", 2.0, started_s=1.0, hint_s=90.0)  # by a request that began before
+    report(ring, A, "m", "rate_limit", 2.0, started_s=1.0, hint_s=90.0)  # by a request that began before
     assert rests(new, 2.0) == {"work/m": 90.0}
-    ring.report(C, "m", "ok", 3.0)
+    report(ring, C, "m", "ok", 3.0)
     assert "c" not in rests(new, 3.0)
 
 
@@ -353,10 +359,10 @@ class World:
 
     def run(self) -> None:
         """Several exchanges at once, each a step at a time."""
-        under_way: list[tuple[int, Exchange, Attempt | None, float]] = []
+        under_way: list[tuple[int, Failover, Attempt | None, float]] = []
         for number in range(30):
             session = self.dice.choice(["", "s", "t"])
-            steps = Exchange(self.routes, self.rings, self.retries, 20.0, self.dice.random(), session)
+            steps = Failover(self.routes, self.rings, self.retries, 20.0, self.dice.random(), session)
             under_way.append((number, steps, None, self.now))
             self.steps = 0
             while len(under_way) > 3 or (number == 29 and under_way):
@@ -379,7 +385,7 @@ class World:
                 else:
                     self.check_end(number_, steps, step)
 
-    def settle(self, steps: Exchange, attempt: Attempt) -> bool:
+    def settle(self, steps: Failover, attempt: Attempt) -> bool:
         failed = self.outcome(attempt.key)
         steps.report(attempt, failed, self.now)
         if failed is not None and failed.retry_after_s is not None:
@@ -394,7 +400,7 @@ class World:
         keys = sum(len(route.upstream.keys) for route in self.routes)
         assert len(self.calls[number]) <= (self.retries + 1) * keys, "too many calls"
 
-    def check_end(self, number: int, steps: Exchange, step: GiveUp) -> None:
+    def check_end(self, number: int, steps: Failover, step: GiveUp) -> None:
         if step.failed.status == 400:
             return
         calls = self.calls.get(number, [])
@@ -418,5 +424,5 @@ def test_a_rest_that_is_over_may_be_forgotten_while_it_is_reported() -> None:
     """Requests for many models that were under way when their rests began, and end after them."""
     ring = KeyRing((Key("k", "k"),))
     for n in range(100):
-        ring.report(Key("k", "k"), f"m{n}", "rate_limit", 0.0)
-    assert ring.report(Key("k", "k"), "m0", "rate_limit", 5.0, started_s=0.5) is None
+        report(ring, Key("k", "k"), f"m{n}", "rate_limit", 0.0)
+    assert report(ring, Key("k", "k"), "m0", "rate_limit", 5.0, started_s=0.5) is None

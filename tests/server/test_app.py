@@ -318,14 +318,15 @@ def test_a_model_that_nobody_has() -> None:
             assert "only-this" in answer.json["error"]["message"]
 
 
-def test_a_bug_is_a_500_with_a_name(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_is_a_500_with_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     with proxy(ECHO) as served:
 
         async def broken(*_: object) -> None:
             raise ZeroDivisionError("client-secret")
 
-        served.parts.relay.answer = broken  # type: ignore[method-assign]
-        answer = ask(served.port, "/v1/messages", ANTHROPIC_ASK)
+        with monkeypatch.context() as patch:
+            patch.setattr("ccproxy_lite.relay.exchange.answer", broken)
+            answer = ask(served.port, "/v1/messages", ANTHROPIC_ASK)
         assert answer.status == 500
         assert "an error inside the proxy; its log calls it " in answer.json["error"]["message"]
         assert "ZeroDivisionError" not in answer.body.decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -192,16 +193,17 @@ def test_a_change_before_the_first_look_is_seen(tmp_path: Path) -> None:
     path.write_text(texts[0])
     read_again = anyio.Event()
 
-    def read() -> tuple[Config, str]:
-        text = path.read_text()
-        path.write_text(texts[1])
-        if text == texts[1]:
-            anyio.from_thread.run_sync(read_again.set)
-        return read_config(text, str(path), {}, read_text), str(path)
+    class Changing(serve.Source):
+        def read(self) -> tuple[Config, str]:
+            text = path.read_text()
+            path.write_text(texts[1])
+            if text == texts[1]:
+                anyio.from_thread.run_sync(read_again.set)
+            return read_config(text, str(path), {}, read_text), str(path)
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(serve._serve, Vault(), read, lambda: path, [])
+            tasks.start_soon(serve._serve, Changing(argparse.Namespace(config=str(path)), Vault(), []))
             with anyio.fail_after(PATIENCE_S):
                 await read_again.wait()
             tasks.cancel_scope.cancel()

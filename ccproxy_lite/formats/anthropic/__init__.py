@@ -5,7 +5,6 @@ from ccproxy_lite.formats.format import Counting, Format, PathInfo, fixed_paths
 
 FORMAT = Format(
     name="anthropic",
-    key_header="x-api-key",
     read_path=fixed_paths({"/v1/messages": PathInfo(), "/v1/messages/count_tokens": PathInfo("count")}),
     write_path=lambda model, path: "/v1/messages",
     models_path="/v1/models?limit=1000",

@@ -241,9 +241,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     _write_sampling(body, request, target, losses)
     _write_rest(body, request, losses)
     return Outgoing(
-        "/v1/messages",
         body,
-        (("anthropic-version", VERSION),),
         tuple(losses.dropped),
         names.wire_names(request.tools, NAME_LIMITS),
         names.custom_names(request.tools),

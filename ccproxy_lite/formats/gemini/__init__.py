@@ -5,7 +5,6 @@ from ccproxy_lite.formats.gemini import answer, catalog, contents, errors, paths
 
 FORMAT = Format(
     name=contents.NAME,
-    key_header="x-goog-api-key",
     read_path=paths.read_path,
     write_path=paths.write_path,
     models_path="/v1beta/models?pageSize=1000",

@@ -20,7 +20,6 @@ from ccproxy_lite.formats.gemini.contents import (
     with_detail,
     write_contents,
 )
-from ccproxy_lite.formats.gemini.paths import write_path
 from ccproxy_lite.formats.neutral import names, thinking
 from ccproxy_lite.formats.neutral.events import NOTHING
 from ccproxy_lite.formats.neutral.losses import Losses
@@ -213,11 +212,8 @@ def write_request(request: Request, target: Target) -> Outgoing:
         shape.put_own(body, request.own)
         if request.service_tier:
             body["serviceTier"] = request.service_tier
-    path = PathInfo(streams=request.stream)
     return Outgoing(
-        write_path(target.model, path),
         body,
-        (),
         tuple(losses.dropped),
         names.wire_names(request.tools, NAME_LIMITS),
         names.custom_names(request.tools),

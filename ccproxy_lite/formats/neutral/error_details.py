@@ -32,6 +32,8 @@ _USED_UP_400 = (
 )
 _BAD_KEY_400 = r"(?i)api key (?:not valid|expired)|incorrect api key provided"
 """A client's own mistake is a 400 too, and may be quoted in the message: these must stand at its beginning."""
+RATE_LIMIT_HEADERS = ("anthropic-ratelimit-", "x-ratelimit-")
+"""How the headers begin that tell what is left of a limit, and when it is reset."""
 _LONGEST_DURATION = 100
 _LONGEST_READ = 2000
 

@@ -6,7 +6,6 @@ from ccproxy_lite.formats.openai_chat import answer, messages, reader, request
 
 FORMAT = Format(
     name="openai-chat",
-    key_header="authorization",
     read_path=fixed_paths({"/v1/chat/completions": PathInfo(), "/chat/completions": PathInfo()}),
     write_path=lambda model, path: "/chat/completions",
     models_path="/models",

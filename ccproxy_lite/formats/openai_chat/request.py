@@ -201,9 +201,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     elif request.service_tier:
         losses.lose("service_tier")
     return Outgoing(
-        "/chat/completions",
         body,
-        (),
         tuple(losses.dropped),
         names.wire_names(request.tools, NAME_LIMITS),
         frozenset() if native else names.custom_names(request.tools),

@@ -12,7 +12,6 @@ _ASKED = {
 
 FORMAT = Format(
     name=items.NAME,
-    key_header="authorization",
     read_path=fixed_paths({**_ASKED, **{f"/v1{path}": asked for path, asked in _ASKED.items()}}),
     write_path=lambda model, path: "/responses/compact" if path.action == "compact" else "/responses",
     models_path="/models",

@@ -147,7 +147,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     if request.stream:
         body["stream"] = True
     names_there = names.wire_names(request.tools, NAME_LIMITS)
-    return Outgoing("/responses", body, (), tuple(losses.dropped), names_there)
+    return Outgoing(body, tuple(losses.dropped), names_there)
 
 
 def _write_limits(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:

@@ -1,0 +1,110 @@
+"""The makers' own services, and everything that speaks as they do: a base URL, the format's paths, a key in a header.
+
+Sources: the official SDKs' defaults for base URLs, variables and headers.
+
+>>> credential("anthropic", "https://llm.example.com", "K")
+[('x-api-key', 'K'), ('authorization', 'Bearer K')]
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from ccproxy_lite.formats.format import Format
+from ccproxy_lite.providers.provider import (
+    SERVER_SENT_EVENTS,
+    Ask,
+    Headers,
+    Outbound,
+    Provider,
+    Question,
+    Service,
+    Usual,
+    with_query,
+)
+
+USUAL = {
+    "anthropic": Usual("https://api.anthropic.com", ("ANTHROPIC_API_KEY",), "x-api-key"),
+    "openai-responses": Usual("https://api.openai.com/v1", ("OPENAI_API_KEY",), "authorization"),
+    "openai-chat": Usual("https://api.openai.com/v1", ("OPENAI_API_KEY",), "authorization"),
+    "gemini": Usual(
+        "https://generativelanguage.googleapis.com", ("GEMINI_API_KEY", "GOOGLE_API_KEY"), "x-goog-api-key"
+    ),
+}
+
+Families = tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]
+FAMILIES: Families = (
+    (re.compile(r"claude-"), ("anthropic",)),
+    (re.compile(r"gpt-|o[0-9]|codex-|chatgpt-"), ("openai-responses", "openai-chat")),
+    (re.compile(r"gemini-|gemma-"), ("gemini",)),
+    (re.compile(r"qwen|deepseek|kimi|glm|llama|mistral|grok"), ("openai-chat",)),
+)
+"""How the names of a make's models begin, and the formats that usually speak for them, the best first."""
+
+_VERSIONS_IN_PATHS = ("anthropic", "gemini")
+"""The formats whose own paths begin with a version, so that a base URL needs none."""
+
+
+def tidy(url: str, kind: str) -> str:
+    """A base URL without a trailing slash, and without the version that a format's paths bring themselves.
+
+    >>> tidy("https://api.anthropic.com/v1/", "anthropic"), tidy("http://a/v1/", "openai-chat")
+    ('https://api.anthropic.com', 'http://a/v1')
+    """
+    url = url.rstrip("/")
+    if kind in _VERSIONS_IN_PATHS:
+        for suffix in ("/v1beta", "/v1"):
+            url = url.removesuffix(suffix)
+    return url
+
+
+def quirks_at(base_url: str) -> frozenset[str]:
+    """OpenAI's own service knows ``max_tokens`` no more."""
+    return frozenset({"max_completion_tokens"} if urlsplit(base_url).hostname == "api.openai.com" else ())
+
+
+def credential(kind: str, base_url: str, key: str) -> Headers:
+    """The headers that carry a key. Only Anthropic's and Google's own services are known to prefer one of two."""
+    usual = USUAL[kind]
+    bearer = ("authorization", f"Bearer {key}")
+    if not key:
+        return []
+    if usual.key_header == "authorization":
+        return [bearer]
+    return [(usual.key_header, key)] if base_url == usual.base_url else [(usual.key_header, key), bearer]
+
+
+def outbound(base_url: str, form: Format, path: str, ask: Ask, key: str) -> Outbound:
+    """A request below a base URL: a POST of what is asked, or a GET where there is nothing to send."""
+    target = urlsplit(base_url).path + with_query(path, ask.query)
+    headers = [*ask.headers, *credential(form.name, base_url, key)]
+    return Outbound("POST" if ask.body else "GET", base_url, target, headers, ask.body)
+
+
+def message(service: Service, form: Format, ask: Ask, key: str) -> Outbound:
+    return outbound(service.base_url, form, form.write_path(ask.model, ask.path), ask, key)
+
+
+def count(service: Service, form: Format, ask: Ask, key: str) -> Question[int] | None:
+    if form.counting is None:
+        return None
+    path = form.counting.path(ask.model, ask.path)
+    return Question(outbound(service.base_url, form, path, ask, key), form.counting.read)
+
+
+def models(service: Service, form: Format, ask: Ask, key: str) -> Question[list[str]]:
+    return Question(outbound(service.base_url, form, form.models_path, ask, key), form.read_models)
+
+
+PROVIDER = Provider(
+    name="direct",
+    usual=USUAL,
+    framing=SERVER_SENT_EVENTS,
+    speaks=lambda kind, client: kind,
+    tidy=tidy,
+    quirks_at=quirks_at,
+    message=message,
+    count=count,
+    models=models,
+)

@@ -1,0 +1,48 @@
+"""The embedded service: it speaks every format, at the paths below the base URLs that are usual for each.
+
+``server.echo`` serves it, and ``formats`` does what it means; here stands only where it is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from ccproxy_lite.formats.format import Format
+from ccproxy_lite.providers import direct
+from ccproxy_lite.providers.provider import Ask, Service, Usual
+
+NAME = "echo"
+Request = TypeVar("Request")
+
+
+class _Place(NamedTuple):
+    base_url: str
+
+
+def base_path(kind: str) -> str:
+    """The path of a format's base URL.
+
+    >>> base_path("openai-chat"), base_path("anthropic")
+    ('/v1', '')
+    """
+    return urlsplit(direct.USUAL[kind].base_url).path
+
+
+def _placed(ask_for: Callable[[Service, Format, Ask, str], Request]) -> Callable[[Service, Format, Ask, str], Request]:
+    """What the maker's service of that format would be asked, at the path of its base URL."""
+    return lambda service, form, ask, key: ask_for(_Place(service.base_url + base_path(form.name)), form, ask, key)
+
+
+PROVIDER = replace(
+    direct.PROVIDER,
+    name=NAME,
+    usual={NAME: Usual("", (), "")},
+    speaks=lambda kind, client: client or "openai-chat",
+    message=_placed(direct.message),
+    count=_placed(direct.count),
+    models=_placed(direct.models),
+    embedded=True,
+)

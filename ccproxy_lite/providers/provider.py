@@ -1,0 +1,120 @@
+"""Where a format is spoken: what a host is like, apart from what the bytes mean. Pure.
+
+A *format* says what a body means. A *provider* says where it goes: URL and path, where the key stands, how the answer
+is framed, what the host wants otherwise (quirks), what its model list looks like, and what is usual (base URL,
+variables). The relay asks a provider for an ``Outbound`` and sends it; which provider it is, the relay does not know.
+
+A provider is one value of pure functions, in a file of its own, and one line of the registry. It must not know the
+configuration: it sees of an upstream what ``Service`` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from urllib.parse import unquote_plus
+
+from ccproxy_lite.formats import sse
+from ccproxy_lite.formats.format import Format, PathInfo
+
+Answer = TypeVar("Answer")
+Headers = list[tuple[str, str]]
+
+QUIRKS = frozenset(
+    "adaptive_thinking manual_thinking no_thinking sampling no_sampling system_turns max_completion_tokens "
+    "reasoning_content no_reasoning_effort no_reasoning_summary top_k gemini_strict_schema thinking_budget".split()
+)
+"""The dialect switches that an upstream may have; the formats act on them."""
+
+
+class Service(Protocol):
+    """What a provider sees of an upstream."""
+
+    @property
+    def base_url(self) -> str: ...
+
+
+class Ask(NamedTuple):
+    """One request for a service, before its provider has had a say.
+
+    ``path`` says what is asked for, ``query`` is the client's own where the request is passed on as it came.
+    """
+
+    model: str = ""
+    path: PathInfo = PathInfo()
+    query: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+
+class Outbound(NamedTuple):
+    """One request as it is sent. ``base_url`` leads to the host, ``target`` is the whole path and query there."""
+
+    method: str
+    base_url: str
+    target: str
+    headers: Headers
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Question(Generic[Answer]):
+    """A request of the proxy's own, and how the JSON body of its answer is read."""
+
+    outbound: Outbound
+    read: Callable[[Any], Answer]
+
+
+class Framing(NamedTuple):
+    """How a stream is cut into events: its content type, and a parser that takes events up to so many bytes."""
+
+    content_type: str
+    parser: Callable[[int], sse.Parser]
+
+
+SERVER_SENT_EVENTS = Framing("text/event-stream", sse.Parser)
+
+
+class Usual(NamedTuple):
+    """What goes without saying for a format at its maker's: base URL, variables that hold a key, the key's header."""
+
+    base_url: str
+    key_variables: tuple[str, ...]
+    key_header: str
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A kind of host.
+
+    ``usual`` has, for each word that may stand in an upstream's ``format``, what is usual there; a base URL is empty
+    where there is none. ``speaks`` tells the format that such an upstream is spoken to in, given the client's (which
+    is empty where no client asks). ``tidy`` mends a base URL that is written otherwise, and ``quirks_at`` tells what
+    its host wants. ``embedded`` providers are served by this program itself, at an address that shows only then.
+
+    The last four make requests out of an ``Ask`` and a key: for a message, a count of tokens (None where the service
+    has none), a list of models.
+    """
+
+    name: str
+    usual: Mapping[str, Usual]
+    framing: Framing
+    speaks: Callable[[str, str], str]
+    tidy: Callable[[str, str], str]
+    quirks_at: Callable[[str], frozenset[str]]
+    message: Callable[[Service, Format, Ask, str], Outbound]
+    count: Callable[[Service, Format, Ask, str], Question[int] | None]
+    models: Callable[[Service, Format, Ask, str], Question[list[str]]]
+    embedded: bool = False
+
+
+def with_query(path: str, query: str) -> str:
+    """A path with the client's query behind it, without a client key and what the path says itself.
+
+    >>> with_query("/v1/models/m:streamGenerateContent?alt=sse", "key=k&$alt=json&fields=a")
+    '/v1/models/m:streamGenerateContent?alt=sse&fields=a'
+    """
+    reserved = {"key", "alt", "$alt"} if "alt=" in path else {"key"}
+    kept = "&".join(part for part in query.split("&") if part and unquote_plus(part.partition("=")[0]) not in reserved)
+    return path + (("&" if "?" in path else "?") + kept if kept else "")

@@ -1,0 +1,198 @@
+"""One attempt: a call as one target wants it, sent with one key, and its answer brought to the client.
+
+``prepare`` writes the request: where both sides speak one format the client's own bytes are passed on, and only the
+value of ``model`` is exchanged; else it is converted. A ``Dispatch`` sends it. What came of it stands in ``failed``:
+None if the client has its answer, else what another attempt might mend.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import NamedTuple
+
+import anyio
+
+from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.formats.format import Format, Outgoing, PathInfo, Target
+from ccproxy_lite.formats.neutral.events import End, Failed
+from ccproxy_lite.formats.neutral.names import Restorer
+from ccproxy_lite.jsontext import dumps
+from ccproxy_lite.log import bug
+from ccproxy_lite.net.connection import Response
+from ccproxy_lite.net.heads import OutHeaders
+from ccproxy_lite.providers.provider import Ask
+from ccproxy_lite.relay import headers as hd
+from ccproxy_lite.relay.call import Call
+from ccproxy_lite.relay.delivery import Delivery
+from ccproxy_lite.relay.reply import Reply
+from ccproxy_lite.relay.streams import AsArray, Converted, Relayed, Stream, failed_of
+from ccproxy_lite.relay.upstreams import Upstreams
+from ccproxy_lite.relay.whole import Whole, is_object, read_whole
+from ccproxy_lite.routing.failover import Attempt
+from ccproxy_lite.routing.routes import Route
+
+
+class Prepared(NamedTuple):
+    """A request as one target wants it; ``outgoing`` is None where both sides speak one format."""
+
+    form: Format
+    outgoing: Outgoing | None
+    ask: Ask
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        return self.outgoing.dropped if self.outgoing is not None else ()
+
+    @property
+    def restorer(self) -> Restorer:
+        """Gives the answer the names that the client knows."""
+        return Restorer(self.outgoing.names, self.outgoing.custom) if self.outgoing else Restorer({}, frozenset())
+
+
+def prepare(call: Call, route: Route, upstreams: Upstreams) -> Prepared:
+    """What is asked of a target. Raises ClientError for what the target cannot express, or nobody understands."""
+    form = upstreams.format_of(route.upstream, call.form.name)
+    if form is call.form:
+        headers = hd.merged(form.fixed_headers, hd.JSON, hd.upward(call.head))
+        body = call.with_model(route.model)
+        return Prepared(form, None, Ask(route.model, call.path, call.head.query, tuple(headers), body))
+    outgoing = form.write_request(call.request, target_of(call, route, upstreams))
+    headers = hd.merged(hd.own_upward(call.wants_stream), form.fixed_headers)
+    path = PathInfo(streams=call.wants_stream)
+    return Prepared(form, outgoing, Ask(route.model, path, "", tuple(headers), dumps(outgoing.body).encode()))
+
+
+def target_of(call: Call, route: Route, upstreams: Upstreams) -> Target:
+    """What a request to that route is written for."""
+    config = upstreams.config
+    return Target(
+        route.model,
+        route.upstream.quirks,
+        config.default_max_tokens,
+        config.thinking_budgets,
+        call.is_strict or config.strict,
+    )
+
+
+class Dispatch:
+    """One request to one target, with one key.
+
+    :param reply: the client's end of a streamed answer; None where it asks for a whole one
+    :ivar failed: what came of it, once it has run
+    :ivar secret: the key as it was sent
+    :ivar hint_s: how long the upstream asks to be left alone
+    """
+
+    def __init__(self, call: Call, upstreams: Upstreams, reply: Reply | None, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.delivery: Delivery | None = None
+        self.dropped: tuple[str, ...] = ()
+        self.failed: Failed | None = None
+        self.hint_s: float | None = None
+        self.secret = ""
+        self._is_same_format = False
+        self._call = call
+        self._upstreams = upstreams
+        self._reply = reply
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the client has an answer, or the first part of one, so that no other attempt can help."""
+        return self.failed is None or (self.delivery is not None and self.delivery.committed)
+
+    async def run(self, prepared: Prepared) -> None:
+        """Send it, and see the answer through."""
+        call, record = self._call, self._call.record
+        upstream, key = self.attempt.route.upstream, self.attempt.key
+        self.dropped = record.dropped = prepared.dropped
+        self._is_same_format = prepared.outgoing is None
+        headers = hd.own(self.attempt.route, self.dropped)
+        if self._reply is not None:
+            self._reply.expect(headers, is_relayed=self._is_same_format)
+        delivery = self._delivery(prepared)
+        try:
+            self.secret = await self._upstreams.secret_of(upstream, key.secret, call.own_secret)
+            service = self._upstreams.service(upstream)
+            outbound = upstream.provider.message(service, prepared.form, prepared.ask, self.secret)
+            self.delivery = delivery
+            await self._upstreams.send(upstream, outbound, delivery, call.head)
+        except UpstreamError as error:
+            self.failed = failed_of(error)
+            return
+        except anyio.get_cancelled_exc_class():
+            if call.client.cut:
+                delivery.failed_stream(Failed(503, "overloaded", "the proxy is shutting down"))
+            raise
+        finally:
+            if delivery.committed_s is not None:
+                record.first_byte_s = delivery.committed_s - record.started_s
+        if not delivery.streamed:
+            self.failed = self._hand_over(prepared, delivery, headers)
+            return
+        self.failed = delivery.failed
+        if delivery.committed:
+            record.status = 200
+            record.usage = delivery.stream.usage if delivery.stream else None
+            record.error = call.redact(delivery.failed.message) if delivery.failed else ""
+
+    def error_as_it_came(self, retry_after_s: float | None) -> Response | None:
+        """The upstream's own error, where the client's format is the same; None if its body names another time.
+
+        :param retry_after_s: when the client is told to come again
+        """
+        delivery, hint_s = self.delivery, self.hint_s
+        if delivery is None or delivery.answer is None or not self._is_same_format:
+            return None
+        if hint_s is not None and retry_after_s is not None and ceil(hint_s) != ceil(retry_after_s):
+            return None
+        answer = delivery.answer
+        if answer.status < 400 or not is_object(delivery.body):
+            return None
+        headers = [(name, value) for name, value in self._call.downward(answer) if name != "retry-after-ms"]
+        return Response(answer.status, headers, delivery.body)
+
+    def _delivery(self, prepared: Prepared) -> Delivery:
+        framing = self.attempt.route.upstream.provider.framing
+        limit = self._upstreams.config.limits.max_event_bytes
+        stream = self._stream(prepared) if self._call.wants_stream else None
+        return Delivery(self._reply, stream, limit, framing, self._upstreams.clock)
+
+    def _stream(self, prepared: Prepared) -> Stream:
+        call, form = self._call, prepared.form
+        limit = self._upstreams.config.limits.max_event_bytes
+        parser = self.attempt.route.upstream.provider.framing.parser(limit)
+        stream: Stream
+        if prepared.outgoing is None:
+            stream = Relayed(parser, form.watcher())
+        else:
+            stream = Converted(parser, form.reader(call.reply.id), prepared.restorer, call.form.writer(call.reply))
+        return AsArray(stream, limit) if call.path.array else stream
+
+    def _hand_over(self, prepared: Prepared, delivery: Delivery, headers: OutHeaders) -> Failed | None:
+        """Judge an answer that was collected, and hand it to the client if it is one."""
+        call, record = self._call, self._call.record
+        framing = self.attempt.route.upstream.provider.framing
+        parser = framing.parser(len(delivery.body)) if delivery.is_event_stream else None
+        try:
+            events = read_whole(prepared.form, Whole(delivery.answer, delivery.body, parser), call.id, call.redact)
+        except UpstreamError as error:
+            return failed_of(error)
+        except Exception as error:  # whatever an upstream has sent, another may still answer
+            return Failed(500, "server", f"an error inside the proxy; its log calls it {bug(error)}")
+        last = events[-1] if events else Failed(502, "server", "the upstream's answer was empty")
+        if isinstance(last, Failed):
+            return last
+        assert isinstance(last, End) and delivery.answer is not None
+        record.usage, record.status = last.usage, 200
+        record.first_byte_s = self._upstreams.clock.now() - record.started_s
+        events = prepared.restorer.restore(events)
+        if self._reply is not None:
+            writer = call.form.writer(call.reply)
+            self._reply.write_whole(b"".join(writer.write(event) for event in events))
+        elif prepared.outgoing is None and parser is None:
+            down = hd.merged(call.downward(delivery.answer), headers)
+            call.client.respond(Response(delivery.answer.status, down, delivery.body))
+        else:
+            body = dumps(call.form.write_body(events, call.reply)).encode()
+            call.client.respond(Response(200, hd.merged(hd.JSON, headers), body))
+        return None

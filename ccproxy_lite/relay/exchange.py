@@ -1,0 +1,180 @@
+"""The way of one call through the house: read, route, pick a key, write, send, and bring the answer back.
+
+``routing.failover`` decides what comes next (an attempt, a wait, giving up), ``attempt`` makes one, and an ``Exchange``
+goes on until one answers. Everything that lasts for one call is in it; what lasts longer, in ``relay``.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from logging import DEBUG
+from math import ceil
+from random import random
+
+import anyio
+
+from ccproxy_lite.config.secrets import is_renewable
+from ccproxy_lite.errors import ClientError, UpstreamError
+from ccproxy_lite.formats.neutral.events import Failed
+from ccproxy_lite.jsontext import dumps
+from ccproxy_lite.log import log
+from ccproxy_lite.net.connection import Response
+from ccproxy_lite.relay import headers as hd
+from ccproxy_lite.relay.attempt import Dispatch, Prepared, prepare
+from ccproxy_lite.relay.call import Call
+from ccproxy_lite.relay.record import told
+from ccproxy_lite.relay.relay import Relay
+from ccproxy_lite.relay.reply import Reply
+from ccproxy_lite.routing import retry_after
+from ccproxy_lite.routing.failover import Attempt, Failover, GiveUp, Wait
+from ccproxy_lite.routing.keys import ANONYMOUS, KeyRing
+from ccproxy_lite.routing.routes import Route, resolve
+
+
+async def answer(relay: Relay, call: Call) -> None:
+    """Answer a call that asks for a message. Raises ClientError for what no upstream is asked."""
+    await Exchange(relay, call).run()
+
+
+class Exchange:
+    """One call and its answer. Raises ClientError where nobody can be asked."""
+
+    def __init__(self, relay: Relay, call: Call) -> None:
+        call.record.model = call.model
+        self._relay = relay
+        self._call = call
+        self._routes = resolve(relay.config, call.model, call.form.name, call.pinned)
+        if any(route.upstream.from_client for route in self._routes):
+            call.own_secret = call.client_key
+        self._failover = self._decisions()
+        self._reply: Reply | None = None
+        self._dispatches: list[Dispatch] = []
+        self._prepared: dict[Route, Prepared] = {}
+
+    def _decisions(self) -> Failover:
+        """A client's own key is no business of other calls."""
+        config = self._relay.config
+        rings = {
+            upstream.name: KeyRing((ANONYMOUS,)) if upstream.from_client else self._relay.rings[upstream.name]
+            for upstream, _ in self._routes
+        }
+        session = self._call.session if config.sticky_sessions else ""
+        return Failover(self._routes, rings, config.retries, config.max_wait_s, random(), session)
+
+    async def run(self) -> None:
+        """Answer the call, whatever the answer is."""
+        client = self._call.client
+        client.cancel_on_eof()
+        if self._call.wants_stream:
+            only = self._routes[0] if len(self._routes) == 1 else None
+            watchdog = self._relay.upstreams.pool.watchdog
+            self._reply = Reply(self._call, watchdog, self._relay.config.keepalive_s, only)
+        try:
+            await self._until_answered()
+        except anyio.get_cancelled_exc_class():
+            if client.cut and self._reply is not None and self._reply.begun:
+                self._reply.fail(Failed(503, "overloaded", "the proxy is shutting down"))
+            raise
+        finally:
+            if self._reply is not None:
+                self._reply.close()
+
+    async def _until_answered(self) -> None:
+        clock = self._relay.clock
+        await self._look_for_new_secrets()
+        while True:
+            step = self._failover.next(clock.now())
+            if isinstance(step, Wait):
+                await clock.wait(step.seconds, self._relay.wakeup.event if step.for_a_rest else None)
+            elif isinstance(step, GiveUp):
+                self._give_up(step)
+                return
+            elif await self._try(step):
+                return
+
+    async def _look_for_new_secrets(self) -> None:
+        """A file that holds a refused key may hold another by now."""
+        for ring in self._failover.rings.values():
+            for state in ring.states:
+                refused = any(rest.reason == "refused" for rest in state.rests.values())
+                if refused and state.key.secret.startswith("file:"):
+                    with suppress(UpstreamError):
+                        await self._relay.vault.value(state.key.secret, self._relay.clock.now())
+
+    # --- one attempt
+
+    async def _try(self, step: Attempt) -> bool:
+        """Make an attempt; whether the client has its answer."""
+        record = self._call.record
+        record.route, record.key = str(step.route), step.key.label
+        dispatch = Dispatch(self._call, self._relay.upstreams, self._reply, step)
+        self._dispatches.append(dispatch)
+        try:
+            if step.route not in self._prepared:
+                self._prepared[step.route] = prepare(self._call, step.route, self._relay.upstreams)
+        except ClientError as error:
+            dispatch.failed = Failed(error.status, error.kind, error.message, param=error.param or "")
+            self._failover.unfit(step, dispatch.failed)
+        else:
+            try:
+                await dispatch.run(self._prepared[step.route])
+            except anyio.get_cancelled_exc_class():
+                self._failover.abandoned(step)
+                raise
+            await self._report(dispatch)
+        record.attempts = self._failover.attempts
+        return dispatch.is_answered
+
+    async def _report(self, dispatch: Dispatch) -> None:
+        """Tell what came of an attempt; a key that was refused may have a new secret by now."""
+        relay, record, attempt = self._relay, self._call.record, dispatch.attempt
+        failed, upstream, key = dispatch.failed, attempt.route.upstream, attempt.key
+        if failed is not None:
+            head = dispatch.delivery.answer if dispatch.delivery else None
+            dispatch.hint_s = retry_after.best(failed, head.headers, relay.clock.wall()) if head else None
+            message = self._call.redact(failed.message)
+            failed = dispatch.failed = replace(failed, message=message, retry_after_s=dispatch.hint_s)
+            if await self._has_new_secret(dispatch, failed):
+                self._failover.renewed(attempt, failed)
+                return
+        rest = self._failover.report(attempt, failed, relay.clock.now())
+        if log.isEnabledFor(DEBUG):
+            log.debug("attempt: %s", told(attempt, failed))
+        if rest is not None and not upstream.from_client:
+            where, left_s = f"{attempt.route} [{key.label}]", rest.until_s - rest.since_s
+            log.warning("%s rests %.3g s: %s", where, left_s, rest.message, extra={"subject": f"{where} {rest.reason}"})
+        if record.usage is not None:
+            self._failover.rings[upstream.name].spend(key, attempt.route.model, record.usage)
+
+    async def _has_new_secret(self, dispatch: Dispatch, failed: Failed) -> bool:
+        """Whether a key was refused whose source gives another secret now."""
+        spec = dispatch.attempt.key.secret
+        is_refused = failed.kind == "auth" and failed.code != "no_secret"
+        if not is_refused or not is_renewable(spec) or not self._failover.may_renew(dispatch.attempt):
+            return False
+        value = await self._relay.vault.value(spec, self._relay.clock.now(), refused=dispatch.secret)
+        return value != dispatch.secret
+
+    # --- no attempt has answered
+
+    def _give_up(self, end: GiveUp) -> None:
+        """Tell the client what became of its request, in its own format, without any secret."""
+        call, record, failed = self._call, self._call.record, end.failed
+        record.route, record.error = str(end.route), call.redact(failed.message)
+        record.status, body = call.form.write_error(failed)
+        if self._reply is not None and self._reply.begun:
+            record.status = 200
+            self._reply.fail(failed)
+            return
+        dispatch = next((one for one in self._dispatches if one.attempt is end.attempt), None)
+        text, headers = dumps(body), hd.own(end.route, dispatch.dropped if dispatch else ())
+        theirs = dispatch.error_as_it_came(failed.retry_after_s) if dispatch else None
+        if theirs is not None:
+            record.status, text = theirs.status, theirs.body.decode("utf-8", "replace")
+            headers = hd.merged(theirs.headers, headers)
+        if failed.retry_after_s is not None:
+            headers = hd.merged(headers, [("retry-after", str(ceil(failed.retry_after_s)))])
+        if end.should_retry is not None:
+            headers = hd.merged(headers, [("x-should-retry", str(end.should_retry).lower())])
+        call.client.respond(Response(record.status, hd.merged(headers, hd.JSON), call.redact(text).encode()))

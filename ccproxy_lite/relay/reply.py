@@ -1,0 +1,129 @@
+"""The client's end of one streamed answer, which outlives attempts that fail: one head, bytes, keep-alives.
+
+Until the first content the head is held back, so that an early failure is a real HTTP status; but not longer than
+``keepalive_s``: then the head goes out with a first keep-alive, and another upstream may still answer. From there on a
+failure can only be told inside the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ccproxy_lite.errors import ClientError
+from ccproxy_lite.formats.neutral.events import Failed
+from ccproxy_lite.net.heads import OutHeaders
+from ccproxy_lite.net.upstream import AnswerHead
+from ccproxy_lite.net.watchdog import NEVER, Watchdog
+from ccproxy_lite.relay import headers as hd
+from ccproxy_lite.relay.call import Call
+from ccproxy_lite.relay.streams import as_array
+from ccproxy_lite.routing.routes import Route
+
+
+class Reply:
+    """The client's end of the streamed answer to a call.
+
+    :param only: the one route that may answer, which can be named in a head that goes out before anybody has
+    :ivar begun: the head is out
+    """
+
+    def __init__(self, call: Call, watchdog: Watchdog, keepalive_s: float, only: Route | None) -> None:
+        self._call = call
+        self._client = call.client
+        self._watchdog = watchdog
+        self._interval_s = keepalive_s or NEVER
+        self._only = only
+        self._early: OutHeaders = hd.own(only, ()) if only is not None else []
+        self._headers: OutHeaders = []
+        self._is_relayed = False
+        self._pause: Callable[[bool], None] | None = None
+        self._now = asyncio.get_running_loop().time
+        self.begun = self._over = False
+        self.deadline = self._now() + self._interval_s
+        watchdog.watch(self)
+
+    def expect(self, headers: OutHeaders, *, is_relayed: bool) -> None:
+        """Whose answer may come next: what the proxy says of it, and whether its own headers are passed on."""
+        self._headers, self._is_relayed = headers, is_relayed
+        if self._only is not None:
+            self._early = headers
+
+    # --- the answer
+
+    def begin(self, answer: AnswerHead) -> None:
+        """A stream begins, whose upstream's head this is."""
+        headers = self._call.downward(answer) if self._is_relayed else hd.SSE
+        self._begin(hd.merged(headers, hd.JSON if self._call.path.array else [], self._headers))
+
+    def write(self, data: bytes) -> None:
+        self._client.write(data)
+        self.deadline = self._now() + self._interval_s
+
+    def write_whole(self, events: bytes) -> None:
+        """An answer that came in one piece, written as a stream."""
+        self._begin(hd.merged(self._content_type, self._headers))
+        self.write(as_array(events) if self._call.path.array else events)
+        self.finish()
+
+    def fail(self, failed: Failed, written: bytes | None = None) -> None:
+        """End the answer with an in-band error: what a stream has ``written``, or one that stands alone."""
+        if self._over:  # the connection may have gone on to the next request
+            return
+        self._client.write(self._call.redact_bytes(self._lone_error(failed) if written is None else written))
+        self.finish(broken=True)
+
+    def finish(self, *, broken: bool = False) -> None:
+        self._over = True
+        self.close()
+        if broken and self._call.form.breaks_off:
+            self._client.abort()
+        else:
+            self._client.finish()
+
+    def close(self) -> None:
+        """No more keep-alives."""
+        self.deadline = NEVER
+        self._watchdog.forget(self)
+
+    # --- the watchdog
+
+    def expire(self) -> None:
+        """Nothing was written for a while."""
+        self.deadline = self._now() + self._interval_s
+        if not self._client.blocked:
+            self._begin(hd.merged(self._content_type, self._early))
+            self._client.write(self._call.form.keep_alive)
+
+    # --- a client that takes what is sent slower than it comes
+
+    def hold_back(self, pause: Callable[[bool], None]) -> None:
+        """Pause this upstream whenever the client does not keep up."""
+        self._client.on_blocked = self._pause = pause
+
+    def let_flow(self) -> None:
+        """That upstream has nothing more to say. What a later request has asked for stands."""
+        if self._client.on_blocked is self._pause:
+            self._client.on_blocked = None
+        self._pause = None
+
+    # ---
+
+    @property
+    def _content_type(self) -> OutHeaders:
+        return hd.JSON if self._call.path.array else hd.SSE
+
+    def _begin(self, headers: OutHeaders) -> None:
+        """Begin the answer, unless a keep-alive has done so."""
+        if not self.begun:
+            self.begun = True
+            self._client.begin(200, headers)
+
+    def _lone_error(self, failed: Failed) -> bytes:
+        """The in-band error of an answer that has nothing but keep-alives before it."""
+        form = self._call.form
+        try:
+            error = form.writer(self._call.reply).write(failed)
+        except ClientError:  # the request is not even read where it cannot be
+            error = form.watcher().fail(failed)
+        return as_array(error, broken=True) if self._call.path.array else error

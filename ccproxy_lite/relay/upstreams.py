@@ -1,0 +1,114 @@
+"""Asking the services of one configuration: which secret is sent, where to, over which connection.
+
+What a request to a service looks like, its provider knows; what is done with an answer, the sink. Two ways to ask:
+``send`` tells a sink of the answer as it comes, and ``collect`` waits for the whole of a small one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+import anyio
+
+from ccproxy_lite.clock import Clock
+from ccproxy_lite.config.model import Config, Upstream
+from ccproxy_lite.config.secrets import is_sendable
+from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.formats import FORMATS, Format
+from ccproxy_lite.jsontext import loads
+from ccproxy_lite.net.heads import RequestHead
+from ccproxy_lite.net.tls import client_context, context_for, named_roots
+from ccproxy_lite.net.upstream import Origin, Pool, Timeouts
+from ccproxy_lite.providers.provider import Outbound, Question, Service
+from ccproxy_lite.relay import headers as hd
+from ccproxy_lite.relay.delivery import Delivery
+from ccproxy_lite.relay.vault import Vault
+
+Answer = TypeVar("Answer")
+
+_GRACE_S = 0.25
+"""How long the end of an answer's framing is waited for, so that its connection can be used again."""
+
+
+class Upstreams:
+    """The services of one configuration.
+
+    :param embedded: the addresses of the services that this program runs itself, by provider
+    """
+
+    def __init__(self, config: Config, pool: Pool, vault: Vault, clock: Clock, embedded: Mapping[str, str]) -> None:
+        self.config = config
+        self.pool = pool
+        self.vault = vault
+        self.clock = clock
+        self._embedded = embedded
+        t = config.timeouts
+        self._timeouts = Timeouts(t.connect_s, t.first_byte_s, t.idle_s)
+
+    def format_of(self, upstream: Upstream, client_format: str = "") -> Format:
+        """The format that an upstream is spoken to in."""
+        return FORMATS[upstream.provider.speaks(upstream.format, client_format)]
+
+    def service(self, upstream: Upstream) -> Service:
+        """The upstream as its provider sees it, at the address where it really is."""
+        address = self._embedded.get(upstream.provider.name)
+        return upstream if address is None else replace(upstream, base_url=address)
+
+    async def secret_of(self, upstream: Upstream, spec: str, client_key: str = "") -> str:
+        """The secret to send. Raises UpstreamError when its source fails."""
+        if upstream.from_client:
+            if not is_sendable(client_key):
+                raise UpstreamError("this key cannot be sent", status=401, kind="auth", code="no_secret")
+            return client_key
+        return await self.vault.value(spec, self.clock.now())
+
+    async def send(
+        self, upstream: Upstream, outbound: Outbound, delivery: Delivery, head: RequestHead | None = None
+    ) -> None:
+        """Send, and wait until the delivery is done; a cancelled wait closes the upstream's connection at once.
+
+        :param head: the client's, for the configured headers that copy one of it
+        """
+        origin = Origin.of(outbound.base_url, upstream.ca_file, upstream.client_cert, upstream.proxy)
+        headers = hd.merged(outbound.headers, hd.configured(upstream, head))
+        try:
+            await self.pool.fetch(origin, outbound._replace(headers=headers), delivery, self._timeouts)
+            await delivery.done.wait()
+            if delivery.streamed and not delivery.failed:
+                with anyio.move_on_after(_GRACE_S):
+                    await delivery.ended.wait()
+        finally:
+            delivery.release()
+
+    async def collect(
+        self,
+        upstream: Upstream,
+        question: Question[Answer],
+        max_body_bytes: int,
+        head: RequestHead | None = None,
+        patience_s: float = 10.0,
+    ) -> Answer:
+        """The answer to a request of the proxy's own, which affects no key's state.
+
+        Raises UpstreamError for everything but a 200, and ValueError for a body that is not JSON.
+        """
+        delivery = Delivery(None, None, max_body_bytes, upstream.provider.framing, self.clock)
+        with anyio.move_on_after(patience_s) as scope:
+            await self.send(upstream, question.outbound, delivery, head)
+        if scope.cancelled_caught:
+            raise UpstreamError(f"{upstream.name} did not answer in {patience_s:g} s")
+        if delivery.failed or delivery.answer is None:
+            raise UpstreamError(delivery.failed.message if delivery.failed else "no answer")
+        if delivery.answer.status != 200:
+            raise UpstreamError(f"{upstream.name} answered {delivery.answer.status}", status=delivery.answer.status)
+        return question.read(loads(delivery.body))
+
+
+def check_trust(config: Config) -> None:
+    """Read the roots and certificates that are named, afresh. Raises ConfigError for one that cannot be used."""
+    client_context.cache_clear()  # certificates are renewed, too
+    for upstream in config.upstreams:
+        if upstream.ca_file or upstream.client_cert or (named_roots() and upstream.base_url.startswith("https:")):
+            context_for(upstream.ca_file, upstream.client_cert)

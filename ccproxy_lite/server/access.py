@@ -1,0 +1,105 @@
+"""Who may ask: a wrong Host, a browser's foreign Origin, a wrong key and a wrong type of body are refused early. Pure.
+
+Loopback is no protection against a page in the user's browser: it can send requests to any address, and make its own
+name mean 127.0.0.1. The Host header tells the latter, Origin and ``Sec-Fetch-Site`` the former, and a browser asks
+before it sends JSON to another site.
+"""
+
+from __future__ import annotations
+
+from ccproxy_lite.config.model import Config
+from ccproxy_lite.errors import ClientError
+from ccproxy_lite.formats import KEY_HEADERS
+from ccproxy_lite.net.address import Address, bracketed
+from ccproxy_lite.net.heads import OutHeaders, RequestHead
+from ccproxy_lite.relay.headers import presented_keys
+
+_EVERYWHERE = ("0.0.0.0", "::")
+
+
+class Access:
+    """What one configuration allows.
+
+    :param client_keys: one of these must be shown; nobody is asked for a key where there are none
+    """
+
+    def __init__(self, config: Config, client_keys: tuple[str, ...]) -> None:
+        self.use_keys(client_keys)
+        self._origins = config.cors_origins
+        self._address = Address.parse(config.listen)
+        self._hosts = {"localhost", "127.0.0.1", "[::1]", *(name.lower() for name in config.allowed_hosts)}
+        if self._address.host not in _EVERYWHERE:
+            self._hosts.add(bracketed(self._address.host.lower()))
+
+    def use_keys(self, client_keys: tuple[str, ...]) -> None:
+        """From now on clients must show one of these."""
+        self._keys = [key.encode() for key in client_keys]
+
+    def check_source(self, head: RequestHead) -> None:
+        """Refuse what a page in a browser might send. Raises ClientError."""
+        if not self._address.path and not self._knows_host(head.host):
+            raise ClientError(403, "this Host is not allowed; name it in allowed_hosts", kind="permission")
+        origin = head.get("origin")
+        allowed = _is_same(origin, head.host) or origin in self._origins  # the dashboard's own
+        if origin is not None and not allowed:
+            raise ClientError(403, "this Origin is not allowed; name it in cors_origins", kind="permission")
+        is_link = head.path == "/" and head.get("sec-fetch-mode") == "navigate"  # to a page that holds no data
+        if not allowed and not is_link and head.get("sec-fetch-site") in ("cross-site", "same-site"):
+            raise ClientError(403, "requests from other sites are not allowed", kind="permission")
+
+    def check_key(self, head: RequestHead) -> None:
+        """Any of the usual places, but one value; compared in constant time with every key. Raises ClientError."""
+        if not self._keys:
+            return
+        import hmac  # which brings all of OpenSSL's hashes, and is needed for keys only
+
+        given = set(presented_keys(head))
+        attempt = given.pop().encode("utf-8", "replace") if len(given) == 1 else b""
+        matches = [hmac.compare_digest(attempt, key) for key in self._keys]
+        if not any(matches):
+            places = ["Authorization: Bearer", *KEY_HEADERS]
+            raise ClientError(401, f"a valid client key is needed: {', '.join(places[:-1])} or {places[-1]}")
+
+    def is_preflight(self, head: RequestHead) -> bool:
+        """Whether a browser asks what it may send from an origin that is allowed."""
+        asked = head.method == "OPTIONS" and head.get("access-control-request-method")
+        return bool(asked) and head.get("origin") in self._origins
+
+    def cors(self, head: RequestHead) -> OutHeaders:
+        """What a browser is told about its origin; nothing if it is not allowed."""
+        origin = head.get("origin")
+        if origin is None or origin not in self._origins:
+            return []
+        allowed = head.get("access-control-request-headers") or "*"
+        return [
+            ("access-control-allow-origin", origin),
+            ("access-control-allow-headers", allowed),
+            ("access-control-allow-methods", "GET, POST, OPTIONS"),
+            ("vary", "origin"),
+        ]
+
+    def _knows_host(self, value: str) -> bool:
+        host = value.lower()
+        if not host.endswith("]"):
+            host = host.rpartition(":")[0] if ":" in host else host
+        host = host.removesuffix(".")
+        if host in self._hosts or (host.startswith("127.") and host.replace(".", "").isdigit()):
+            return True
+        is_number = host.replace(".", "").isdigit() or host.startswith("[")
+        return self._address.host in _EVERYWHERE and is_number and host not in ("0.0.0.0", "[::]")
+
+
+def _is_same(origin: str | None, host: str) -> bool:
+    """Whether an Origin is the host that was asked, whose name has been checked before."""
+    return origin is not None and host != "" and origin.partition("://")[2].lower() == host.lower()
+
+
+def check_body_type(head: RequestHead) -> None:
+    """JSON only: a web page could send anything else without asking first. Raises ClientError."""
+    kind, _, parameters = (head.get("content-type") or "").lower().partition(";")
+    if kind.strip() != "application/json":
+        raise ClientError(415, "Content-Type must be application/json")
+    if "charset" in parameters and "utf-8" not in parameters and "utf8" not in parameters:
+        raise ClientError(415, "JSON is UTF-8")
+    if (head.get("content-encoding") or "identity").lower() != "identity":
+        raise ClientError(415, "compressed request bodies are not supported")

@@ -1,0 +1,98 @@
+"""What is asked for: a URL becomes an endpoint, with the upstream and the session that it names. Pure.
+
+Which paths belong to a wire format, the registry of formats knows; here stand those of the program itself.
+
+>>> found = match("/api/provider/work/v1/models", "/api/provider/work/v1/models", "")
+>>> found.pinned, found.endpoint.action
+('work', 'models')
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple
+
+from ccproxy_lite.errors import ClientError
+from ccproxy_lite.formats import VERSIONS, asked_for, model_list_at
+from ccproxy_lite.formats.format import PathInfo
+
+Action = Literal["message", "count", "models", "root", "health", "status", "metrics"]
+
+_READ = ("GET", "HEAD")
+_PINNED = "/api/provider/"
+_SESSION = re.compile(
+    rf"/(?!(?:{'|'.join(VERSIONS)}|api|\.\.?)/)([\w.~:@=+-]{{1,256}})(?=/(?:{'|'.join(VERSIONS)})/)", re.ASCII
+)
+
+
+class Endpoint(NamedTuple):
+    """One thing that can be asked for: by which methods, and in whose dialect the answer is (empty: the client's).
+
+    ``open`` ones ask for no key. ``path`` is what a wire format's URL says, of a model list which model.
+    """
+
+    action: Action
+    methods: tuple[str, ...] = _READ
+    form: str = ""
+    open: bool = False
+    path: PathInfo = PathInfo()
+
+
+class Match(NamedTuple):
+    """What is at a URL: an endpoint, or None; the upstream and the session that stand before it; the path behind."""
+
+    endpoint: Endpoint | None
+    pinned: str
+    session: str
+    path: str
+
+
+_OWN = {
+    "/": Endpoint("root", open=True),
+    "/healthz": Endpoint("health", open=True),
+    "/status": Endpoint("status", (*_READ, "POST")),
+    "/metrics": Endpoint("metrics"),
+}
+
+
+def match(path: str, raw_path: str, query: str) -> Match:
+    """What is at a URL; ``path`` is percent-decoded, ``raw_path`` as sent."""
+    pinned = session = ""
+    if path.startswith(_PINNED):
+        pinned, _, path = path[len(_PINNED) :].partition("/")
+        path, raw_path = f"/{path}", "/" + raw_path[len(_PINNED) :].partition("/")[2]
+    named = _SESSION.match(path)
+    if named is not None and raw_path.startswith(named[0]):
+        session, path, raw_path = named[1], path[named.end() :], raw_path[named.end() :]
+    return Match(_endpoint_at(path, raw_path, query), pinned, session, path)
+
+
+def _endpoint_at(path: str, raw_path: str, query: str) -> Endpoint | None:
+    """What is at a path; an escaped slash separates nothing, but may stand in a model's name."""
+    for form in asked_for(path):
+        asked = form.read_path(raw_path, query)
+        if asked is not None:
+            return Endpoint("count" if asked.action == "count" else "message", ("POST",), form.name, path=asked)
+    models = model_list_at(path)
+    if models is not None and (models.model or "%2f" not in raw_path.lower()):
+        return Endpoint("models", form=models.form, path=PathInfo(model=models.model))
+    return _OWN.get(path) if "%2f" not in raw_path.lower() else None
+
+
+def served(found: Match, method: str, path: str, *, upgrades: bool = False) -> Endpoint:
+    """The endpoint, if there is one and it may be asked so. Raises ClientError.
+
+    :param path: the whole path, for the message
+    :param upgrades: whether another protocol is asked for
+    """
+    endpoint = found.endpoint
+    if endpoint is None:
+        hint = "; leave /v1 out of the base URL" if found.path.startswith("/v1/v1/") else ""
+        raise ClientError(404, f"there is nothing at {method} {path}{hint}")
+    if method in endpoint.methods:
+        return endpoint
+    if endpoint.action == "models" and endpoint.path.model:  # which may be a method of Google's that is not served here
+        raise ClientError(404, f"there is nothing at {method} {path}")
+    if upgrades:
+        raise ClientError(426, "WebSockets are not spoken here; use HTTP")
+    raise ClientError(405, f"use {' or '.join(endpoint.methods)} here")
