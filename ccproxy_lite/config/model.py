@@ -1,6 +1,6 @@
 """The configuration: frozen values, and the only place that knows their defaults. Pure.
 
-``configfile.read`` makes one from a file, ``from_environment`` from the usual key variables.
+``file.read`` makes one from a file, ``from_environment`` from the usual key variables.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.routing import retry_after
 from ccproxy_lite.routing.failover import Attempt, Failover, GiveUp, Wait
 from ccproxy_lite.routing.keys import ANONYMOUS, KeyRing
-from ccproxy_lite.routing.routes import Route, resolve
+from ccproxy_lite.routing.routes import resolve
 
 
 async def answer(relay: Relay, call: Call) -> None:
@@ -50,7 +50,7 @@ class Exchange:
         self._failover = self._decisions()
         self._reply: Reply | None = None
         self._dispatches: list[Dispatch] = []
-        self._prepared: dict[Route, Prepared] = {}
+        self._prepared: dict[int, Prepared] = {}
 
     def _decisions(self) -> Failover:
         """A client's own key is no business of other calls."""
@@ -111,14 +111,14 @@ class Exchange:
         dispatch = Dispatch(self._call, self._relay.upstreams, self._reply, step)
         self._dispatches.append(dispatch)
         try:
-            if step.route not in self._prepared:
-                self._prepared[step.route] = prepare(self._call, step.route, self._relay.upstreams)
+            prepared = self._prepared.get(step.number) or prepare(self._call, step.route, self._relay.upstreams)
         except ClientError as error:
             dispatch.failed = Failed(error.status, error.kind, error.message, param=error.param or "")
             self._failover.unfit(step, dispatch.failed)
         else:
+            self._prepared[step.number] = prepared
             try:
-                await dispatch.run(self._prepared[step.route])
+                await dispatch.run(prepared)
             except anyio.get_cancelled_exc_class():
                 self._failover.abandoned(step)
                 raise

@@ -18,7 +18,7 @@ from ccproxy_lite.config.model import Key
 from ccproxy_lite.formats.neutral.events import Usage
 
 Outcome = Literal["ok", "rate_limit", "billing", "refused", "missing_model", "transient", "client"]
-"""What a key's use came to: see ``exchange.outcome_of``."""
+"""What a key's use came to: see ``failover.outcome_of``."""
 
 ANONYMOUS = Key("", "")
 """Stands for the key of an upstream that needs none, or that gets the client's."""

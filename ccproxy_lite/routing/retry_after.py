@@ -1,6 +1,6 @@
 """How long an upstream asks to be left alone, from all that it says: headers, the error, exhausted buckets. Pure.
 
-Sources: RFC 9110 section 10.2.3; Anthropic's and OpenAI's rate limit headers; see ``formats.limits`` for error bodies.
+Sources: RFC 9110 section 10.2.3; Anthropic's and OpenAI's rate limit headers. Bodies are read in ``error_details``.
 """
 
 from __future__ import annotations

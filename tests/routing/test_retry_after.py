@@ -9,14 +9,14 @@ import pytest
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.neutral.error_details import seconds_in, seconds_of
 from ccproxy_lite.formats.neutral.events import Failed
-from ccproxy_lite.routing import retry_after as hints
+from ccproxy_lite.routing import retry_after
 
 NOW = 1_795_004_800.0  # 2026-11-18T12:26:40Z
 
 
 def settled(headers: dict[str, str], failed: Failed | None = None) -> float | None:
     failed = failed or Failed(429, "rate_limit", "no")
-    best = hints.best(failed, [(name.encode(), value.encode("latin-1")) for name, value in headers.items()], NOW)
+    best = retry_after.best(failed, [(name.encode(), value.encode("latin-1")) for name, value in headers.items()], NOW)
     return None if best is None else round(best, 3)
 
 
