@@ -86,7 +86,7 @@ def message(service: Service, form: Format, ask: Ask, key: str) -> Outbound:
     return outbound(service.base_url, form, form.write_path(ask.model, ask.path), ask, key)
 
 
-def count(service: Service, form: Format, ask: Ask, key: str) -> Question[int] | None:
+def count_tokens(service: Service, form: Format, ask: Ask, key: str) -> Question[int] | None:
     if form.counting is None:
         return None
     path = form.counting.path(ask.model, ask.path)
@@ -105,6 +105,6 @@ PROVIDER = Provider(
     tidy=tidy,
     quirks_at=quirks_at,
     message=message,
-    count=count,
+    count_tokens=count_tokens,
     models=models,
 )

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -36,13 +35,12 @@ def _placed(ask_for: Callable[[Service, Format, Ask, str], Request]) -> Callable
     return lambda service, form, ask, key: ask_for(_Place(service.base_url + base_path(form.name)), form, ask, key)
 
 
-PROVIDER = replace(
-    direct.PROVIDER,
+PROVIDER = direct.PROVIDER._replace(
     name=NAME,
     usual={NAME: Usual("", (), "")},
     speaks=lambda kind, client: client or "openai-chat",
     message=_placed(direct.message),
-    count=_placed(direct.count),
+    count_tokens=_placed(direct.count_tokens),
     models=_placed(direct.models),
     embedded=True,
 )

@@ -11,7 +11,6 @@ configuration: it sees of an upstream what ``Service`` names.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from urllib.parse import unquote_plus
 
@@ -58,12 +57,12 @@ class Outbound(NamedTuple):
     body: bytes = b""
 
 
-@dataclass(frozen=True)
 class Question(Generic[Answer]):
     """A request of the proxy's own, and how the JSON body of its answer is read."""
 
-    outbound: Outbound
-    read: Callable[[Any], Answer]
+    def __init__(self, outbound: Outbound, read: Callable[[Any], Answer]) -> None:
+        self.outbound = outbound
+        self.read = read
 
 
 class Framing(NamedTuple):
@@ -84,8 +83,7 @@ class Usual(NamedTuple):
     key_header: str
 
 
-@dataclass(frozen=True)
-class Provider:
+class Provider(NamedTuple):
     """A kind of host.
 
     ``usual`` has, for each word that may stand in an upstream's ``format``, what is usual there; a base URL is empty
@@ -104,7 +102,7 @@ class Provider:
     tidy: Callable[[str, str], str]
     quirks_at: Callable[[str], frozenset[str]]
     message: Callable[[Service, Format, Ask, str], Outbound]
-    count: Callable[[Service, Format, Ask, str], Question[int] | None]
+    count_tokens: Callable[[Service, Format, Ask, str], Question[int] | None]
     models: Callable[[Service, Format, Ask, str], Question[list[str]]]
     embedded: bool = False
 

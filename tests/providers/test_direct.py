@@ -59,7 +59,7 @@ def test_side_requests_say_how_their_answers_are_read(kind: str) -> None:
     listed = PROVIDER.models(place, FORMATS[kind], Ask(), "k")
     assert listed.outbound.method == "GET"
     assert listed.read(FORMATS[kind].write_models(["one", "two"], 0)) == ["one", "two"]
-    counted = PROVIDER.count(place, FORMATS[kind], Ask("m", body=b"{}"), "k")
+    counted = PROVIDER.count_tokens(place, FORMATS[kind], Ask("m", body=b"{}"), "k")
     if counted is None:
         assert FORMATS[kind].counting is None
     else:
