@@ -81,4 +81,4 @@ def with_options(config: Config, arguments: argparse.Namespace) -> Config:
         if own.answers(upstream.base_url):
             raise ConfigError([f"upstreams.{upstream.name}.base_url: {upstream.base_url} is this proxy itself"])
     log = {name: given[f"log_{name}"] for name in ("level", "format", "file") if f"log_{name}" in given}
-    return replace(config, log=replace(config.log, **log))
+    return replace(config, log=config.log._replace(**log))

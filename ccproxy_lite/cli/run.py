@@ -70,7 +70,7 @@ def _with_model(config: Config, model: str) -> Config:
 async def _run(config: Config, words: list[str], inherited: list[int]) -> int:
     vault = Vault()
     log_file = config.log.file or _log_path()
-    accesslog.configure(replace(config.log, file=log_file), vault.redact, dict(os.environ))
+    accesslog.configure(config.log._replace(file=log_file), vault.redact, dict(os.environ))
     key, file = f"{clients.ONE_TIME}{token_urlsafe(24)}", clients.file_of(words[0])
     vault.remember(key)
     wanted = [number for number in _PASSED_ON if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores one

@@ -251,10 +251,10 @@ def _budgets(book: _Notebook, node: Located, path: str) -> Mapping[str, int]:
 
 
 def _group(book: _Notebook, node: Located, path: str, kind: type[Value], number: type, least: float) -> Value:
-    names = kind.__dataclass_fields__  # type: ignore[attr-defined]
-    given = book.members(node, path, names)
+    defaults: Mapping[str, float] = kind._field_defaults  # type: ignore[attr-defined]
+    given = book.members(node, path, defaults)
     return kind(**{
-        name: book.number(value, f"{path}.{name}", number, least, names[name].default) for name, value in given.items()
+        name: book.number(value, f"{path}.{name}", number, least, defaults[name]) for name, value in given.items()
     })  # fmt: skip
 
 

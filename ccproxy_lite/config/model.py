@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ccproxy_lite.config import secrets
 from ccproxy_lite.errors import ConfigError
@@ -59,8 +59,7 @@ class Upstream:
         return self.provider.speaks(self.format, form) == form
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(NamedTuple):
     """Seconds, all absolute but the idle ones."""
 
     connect_s: float = 10
@@ -73,8 +72,7 @@ class Timeouts:
     drain_s: float = 30
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Bytes, and a number of connections."""
 
     max_connections: int = 512
@@ -82,8 +80,7 @@ class Limits:
     max_event_bytes: int = 33_554_432
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(NamedTuple):
     """The least level, ``auto``, ``text`` or ``json``, and a file in place of standard error."""
 
     level: str = "info"
