@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+from dataclasses import replace
 
 import anyio
 
@@ -62,12 +63,14 @@ async def _table(proxy: Running) -> int:
 async def _missing(proxy: Running, client: Format, upstream: str, stream: bool) -> list[str]:
     """What does not come back: one question for text, one for tool calls and thoughts, in the client's format."""
     missing = []
-    parts, end = fold(await _events(proxy, client, upstream, stream, _TEXT, ()))
+    text = Request(f"{upstream}/echo", _said(_TEXT), max_tokens=4096, stream=stream, origin=client.name)
+    calling = replace(text, messages=_said(_CALLS), tools=(_TOOL,), reasoning=Reasoning("low", visible=True))
+    parts, end = fold(await _events(proxy, client, text))
     if "".join(part.text for part in parts if part.start.kind == "text") != _TEXT:
         missing.append("text")
     if not isinstance(end, End) or end.usage is None or not (end.usage.input and end.usage.output):
         missing.append("usage")
-    parts, end = fold(await _events(proxy, client, upstream, stream, _CALLS, (_TOOL,)))
+    parts, end = fold(await _events(proxy, client, calling))
     calls = [(part.start.name, loads(part.text or "{}")) for part in parts if part.start.kind == "tool"]
     if not calls:
         missing.append("tool call")
@@ -80,22 +83,16 @@ async def _missing(proxy: Running, client: Format, upstream: str, stream: bool) 
     return missing
 
 
-async def _events(
-    proxy: Running, client: Format, upstream: str, stream: bool, said: str, tools: tuple[Tool, ...]
-) -> list[Event]:
-    request = Request(
-        model=f"{upstream}/echo",
-        messages=(Message("user", (Text(said),)),),
-        tools=tools,
-        reasoning=Reasoning("low", visible=True) if tools else None,
-        max_tokens=4096,
-        stream=stream,
-        origin=client.name,
-    )
+def _said(text: str) -> tuple[Message, ...]:
+    return (Message("user", (Text(text),)),)
+
+
+async def _events(proxy: Running, client: Format, request: Request) -> list[Event]:
+    """What a client of that format hears."""
     outgoing = client.write_request(request, Target(request.model))
-    path = client.write_path(request.model, PathInfo(streams=stream))
+    path = client.write_path(request.model, PathInfo(streams=request.stream))
     answer = await _post(proxy.listener.port, path, dumps(outgoing.body).encode())
-    if not stream:
+    if not request.stream:
         return client.read_body(loads(answer), "")
     reader, parser = client.reader(""), Parser()
     return [event for part in parser.feed(answer) for event in reader.feed(part)] + reader.close()
