@@ -58,7 +58,8 @@ NAMES = re.compile(
 """What only formats and providers know: their names, the makers', their headers and paths."""
 KNOWN_NAMES = {
     "server.clients": "describes programs of others, which are called so",
-    "server.echo": "is the embedded service itself, and says its own name",
+    "server.echo": "is the embedded service itself, and lists its models",
+    "server.echo_answers": "says its name",
     "cli.arguments": "an example in a help text",
 }
 """Where one of these stands all the same, and why."""

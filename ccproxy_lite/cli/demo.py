@@ -19,7 +19,8 @@ from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.providers import EMBEDDED_BASE_PATHS
 from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.server import accesslog
-from ccproxy_lite.server.lifecycle import Running, echoing, running
+from ccproxy_lite.server.echo import echoing
+from ccproxy_lite.server.lifecycle import Running, running
 
 _TEXT = "Grüße aus dem Echo!"
 _CALLS = 'Please call look_up {"word": "Gruß"} and call look_up {"word": "Echo"}'

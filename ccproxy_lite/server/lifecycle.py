@@ -10,7 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -20,7 +20,7 @@ from ccproxy_lite.config.model import Config
 from ccproxy_lite.errors import CcproxyError, ConfigError
 from ccproxy_lite.log import log
 from ccproxy_lite.net.address import Address
-from ccproxy_lite.net.connection import Application, Limits
+from ccproxy_lite.net.connection import Limits
 from ccproxy_lite.net.listener import Listener, serve
 from ccproxy_lite.net.upstream import Pool
 from ccproxy_lite.net.watchdog import Watchdog
@@ -29,6 +29,7 @@ from ccproxy_lite.relay.upstreams import Upstreams, check_trust
 from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.server.access import Access
 from ccproxy_lite.server.app import App
+from ccproxy_lite.server.echo import echoing
 from ccproxy_lite.server.status import History
 
 _RENEW_S = 30.0
@@ -66,22 +67,6 @@ async def _embedded(*, task_status: anyio.abc.TaskStatus[str]) -> None:
     async with echoing() as url:
         task_status.started(url)
         await anyio.sleep_forever()
-
-
-@contextlib.asynccontextmanager
-async def echoing() -> AsyncIterator[str]:
-    """The base URL of an embedded echo, until the block ends."""
-    async with serve(cast(Application, _Echo()), Limits(), [Address("127.0.0.1", 0)]) as listener:
-        yield f"http://127.0.0.1:{listener.port}"
-
-
-class _Echo:
-    """The embedded echo, imported when somebody asks it: it needs all that converters need."""
-
-    def __getattr__(self, name: str) -> Any:
-        from ccproxy_lite.server.echo import Echo
-
-        return getattr(Echo(), name)
 
 
 @contextlib.asynccontextmanager
