@@ -15,45 +15,65 @@ from pathlib import Path
 
 import pytest
 
+from ccproxy_lite.formats import FORMATS, KEY_HEADERS, PROFILES
+from ccproxy_lite.providers import DIRECT, EMBEDDED
 from tests.support import ROOT
 
 PACKAGE = ROOT / "ccproxy_lite"
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
+PACKAGES = {name.removesuffix(".__init__"): path for name, path in MODULES.items() if name.endswith(".__init__")}
+FOLDERS = [name.replace("-", "_") for name in FORMATS]
 GROUND = ("errors", "log", "clock", "jsontext", "__init__")
-FORMATS = sorted(
-    path.parent.name for path in (PACKAGE / "formats").glob("*/request.py") if path.parent.name != "neutral"
-)
+REGISTRY = "formats.__init__"
+SHARED = ("formats.format", "formats.sse", "formats.session", "formats.neutral")
 
 ROWS: dict[str, tuple[str, ...]] = {
     "cli": ("server", "relay", "routing", "config", "providers", "formats", "net", *GROUND),
-    "server": ("relay", "routing", "config", "formats", "net", *GROUND),
-    "relay": ("routing", "config", "providers", "formats", "net", *GROUND),
-    "routing": ("config", "formats.neutral", "net.framing", "errors"),
-    "config": ("providers", "formats.neutral.thinking", "net.address", "net.proxies", "errors", "jsontext"),
+    "server": ("relay", "routing", "config", REGISTRY, *SHARED, "net", *GROUND),
+    "relay": ("routing", "config", "providers.__init__", "providers.provider", REGISTRY, *SHARED, "net", *GROUND),
+    "routing": ("config", "formats.neutral.events", "formats.neutral.error_details", "net.framing", "errors"),
+    "config": ("providers.__init__", "formats.neutral.thinking", "net.address", "net.proxies", "errors", "jsontext"),
     "providers": ("formats.format", "formats.sse", "formats.neutral.losses", "errors", "jsontext"),
-    "formats": ("errors", "jsontext"),
+    REGISTRY: ("formats.format",),
+    "formats": ("formats.neutral", "errors", "jsontext"),
     "formats.neutral": ("errors", "jsontext"),
-    **{f"formats.{name}": ("formats", "errors", "jsontext") for name in FORMATS},
+    **{f"formats.{name}": ("formats", "formats.neutral", "errors", "jsontext") for name in FOLDERS},
     "net": ("errors", "log"),
     **dict.fromkeys(GROUND, GROUND),
     "__main__": ("cli.main",),
-}  # fmt: skip
+}
 """From the top down: a room, or a module that stands in none, and what it may import beside itself."""
 
 PURE = (
     "routing", "config", "providers", "formats", "errors", "jsontext",
     "net.framing", "net.heads", "net.address", "net.proxies", "net.inflate",
     "relay.streams", "relay.whole", "relay.headers", "relay.record",
-    "server.clients", "server.paths", "server.access",
+    "server.clients", "server.paths", "server.access", "server.metrics",
 )  # fmt: skip
-"""No clock, no randomness, no input or output; h11 is pure itself."""
-IO = {
-    "asyncio", "anyio", "socket", "ssl", "time", "random", "secrets", "uuid", "os", "logging", "subprocess",
-    "threading", "signal", "tempfile", "pathlib", "io",
-}  # fmt: skip
+"""No clock, no randomness, no input or output: what these import is pure, too."""
+PURE_LIBRARY = set(
+    "base64 binascii bisect collections collections.abc dataclasses datetime difflib email.utils fnmatch functools "
+    "hashlib hmac http ipaddress itertools json json.decoder math operator re shlex string types typing urllib.parse "
+    "zlib __future__ h11".split()
+) | {"pathlib.PurePath", "importlib.import_module"}
+IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "__import__", "now", "today", "utcnow"}
+
+SOCKETS = {"socket", "ssl", "http.client", "urllib.request", "socketserver", "select", "selectors"}
+WITH_SOCKETS = {
+    "cli.ask": "asks a proxy that runs",
+    "cli.serve": "hands over what systemd has opened",
+    "server.lifecycle": "the same",
+}
+"""Who touches sockets outside ``net``, and why."""
 
 NAMES = re.compile(
-    r"(?i:anthropic|openai|gemini|goog|x-api-key|/v1(?:alpha|beta)|/chat/completions)|\A(?:echo|direct)(?:-|\Z)"
+    "|".join(
+        ["(?i:anthropic|openai|gemini|goog)", r"/v1(?:alpha|beta)"]
+        + [re.escape(profile.stem) for profile in PROFILES.values()]
+        + [re.escape(name) for profile in PROFILES.values() for name in profile.headers]
+        + [re.escape(name) for name in KEY_HEADERS]
+        + [rf"\A{re.escape(provider.name)}(?:-|\Z)" for provider in (DIRECT, EMBEDDED)]
+    )
 )
 """What only formats and providers know: their names, the makers', their headers and paths."""
 KNOWN_NAMES = {
@@ -66,28 +86,31 @@ KNOWN_NAMES = {
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, those of functions and for type checking included."""
+    """What a file imports, names of modules and names inside them; in functions and for type checking, too."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            base = node.module or ""
-            inside = [f"{base}.{alias.name}" for alias in node.names]
-            modules = [name for name in inside if name.removeprefix("ccproxy_lite.") in MODULES | PACKAGES]
-            yield from modules
-            if len(modules) < len(inside):
-                yield base
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-PACKAGES = {name.removesuffix(".__init__"): path for name, path in MODULES.items() if name.endswith(".__init__")}
+def module_of(imported: str) -> str | None:
+    """The module of this package that an import leads to, named as in ``MODULES``; None for others."""
+    top, _, name = imported.partition(".")
+    if top != "ccproxy_lite":
+        return None
+    for one in (name, name.rpartition(".")[0]):
+        if f"{one}.__init__".lstrip(".") in MODULES:
+            return f"{one}.__init__".lstrip(".")
+        if one in MODULES:
+            return one
+    raise AssertionError(f"there is no {imported}")
 
 
 def own_imports(name: str) -> list[str]:
-    """The same, within the package, named as in ``MODULES``; a package stands for its ``__init__``."""
-    found = [one.removeprefix("ccproxy_lite").removeprefix(".") or "__init__" for one in imports(MODULES[name])
-             if one.partition(".")[0] == "ccproxy_lite"]  # fmt: skip
-    return sorted({f"{one}.__init__" if one in PACKAGES else one for one in found})
+    """The modules of this package that a module imports."""
+    return sorted({module for one in imports(MODULES[name]) if (module := module_of(one)) is not None})
 
 
 def is_in(name: str, room: str) -> bool:
@@ -99,21 +122,24 @@ def room_of(name: str) -> str:
     return max((room for room in ROWS if is_in(name, room)), key=len)
 
 
+def may_import(room: str, imported: str) -> bool:
+    theirs = room_of(imported)
+    if theirs == room:
+        return True
+    allowed = [one for one in ROWS[room] if is_in(imported, one)]
+    if is_in(room, "formats"):  # there "formats" means what all formats share: neither the registry nor a sibling
+        return any(one != "formats" or theirs == "formats" for one in allowed)
+    return bool(allowed)
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_a_room_imports_what_its_row_allows(name: str) -> None:
-    room = room_of(name)
-    wrong = [
-        imported for imported in own_imports(name)
-        if room_of(imported) != room and not any(is_in(imported, allowed) for allowed in ROWS[room])
-        and not (name == "formats.__init__" and imported.startswith("formats."))
-    ]  # fmt: skip
-    if is_in(room, "formats") and room != "formats":  # a format knows what all formats share, and none of the others
-        wrong += [one for one in own_imports(name) if room_of(one) not in (room, "formats", "formats.neutral", *GROUND)]
-    elif room == "formats" and name != "formats.__init__":  # the registry alone knows the formats
-        wrong = [one for one in wrong if room_of(one) != "formats.neutral"]
-    if room == "formats.neutral":
-        wrong += [one for one in own_imports(name) if one == "formats.__init__" or room_of(one) == "formats"]
-    assert wrong == []
+    assert [imported for imported in own_imports(name) if not may_import(room_of(name), imported)] == []
+
+
+def test_every_format_is_a_folder_of_its_own() -> None:
+    folders = {path.name for path in (PACKAGE / "formats").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == {*FOLDERS, "neutral"}
 
 
 def test_no_circles() -> None:
@@ -125,13 +151,70 @@ def test_no_circles() -> None:
     assert sorted(below) == []
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if any(is_in(name, room) for room in PURE)])
+def defined(path: Path) -> set[str]:
+    """The names that a module makes itself; a package's ``__all__`` are its own, too."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {inner.id for target in targets for inner in ast.walk(target) if isinstance(inner, ast.Name)}
+            if "__all__" in names and isinstance(node.value, ast.List):
+                names |= {item.value for item in node.value.elts if isinstance(item, ast.Constant)}
+    return names
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_name_is_imported_from_where_it_is_made(name: str) -> None:
+    """Else a wall is passed through somebody else's imports."""
+    for imported in imports(MODULES[name]):
+        module = module_of(imported)
+        if module is None:
+            continue
+        place = f"ccproxy_lite.{module}".removesuffix(".__init__")
+        if imported != place:
+            assert imported.removeprefix(f"{place}.") in defined(MODULES[module]), f"{imported} is only imported there"
+
+
+IS_PURE = [name for name in MODULES if any(is_in(name, room) for room in PURE)]
+
+
+@pytest.mark.parametrize("name", IS_PURE)
 def test_what_decides_is_pure(name: str) -> None:
-    assert {imported.partition(".")[0] for imported in imports(MODULES[name])} & IO == set()
+    for imported in imports(MODULES[name]):
+        module = module_of(imported)
+        if module is not None:
+            assert module in IS_PURE or module == "__init__", f"{module} is not pure"
+        else:
+            assert {imported, imported.rpartition(".")[0]} & PURE_LIBRARY, imported
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            assert called not in IMPURE_CALLS, f"line {node.lineno}: {called}"
+            assert called != "import_module" or name == REGISTRY
+
+
+def test_who_says_that_it_is_pure_is_held_to_it() -> None:
+    says = {
+        name
+        for name, path in MODULES.items()
+        if re.search(r"\bPure\b", ast.get_docstring(ast.parse(path.read_text())) or "")
+    }
+    assert says - set(IS_PURE) - {name for name in says if name.endswith("__init__")} == {"server.echo_answers"}, (
+        "which makes up ids"
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not is_in(name, "net")])
+def test_only_one_room_opens_sockets(name: str) -> None:
+    touches = [one for one in imports(MODULES[name]) if {one, one.rpartition(".")[0]} & SOCKETS]
+    assert touches == [] or name in WITH_SOCKETS
+    assert touches or name not in WITH_SOCKETS, "it does so no more: take it from the list"
 
 
 def texts(path: Path) -> Iterator[str]:
-    """The string constants of a file that are no docstrings."""
+    """The string constants of a file that are no docstrings, and the names that it makes."""
     tree = ast.parse(path.read_text())
     documents = {
         id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
@@ -139,6 +222,10 @@ def texts(path: Path) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and id(node) not in documents:
             yield node.value if isinstance(node.value, str) else node.value.decode("latin-1")
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
 
 
 @pytest.mark.parametrize(

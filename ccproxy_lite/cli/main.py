@@ -1,4 +1,4 @@
-"""The program: one function per command, and exit codes.
+"""The program: it runs one command, and ends with an exit code.
 
 0 success, 1 failure at run time, 2 usage or configuration error, 130 interrupted. What a command needs is imported
 when it runs, so that ``--version`` and ``--help`` are instant.

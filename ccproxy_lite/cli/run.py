@@ -44,7 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
         exists = os.path.exists(words[0]) and "/" in words[0]
         print(f"ccproxy-lite: {words[0]}: {'cannot be executed' if exists else 'command not found'}", file=sys.stderr)
         return 126 if exists else 127
-    if not config.has_services and "no key" in source:
+    if config.is_embedded and "no key" in source:
         print(f"ccproxy-lite: {source}: only the embedded echo answers", file=sys.stderr)
     return anyio.run(_run, config, words, _inherited())
 

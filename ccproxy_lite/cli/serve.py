@@ -54,13 +54,13 @@ def _at_sockets(config: Config, arguments: argparse.Namespace, sockets: Sequence
     addresses = sorted(map(systemd.address_of, sockets), key=lambda text: _exposure(Address.parse(text)))
     for listen in addresses:
         config = with_options(config, argparse.Namespace(**{**vars(arguments), "listen": listen}))
-    hosts = [Address.parse(listen).host for listen in addresses]
-    names = tuple(bracketed(host) for host in hosts if host not in ("", "0.0.0.0", "::"))
+    named = [address for address in map(Address.parse, addresses) if not address.path and not address.is_everywhere]
+    names = tuple(bracketed(address.host) for address in named)
     return replace(config, allowed_hosts=(*config.allowed_hosts, *names))
 
 
 def _exposure(address: Address) -> int:
-    return 0 if address.path else 1 if address.is_local else 3 if address.host in ("0.0.0.0", "::") else 2
+    return 0 if address.path else 1 if address.is_local else 3 if address.is_everywhere else 2
 
 
 async def _serve(source: Source) -> int:
@@ -100,7 +100,7 @@ def first_steps(url: str) -> str:
 
 def behind(config: Config, source: str) -> str:
     """One line about what answers."""
-    if not config.has_services:
+    if config.is_embedded:
         return f"behind it: only the embedded echo, which says back what it hears ({source})"
     names = ", ".join(f"{upstream.name} ({upstream.format})" for upstream in config.upstreams)
     return f"behind it: {names} (from {source})"

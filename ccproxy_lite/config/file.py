@@ -19,7 +19,7 @@ from ccproxy_lite.errors import ConfigError
 from ccproxy_lite.formats.neutral.thinking import BUDGETS
 from ccproxy_lite.net import proxies
 from ccproxy_lite.net.address import Address
-from ccproxy_lite.providers import EMBEDDED, ENDPOINTS, KINDS, QUIRKS, provider_of, usual
+from ccproxy_lite.providers import EMBEDDED, ENDPOINTS, KINDS, QUIRKS, defaults, is_makers, provider_of
 
 Value = TypeVar("Value")
 
@@ -297,7 +297,7 @@ def _upstream(book: _Notebook, name: str, node: Located) -> Upstream:
         kind = book.choice(given["format"], f"{path}.format", KINDS, kind)
     elif isinstance(node.value, list):
         book.wrong(node.offset, path, "format is needed: " + ", ".join(KINDS))
-    base_url = usual(kind).base_url
+    base_url = defaults(kind).base_url
     if "base_url" in given:
         base_url = _base_url(book, given["base_url"], f"{path}.base_url", kind, _allows_http(book, given, path))
     keys, from_client, source = _keys(book, given.get("keys"), name, kind, base_url, node.offset)
@@ -326,6 +326,7 @@ def _upstream(book: _Notebook, name: str, node: Located) -> Upstream:
         proxy=proxy,
         proxy_source=proxy_source,
         source=source,
+        provider=provider_of(kind),
     )
 
 
@@ -441,8 +442,8 @@ def _usual_keys(book: _Notebook, name: str, kind: str, base_url: str, offset: in
     """Where keys come from when the file names none: the format's variable, then a file of the upstream's name."""
     if provider_of(kind).embedded:
         return (), False, "none needed"
-    official = base_url == usual(kind).base_url
-    for variable in usual(kind).key_variables if official else ():
+    official = is_makers(kind, base_url)
+    for variable in defaults(kind).key_variables if official else ():
         if not secrets.problem_of_variable(variable, book.environ):
             return (Key(f"${variable}", f"${variable}"),), False, f"the environment variable {variable}"
     home = book.environ.get("XDG_CONFIG_HOME") or f"{book.environ.get('HOME', '')}/.config"
@@ -451,7 +452,7 @@ def _usual_keys(book: _Notebook, name: str, kind: str, base_url: str, offset: in
         return (Key(spec, spec),), False, spec[5:]
     if urlsplit(base_url).hostname in _LOOPBACK:
         return (), False, "none: this machine"
-    variables = " or ".join(usual(kind).key_variables) if official else ""
+    variables = " or ".join(defaults(kind).key_variables) if official else ""
     sources = [f"set {variables}"] if variables else []
     remedy = ", ".join([*sources, 'name some in "keys"', f"or write one to {spec[5:]}"])
     book.wrong(offset, f"upstreams.{name}", f"no key was found: {remedy}")

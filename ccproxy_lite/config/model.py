@@ -15,7 +15,7 @@ from ccproxy_lite.errors import ConfigError
 from ccproxy_lite.formats.neutral.thinking import BUDGETS
 from ccproxy_lite.net import proxies
 from ccproxy_lite.net.proxies import Proxy
-from ccproxy_lite.providers import EMBEDDED, FAMILIES, KINDS, Families, Provider, provider_of, usual
+from ccproxy_lite.providers import DIRECT, EMBEDDED, FAMILIES, KINDS, Families, Provider, defaults, provider_of
 
 DEFAULT_LISTEN = "127.0.0.1:8317"
 
@@ -33,7 +33,8 @@ class Key:
 class Upstream:
     """One service. ``source`` says where its keys come from; without keys, none is sent.
 
-    ``format`` is the word of the file: a format's name, or that of a provider which speaks them all.
+    ``format`` is the word of the file: a format's name, or that of a provider which speaks them all. ``provider`` says
+    where and how it is spoken.
     """
 
     name: str
@@ -49,14 +50,11 @@ class Upstream:
     proxy: Proxy | None = None
     proxy_source: str = ""
     source: str = ""
-
-    @property
-    def provider(self) -> Provider:
-        return provider_of(self.format)
+    provider: Provider = field(default=DIRECT, compare=False, repr=False)
 
     def speaks(self, form: str) -> bool:
         """Whether a client of that format is answered without a conversion."""
-        return self.provider.speaks(self.format, form) == form
+        return self.format == form or self.provider.embedded
 
 
 class Timeouts(NamedTuple):
@@ -113,9 +111,9 @@ class Config:
     families: Families = FAMILIES
 
     @property
-    def has_services(self) -> bool:
-        """Whether anything answers but what is embedded here."""
-        return not all(upstream.provider.embedded for upstream in self.upstreams)
+    def is_embedded(self) -> bool:
+        """Whether nothing answers but what this program serves itself."""
+        return [upstream.provider.embedded for upstream in self.upstreams] == [True]
 
     def upstream(self, name: str) -> Upstream | None:
         return next((upstream for upstream in self.upstreams if upstream.name == name), None)
@@ -133,8 +131,8 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Config, Source]:
     """
     upstreams, notes = [], []
     for kind in KINDS:
-        provider, base_url = provider_of(kind), usual(kind).base_url
-        for variable in usual(kind).key_variables:
+        provider, base_url = provider_of(kind), defaults(kind).base_url
+        for variable in defaults(kind).key_variables:
             trouble = secrets.problem_of_variable(variable, environ)
             if trouble and environ.get(variable):
                 notes.append(trouble)
@@ -146,12 +144,13 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Config, Source]:
                     Upstream(
                         kind, kind, base_url, (key,),
                         quirks=provider.quirks_at(base_url), proxy=proxy, proxy_source=named, source=source,
+                        provider=provider,
                     )
                 )  # fmt: skip
                 break
     if upstreams:
         return Config(tuple(upstreams), notes=tuple(notes)), "environment"
-    embedded = Upstream(EMBEDDED.name, EMBEDDED.name, "", source="none needed")
+    embedded = Upstream(EMBEDDED.name, EMBEDDED.name, "", source="none needed", provider=EMBEDDED)
     return Config((embedded,), notes=tuple(notes)), "nothing"
 
 

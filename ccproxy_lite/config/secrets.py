@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import PurePath
 
 NO_KEY = "none-needed"
 """What a client shows to a proxy without client keys: most clients insist on a key."""
@@ -67,8 +68,7 @@ def problem(spec: str, environ: Mapping[str, str], read: ReadText) -> str | None
     if name is not None:
         return problem_of_variable(name, environ)
     if spec.startswith("file:"):
-        path = spec[5:]
-        return unreadable(path, read) or unusable(read(path).strip(), path)
+        return _problem_of_file(str(PurePath(spec[5:])), read)
     if spec.startswith("cmd:"):
         try:
             command = words(spec)
@@ -96,13 +96,24 @@ def words(spec: str) -> list[str]:
     return shlex.split(spec[4:])
 
 
+def _problem_of_file(path: str, read: ReadText) -> str | None:
+    try:
+        return unusable(read(path).strip(), path)
+    except (OSError, ValueError) as error:
+        return _unreadable(path, error)
+
+
 def unreadable(path: str, read: ReadText) -> str | None:
     """Why a text file cannot be read, or None."""
     try:
         read(path)
     except (OSError, ValueError) as error:
-        return f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+        return _unreadable(path, error)
     return None
+
+
+def _unreadable(path: str, error: Exception) -> str:
+    return f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
 def unusable(secret: str, where: str) -> str | None:

@@ -42,7 +42,7 @@ PROFILES = {
         "/models/", "x-goog-api-key", ("x-goog-api-key", "x-goog-api-client"), ("key",), folder="/v1beta/"
     ),
 }
-USUAL = "openai-chat"
+DEFAULT_FORMAT = "openai-chat"
 """What speaks who bears no mark of any format."""
 KEY_HEADERS = tuple(dict.fromkeys(p.key_header for p in PROFILES.values() if p.key_header != "authorization"))
 """The headers that carry nothing but a key."""
@@ -96,7 +96,7 @@ def dialect(get: Callable[[str], str | None], query: str, path: str) -> Format:
     for name, profile in PROFILES.items():
         if named.intersection(profile.parameters) or (profile.folder and path.startswith(profile.folder)):
             return FORMATS[name]
-    return FORMATS[USUAL]
+    return FORMATS[DEFAULT_FORMAT]
 
 
 class ModelList(NamedTuple):

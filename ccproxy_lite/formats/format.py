@@ -53,6 +53,16 @@ class Outgoing(NamedTuple):
     custom: frozenset[str] = frozenset()
 
 
+class Parser(Protocol):
+    """Cuts a stream into events."""
+
+    def feed(self, chunk: bytes) -> list[SseEvent]:
+        """The events that these bytes complete. Raises UpstreamError."""
+
+    def unfinished(self) -> bool:
+        """Whether an event has begun that is not complete."""
+
+
 class Reader(Protocol):
     """Reads one streamed answer."""
 

@@ -53,11 +53,16 @@ class Address(NamedTuple):
         """Whether only this machine can reach the address."""
         return bool(self.path) or self.host in ("localhost", "::1") or self.host.startswith("127.")
 
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether it stands for every address of this machine."""
+        return self.host in ("0.0.0.0", "::")
+
     def answers(self, url: str) -> bool:
         """Whether a URL leads here, as far as that shows."""
         parts = urlsplit(url)
         local = ("localhost", "127.0.0.1", "::1")
-        everywhere = self.host in ("0.0.0.0", "::", *local) and parts.hostname in local
+        everywhere = (self.is_everywhere or self.host in local) and parts.hostname in local
         return bool(self.port) and parts.port == self.port and (everywhere or parts.hostname == self.host)
 
     def url(self, port: int) -> str:

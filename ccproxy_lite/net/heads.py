@@ -163,3 +163,15 @@ def reason(status: int) -> bytes:
         return HTTPStatus(status).phrase.encode()
     except ValueError:
         return b"Overloaded" if status == 529 else b"Status"
+
+
+@dataclass(slots=True)
+class AnswerHead:
+    """The head of an answer; header names are lower-case."""
+
+    status: int
+    headers: Headers
+
+    def get(self, name: str) -> str:
+        """The first value of a header, or the empty string."""
+        return (header(self.headers, name.encode()) or b"").decode("latin-1")

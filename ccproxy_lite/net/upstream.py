@@ -19,7 +19,8 @@ import h11
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.log import bug
 from ccproxy_lite.net.address import bracketed
-from ccproxy_lite.net.framing import Decoder, FramingError, Headers, header, keeps_alive, response_framing, tokens
+from ccproxy_lite.net.framing import Decoder, FramingError, Headers, keeps_alive, response_framing, tokens
+from ccproxy_lite.net.heads import AnswerHead
 from ccproxy_lite.net.inflate import Inflater
 from ccproxy_lite.net.proxies import Proxy
 from ccproxy_lite.net.tls import context_for, describe
@@ -67,7 +68,7 @@ class Origin(NamedTuple):
         return f"http://{self.authority}{target}", [("proxy-authorization", login)] if login else []
 
 
-class Outbound(Protocol):
+class HttpRequest(Protocol):
     """One request; ``target`` is path and query."""
 
     @property
@@ -86,18 +87,6 @@ class Timeouts(NamedTuple):
     connect_s: float
     first_byte_s: float
     idle_s: float
-
-
-@dataclass(slots=True)
-class AnswerHead:
-    """The head of an answer; header names are lower-case."""
-
-    status: int
-    headers: Headers
-
-    def get(self, name: str) -> str:
-        """The first value of a header, or the empty string."""
-        return (header(self.headers, name.encode()) or b"").decode("latin-1")
 
 
 class Sink(Protocol):
@@ -207,7 +196,7 @@ class Connection(asyncio.Protocol):
 
     # --- what the pool and the relay call
 
-    async def exchange(self, outbound: Outbound, sink: Sink, timeouts: Timeouts) -> None:
+    async def exchange(self, outbound: HttpRequest, sink: Sink, timeouts: Timeouts) -> None:
         """Send a request; returns once the answer has begun or failed. Raises _Stale."""
         assert self._transport is not None
         self._machine = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
@@ -351,7 +340,7 @@ class Pool:
     _idle: dict[Origin, list[Connection]] = field(default_factory=dict)
     _open: set[Connection] = field(default_factory=set)
 
-    async def fetch(self, origin: Origin, outbound: Outbound, sink: Sink, timeouts: Timeouts) -> None:
+    async def fetch(self, origin: Origin, outbound: HttpRequest, sink: Sink, timeouts: Timeouts) -> None:
         """Send a request and tell the sink of its answer; returns when the answer has begun or failed.
 
         Raises UpstreamError when no connection can be made.

@@ -1,40 +1,43 @@
 """Where the formats are spoken: the registry of providers, one file for each. Pure.
 
->>> provider_of("gemini").name, usual("gemini").key_variables
+>>> provider_of("gemini").name, defaults("gemini").key_variables
 ('direct', ('GEMINI_API_KEY', 'GOOGLE_API_KEY'))
 """
 
 from __future__ import annotations
 
 from ccproxy_lite.providers import direct, echo
-from ccproxy_lite.providers.direct import FAMILIES, Families
-from ccproxy_lite.providers.provider import QUIRKS, Provider, Usual
+from ccproxy_lite.providers.direct import FAMILIES, Families, is_makers
+from ccproxy_lite.providers.provider import QUIRKS, Defaults, Provider
 
-__all__ = ["EMBEDDED", "ENDPOINTS", "FAMILIES", "KINDS", "QUIRKS", "Families", "Provider", "provider_of", "usual"]
+__all__ = ["DIRECT", "EMBEDDED", "FAMILIES", "KINDS", "QUIRKS", "Families", "Provider", "is_makers", "provider_of"]
 
-PROVIDERS = (direct.PROVIDER, echo.PROVIDER)
+DIRECT = direct.PROVIDER
+"""The makers' own services, and all that speak as they do."""
 EMBEDDED = echo.PROVIDER
 """What is served where no service is configured."""
-EMBEDDED_BASE_PATHS = {kind: echo.base_path(kind) for kind in direct.USUAL}
+EMBEDDED_BASE_PATHS = {kind: echo.base_path(kind) for kind in DIRECT.defaults}
 """The path below the embedded service's address that is the base URL of each format."""
 ENDPOINTS = ("/chat/completions", "/messages", "/responses", "/v1/v1")
 """How URLs end that are an endpoint's and no base URL; people paste them."""
+KEY_HEADERS = tuple(dict.fromkeys(one.key_header for one in direct.DEFAULTS.values()))
+"""The headers in which services are shown a key; a client's own never travels in one of them."""
 
-_BY_KIND = {kind: provider for provider in PROVIDERS for kind in provider.usual}
+_BY_KIND = {kind: provider for provider in (DIRECT, EMBEDDED) for kind in provider.defaults}
 KINDS = tuple(_BY_KIND)
 """The words that may stand in an upstream's ``format``."""
 
 
 def provider_of(kind: str) -> Provider:
-    """The provider of an upstream, by its ``format``."""
+    """The provider that speaks what an upstream's ``format`` says."""
     return _BY_KIND[kind]
 
 
-def usual(kind: str) -> Usual:
+def defaults(kind: str) -> Defaults:
     """What goes without saying for an upstream's ``format``."""
-    return _BY_KIND[kind].usual[kind]
+    return _BY_KIND[kind].defaults[kind]
 
 
 def key_variables() -> list[str]:
     """Every environment variable that usually holds a key, each once."""
-    return list(dict.fromkeys(name for kind in KINDS for name in usual(kind).key_variables))
+    return list(dict.fromkeys(name for kind in KINDS for name in defaults(kind).key_variables))

@@ -15,20 +15,20 @@ from ccproxy_lite.formats.format import Format
 from ccproxy_lite.providers.provider import (
     SERVER_SENT_EVENTS,
     Ask,
+    Defaults,
     Headers,
     Outbound,
     Provider,
     Question,
     Service,
-    Usual,
     with_query,
 )
 
-USUAL = {
-    "anthropic": Usual("https://api.anthropic.com", ("ANTHROPIC_API_KEY",), "x-api-key"),
-    "openai-responses": Usual("https://api.openai.com/v1", ("OPENAI_API_KEY",), "authorization"),
-    "openai-chat": Usual("https://api.openai.com/v1", ("OPENAI_API_KEY",), "authorization"),
-    "gemini": Usual(
+DEFAULTS = {
+    "anthropic": Defaults("https://api.anthropic.com", ("ANTHROPIC_API_KEY",), "x-api-key"),
+    "openai-responses": Defaults("https://api.openai.com/v1", ("OPENAI_API_KEY",), "authorization"),
+    "openai-chat": Defaults("https://api.openai.com/v1", ("OPENAI_API_KEY",), "authorization"),
+    "gemini": Defaults(
         "https://generativelanguage.googleapis.com", ("GEMINI_API_KEY", "GOOGLE_API_KEY"), "x-goog-api-key"
     ),
 }
@@ -59,6 +59,11 @@ def tidy(url: str, kind: str) -> str:
     return url
 
 
+def is_makers(kind: str, base_url: str) -> bool:
+    """Whether a base URL is that of the format's maker."""
+    return base_url == DEFAULTS[kind].base_url
+
+
 def quirks_at(base_url: str) -> frozenset[str]:
     """OpenAI's own service knows ``max_tokens`` no more."""
     return frozenset({"max_completion_tokens"} if urlsplit(base_url).hostname == "api.openai.com" else ())
@@ -66,20 +71,22 @@ def quirks_at(base_url: str) -> frozenset[str]:
 
 def credential(kind: str, base_url: str, key: str) -> Headers:
     """The headers that carry a key. Only Anthropic's and Google's own services are known to prefer one of two."""
-    usual = USUAL[kind]
+    header = DEFAULTS[kind].key_header
     bearer = ("authorization", f"Bearer {key}")
     if not key:
         return []
-    if usual.key_header == "authorization":
+    if header == "authorization":
         return [bearer]
-    return [(usual.key_header, key)] if base_url == usual.base_url else [(usual.key_header, key), bearer]
+    return [(header, key)] if is_makers(kind, base_url) else [(header, key), bearer]
 
 
 def outbound(base_url: str, form: Format, path: str, ask: Ask, key: str) -> Outbound:
-    """A request below a base URL: a POST of what is asked, or a GET where there is nothing to send."""
+    """A request below a base URL; the key takes the place of any header of its name."""
     target = urlsplit(base_url).path + with_query(path, ask.query)
-    headers = [*ask.headers, *credential(form.name, base_url, key)]
-    return Outbound("POST" if ask.body else "GET", base_url, target, headers, ask.body)
+    own = credential(form.name, base_url, key)
+    names = {name for name, _ in own}
+    headers = [*((name, value) for name, value in ask.headers if name not in names), *own]
+    return Outbound(ask.method, base_url, target, headers, ask.body)
 
 
 def message(service: Service, form: Format, ask: Ask, key: str) -> Outbound:
@@ -94,12 +101,13 @@ def count_tokens(service: Service, form: Format, ask: Ask, key: str) -> Question
 
 
 def models(service: Service, form: Format, ask: Ask, key: str) -> Question[list[str]]:
-    return Question(outbound(service.base_url, form, form.models_path, ask, key), form.read_models)
+    listing = ask._replace(method="GET")
+    return Question(outbound(service.base_url, form, form.models_path, listing, key), form.read_models)
 
 
 PROVIDER = Provider(
     name="direct",
-    usual=USUAL,
+    defaults=DEFAULTS,
     framing=SERVER_SENT_EVENTS,
     speaks=lambda kind, client: kind,
     tidy=tidy,

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from ccproxy_lite.formats.format import Format
 from ccproxy_lite.providers import direct
-from ccproxy_lite.providers.provider import Ask, Service, Usual
+from ccproxy_lite.providers.provider import Ask, Defaults, Service
 
 NAME = "echo"
 Request = TypeVar("Request")
@@ -27,7 +27,7 @@ def base_path(kind: str) -> str:
     >>> base_path("openai-chat"), base_path("anthropic")
     ('/v1', '')
     """
-    return urlsplit(direct.USUAL[kind].base_url).path
+    return urlsplit(direct.DEFAULTS[kind].base_url).path
 
 
 def _placed(ask_for: Callable[[Service, Format, Ask, str], Request]) -> Callable[[Service, Format, Ask, str], Request]:
@@ -37,7 +37,7 @@ def _placed(ask_for: Callable[[Service, Format, Ask, str], Request]) -> Callable
 
 PROVIDER = direct.PROVIDER._replace(
     name=NAME,
-    usual={NAME: Usual("", (), "")},
+    defaults={NAME: Defaults("", (), "")},
     speaks=lambda kind, client: client or "openai-chat",
     message=_placed(direct.message),
     count_tokens=_placed(direct.count_tokens),

@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from urllib.parse import unquote_plus
 
 from ccproxy_lite.formats import sse
-from ccproxy_lite.formats.format import Format, PathInfo
+from ccproxy_lite.formats.format import Format, Parser, PathInfo
 
 Answer = TypeVar("Answer")
 Headers = list[tuple[str, str]]
@@ -37,7 +37,8 @@ class Service(Protocol):
 class Ask(NamedTuple):
     """One request for a service, before its provider has had a say.
 
-    ``path`` says what is asked for, ``query`` is the client's own where the request is passed on as it came.
+    ``path`` says what is asked for, and whether the answer shall be a stream; ``query`` is the client's own, where the
+    request is passed on as it came.
     """
 
     model: str = ""
@@ -45,6 +46,7 @@ class Ask(NamedTuple):
     query: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+    method: str = "POST"
 
 
 class Outbound(NamedTuple):
@@ -66,16 +68,19 @@ class Question(Generic[Answer]):
 
 
 class Framing(NamedTuple):
-    """How a stream is cut into events: its content type, and a parser that takes events up to so many bytes."""
+    """How a stream is cut into events: its content type, and a parser that takes events up to so many bytes.
+
+    Clients know server-sent events only: what is framed otherwise is framed anew for them.
+    """
 
     content_type: str
-    parser: Callable[[int], sse.Parser]
+    parser: Callable[[int], Parser]
 
 
 SERVER_SENT_EVENTS = Framing("text/event-stream", sse.Parser)
 
 
-class Usual(NamedTuple):
+class Defaults(NamedTuple):
     """What goes without saying for a format at its maker's: base URL, variables that hold a key, the key's header."""
 
     base_url: str
@@ -84,19 +89,19 @@ class Usual(NamedTuple):
 
 
 class Provider(NamedTuple):
-    """A kind of host.
+    """A kind of host; ``name`` is what the configuration calls it.
 
-    ``usual`` has, for each word that may stand in an upstream's ``format``, what is usual there; a base URL is empty
+    ``defaults`` has, for each word that may stand in an upstream's ``format``, what is usual there; a base URL is empty
     where there is none. ``speaks`` tells the format that such an upstream is spoken to in, given the client's (which
     is empty where no client asks). ``tidy`` mends a base URL that is written otherwise, and ``quirks_at`` tells what
     its host wants. ``embedded`` providers are served by this program itself, at an address that shows only then.
 
-    The last four make requests out of an ``Ask`` and a key: for a message, a count of tokens (None where the service
-    has none), a list of models.
+    ``message``, ``count_tokens`` and ``models`` make a request out of an ``Ask`` and a key; a count is None where the
+    service has no endpoint for it.
     """
 
     name: str
-    usual: Mapping[str, Usual]
+    defaults: Mapping[str, Defaults]
     framing: Framing
     speaks: Callable[[str, str], str]
     tidy: Callable[[str, str], str]

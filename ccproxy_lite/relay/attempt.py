@@ -1,12 +1,12 @@
 """One attempt: a call as one target wants it, sent with one key, and its answer brought to the client.
 
 ``prepare`` writes the request: where both sides speak one format the client's own bytes are passed on, and only the
-value of ``model`` is exchanged; else it is converted. A ``Dispatch`` sends it. What came of it stands in ``failed``:
-None if the client has its answer, else what another attempt might mend.
+value of ``model`` is exchanged; else it is converted. A ``Dispatch`` sends it and sees the answer through.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil
 from typing import NamedTuple
 
@@ -20,14 +20,15 @@ from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import bug
 from ccproxy_lite.net.connection import Response
 from ccproxy_lite.net.heads import OutHeaders
-from ccproxy_lite.providers.provider import Ask
+from ccproxy_lite.providers.provider import SERVER_SENT_EVENTS, Ask
 from ccproxy_lite.relay import headers as hd
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.reply import Reply
-from ccproxy_lite.relay.streams import AsArray, Converted, Relayed, Stream, failed_of
+from ccproxy_lite.relay.streams import AsArray, Converted, Reframed, Relayed, Stream, failed_of
 from ccproxy_lite.relay.upstreams import Upstreams
 from ccproxy_lite.relay.whole import Whole, is_object, read_whole
+from ccproxy_lite.routing import retry_after
 from ccproxy_lite.routing.failover import Attempt
 from ccproxy_lite.routing.routes import Route
 
@@ -55,7 +56,8 @@ def prepare(call: Call, route: Route, upstreams: Upstreams) -> Prepared:
     if form is call.form:
         headers = hd.merged(form.fixed_headers, hd.JSON, hd.upward(call.head))
         body = call.with_model(route.model)
-        return Prepared(form, None, Ask(route.model, call.path, call.head.query, tuple(headers), body))
+        path = call.path._replace(streams=call.wants_stream)
+        return Prepared(form, None, Ask(route.model, path, call.head.query, tuple(headers), body))
     outgoing = form.write_request(call.request, target_of(call, route, upstreams))
     headers = hd.merged(hd.own_upward(call.wants_stream), form.fixed_headers)
     path = PathInfo(streams=call.wants_stream)
@@ -78,38 +80,45 @@ class Dispatch:
     """One request to one target, with one key.
 
     :param reply: the client's end of a streamed answer; None where it asks for a whole one
-    :ivar failed: what came of it, once it has run
+    :ivar failed: what came of it, once it has run: None if the client has its answer
     :ivar secret: the key as it was sent
-    :ivar hint_s: how long the upstream asks to be left alone
     """
 
-    def __init__(self, call: Call, upstreams: Upstreams, reply: Reply | None, attempt: Attempt) -> None:
+    def __init__(
+        self, call: Call, upstreams: Upstreams, reply: Reply | None, attempt: Attempt, prepared: Prepared
+    ) -> None:
         self.attempt = attempt
+        self.prepared = prepared
         self.delivery: Delivery | None = None
-        self.dropped: tuple[str, ...] = ()
         self.failed: Failed | None = None
-        self.hint_s: float | None = None
         self.secret = ""
-        self._is_same_format = False
         self._call = call
         self._upstreams = upstreams
         self._reply = reply
+        self._framing = attempt.route.upstream.provider.framing
 
     @property
     def is_answered(self) -> bool:
         """Whether the client has an answer, or the first part of one, so that no other attempt can help."""
         return self.failed is None or (self.delivery is not None and self.delivery.committed)
 
-    async def run(self, prepared: Prepared) -> None:
+    async def run(self) -> None:
         """Send it, and see the answer through."""
-        call, record = self._call, self._call.record
+        failed = await self._send()
+        if failed is not None:
+            answer = self.delivery.answer if self.delivery else None
+            hint_s = retry_after.best(failed, answer.headers, self._upstreams.clock.wall()) if answer else None
+            failed = replace(failed, message=self._call.redact(failed.message), retry_after_s=hint_s)
+        self.failed = failed
+
+    async def _send(self) -> Failed | None:
+        call, record, prepared = self._call, self._call.record, self.prepared
         upstream, key = self.attempt.route.upstream, self.attempt.key
-        self.dropped = record.dropped = prepared.dropped
-        self._is_same_format = prepared.outgoing is None
-        headers = hd.own(self.attempt.route, self.dropped)
+        record.dropped = prepared.dropped
+        headers = hd.own(self.attempt.route, prepared.dropped)
         if self._reply is not None:
-            self._reply.expect(headers, is_relayed=self._is_same_format)
-        delivery = self._delivery(prepared)
+            self._reply.expect(headers, is_relayed=self._is_passed_on)
+        delivery = self._delivery()
         try:
             self.secret = await self._upstreams.secret_of(upstream, key.secret, call.own_secret)
             service = self._upstreams.service(upstream)
@@ -117,31 +126,29 @@ class Dispatch:
             self.delivery = delivery
             await self._upstreams.send(upstream, outbound, delivery, call.head)
         except UpstreamError as error:
-            self.failed = failed_of(error)
-            return
+            return failed_of(error)
         except anyio.get_cancelled_exc_class():
             if call.client.cut:
-                delivery.failed_stream(Failed(503, "overloaded", "the proxy is shutting down"))
+                delivery.fail(Failed(503, "overloaded", "the proxy is shutting down"))
             raise
         finally:
             if delivery.committed_s is not None:
                 record.first_byte_s = delivery.committed_s - record.started_s
-        if not delivery.streamed:
-            self.failed = self._hand_over(prepared, delivery, headers)
-            return
-        self.failed = delivery.failed
+        if delivery.state == "collecting":
+            return self._hand_over(delivery, headers)
         if delivery.committed:
             record.status = 200
             record.usage = delivery.stream.usage if delivery.stream else None
             record.error = call.redact(delivery.failed.message) if delivery.failed else ""
+        return delivery.failed
 
     def error_as_it_came(self, retry_after_s: float | None) -> Response | None:
         """The upstream's own error, where the client's format is the same; None if its body names another time.
 
         :param retry_after_s: when the client is told to come again
         """
-        delivery, hint_s = self.delivery, self.hint_s
-        if delivery is None or delivery.answer is None or not self._is_same_format:
+        delivery, hint_s = self.delivery, self.failed.retry_after_s if self.failed else None
+        if delivery is None or delivery.answer is None or self.prepared.outgoing is not None:
             return None
         if hint_s is not None and retry_after_s is not None and ceil(hint_s) != ceil(retry_after_s):
             return None
@@ -151,28 +158,32 @@ class Dispatch:
         headers = [(name, value) for name, value in self._call.downward(answer) if name != "retry-after-ms"]
         return Response(answer.status, headers, delivery.body)
 
-    def _delivery(self, prepared: Prepared) -> Delivery:
-        framing = self.attempt.route.upstream.provider.framing
-        limit = self._upstreams.config.limits.max_event_bytes
-        stream = self._stream(prepared) if self._call.wants_stream else None
-        return Delivery(self._reply, stream, limit, framing, self._upstreams.clock)
+    # --- the answer
 
-    def _stream(self, prepared: Prepared) -> Stream:
-        call, form = self._call, prepared.form
+    @property
+    def _is_passed_on(self) -> bool:
+        """Whether a stream is relayed byte for byte: same format, same framing."""
+        return self.prepared.outgoing is None and self._framing is SERVER_SENT_EVENTS
+
+    def _delivery(self) -> Delivery:
         limit = self._upstreams.config.limits.max_event_bytes
-        parser = self.attempt.route.upstream.provider.framing.parser(limit)
+        stream = self._stream(limit) if self._call.wants_stream else None
+        return Delivery(self._reply, stream, limit, self._framing, self._upstreams.clock)
+
+    def _stream(self, limit: int) -> Stream:
+        call, form, parser = self._call, self.prepared.form, self._framing.parser(limit)
         stream: Stream
-        if prepared.outgoing is None:
-            stream = Relayed(parser, form.watcher())
+        if self.prepared.outgoing is None:
+            stream = (Relayed if self._is_passed_on else Reframed)(parser, form.watcher())
         else:
-            stream = Converted(parser, form.reader(call.reply.id), prepared.restorer, call.form.writer(call.reply))
+            restorer = self.prepared.restorer
+            stream = Converted(parser, form.reader(call.reply.id), restorer, call.form.writer(call.reply))
         return AsArray(stream, limit) if call.path.array else stream
 
-    def _hand_over(self, prepared: Prepared, delivery: Delivery, headers: OutHeaders) -> Failed | None:
+    def _hand_over(self, delivery: Delivery, headers: OutHeaders) -> Failed | None:
         """Judge an answer that was collected, and hand it to the client if it is one."""
-        call, record = self._call, self._call.record
-        framing = self.attempt.route.upstream.provider.framing
-        parser = framing.parser(len(delivery.body)) if delivery.is_event_stream else None
+        call, record, prepared = self._call, self._call.record, self.prepared
+        parser = self._framing.parser(len(delivery.body)) if delivery.is_event_stream else None
         try:
             events = read_whole(prepared.form, Whole(delivery.answer, delivery.body, parser), call.id, call.redact)
         except UpstreamError as error:

@@ -14,21 +14,18 @@ from typing import TYPE_CHECKING, Any
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import Format
 from ccproxy_lite.formats.format import PathInfo, ReplyInfo
-from ccproxy_lite.jsontext import Member, decode, dumps, loads, members
+from ccproxy_lite.formats.session import SESSION_HEADERS, session_in, session_name
+from ccproxy_lite.jsontext import Member, decode, dumps, members
 from ccproxy_lite.net.connection import Connection
-from ccproxy_lite.net.heads import OutHeaders, RequestHead
-from ccproxy_lite.net.upstream import AnswerHead
+from ccproxy_lite.net.heads import AnswerHead, OutHeaders, RequestHead
 from ccproxy_lite.relay import headers as hd
 from ccproxy_lite.relay.record import Record
-from ccproxy_lite.relay.vault import Vault
+from ccproxy_lite.relay.vault import SHORTEST_REDACTED, Vault
 
 if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Request
 
-_SESSION_HEADERS = ("x-claude-code-session-id", "session-id", "session_id", "x-session-id", "x-session-affinity")
-_LONGEST_SESSION = 256
 _LONGEST_MODEL = 1000
-_SHORTEST_KEY = 6
 
 
 @dataclass
@@ -51,8 +48,16 @@ class Call:
     pinned: str = ""
     named_session: str = ""
     own_secret: str = ""
-    id: str = field(default_factory=lambda: os.urandom(12).hex())
-    created: int = field(default_factory=lambda: int(time.time()))
+
+    @cached_property
+    def id(self) -> str:
+        """What names are made from where an upstream gives none."""
+        return os.urandom(12).hex()
+
+    @cached_property
+    def created(self) -> int:
+        """Seconds since 1970."""
+        return int(time.time())
 
     @cached_property
     def text(self) -> str:
@@ -105,8 +110,8 @@ class Call:
     @cached_property
     def session(self) -> str:
         """What the client calls its conversation, or the empty string: by path, header or body, in this order."""
-        named = (self.named_session, *(self.head.get(name) for name in _SESSION_HEADERS))
-        return next((known for text in named if (known := _session(text))), "") or session_in(self.body)
+        named = (self.named_session, *(self.head.get(name) for name in SESSION_HEADERS))
+        return next((known for text in named if (known := session_name(text))), "") or session_in(self.body)
 
     @property
     def is_strict(self) -> bool:
@@ -120,13 +125,13 @@ class Call:
 
     def redact(self, text: str) -> str:
         """A text without any secret, the client's own key included."""
-        if len(self.own_secret) >= _SHORTEST_KEY:
+        if len(self.own_secret) >= SHORTEST_REDACTED:
             text = text.replace(self.own_secret, "[redacted]")
         return self.vault.redact(text)
 
     def redact_bytes(self, data: bytes) -> bytes:
         """The same for bytes."""
-        if len(self.own_secret) >= _SHORTEST_KEY:
+        if len(self.own_secret) >= SHORTEST_REDACTED:
             data = data.replace(self.own_secret.encode("latin-1", "replace"), b"[redacted]")
         return self.vault.redact_bytes(data)
 
@@ -143,42 +148,3 @@ class Call:
             return self.raw.removeprefix(b"\xef\xbb\xbf")
         last = places[-1]
         return (self.text[: last.start] + dumps(model) + self.text[last.end :]).encode()
-
-
-def session_in(body: dict[str, Any]) -> str:
-    """The session that a body names.
-
-    >>> session_in({"metadata": {"user_id": "user_1_account__session_2f"}, "user": "me"})
-    '2f'
-    """
-    metadata = body.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
-    conversation = body.get("conversation")
-    if isinstance(conversation, dict):
-        conversation = conversation.get("id")
-    named = (
-        body.get("prompt_cache_key"),
-        conversation,
-        _session_of_user(metadata.get("user_id")),
-        metadata.get("session_id"),
-        body.get("user"),
-    )
-    return next((known for value in named if (known := _session(value))), "")
-
-
-def _session_of_user(user_id: Any) -> Any:
-    """Claude Code puts its session into the name of the user: as JSON, or behind ``_session_``."""
-    if not isinstance(user_id, str):
-        return None
-    if user_id.startswith("{"):
-        try:
-            value = loads(user_id)
-        except ValueError:
-            return None
-        return value.get("session_id") if isinstance(value, dict) else None
-    return user_id.rpartition("_session_")[2] if "_session_" in user_id else None
-
-
-def _session(value: Any) -> str:
-    text = value.strip() if isinstance(value, str) else ""
-    return text if text.isprintable() and len(text) <= _LONGEST_SESSION else ""

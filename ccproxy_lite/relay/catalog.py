@@ -50,10 +50,7 @@ class Catalog:
         secret = await upstreams.secret_of(upstream, key.secret)
         service = upstreams.service(upstream)
         question = upstream.provider.models(service, form, Ask(headers=headers), secret)
-        try:
-            return await upstreams.collect(upstream, question, _MOST_BYTES)
-        except ValueError:
-            raise UpstreamError(f"{upstream.name} did not answer with JSON") from None
+        return await upstreams.collect(upstream, question, _MOST_BYTES)
 
     async def _refresh(self, upstream: Upstream) -> None:
         now_s = self._relay.clock.now()

@@ -1,23 +1,24 @@
 """One attempt's answer on its way to the client: held until its first content, then passed on as it comes.
 
 A ``Delivery`` is the sink of one upstream connection: everything here runs in protocol callbacks, without a task
-switch. It knows no wire format. Its states, and what changes them:
+switch. It knows no wire format. Its states, and what leads from one to the next:
 
     head -> undecided -> collecting            no stream, an error, or a body that turns out to be no stream
        `-------+------> holding -> passing -> over
+    any of them -> over                        the answer is broken: ``failed``
 
 ``head``
     nothing has come yet
 ``undecided``
     a stream was asked for, and the answer does not say what it is: its first bytes will show
 ``collecting``
-    the answer is kept whole, for whoever waits to judge; it stays so when it is complete
+    the answer is kept whole, for whoever waits to judge: when ``done`` is set, ``body`` has all of it
 ``holding``
     a stream without content yet: nothing has reached the client, another upstream could still answer
 ``passing``
     content has reached the client; from here on a failure can only be told inside the stream
 ``over``
-    the stream is complete, or the answer is broken (``failed``); what still comes is passed over
+    the stream is complete, or the answer of whatever kind is broken; what still comes is passed over
 
 ``done`` is set when the task that waits has something to do, ``ended`` when the upstream has nothing more to say: the
 connection can be used again only if it gets that far.
@@ -33,7 +34,8 @@ from ccproxy_lite.clock import Clock
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.log import bug
-from ccproxy_lite.net.upstream import AnswerHead, Connection
+from ccproxy_lite.net.heads import AnswerHead
+from ccproxy_lite.net.upstream import Connection
 from ccproxy_lite.providers.provider import Framing
 from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.relay.streams import Stream, failed_of
@@ -84,11 +86,6 @@ class Delivery:
         """Whether the client has seen content."""
         return self.committed_s is not None
 
-    @property
-    def streamed(self) -> bool:
-        """Whether the answer was passed on as a stream; if not, it waits in ``body``."""
-        return self.state in ("holding", "passing", "over")
-
     def release(self) -> None:
         """Whoever waited does so no more: an answer that is not complete is cut off."""
         if self._reply is not None:
@@ -105,8 +102,6 @@ class Delivery:
 
     def head(self, head: AnswerHead) -> None:
         self.answer = head
-        if self.state == "over":
-            return
         if self.stream is None or not 200 <= head.status < 300:
             self.state = "collecting"
             if head.status >= 400:
@@ -126,20 +121,20 @@ class Delivery:
 
     def end(self) -> None:
         try:
-            if self.state == "undecided":
+            if self.state == "undecided":  # and empty
                 self.state = "collecting"
             elif self.stream is not None and self.state in ("holding", "passing"):
                 self._pass_on(self.stream.close(), self.stream, last=True)
         except UpstreamError as error:
-            self.failed_stream(failed_of(error))
+            self.fail(failed_of(error))
         except Exception as error:
             message = f"an error inside the proxy; its log calls it {bug(error)}"
-            self.failed_stream(Failed(500, "server", message))
+            self.fail(Failed(500, "server", message))
         finally:
             self.ended.set()
             self.done.set()
 
-    def failed_stream(self, failed: Failed) -> None:
+    def fail(self, failed: Failed) -> None:
         """The answer is broken: an attempt that failed, or the in-band error of a stream that has begun."""
         if self.state == "over":
             return
@@ -147,7 +142,7 @@ class Delivery:
         self._finish(failed, error)
 
     def failed_upstream(self, error: UpstreamError) -> None:
-        self.failed_stream(failed_of(error))
+        self.fail(failed_of(error))
         self.ended.set()
 
     # ---
@@ -157,7 +152,7 @@ class Delivery:
         try:
             out = self.stream.feed(data)
         except UpstreamError as error:
-            self.failed_stream(failed_of(error))
+            self.fail(failed_of(error))
             return
         self._pass_on(out, self.stream)
 
@@ -174,7 +169,7 @@ class Delivery:
                 return
             if not stream.content:
                 if last:
-                    self.failed_stream(Failed(502, "server", "the upstream's stream was empty"))
+                    self.fail(Failed(502, "server", "the upstream's stream was empty"))
                 return
             self._commit()
         if stream.over or last:
@@ -202,6 +197,6 @@ class Delivery:
         if self._bytes > self._max_body_bytes:
             self._pieces = []
             message = f"the upstream's answer is larger than {self._max_body_bytes} bytes"
-            self.failed_stream(Failed(502, "server", message))
+            self.fail(Failed(502, "server", message))
             return
         self._pieces.append(data)

@@ -7,7 +7,6 @@ goes on until one answers. Everything that lasts for one call is in it; what las
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from logging import DEBUG
 from math import ceil
 from random import random
@@ -26,7 +25,6 @@ from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.record import told
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.reply import Reply
-from ccproxy_lite.routing import retry_after
 from ccproxy_lite.routing.failover import Attempt, Failover, GiveUp, Wait
 from ccproxy_lite.routing.keys import ANONYMOUS, KeyRing
 from ccproxy_lite.routing.routes import resolve
@@ -108,36 +106,30 @@ class Exchange:
         """Make an attempt; whether the client has its answer."""
         record = self._call.record
         record.route, record.key = str(step.route), step.key.label
-        dispatch = Dispatch(self._call, self._relay.upstreams, self._reply, step)
-        self._dispatches.append(dispatch)
+        record.attempts = self._failover.attempts
         try:
             prepared = self._prepared.get(step.number) or prepare(self._call, step.route, self._relay.upstreams)
         except ClientError as error:
-            dispatch.failed = Failed(error.status, error.kind, error.message, param=error.param or "")
-            self._failover.unfit(step, dispatch.failed)
-        else:
-            self._prepared[step.number] = prepared
-            try:
-                await dispatch.run(prepared)
-            except anyio.get_cancelled_exc_class():
-                self._failover.abandoned(step)
-                raise
+            self._failover.unfit(step, Failed(error.status, error.kind, error.message, param=error.param or ""))
+            return False
+        self._prepared[step.number] = prepared
+        dispatch = Dispatch(self._call, self._relay.upstreams, self._reply, step, prepared)
+        self._dispatches.append(dispatch)
+        try:
+            await dispatch.run()
             await self._report(dispatch)
-        record.attempts = self._failover.attempts
+        except anyio.get_cancelled_exc_class():
+            self._failover.abandoned(step)
+            raise
         return dispatch.is_answered
 
     async def _report(self, dispatch: Dispatch) -> None:
         """Tell what came of an attempt; a key that was refused may have a new secret by now."""
-        relay, record, attempt = self._relay, self._call.record, dispatch.attempt
-        failed, upstream, key = dispatch.failed, attempt.route.upstream, attempt.key
-        if failed is not None:
-            head = dispatch.delivery.answer if dispatch.delivery else None
-            dispatch.hint_s = retry_after.best(failed, head.headers, relay.clock.wall()) if head else None
-            message = self._call.redact(failed.message)
-            failed = dispatch.failed = replace(failed, message=message, retry_after_s=dispatch.hint_s)
-            if await self._has_new_secret(dispatch, failed):
-                self._failover.renewed(attempt, failed)
-                return
+        relay, record, attempt, failed = self._relay, self._call.record, dispatch.attempt, dispatch.failed
+        if failed is not None and await self._has_new_secret(dispatch, failed):
+            self._failover.renewed(attempt, failed)
+            return
+        upstream, key = attempt.route.upstream, attempt.key
         rest = self._failover.report(attempt, failed, relay.clock.now())
         if log.isEnabledFor(DEBUG):
             log.debug("attempt: %s", told(attempt, failed))
@@ -168,7 +160,7 @@ class Exchange:
             self._reply.fail(failed)
             return
         dispatch = next((one for one in self._dispatches if one.attempt is end.attempt), None)
-        text, headers = dumps(body), hd.own(end.route, dispatch.dropped if dispatch else ())
+        text, headers = dumps(body), hd.own(end.route, dispatch.prepared.dropped if dispatch else ())
         theirs = dispatch.error_as_it_came(failed.retry_after_s) if dispatch else None
         if theirs is not None:
             record.status, text = theirs.status, theirs.body.decode("utf-8", "replace")

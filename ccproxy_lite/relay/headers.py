@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import parse_qsl
 
-from ccproxy_lite import __version__
+from ccproxy_lite import __version__, providers
 from ccproxy_lite.config.model import Upstream
 from ccproxy_lite.formats import KEY_HEADERS
 from ccproxy_lite.net.framing import Headers, tokens
@@ -17,7 +17,9 @@ HOP_BY_HOP = frozenset(
     "upgrade".split()
 )
 _NOT_UP = HOP_BY_HOP.union(
-    "host content-length accept-encoding expect authorization cookie origin referer forwarded via".split(), KEY_HEADERS
+    "host content-length accept-encoding expect authorization cookie origin referer forwarded via".split(),
+    KEY_HEADERS,
+    providers.KEY_HEADERS,
 )
 _NOT_DOWN = HOP_BY_HOP | frozenset("content-length content-encoding set-cookie date alt-svc".split())
 _NOT_UP_PREFIXES = ("x-ccproxy-", "x-forwarded-", "sec-", "access-control-", "x-real-")

@@ -23,7 +23,7 @@ class Wakeup:
 
 
 class Relay:
-    """Serves calls with the upstreams of one configuration.
+    """The keys of one configuration, the way to its upstreams, and who waits for a key.
 
     :param before: the relay of the configuration before this one, whose keys and sessions are kept where they exist
     """

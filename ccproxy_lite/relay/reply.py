@@ -12,8 +12,7 @@ from collections.abc import Callable
 
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats.neutral.events import Failed
-from ccproxy_lite.net.heads import OutHeaders
-from ccproxy_lite.net.upstream import AnswerHead
+from ccproxy_lite.net.heads import AnswerHead, OutHeaders
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
 from ccproxy_lite.relay import headers as hd
 from ccproxy_lite.relay.call import Call

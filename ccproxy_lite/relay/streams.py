@@ -11,10 +11,10 @@ import re
 from typing import Protocol
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats.format import Reader, Watcher, Writer
+from ccproxy_lite.formats import sse
+from ccproxy_lite.formats.format import Parser, Reader, Watcher, Writer
 from ccproxy_lite.formats.neutral.events import End, Event, Failed, PartStart, Usage
 from ccproxy_lite.formats.neutral.names import Restorer
-from ccproxy_lite.formats.sse import Parser
 
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 
@@ -91,6 +91,19 @@ def _end_of_events(data: bytes) -> int:
     return max((match.end() for match in _BLANK_LINE.finditer(data)), default=0)
 
 
+class Reframed(Relayed):
+    """Both sides speak the same format, but the upstream frames its events otherwise: each is written anew."""
+
+    def feed(self, data: bytes) -> bytes:
+        watcher, pieces = self._watcher, []
+        for event in self._parser.feed(data):
+            watcher.feed(event)
+            pieces.append(sse.encode(event.data, event.name))
+        self.content, self.over, self.failed = watcher.content, watcher.over, watcher.failed
+        self.usage = watcher.usage
+        return b"".join(pieces)
+
+
 class Converted:
     """The sides differ: bytes to events to neutral events and back."""
 
@@ -144,7 +157,7 @@ class AsArray:
         self.failed: Failed | None = None
         self.usage: Usage | None = None
         self._stream = stream
-        self._parser = Parser(max_event_bytes)
+        self._parser = sse.Parser(max_event_bytes)
         self._between = b"["
 
     def feed(self, data: bytes) -> bytes:
@@ -170,7 +183,7 @@ class AsArray:
 
 def as_array(events: bytes, *, broken: bool = False) -> bytes:
     """A whole stream of server-sent events as one JSON array; a ``broken`` one is never closed."""
-    inner = b",\r\n".join(event.data.encode() for event in Parser().feed(events))
+    inner = b",\r\n".join(event.data.encode() for event in sse.Parser().feed(events))
     return b"[" + inner + (b"" if broken else b"]")
 
 

@@ -1,7 +1,7 @@
 """Asking the services of one configuration: which secret is sent, where to, over which connection.
 
-What a request to a service looks like, its provider knows; what is done with an answer, the sink. Two ways to ask:
-``send`` tells a sink of the answer as it comes, and ``collect`` waits for the whole of a small one.
+What a request to a service looks like, its provider knows; what is done with an answer, the ``Delivery``. Two ways to
+ask: ``send`` delivers the answer as it comes, and ``collect`` waits for the whole of a small one.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ Answer = TypeVar("Answer")
 
 _GRACE_S = 0.25
 """How long the end of an answer's framing is waited for, so that its connection can be used again."""
+
+_PATIENCE_S = 10.0
+"""How long a request of the proxy's own may take."""
 
 
 class Upstreams:
@@ -76,34 +79,32 @@ class Upstreams:
         try:
             await self.pool.fetch(origin, outbound._replace(headers=headers), delivery, self._timeouts)
             await delivery.done.wait()
-            if delivery.streamed and not delivery.failed:
+            if delivery.state == "over" and not delivery.failed:
                 with anyio.move_on_after(_GRACE_S):
                     await delivery.ended.wait()
         finally:
             delivery.release()
 
     async def collect(
-        self,
-        upstream: Upstream,
-        question: Question[Answer],
-        max_body_bytes: int,
-        head: RequestHead | None = None,
-        patience_s: float = 10.0,
+        self, upstream: Upstream, question: Question[Answer], max_body_bytes: int, head: RequestHead | None = None
     ) -> Answer:
         """The answer to a request of the proxy's own, which affects no key's state.
 
-        Raises UpstreamError for everything but a 200, and ValueError for a body that is not JSON.
+        Raises UpstreamError for everything but a 200 with a body of JSON.
         """
         delivery = Delivery(None, None, max_body_bytes, upstream.provider.framing, self.clock)
-        with anyio.move_on_after(patience_s) as scope:
+        with anyio.move_on_after(_PATIENCE_S) as scope:
             await self.send(upstream, question.outbound, delivery, head)
         if scope.cancelled_caught:
-            raise UpstreamError(f"{upstream.name} did not answer in {patience_s:g} s")
+            raise UpstreamError(f"{upstream.name} did not answer in {_PATIENCE_S:g} s")
         if delivery.failed or delivery.answer is None:
             raise UpstreamError(delivery.failed.message if delivery.failed else "no answer")
         if delivery.answer.status != 200:
             raise UpstreamError(f"{upstream.name} answered {delivery.answer.status}", status=delivery.answer.status)
-        return question.read(loads(delivery.body))
+        try:
+            return question.read(loads(delivery.body))
+        except ValueError:
+            raise UpstreamError(f"{upstream.name} did not answer with JSON") from None
 
 
 def check_trust(config: Config) -> None:

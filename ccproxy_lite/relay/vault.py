@@ -25,7 +25,7 @@ _AGAIN_S = 30.0
 _HELPER_TIMEOUT_S = 20.0
 
 
-_SHORTEST_REDACTED = 6
+SHORTEST_REDACTED = 6
 
 
 _MOST_REMEMBERED = 4096
@@ -104,7 +104,7 @@ class Vault:
 
     def remember(self, secret: str) -> None:
         """Blot this value out of every text from now on, however JSON and URLs spell it."""
-        if len(secret) < _SHORTEST_REDACTED or secret in self._seen:
+        if len(secret) < SHORTEST_REDACTED or secret in self._seen:
             return
         self._seen[secret] = tuple(dict.fromkeys((secret, secret.replace("/", "\\/"), quote(secret, safe=""))))
         if len(self._seen) > _MOST_REMEMBERED:  # helpers make new ones for ever

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats.format import Format
+from ccproxy_lite.formats.format import Format, Parser
 from ccproxy_lite.formats.neutral.events import Event
 from ccproxy_lite.formats.sse import Event as SseEvent
-from ccproxy_lite.formats.sse import Parser
 from ccproxy_lite.jsontext import dumps, loads
-from ccproxy_lite.net.upstream import AnswerHead
+from ccproxy_lite.net.heads import AnswerHead
 
 _TAG = re.compile(r"<(script|style).*?</\1>|<[^>]*>|\s+", re.DOTALL | re.IGNORECASE)
 

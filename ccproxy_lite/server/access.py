@@ -14,8 +14,6 @@ from ccproxy_lite.net.address import Address, bracketed
 from ccproxy_lite.net.heads import OutHeaders, RequestHead
 from ccproxy_lite.relay.headers import presented_keys
 
-_EVERYWHERE = ("0.0.0.0", "::")
-
 
 class Access:
     """What one configuration allows.
@@ -28,7 +26,7 @@ class Access:
         self._origins = config.cors_origins
         self._address = Address.parse(config.listen)
         self._hosts = {"localhost", "127.0.0.1", "[::1]", *(name.lower() for name in config.allowed_hosts)}
-        if self._address.host not in _EVERYWHERE:
+        if not self._address.is_everywhere:
             self._hosts.add(bracketed(self._address.host.lower()))
 
     def use_keys(self, client_keys: tuple[str, ...]) -> None:
@@ -86,7 +84,7 @@ class Access:
         if host in self._hosts or (host.startswith("127.") and host.replace(".", "").isdigit()):
             return True
         is_number = host.replace(".", "").isdigit() or host.startswith("[")
-        return self._address.host in _EVERYWHERE and is_number and host not in ("0.0.0.0", "[::]")
+        return self._address.is_everywhere and is_number and host not in ("0.0.0.0", "[::]")
 
 
 def _is_same(origin: str | None, host: str) -> bool:

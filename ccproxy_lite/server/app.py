@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from ccproxy_lite.errors import ClientError, kind_of
-from ccproxy_lite.formats import FORMATS, USUAL, Format, dialect
+from ccproxy_lite.formats import DEFAULT_FORMAT, FORMATS, Format, dialect
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.log import bug, log
@@ -26,7 +26,7 @@ from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.server import accesslog
 from ccproxy_lite.server.access import Access, check_body_type
 from ccproxy_lite.server.metrics import CONTENT_TYPE
-from ccproxy_lite.server.paths import Action, Endpoint, Match, match, served
+from ccproxy_lite.server.paths import Action, Endpoint, Match, endpoint_for, match
 from ccproxy_lite.server.status import History, metrics, overview, reset
 
 _STARTED = int(time.time())
@@ -79,7 +79,7 @@ class App:
         try:
             endpoint = self._endpoint(head, found)  # once more: while the body came, the keys may have changed
             record.format = form.name if endpoint.form else ""
-            call = Call(form, head, body, client, record, self.relay.vault, endpoint.path, found.pinned, found.session)
+            call = Call(form, head, body, client, record, self.relay.vault, endpoint.info, found.pinned, found.session)
             await _HANDLERS[endpoint.action](self, call)
         except ClientError as error:
             record.status, record.error = error.status, error.message
@@ -109,13 +109,13 @@ class App:
         """The endpoint, if it is there and whoever asks may do so. Raises ClientError."""
         if found.pinned and self.relay.config.upstream(found.pinned) is None:
             raise ClientError(404, f"there is no upstream {found.pinned}")
-        endpoint = served(found, head.method, head.path, upgrades=head.get("upgrade") is not None)
+        endpoint = endpoint_for(found, head.method, head.path, upgrades=head.get("upgrade") is not None)
         if not endpoint.open:
             self.access.check_key(head)
         return endpoint
 
     def _refusal(self, head: RequestHead | None, found: Match | None, error: ClientError) -> Response:
-        form = _dialect(head, found) if head and found else FORMATS[USUAL]
+        form = _dialect(head, found) if head and found else FORMATS[DEFAULT_FORMAT]
         status, body = form.write_error(Failed(error.status, kind_of(error.status), error.message))
         extra: OutHeaders = [("retry-after", "1")] if status == 503 else []
         extra += [("upgrade", "HTTP/1.1")] if status == 426 else []

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.formats import FORMATS, USUAL, Format, asked_for, dialect
+from ccproxy_lite.formats import DEFAULT_FORMAT, FORMATS, Format, asked_for, dialect
 from ccproxy_lite.formats.format import ReplyInfo
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.jsontext import dumps, loads
@@ -51,7 +51,7 @@ class Echo:
             return
         asked = ((form, form.read_path(head.raw_path, head.query)) for form in asked_for(head.path))
         found = next(((form, path) for form, path in asked if path is not None), None)
-        form = found[0] if found else FORMATS[USUAL]
+        form = found[0] if found else FORMATS[DEFAULT_FORMAT]
         try:
             if found is None or found[1].action == "compact":
                 raise ClientError(404, f"the echo knows no {head.path}")

@@ -28,14 +28,14 @@ _SESSION = re.compile(
 class Endpoint(NamedTuple):
     """One thing that can be asked for: by which methods, and in whose dialect the answer is (empty: the client's).
 
-    ``open`` ones ask for no key. ``path`` is what a wire format's URL says, of a model list which model.
+    ``open`` ones ask for no key. ``info`` is what a wire format's URL says, of a model list which model.
     """
 
     action: Action
     methods: tuple[str, ...] = _READ
     form: str = ""
     open: bool = False
-    path: PathInfo = PathInfo()
+    info: PathInfo = PathInfo()
 
 
 class Match(NamedTuple):
@@ -72,14 +72,14 @@ def _endpoint_at(path: str, raw_path: str, query: str) -> Endpoint | None:
     for form in asked_for(path):
         asked = form.read_path(raw_path, query)
         if asked is not None:
-            return Endpoint("count" if asked.action == "count" else "message", ("POST",), form.name, path=asked)
+            return Endpoint("count" if asked.action == "count" else "message", ("POST",), form.name, info=asked)
     models = model_list_at(path)
     if models is not None and (models.model or "%2f" not in raw_path.lower()):
-        return Endpoint("models", form=models.form, path=PathInfo(model=models.model))
+        return Endpoint("models", form=models.form, info=PathInfo(model=models.model))
     return _OWN.get(path) if "%2f" not in raw_path.lower() else None
 
 
-def served(found: Match, method: str, path: str, *, upgrades: bool = False) -> Endpoint:
+def endpoint_for(found: Match, method: str, path: str, *, upgrades: bool = False) -> Endpoint:
     """The endpoint, if there is one and it may be asked so. Raises ClientError.
 
     :param path: the whole path, for the message
@@ -91,7 +91,7 @@ def served(found: Match, method: str, path: str, *, upgrades: bool = False) -> E
         raise ClientError(404, f"there is nothing at {method} {path}{hint}")
     if method in endpoint.methods:
         return endpoint
-    if endpoint.action == "models" and endpoint.path.model:  # which may be a method of Google's that is not served here
+    if endpoint.action == "models" and endpoint.info.model:  # which may be a method of Google's that is not served here
         raise ClientError(404, f"there is nothing at {method} {path}")
     if upgrades:
         raise ClientError(426, "WebSockets are not spoken here; use HTTP")

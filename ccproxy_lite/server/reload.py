@@ -70,7 +70,7 @@ async def _reload(proxy: Running, source: Source) -> None:
     is_gone = os.path.isabs(history.source) and source.find() is None
     try:
         config, name = await anyio.to_thread.run_sync(source.read)
-        if is_gone:  # a file that was named is an error by itself; without the usual one, a machine would serve another
+        if is_gone:  # and with no file at all, the environment would be served instead
             raise ConfigError([f"{history.source} is gone"])
         log_anew = source.prepare_log(config)
         await proxy.use(config)

@@ -8,7 +8,7 @@ import pytest
 
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.format import PathInfo
-from ccproxy_lite.providers import KINDS, provider_of, usual
+from ccproxy_lite.providers import KINDS, defaults, provider_of
 from ccproxy_lite.providers.direct import PROVIDER, credential, quirks_at
 from ccproxy_lite.providers.provider import Ask
 
@@ -48,14 +48,14 @@ def test_credentials(kind: str, base_url: str, expected: list[tuple[str, str]]) 
 )
 def test_a_message_goes_below_the_base_url(kind: str, path: PathInfo, query: str, target: str) -> None:
     ask = Ask("m", path, query, (("content-type", "application/json"),), b"{}")
-    sent = PROVIDER.message(Place(usual(kind).base_url), FORMATS[kind], ask, "k")
+    sent = PROVIDER.message(Place(defaults(kind).base_url), FORMATS[kind], ask, "k")
     assert (sent.method, sent.target, sent.body) == ("POST", target, b"{}")
     assert sent.headers[0] == ("content-type", "application/json")
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_side_requests_say_how_their_answers_are_read(kind: str) -> None:
-    place = Place(usual(kind).base_url)
+    place = Place(defaults(kind).base_url)
     listed = PROVIDER.models(place, FORMATS[kind], Ask(), "k")
     assert listed.outbound.method == "GET"
     assert listed.read(FORMATS[kind].write_models(["one", "two"], 0)) == ["one", "two"]

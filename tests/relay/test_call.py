@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ccproxy_lite.relay.call import session_in
+from ccproxy_lite.formats.session import session_in
 from tests.services import service
 from tests.support import (
     ANTHROPIC_ASK,

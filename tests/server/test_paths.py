@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import pytest
 
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.server.paths import Match, match, served
+from ccproxy_lite.server.paths import Match, endpoint_for, match
 
 
 def found(raw: str) -> Match:
@@ -42,7 +42,7 @@ def found(raw: str) -> Match:
 def test_what_is_at_a_url(url: str, action: str, form: str, model: str, pinned: str, session: str) -> None:
     place = found(url)
     assert place.endpoint is not None
-    assert (place.endpoint.action, place.endpoint.form, place.endpoint.path.model) == (action, form, model)
+    assert (place.endpoint.action, place.endpoint.form, place.endpoint.info.model) == (action, form, model)
     assert (place.pinned, place.session) == (pinned, session)
 
 
@@ -71,6 +71,6 @@ def test_no_version_and_no_folder_is_a_session(url: str) -> None:
 )
 def test_what_cannot_be_asked_so(method: str, url: str, upgrades: bool, status: int, words: str) -> None:
     with pytest.raises(ClientError) as caught:
-        served(found(url), method, url, upgrades=upgrades)
+        endpoint_for(found(url), method, url, upgrades=upgrades)
     assert caught.value.status == status
     assert words in caught.value.message
