@@ -382,6 +382,21 @@ def test_a_folder_of_roots(authority: Any, variable: str, tmp_path: Path, monkey
         assert ask(served.port, "/v1/chat/completions", STREAMED).status == 200
 
 
+def test_roots_are_read_anew_with_the_configuration(authority: Any, tmp_path: Path) -> None:
+    import trustme
+
+    roots = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(roots))
+    with upstream(CHAT_STREAM, tls=server_context(authority, "localhost")) as up:
+        config = tls_config(up, ca_file=str(roots))
+        with proxy(config) as served:
+            assert ask(served.port, "/v1/chat/completions", STREAMED).status == 502
+            shutil.copy(authority.path, roots)
+            assert ask(served.port, "/v1/chat/completions", STREAMED).status == 502
+            served.run(served.parts.use, settings_of(config))
+            assert ask(served.port, "/v1/chat/completions", STREAMED).status == 200
+
+
 def client_pem(authority: Any, path: Path) -> Path:
     made = authority.issue_cert("me@corp.example")
     path.write_bytes(made.private_key_pem.bytes() + b"".join(blob.bytes() for blob in made.cert_chain_pems))

@@ -11,8 +11,8 @@ from ccproxy_lite.formats.format import ReplyInfo
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.formats.neutral.names import Restorer
 from ccproxy_lite.formats.neutral.request import Request
-from ccproxy_lite.formats.sse import Parser
-from ccproxy_lite.relay.streams import AsArray, Converted, Relayed, as_array
+from ccproxy_lite.formats.sse import Event, Parser
+from ccproxy_lite.relay.streams import AsArray, Converted, Reframed, Relayed, as_array
 
 REPLY = ReplyInfo(Request("m"), "id", 1)
 LIMIT = 1_000_000
@@ -162,6 +162,39 @@ def test_a_stream_as_an_array(upstream: str) -> None:
     assert chunks[-1].get("usageMetadata") or chunks[-2]["candidates"][0]["finishReason"] == "STOP"
     if upstream == "gemini":
         assert json.loads(as_array(raw)) == chunks
+
+
+def test_a_lone_error_in_an_array_is_no_json_either() -> None:
+    error = FORMATS["gemini"].watcher().fail(Failed(502, "server", "cut"))
+    assert json.loads(as_array(error)) and as_array(error, broken=True) == as_array(error)[:-1]
+
+
+class Frames:
+    """Another framing: a length of four digits before the data of each event."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        self.rest += chunk
+        events = []
+        while len(self.rest) >= 4 and len(self.rest) >= 4 + int(self.rest[:4]):
+            data, self.rest = self.rest[4 : 4 + int(self.rest[:4])], self.rest[4 + int(self.rest[:4]) :]
+            events.append(Event(json.loads(data).get("type", ""), data.decode()))
+        return events
+
+    def unfinished(self) -> bool:
+        return bool(self.rest)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_what_is_framed_otherwise_is_framed_anew(size: int) -> None:
+    events = Parser().feed(b"".join(STREAMS["anthropic"]))
+    raw = b"".join(b"%04d%b" % (len(event.data.encode()), event.data.encode()) for event in events)
+    stream = Reframed(Frames(), FORMATS["anthropic"].watcher())
+    out = b"".join(stream.feed(raw[at : at + size]) for at in range(0, len(raw), size)) + stream.close()
+    assert Parser().feed(out) == events
+    assert stream.over and stream.failed is None and stream.usage is not None
 
 
 def test_an_array_that_breaks_off_is_no_json() -> None:

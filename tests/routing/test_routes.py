@@ -6,6 +6,7 @@ import pytest
 
 from ccproxy_lite.config.model import Config, Upstream
 from ccproxy_lite.errors import ClientError
+from ccproxy_lite.providers import EMBEDDED
 from ccproxy_lite.routing.routes import resolve
 
 CLAUDE = Upstream("claude", "anthropic", "https://a")
@@ -65,3 +66,11 @@ def test_a_model_that_nobody_has() -> None:
 def test_an_upstream_that_does_not_exist() -> None:
     with pytest.raises(ClientError, match="there is no upstream nope"):
         routes("m", pinned="nope")
+
+
+@pytest.mark.parametrize("client", ["anthropic", "gemini", ""])
+def test_the_embedded_service_speaks_every_format(client: str) -> None:
+    first = Upstream("a", "openai-chat", "x", models=("m",))
+    embedded = Upstream("e", "echo", "", models=("m",), provider=EMBEDDED)
+    assert str(resolve(Config((first, embedded)), "m", client)[0]) == "e/m"
+    assert str(resolve(Config((first, embedded)), "m", "openai-chat")[0]) == "a/m"
