@@ -25,7 +25,7 @@ from ccproxy_lite.relay import headers as hd
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.reply import Reply
-from ccproxy_lite.relay.streams import AsArray, Converted, Reframed, Relayed, Stream, failed_of
+from ccproxy_lite.relay.streams import Converted, Reframed, Relayed, Stream, failed_of
 from ccproxy_lite.relay.upstreams import Upstreams
 from ccproxy_lite.relay.whole import Whole, is_object, read_whole
 from ccproxy_lite.routing import retry_after
@@ -172,13 +172,9 @@ class Dispatch:
 
     def _stream(self, limit: int) -> Stream:
         call, form, parser = self._call, self.prepared.form, self._framing.parser(limit)
-        stream: Stream
         if self.prepared.outgoing is None:
-            stream = (Relayed if self._is_passed_on else Reframed)(parser, form.watcher())
-        else:
-            restorer = self.prepared.restorer
-            stream = Converted(parser, form.reader(call.reply.id), restorer, call.form.writer(call.reply))
-        return AsArray(stream, limit) if call.path.array else stream
+            return (Relayed if self._is_passed_on else Reframed)(parser, form.watcher())
+        return Converted(parser, form.reader(call.reply.id), self.prepared.restorer, call.form.writer(call.reply))
 
     def _hand_over(self, delivery: Delivery, headers: OutHeaders) -> Failed | None:
         """Judge an answer that was collected, and hand it to the client if it is one."""

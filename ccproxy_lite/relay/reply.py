@@ -16,7 +16,7 @@ from ccproxy_lite.net.heads import AnswerHead, OutHeaders
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
 from ccproxy_lite.relay import headers as hd
 from ccproxy_lite.relay.call import Call
-from ccproxy_lite.relay.streams import as_array
+from ccproxy_lite.relay.streams import ArrayFraming
 from ccproxy_lite.routing.routes import Route
 
 
@@ -36,6 +36,7 @@ class Reply:
         self._early: OutHeaders = hd.own(only, ()) if only is not None else []
         self._headers: OutHeaders = []
         self._is_relayed = False
+        self._array = ArrayFraming() if call.path.array else None
         self._pause: Callable[[bool], None] | None = None
         self._now = asyncio.get_running_loop().time
         self.begun = self._over = False
@@ -53,28 +54,31 @@ class Reply:
     def begin(self, answer: AnswerHead) -> None:
         """A stream begins, whose upstream's head this is."""
         headers = self._call.downward(answer) if self._is_relayed else hd.SSE
-        self._begin(hd.merged(headers, hd.JSON if self._call.path.array else [], self._headers))
+        self._begin(hd.merged(headers, hd.JSON if self._array else [], self._headers))
 
-    def write(self, data: bytes) -> None:
-        self._client.write(data)
+    def write(self, events: bytes) -> None:
+        """More of the answer, as server-sent events."""
+        self._client.write(events if self._array is None else self._array.feed(events))
         self.deadline = self._now() + self._interval_s
 
     def write_whole(self, events: bytes) -> None:
         """An answer that came in one piece, written as a stream."""
         self._begin(hd.merged(self._content_type, self._headers))
-        self.write(as_array(events) if self._call.path.array else events)
+        self.write(events)
         self.finish()
 
     def fail(self, failed: Failed, written: bytes | None = None) -> None:
         """End the answer with an in-band error: what a stream has ``written``, or one that stands alone."""
         if self._over:  # the connection may have gone on to the next request
             return
-        self._client.write(self._call.redact_bytes(self._lone_error(failed) if written is None else written))
+        self.write(self._call.redact_bytes(self._lone_error(failed) if written is None else written))
         self.finish(broken=True)
 
     def finish(self, *, broken: bool = False) -> None:
         self._over = True
         self.close()
+        if self._array is not None and not broken:
+            self._client.write(self._array.close())
         if broken and self._call.form.breaks_off:
             self._client.abort()
         else:
@@ -110,7 +114,7 @@ class Reply:
 
     @property
     def _content_type(self) -> OutHeaders:
-        return hd.JSON if self._call.path.array else hd.SSE
+        return hd.JSON if self._array else hd.SSE
 
     def _begin(self, headers: OutHeaders) -> None:
         """Begin the answer, unless a keep-alive has done so."""
@@ -122,7 +126,6 @@ class Reply:
         """The in-band error of an answer that has nothing but keep-alives before it."""
         form = self._call.form
         try:
-            error = form.writer(self._call.reply).write(failed)
+            return form.writer(self._call.reply).write(failed)
         except ClientError:  # the request is not even read where it cannot be
-            error = form.watcher().fail(failed)
-        return as_array(error, broken=True) if self._call.path.array else error
+            return form.watcher().fail(failed)

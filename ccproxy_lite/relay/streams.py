@@ -149,42 +149,24 @@ class Converted:
         return b"".join(pieces)
 
 
-class AsArray:
-    """A stream of server-sent events as one JSON array that grows: how Gemini streams unless it is asked for these."""
+class ArrayFraming:
+    """Server-sent events as one JSON array that grows: how Gemini streams to clients that do not ask for these."""
 
-    def __init__(self, stream: Stream, max_event_bytes: int) -> None:
-        self.content = self.over = False
-        self.failed: Failed | None = None
-        self.usage: Usage | None = None
-        self._stream = stream
-        self._parser = sse.Parser(max_event_bytes)
-        self._between = b"["
+    def __init__(self) -> None:
+        self._parser = sse.Parser(max_event_bytes=1 << 62)  # they are our own
+        self._before = b"["
 
-    def feed(self, data: bytes) -> bytes:
-        return self._framed(self._stream.feed(data))
+    def feed(self, events: bytes) -> bytes:
+        """The bytes of the array for these events."""
+        pieces = []
+        for event in self._parser.feed(events):
+            pieces += [self._before, event.data.encode()]
+            self._before = b",\r\n"
+        return b"".join(pieces)
 
     def close(self) -> bytes:
-        return b"" if self.over else self._framed(self._stream.close())
-
-    def fail(self, failed: Failed) -> bytes:
-        return self._framed(self._stream.fail(failed))
-
-    def _framed(self, data: bytes) -> bytes:
-        stream, out = self._stream, b""
-        self.content, self.failed, self.usage = stream.content, stream.failed, stream.usage
-        for event in self._parser.feed(data):
-            out += self._between + event.data.encode()
-            self._between = b",\r\n"
-        if stream.over and not self.failed and not self.over:
-            self.over = True
-            out += b"[]" if self._between == b"[" else b"]"
-        return out
-
-
-def as_array(events: bytes, *, broken: bool = False) -> bytes:
-    """A whole stream of server-sent events as one JSON array; a ``broken`` one is never closed."""
-    inner = b",\r\n".join(event.data.encode() for event in sse.Parser().feed(events))
-    return b"[" + inner + (b"" if broken else b"]")
+        """The end of the array; one that is broken has none."""
+        return b"[]" if self._before == b"[" else b"]"
 
 
 def failed_of(error: UpstreamError) -> Failed:

@@ -12,7 +12,7 @@ from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.formats.neutral.names import Restorer
 from ccproxy_lite.formats.neutral.request import Request
 from ccproxy_lite.formats.sse import Event, Parser
-from ccproxy_lite.relay.streams import AsArray, Converted, Reframed, Relayed, as_array
+from ccproxy_lite.relay.streams import ArrayFraming, Converted, Reframed, Relayed
 
 REPLY = ReplyInfo(Request("m"), "id", 1)
 LIMIT = 1_000_000
@@ -154,19 +154,21 @@ def test_the_error_of_a_relayed_response_keeps_its_identity() -> None:
 @pytest.mark.parametrize("upstream", STREAMS)
 def test_a_stream_as_an_array(upstream: str) -> None:
     """As Gemini streams where nobody asks for server-sent events: valid JSON, whatever the cut."""
-    inner = relayed("gemini") if upstream == "gemini" else converted(upstream, "gemini")
-    stream, raw = AsArray(inner, LIMIT), b"".join(STREAMS[upstream])
-    out = b"".join(stream.feed(raw[i : i + 11]) for i in range(0, len(raw), 11)) + stream.close()
-    assert stream.over and stream.failed is None and stream.usage is not None
-    chunks = json.loads(out)
+    stream = relayed("gemini") if upstream == "gemini" else converted(upstream, "gemini")
+    array, raw = ArrayFraming(), b"".join(STREAMS[upstream])
+    out = b"".join(array.feed(stream.feed(raw[i : i + 11])) for i in range(0, len(raw), 11))
+    out += array.feed(stream.close())
+    with pytest.raises(ValueError):  # one that breaks off is no JSON
+        json.loads(out)
+    chunks = json.loads(out + array.close())
     assert chunks[-1].get("usageMetadata") or chunks[-2]["candidates"][0]["finishReason"] == "STOP"
     if upstream == "gemini":
-        assert json.loads(as_array(raw)) == chunks
+        whole = ArrayFraming()
+        assert json.loads(whole.feed(raw) + whole.close()) == chunks
 
 
-def test_a_lone_error_in_an_array_is_no_json_either() -> None:
-    error = FORMATS["gemini"].watcher().fail(Failed(502, "server", "cut"))
-    assert json.loads(as_array(error)) and as_array(error, broken=True) == as_array(error)[:-1]
+def test_an_array_of_nothing() -> None:
+    assert ArrayFraming().close() == b"[]"
 
 
 class Frames:
@@ -195,14 +197,6 @@ def test_what_is_framed_otherwise_is_framed_anew(size: int) -> None:
     out = b"".join(stream.feed(raw[at : at + size]) for at in range(0, len(raw), size)) + stream.close()
     assert Parser().feed(out) == events
     assert stream.over and stream.failed is None and stream.usage is not None
-
-
-def test_an_array_that_breaks_off_is_no_json() -> None:
-    stream = AsArray(relayed("gemini"), LIMIT)
-    out = stream.feed(STREAMS["gemini"][1]) + stream.close()
-    assert stream.failed is not None
-    with pytest.raises(ValueError):
-        json.loads(out)
 
 
 @pytest.mark.parametrize("name", STREAMS)
