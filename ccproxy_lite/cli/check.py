@@ -120,7 +120,7 @@ async def _ask(config: Config) -> list[dict[str, Any]]:
             answer: dict[str, Any] = {"upstream": upstream.name, "key": key.label if key else "no key"}
             async with upstreams(replace(config, upstreams=(one,)), vault) as relay:
                 try:
-                    answer["models"] = len(await Catalog(relay).ask(one))
+                    answer["models"] = len(await Catalog(relay).ask(relay.config.upstreams[0]))
                 except UpstreamError as error:
                     answer["error"] = vault.redact(error.message)
             answers.append(answer)

@@ -121,8 +121,7 @@ class Dispatch:
         delivery = self._delivery()
         try:
             self.secret = await self._upstreams.secret_of(upstream, key.secret, call.own_secret)
-            service = self._upstreams.service(upstream)
-            outbound = upstream.provider.message(service, prepared.form, prepared.ask, self.secret)
+            outbound = upstream.provider.message(upstream, prepared.form, prepared.ask, self.secret)
             self.delivery = delivery
             await self._upstreams.send(upstream, outbound, delivery, call.head)
         except UpstreamError as error:

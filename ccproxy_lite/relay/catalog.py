@@ -48,8 +48,7 @@ class Catalog:
         key = ring.spare("", relay.clock.now()) or ring.states[0].key
         headers = (("accept", "application/json"), ("user-agent", hd.USER_AGENT), *form.fixed_headers)
         secret = await upstreams.secret_of(upstream, key.secret)
-        service = upstreams.service(upstream)
-        question = upstream.provider.models(service, form, Ask(headers=headers), secret)
+        question = upstream.provider.models(upstream, form, Ask(headers=headers), secret)
         return await upstreams.collect(upstream, question, _MOST_BYTES)
 
     async def _refresh(self, upstream: Upstream) -> None:

@@ -48,7 +48,7 @@ async def _upstream(relay: Relay, call: Call, route: Route) -> int | None:
         if key is None:
             return None
         secret = await upstreams.secret_of(upstream, key.secret, call.client_key)
-        question = upstream.provider.count_tokens(upstreams.service(upstream), form, ask, secret)
+        question = upstream.provider.count_tokens(upstream, form, ask, secret)
         if question is None:
             return None
         return await upstreams.collect(upstream, question, _MOST_BYTES, call.head) or None

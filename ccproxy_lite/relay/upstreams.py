@@ -6,8 +6,6 @@ ask: ``send`` delivers the answer as it comes, and ``collect`` waits for the who
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import TypeVar
 
 import anyio
@@ -21,7 +19,7 @@ from ccproxy_lite.jsontext import loads
 from ccproxy_lite.net.heads import RequestHead
 from ccproxy_lite.net.tls import client_context, context_for, named_roots
 from ccproxy_lite.net.upstream import Origin, Pool, Timeouts
-from ccproxy_lite.providers.provider import Outbound, Question, Service
+from ccproxy_lite.providers.provider import Outbound, Question
 from ccproxy_lite.relay import headers as hd
 from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.vault import Vault
@@ -36,28 +34,19 @@ _PATIENCE_S = 10.0
 
 
 class Upstreams:
-    """The services of one configuration.
+    """The services of one configuration."""
 
-    :param embedded: the addresses of the services that this program runs itself, by provider
-    """
-
-    def __init__(self, config: Config, pool: Pool, vault: Vault, clock: Clock, embedded: Mapping[str, str]) -> None:
+    def __init__(self, config: Config, pool: Pool, vault: Vault, clock: Clock) -> None:
         self.config = config
         self.pool = pool
         self.vault = vault
         self.clock = clock
-        self._embedded = embedded
         t = config.timeouts
         self._timeouts = Timeouts(t.connect_s, t.first_byte_s, t.idle_s)
 
     def format_of(self, upstream: Upstream, client_format: str = "") -> Format:
         """The format that an upstream is spoken to in."""
         return FORMATS[upstream.provider.speaks(upstream.format, client_format)]
-
-    def service(self, upstream: Upstream) -> Service:
-        """The upstream as its provider sees it, at the address where it really is."""
-        address = self._embedded.get(upstream.provider.name)
-        return upstream if address is None else replace(upstream, base_url=address)
 
     async def secret_of(self, upstream: Upstream, spec: str, client_key: str = "") -> str:
         """The secret to send. Raises UpstreamError when its source fails."""

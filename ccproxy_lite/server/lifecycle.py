@@ -37,30 +37,38 @@ _RENEW_S = 30.0
 
 @dataclass(slots=True)
 class Parts:
-    """The half of the proxy that asks, as far as it outlives a configuration.
-
-    :ivar embedded: the addresses of the services that this program runs itself, by provider; once one is named
-    """
+    """The half of the proxy that asks, as far as it outlives a configuration."""
 
     vault: Vault
     clock: Clock
     pool: Pool
     tasks: anyio.abc.TaskGroup
-    embedded: dict[str, str] = field(default_factory=dict)
+    echo_url: str = ""
 
 
 async def relay_for(config: Config, parts: Parts, before: Relay | None = None) -> Relay:
     """A relay for a configuration, which inherits what is known of keys. Raises ConfigError."""
-    for upstream in config.upstreams:
-        provider = upstream.provider
-        if provider.embedded and provider.name not in parts.embedded:
-            parts.embedded[provider.name] = await parts.tasks.start(_embedded)
     check_trust(config)
+    config = await _with_embedded(config, parts)
     for upstream in config.upstreams:
         if upstream.proxy is not None:
             parts.vault.remember(upstream.proxy.password)
             parts.vault.remember(upstream.proxy.authorization.removeprefix("Basic "))
-    return Relay(Upstreams(config, parts.pool, parts.vault, parts.clock, parts.embedded), before)
+    return Relay(Upstreams(config, parts.pool, parts.vault, parts.clock), before)
+
+
+async def _with_embedded(config: Config, parts: Parts) -> Config:
+    """The configuration with the address of the embedded service, which runs once it is named."""
+    if not any(upstream.provider.embedded for upstream in config.upstreams):
+        return config
+    parts.echo_url = parts.echo_url or await parts.tasks.start(_embedded)
+    return replace(
+        config,
+        upstreams=tuple(
+            replace(upstream, base_url=parts.echo_url) if upstream.provider.embedded else upstream
+            for upstream in config.upstreams
+        ),
+    )
 
 
 async def _embedded(*, task_status: anyio.abc.TaskStatus[str]) -> None:

@@ -84,7 +84,7 @@ def _upstream(relay: Relay, upstream: Upstream) -> dict[str, Any]:
     bound = Counter(secret for secret, _ in ring.sessions.values())
     return {
         "format": upstream.format,
-        "base_url": upstream.base_url,
+        "base_url": "" if upstream.provider.embedded else upstream.base_url,
         "from_client": upstream.from_client,
         "keys": [_key(relay, state, now, bound[state.key.secret]) for state in ring.states if not upstream.from_client],
     }

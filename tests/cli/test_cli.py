@@ -393,6 +393,11 @@ def test_check_live(tmp_path: Path) -> None:
     assert "live up with b: up answered 401" in done.stdout
 
 
+def test_check_live_asks_the_embedded_service(tmp_path: Path) -> None:
+    done = cli("check", "--live", "--config", config_file(tmp_path, ECHO), home=tmp_path)
+    assert done.returncode == 0 and "live echo with no key: 2 models" in done.stdout, done.stdout
+
+
 def test_models(tmp_path: Path) -> None:
     path = config_file(tmp_path, {**ECHO, "models": {"fast": "echo/echo", "claude-*": "echo/echo-thinking"}})
     done = cli("models", "--config", path, home=tmp_path)

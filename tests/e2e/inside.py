@@ -53,7 +53,7 @@ def loop(form: str, home: str, *words: str) -> dict[str, Any]:
 
     echo.Echo.serve = watched  # type: ignore[method-assign]
     with proxy(ECHO) as inner:
-        result = behind(form, inner.parts.parts.embedded["echo"], home, list(words))
+        result = behind(form, inner.parts.parts.echo_url, home, list(words))
     return {**result, "seen": seen}
 
 

@@ -16,7 +16,7 @@ WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "requir
 def through_the_echo(form: str, **settings: Any) -> Iterator[Proxy]:
     """A proxy whose upstream is an echo that speaks this format."""
     with proxy({"upstreams": {"echo": {"format": "echo"}}}) as inner:
-        port = int(inner.parts.parts.embedded["echo"].rpartition(":")[2])
+        port = int(inner.parts.parts.echo_url.rpartition(":")[2])
         suffix = "/v1" if form.startswith("openai") else ""
         entry = {"format": form, "base_url": f"http://127.0.0.1:{port}{suffix}", "keys": ["echo-key"]}
         with proxy({"upstreams": {"up": entry}, "client_keys": ["client-key"], **settings}) as served:
