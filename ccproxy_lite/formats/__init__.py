@@ -49,7 +49,7 @@ KEY_HEADERS = tuple(dict.fromkeys(p.key_header for p in PROFILES.values() if p.k
 VERSIONS = ("v1", "v1beta", "v1alpha")
 """The versions of APIs, as paths begin with them."""
 _MODEL_LISTS = {"/v1/models": "", "/models": "", "/v1beta/models": "gemini", "/v1alpha/models": "gemini"}
-_ONE_MODEL = re.compile(r"(/v1(?:beta|alpha)?/models)/(?:models/)?(.+)")
+_ONE_MODEL = re.compile(r"(/v1(?:beta|alpha)?/models)/(.+)")
 
 
 class _Formats(Mapping[str, Format]):
@@ -100,10 +100,10 @@ def dialect(get: Callable[[str], str | None], query: str, path: str) -> Format:
 
 
 class ModelList(NamedTuple):
-    """A path that lists models: in one format's dialect (empty: that of whoever asks), all of them or one."""
+    """A path that lists models: in one format's dialect (empty: that of whoever asks), all of them (None) or one."""
 
     form: str
-    model: str = ""
+    model: str | None = None
 
 
 def model_list_at(path: str) -> ModelList | None:
@@ -111,4 +111,4 @@ def model_list_at(path: str) -> ModelList | None:
     if path in _MODEL_LISTS:
         return ModelList(_MODEL_LISTS[path])
     one = _ONE_MODEL.fullmatch(path)
-    return ModelList(_MODEL_LISTS[one[1]], one[2]) if one else None
+    return ModelList(_MODEL_LISTS[one[1]], one[2].removeprefix("models/")) if one else None

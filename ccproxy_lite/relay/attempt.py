@@ -178,7 +178,8 @@ class Dispatch:
     def _hand_over(self, delivery: Delivery, headers: OutHeaders) -> Failed | None:
         """Judge an answer that was collected, and hand it to the client if it is one."""
         call, record, prepared = self._call, self._call.record, self.prepared
-        parser = self._framing.parser(len(delivery.body)) if delivery.is_event_stream else None
+        limit = self._upstreams.config.limits.max_event_bytes
+        parser = self._framing.parser(limit) if delivery.is_event_stream else None
         try:
             events = read_whole(prepared.form, Whole(delivery.answer, delivery.body, parser), call.id, call.redact)
         except UpstreamError as error:

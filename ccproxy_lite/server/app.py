@@ -153,13 +153,17 @@ async def _count(app: App, call: Call) -> None:
 
 
 async def _models(app: App, call: Call) -> None:
-    """All models, or the one that the path names."""
-    names, wanted = await app.catalog.names(call.pinned), call.path.model
-    if wanted and wanted not in names:
-        raise ClientError(404, f"the model {wanted} does not exist here")
+    names = await app.catalog.names(call.pinned)
     call.record.status = 200
-    body = call.form.write_model(wanted, _STARTED) if wanted else call.form.write_models(names, _STARTED)
-    call.client.respond(Response(200, JSON, dumps(body).encode()))
+    call.client.respond(Response(200, JSON, dumps(call.form.write_models(names, _STARTED)).encode()))
+
+
+async def _model(app: App, call: Call) -> None:
+    name = call.path.model
+    if name not in await app.catalog.names(call.pinned):
+        raise ClientError(404, f"the model {name} does not exist here")
+    call.record.status = 200
+    call.client.respond(Response(200, JSON, dumps(call.form.write_model(name, _STARTED)).encode()))
 
 
 async def _health(app: App, call: Call) -> None:
@@ -210,6 +214,7 @@ _HANDLERS: dict[Action, Callable[[App, Call], Awaitable[None]]] = {
     "message": _message,
     "count": _count,
     "models": _models,
+    "model": _model,
     "root": _root,
     "health": _health,
     "status": _status,

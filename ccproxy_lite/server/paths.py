@@ -16,7 +16,7 @@ from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import VERSIONS, asked_for, model_list_at
 from ccproxy_lite.formats.format import PathInfo
 
-Action = Literal["message", "count", "models", "root", "health", "status", "metrics"]
+Action = Literal["message", "count", "models", "model", "root", "health", "status", "metrics"]
 
 _READ = ("GET", "HEAD")
 _PINNED = "/api/provider/"
@@ -28,7 +28,7 @@ _SESSION = re.compile(
 class Endpoint(NamedTuple):
     """One thing that can be asked for: by which methods, and in whose dialect the answer is (empty: the client's).
 
-    ``open`` ones ask for no key. ``info`` is what a wire format's URL says, of a model list which model.
+    ``open`` ones ask for no key. ``info`` is what a wire format's URL says, of one model its name.
     """
 
     action: Action
@@ -74,8 +74,10 @@ def _endpoint_at(path: str, raw_path: str, query: str) -> Endpoint | None:
         if asked is not None:
             return Endpoint("count" if asked.action == "count" else "message", ("POST",), form.name, info=asked)
     models = model_list_at(path)
-    if models is not None and (models.model or "%2f" not in raw_path.lower()):
-        return Endpoint("models", form=models.form, info=PathInfo(model=models.model))
+    if models is not None and models.model is not None:
+        return Endpoint("model", form=models.form, info=PathInfo(model=models.model))
+    if models is not None and "%2f" not in raw_path.lower():
+        return Endpoint("models", form=models.form)
     return _OWN.get(path) if "%2f" not in raw_path.lower() else None
 
 
@@ -91,7 +93,7 @@ def endpoint_for(found: Match, method: str, path: str, *, upgrades: bool = False
         raise ClientError(404, f"there is nothing at {method} {path}{hint}")
     if method in endpoint.methods:
         return endpoint
-    if endpoint.action == "models" and endpoint.info.model:  # which may be a method of Google's that is not served here
+    if endpoint.action == "model" and endpoint.info.model:  # which may be a method of Google's that is not served here
         raise ClientError(404, f"there is nothing at {method} {path}")
     if upgrades:
         raise ClientError(426, "WebSockets are not spoken here; use HTTP")

@@ -28,16 +28,17 @@ def test_who_asks(headers: dict[str, str], query: str, path: str, expected: str)
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("/v1/models", ("", "")),
-        ("/models", ("", "")),
-        ("/v1alpha/models", ("gemini", "")),
+        ("/v1/models", ("", None)),
+        ("/models", ("", None)),
+        ("/v1alpha/models", ("gemini", None)),
+        ("/v1/models/models/", ("", "")),
         ("/v1/models/a/b", ("", "a/b")),
         ("/v1beta/models/models/m", ("gemini", "m")),
         ("/models/m", None),
         ("/v2/models", None),
     ],
 )
-def test_where_models_are_listed(path: str, expected: tuple[str, str] | None) -> None:
+def test_where_models_are_listed(path: str, expected: tuple[str, str | None] | None) -> None:
     assert model_list_at(path) == expected
 
 
