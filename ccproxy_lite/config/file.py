@@ -213,11 +213,18 @@ def _origins(book: _Notebook, node: Located, path: str) -> tuple[str, ...]:
     origins = []
     for item, inner in book.items(node, path):
         origin = book.text_of(item, inner)
-        parts = urlsplit(origin)
-        if origin == "*" or parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+        if not _is_origin(origin):
             book.wrong(item.offset, inner, "an exact origin such as http://localhost:3000 is expected")
         origins.append(origin.rstrip("/"))
     return tuple(origins)
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.path.strip("/")
 
 
 def _models(

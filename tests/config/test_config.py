@@ -56,6 +56,7 @@ MISTAKES = [
     ("{" + UP + ', "limits": {"max_connections": 0}}', "limits.max_connections: must be at least 1"),
     ("{" + UP + ', "log": {"level": "loud"}}', "log.level: must be one of debug, info, warning, error"),
     ("{" + UP + ', "cors_origins": ["*"]}', "cors_origins[0]: an exact origin such as http://localhost:3000 is expected"),
+    ("{" + UP + ', "cors_origins": ["http://[::1"]}', "cors_origins[0]: an exact origin such as http://localhost:3000 is expected"),
     ("{" + UP + ', "thinking_budgets": {"hihg": 1}}', 'thinking_budgets.hihg: unknown key (did you mean "high"?)'),
     ("{" + UP + ', "models": {"a": "nope/x"}}', 'models.a: there is no upstream "nope"'),
     ("{" + UP + ', "models": {"a": "upp/x"}}', 'models.a: there is no upstream "upp" (did you mean "up"?)'),
