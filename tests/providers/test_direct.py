@@ -8,7 +8,7 @@ import pytest
 
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.format import PathInfo
-from ccproxy_lite.providers import KINDS, defaults, provider_of
+from ccproxy_lite.providers import defaults, provider_of
 from ccproxy_lite.providers.direct import PROVIDER, credential, quirks_at
 from ccproxy_lite.providers.provider import Ask
 
@@ -82,19 +82,3 @@ def test_base_urls_are_tidied(kind: str, given: str, base_url: str) -> None:
 def test_openai_itself_wants_another_limit() -> None:
     assert quirks_at("https://api.openai.com/v1") == {"max_completion_tokens"}
     assert quirks_at("https://openai.example.com/v1") == frozenset()
-
-
-@pytest.mark.parametrize("kind", FORMATS)
-def test_the_embedded_service_speaks_every_format(kind: str) -> None:
-    provider = provider_of("echo")
-    assert provider.embedded
-    assert provider.speaks("echo", kind) == kind
-    sent = provider.message(
-        Place("http://127.0.0.1:9"), FORMATS[kind], Ask("m", PathInfo(streams=False), body=b"{}"), ""
-    )
-    assert FORMATS[kind].read_path(sent.target, "") is not None
-    assert sent.headers == []
-
-
-def test_every_word_for_a_format_has_one_provider() -> None:
-    assert set(KINDS) == {*FORMATS, "echo"}
