@@ -34,7 +34,7 @@ def provider_of(kind: str) -> Provider:
 
 
 def defaults(kind: str) -> Defaults:
-    """What goes without saying for an upstream's ``format``."""
+    """The base URL, variables and key header for an upstream's ``format``, unless the file says otherwise."""
     return _BY_KIND[kind].defaults[kind]
 
 

@@ -65,7 +65,7 @@ def is_makers(kind: str, base_url: str) -> bool:
 
 
 def quirks_at(base_url: str) -> frozenset[str]:
-    """OpenAI's own service knows ``max_tokens`` no more."""
+    """OpenAI's own service no longer accepts ``max_tokens``."""
     return frozenset({"max_completion_tokens"} if urlsplit(base_url).hostname == "api.openai.com" else ())
 
 

@@ -81,7 +81,7 @@ SERVER_SENT_EVENTS = Framing("text/event-stream", sse.Parser)
 
 
 class Defaults(NamedTuple):
-    """What goes without saying for a format at its maker's: base URL, variables that hold a key, the key's header."""
+    """What a format's maker uses: base URL, environment variables that hold a key, the header of the key."""
 
     base_url: str
     key_variables: tuple[str, ...]
@@ -91,8 +91,8 @@ class Defaults(NamedTuple):
 class Provider(NamedTuple):
     """A kind of host; ``name`` is what the configuration calls it.
 
-    ``defaults`` has, for each word that may stand in an upstream's ``format``, what is usual there; a base URL is empty
-    where there is none. ``speaks`` tells the format that such an upstream is spoken to in, given the client's (which
+    ``defaults`` has the defaults for each word that may stand in an upstream's ``format``; a base URL is empty where
+    there is none. ``speaks`` tells the format that such an upstream is spoken to in, given the client's (which
     is empty where no client asks). ``tidy`` mends a base URL that is written otherwise, and ``quirks_at`` tells what
     its host wants. ``embedded`` providers are served by this program itself, at an address that shows only then.
 

@@ -87,9 +87,9 @@ class Delivery:
         return self.committed_s is not None
 
     def release(self) -> None:
-        """Whoever waited does so no more: an answer that is not complete is cut off."""
+        """Nobody waits for this any more: the connection of an answer that is not complete is closed."""
         if self._reply is not None:
-            self._reply.let_flow()
+            self._reply.pause_nobody()
         if self._connection is not None:
             self._connection.drop(self)
 
@@ -98,7 +98,7 @@ class Delivery:
     def connected(self, connection: Connection) -> None:
         self._connection = connection
         if self._reply is not None:
-            self._reply.hold_back(connection.pause)
+            self._reply.pause_upstream_with(connection.pause)
 
     def head(self, head: AnswerHead) -> None:
         self.answer = head

@@ -46,6 +46,7 @@ class Exchange:
         if any(route.upstream.from_client for route in self._routes):
             call.own_secret = call.client_key
         self._failover = self._decisions()
+        call.record.attempts = self._failover.attempts
         self._reply: Reply | None = None
         self._dispatches: list[Dispatch] = []
         self._prepared: dict[int, Prepared] = {}
@@ -106,7 +107,6 @@ class Exchange:
         """Make an attempt; whether the client has its answer."""
         record = self._call.record
         record.route, record.key = str(step.route), step.key.label
-        record.attempts = self._failover.attempts
         try:
             prepared = self._prepared.get(step.number) or prepare(self._call, step.route, self._relay.upstreams)
         except ClientError as error:

@@ -98,14 +98,14 @@ class Reply:
             self._begin(hd.merged(self._content_type, self._early))
             self._client.write(self._call.form.keep_alive)
 
-    # --- a client that takes what is sent slower than it comes
+    # --- back pressure: a client that takes what is sent slower than it comes
 
-    def hold_back(self, pause: Callable[[bool], None]) -> None:
-        """Pause this upstream whenever the client does not keep up."""
+    def pause_upstream_with(self, pause: Callable[[bool], None]) -> None:
+        """From now on, ``pause`` is called when the client does not keep up, and when it does again."""
         self._client.on_blocked = self._pause = pause
 
-    def let_flow(self) -> None:
-        """That upstream has nothing more to say. What a later request has asked for stands."""
+    def pause_nobody(self) -> None:
+        """That upstream is done with; its connection may serve another request. What a later one has set stands."""
         if self._client.on_blocked is self._pause:
             self._client.on_blocked = None
         self._pause = None

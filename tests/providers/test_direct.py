@@ -54,6 +54,14 @@ def test_a_message_goes_below_the_base_url(kind: str, path: PathInfo, query: str
 
 
 @pytest.mark.parametrize("kind", FORMATS)
+def test_the_key_takes_the_place_of_a_header_of_its_name(kind: str) -> None:
+    name = defaults(kind).key_header
+    ask = Ask("m", PathInfo(), "", ((name, "the client's"), ("x-kept", "1")), b"{}")
+    sent = PROVIDER.message(Place(defaults(kind).base_url), FORMATS[kind], ask, "k")
+    assert sent.headers == [("x-kept", "1"), *credential(kind, defaults(kind).base_url, "k")]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
 def test_side_requests_say_how_their_answers_are_read(kind: str) -> None:
     place = Place(defaults(kind).base_url)
     listed = PROVIDER.models(place, FORMATS[kind], Ask(), "k")

@@ -57,7 +57,7 @@ class Client:
     def finish(self) -> None:
         self.told.append("end")
 
-    def let_flow(self) -> None: ...
+    def pause_nobody(self) -> None: ...
 
 
 EVENTS = AnswerHead(200, [(b"content-type", b"text/event-stream")])

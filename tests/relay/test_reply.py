@@ -26,11 +26,11 @@ def test_only_its_own_upstream_is_let_go() -> None:
         call = cast(Call, SimpleNamespace(client=client, form=FORMATS["anthropic"], path=PathInfo()))
         shared, watchdog = Connection(), Watchdog()
         first, second = Reply(call, watchdog, 0, None), Reply(call, watchdog, 0, None)
-        first.hold_back(shared.pause)
-        second.hold_back(shared.pause)
-        first.let_flow()
+        first.pause_upstream_with(shared.pause)
+        second.pause_upstream_with(shared.pause)
+        first.pause_nobody()
         assert client.on_blocked is not None
-        second.let_flow()
+        second.pause_nobody()
         assert client.on_blocked is None
         watchdog.stop()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ccproxy_lite.server.paths import match
 from tests.support import (
     ANTHROPIC_ASK,
     CHAT_ASK,
@@ -244,6 +245,20 @@ def test_a_model_that_nobody_has() -> None:
             answer = ask(served.port, path, body)
             assert answer.status == 404
             assert "only-this" in answer.json["error"]["message"]
+
+
+def test_a_url_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def counted(path: str, raw_path: str, query: str) -> Any:
+        looked.append(path)
+        return match(path, raw_path, query)
+
+    with proxy(ECHO) as served, monkeypatch.context() as patch:
+        patch.setattr("ccproxy_lite.server.app.match", counted)
+        assert ask(served.port, "/v1/messages", ANTHROPIC_ASK).status == 200
+        assert ask(served.port, "/nothing", ANTHROPIC_ASK).status == 404
+    assert looked == ["/v1/messages", "/nothing"]
 
 
 def test_a_bug_is_a_500_with_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
