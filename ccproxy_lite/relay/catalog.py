@@ -45,7 +45,7 @@ class Catalog:
         relay, upstreams = self._relay, self._relay.upstreams
         form = upstreams.format_of(upstream)
         ring = relay.rings[upstream.name]
-        key = ring.spare("", relay.clock.now()) or ring.states[0].key
+        key = ring.key_for_side_request("", relay.clock.now()) or ring.states[0].key
         headers = (("accept", "application/json"), ("user-agent", hd.USER_AGENT), *form.fixed_headers)
         secret = await upstreams.secret_of(upstream, key.secret)
         question = upstream.provider.models(upstream, form, Ask(headers=headers), secret)

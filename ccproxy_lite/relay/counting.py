@@ -44,7 +44,7 @@ async def _upstream(relay: Relay, call: Call, route: Route) -> int | None:
         return None
     try:
         ask = _ask(relay, call, route, form)
-        key = relay.rings[upstream.name].spare(route.model, relay.clock.now())
+        key = relay.rings[upstream.name].key_for_side_request(route.model, relay.clock.now())
         if key is None:
             return None
         secret = await upstreams.secret_of(upstream, key.secret, call.client_key)

@@ -25,7 +25,7 @@ from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.record import told
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.reply import Reply
-from ccproxy_lite.routing.failover import Attempt, Failover, GiveUp, Wait
+from ccproxy_lite.routing.failover import Attempt, Failover, GiveUp, Wait, outcome_of
 from ccproxy_lite.routing.keys import ANONYMOUS, KeyRing
 from ccproxy_lite.routing.routes import resolve
 
@@ -85,7 +85,7 @@ class Exchange:
         while True:
             step = self._failover.next(clock.now())
             if isinstance(step, Wait):
-                await clock.wait(step.seconds, self._relay.wakeup.event if step.for_a_rest else None)
+                await clock.wait(step.seconds, self._relay.wakeup.event if step.for_cooldown else None)
             elif isinstance(step, GiveUp):
                 self._give_up(step)
                 return
@@ -96,8 +96,8 @@ class Exchange:
         """A file that holds a refused key may hold another by now."""
         for ring in self._failover.rings.values():
             for state in ring.states:
-                refused = any(rest.reason == "refused" for rest in state.rests.values())
-                if refused and state.key.secret.startswith("file:"):
+                rejected = any(one.reason == "refused" for one in state.cooldowns.values())
+                if rejected and state.key.secret.startswith("file:"):
                     with suppress(UpstreamError):
                         await self._relay.vault.value(state.key.secret, self._relay.clock.now())
 
@@ -110,7 +110,9 @@ class Exchange:
         try:
             prepared = self._prepared.get(step.number) or prepare(self._call, step.route, self._relay.upstreams)
         except ClientError as error:
-            self._failover.unfit(step, Failed(error.status, error.kind, error.message, param=error.param or ""))
+            self._failover.not_convertible(
+                step, Failed(error.status, error.kind, error.message, param=error.param or "")
+            )
             return False
         self._prepared[step.number] = prepared
         dispatch = Dispatch(self._call, self._relay.upstreams, self._reply, step, prepared)
@@ -119,7 +121,7 @@ class Exchange:
             await dispatch.run()
             await self._report(dispatch)
         except anyio.get_cancelled_exc_class():
-            self._failover.abandoned(step)
+            self._failover.abandon(step)
             raise
         return dispatch.is_answered
 
@@ -127,23 +129,25 @@ class Exchange:
         """Tell what came of an attempt; a key that was refused may have a new secret by now."""
         relay, record, attempt, failed = self._relay, self._call.record, dispatch.attempt, dispatch.failed
         if failed is not None and await self._has_new_secret(dispatch, failed):
-            self._failover.renewed(attempt, failed)
+            self._failover.retry_with_new_secret(attempt, failed)
             return
         upstream, key = attempt.route.upstream, attempt.key
-        rest = self._failover.report(attempt, failed, relay.clock.now())
+        now = relay.clock.now()
+        cooldown = self._failover.report(attempt, failed, now)
+        totals = relay.ledger.of(upstream.name, key)
+        totals.add(attempt.route.model, outcome_of(failed), now, record.usage)
         if log.isEnabledFor(DEBUG):
             log.debug("attempt: %s", told(attempt, failed))
-        if rest is not None and not upstream.from_client:
-            where, left_s = f"{attempt.route} [{key.label}]", rest.until_s - rest.since_s
-            log.warning("%s rests %.3g s: %s", where, left_s, rest.message, extra={"subject": f"{where} {rest.reason}"})
-        if record.usage is not None:
-            self._failover.rings[upstream.name].spend(key, attempt.route.model, record.usage)
+        if cooldown is not None and not upstream.from_client:
+            where, length_s = f"{attempt.route} [{key.label}]", cooldown.until_s - cooldown.since_s
+            subject = f"{where} {cooldown.reason}"
+            log.warning("%s rests %.3g s: %s", where, length_s, cooldown.message, extra={"subject": subject})
 
     async def _has_new_secret(self, dispatch: Dispatch, failed: Failed) -> bool:
         """Whether a key was refused whose source gives another secret now."""
         spec = dispatch.attempt.key.secret
         is_refused = failed.kind == "auth" and failed.code != "no_secret"
-        if not is_refused or not is_renewable(spec) or not self._failover.may_renew(dispatch.attempt):
+        if not is_refused or not is_renewable(spec) or not self._failover.may_get_new_secret(dispatch.attempt):
             return False
         value = await self._relay.vault.value(spec, self._relay.clock.now(), refused=dispatch.secret)
         return value != dispatch.secret

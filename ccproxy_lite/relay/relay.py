@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import anyio
 
+from ccproxy_lite.relay.ledger import Ledger
 from ccproxy_lite.relay.upstreams import Upstreams
 from ccproxy_lite.routing.keys import ANONYMOUS, KeyRing
 
@@ -38,11 +39,13 @@ class Relay:
             upstream.name: KeyRing(upstream.keys or (ANONYMOUS,), self.config.strategy, rings.get(upstream.name))
             for upstream in self.config.upstreams
         }
+        keys = [(name, state.key) for name, ring in self.rings.items() for state in ring.states]
+        self.ledger: Ledger = Ledger(keys, before.ledger if before else None)
         self.wakeup: Wakeup = before.wakeup if before else Wakeup()
-        self.vault.on_change = self.forgive
+        self.vault.on_change = self.clear_rejected
 
-    def forgive(self, secret: str) -> None:
-        """A key has a new secret: it is refused no longer."""
+    def clear_rejected(self, secret: str) -> None:
+        """A key has a new secret: it counts as rejected no longer."""
         for ring in self.rings.values():
-            ring.forgive(secret)
+            ring.clear(secret, "refused")
         self.wakeup.set()

@@ -3,48 +3,71 @@
     failover.next(now) -> Attempt | Wait | GiveUp
     failover.report(attempt, failed, now)
 
-A round tries every ready key of every target once, then the keys that rest by a guess. What may help (another key,
-another moment) is tried again in more rounds, but no key and no broken target more often than ``retries`` times again;
-what the client did wrong, never.
-"""
+A request has one or more *targets* (an upstream and a model) in the order of the configuration, and each target has
+*candidates*: the keys of its upstream. ``next`` and ``report`` alone change what is known of them; what is known of a
+key beyond this request (cooldowns, turns, sessions) is the ``KeyRing``'s.
+
+Rounds. Within a round every candidate is tried at most once, without a pause: first the ready keys of all targets,
+then, as a last resort, those whose cooldown is only an estimate. When nobody is left, the round ends, and the next
+one begins after the shortest of the waits that may help:
+
+- for the end of a cooldown that is to be obeyed: the upstream has said how long, or this very request has heard the
+  429. All such waits of a request together last ``max_wait_s`` at most.
+- for a pause of 0.5 s, doubling to 8 s with the rounds in which the target failed, before a candidate is tried again.
+
+What a failure means (``outcome_of``) decides who is still a candidate:
+
+- the client's fault (400, 413, ...): the end. Nobody would answer otherwise.
+- the model is unknown, or the request cannot be converted: the target is skipped.
+- the key is rejected, or its quota spent: the key is out, at every target of this upstream; once, it may come back with
+  a new secret.
+- a rate limit: the key has a cooldown, which the ring keeps.
+- the upstream's fault: after three in one round the target's other keys wait for the next one (twenty keys times three
+  rounds would be an attack on a broken service), and at once if it cannot be reached at all.
+
+No candidate is tried more than ``retries`` times again, and no target after ``retries`` more broken rounds; the count
+is kept for each of them, so that a broken fallback does not shorten the patience with the first target. When nothing
+may help any more, the client is told the failure that is most likely to pass."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ccproxy_lite.config.model import Key
 from ccproxy_lite.errors import Kind
 from ccproxy_lite.formats.neutral.events import Failed
-from ccproxy_lite.routing.keys import SLACK_S, KeyRing, Outcome, Rest, Use
+from ccproxy_lite.routing.keys import SLACK_S, Cooldown, KeyRing, Lease, Outcome, Result
 from ccproxy_lite.routing.routes import Route
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 8.0
-_MOST_FAULTS = 3
-"""After so many failures that are no key's fault, a target's other keys are not tried in this round."""
+_MAX_FAULTS = 3
+"""After so many failures in a round that are no key's fault, a target's other keys are not tried in it."""
 
 
 class Attempt(NamedTuple):
-    """Send the request to this target, the one of that number, with this key; ``started_s`` is now."""
+    """Send the request to this route, the target of that number, with the leased key."""
 
     route: Route
-    key: Key
-    started_s: float = 0.0
+    lease: Lease
     number: int = 0
+
+    @property
+    def key(self) -> Key:
+        return self.lease.key
 
 
 class Wait(NamedTuple):
-    """Ask again after so many seconds; or sooner, if it is for the rest of a key, and that may have ended."""
+    """Ask again after so many seconds; or sooner, if it is for a cooldown, and that may have been cleared."""
 
     seconds: float
-    for_a_rest: bool = False
+    for_cooldown: bool = False
 
 
 class GiveUp(NamedTuple):
-    """Tell the client; ``route`` is where it failed so, ``attempt`` the one whose failure is told as it came."""
+    """Tell the client. ``route`` is where it failed so; ``attempt`` the one whose error may be passed on as it came."""
 
     failed: Failed
     route: Route
@@ -64,21 +87,86 @@ _OUTCOMES: Mapping[str, Outcome] = {
     "timeout": "transient",
     "server": "transient",
 }
-_HOPE: Mapping[Outcome, int] = {
+_LIKELY_TO_PASS: Mapping[Outcome, int] = {
     "rate_limit": 4, "transient": 3, "billing": 2, "refused": 1, "missing_model": 0, "client": -1
 }  # fmt: skip
-"""Of several failures the client is told the one that most likely passes."""
+"""Of several failures the client is told the one with the highest number."""
 
 
-def outcome_of(failed: Failed) -> Outcome:
-    """What a failure says about the key. An overload rests a key only for a time that the upstream names.
+def outcome_of(failed: Failed | None) -> Outcome:
+    """What an answer says about the key. An overload is a cooldown only if the upstream names its length.
 
-    >>> outcome_of(Failed(422, "bad_request", "no")), outcome_of(Failed(529, "overloaded", "busy"))
-    ('client', 'transient')
+    >>> outcome_of(Failed(422, "bad_request", "no")), outcome_of(Failed(529, "overloaded", "busy")), outcome_of(None)
+    ('client', 'transient', 'ok')
     """
+    if failed is None:
+        return "ok"
     if failed.kind == "overloaded" and failed.retry_after_s is not None:
         return "rate_limit"
     return _OUTCOMES[failed.kind]
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """A key of a target, as far as this request has used it.
+
+    :ivar tried: in this round
+    :ivar rate_limited: this request has heard so, so that the cooldown is more than an estimate to it
+    :ivar not_before_s: the end of the pause before it may be tried again
+    """
+
+    key: Key
+    tries: int = 0
+    tried: bool = False
+    rate_limited: bool = False
+    not_before_s: float = 0.0
+
+    def obeys(self, cooldown: Cooldown | None) -> bool:
+        """Whether the end of a cooldown is waited for."""
+        if cooldown is None:
+            return False
+        return not cooldown.is_estimate or (cooldown.reason == "rate_limit" and self.rate_limited)
+
+
+@dataclass(slots=True)
+class _Target:
+    """A route, and what this request has seen of it.
+
+    :ivar skipped: it does not have the model, or cannot express the request
+    :ivar faults: failures of this round that are no key's fault
+    :ivar faulty_rounds: rounds that had any; ``broken_rounds``, those that had so many that keys were left out
+    """
+
+    number: int
+    route: Route
+    ring: KeyRing
+    candidates: dict[Key, _Candidate] = field(default_factory=dict)
+    skipped: bool = False
+    faults: int = 0
+    faulty_rounds: int = 0
+    broken_rounds: int = 0
+
+    @property
+    def upstream(self) -> str:
+        return self.route.upstream.name
+
+    def of(self, key: Key) -> _Candidate:
+        """What this request knows of a key; a reload may have added one meanwhile."""
+        return self.candidates.get(key) or self.candidates.setdefault(key, _Candidate(key))
+
+    def cooldowns(self, now: float) -> Iterator[tuple[_Candidate, Cooldown | None]]:
+        """The candidates, each with what keeps it from this model now."""
+        return ((self.of(key), cooldown) for key, cooldown in self.ring.cooldowns(self.route.model, now))
+
+    def end_round(self) -> None:
+        """Count this round's faults."""
+        self.faulty_rounds += self.faults > 0
+        self.broken_rounds += self.faults >= _MAX_FAULTS
+        self.faults = 0
+
+    def pause_s(self, jitter: float) -> float:
+        doubled = _FIRST_PAUSE_S * float(2 ** max(self.faulty_rounds - 1, 0))
+        return min(doubled, _LONGEST_PAUSE_S) * (0.75 + jitter / 2)
 
 
 @dataclass(slots=True)
@@ -97,19 +185,17 @@ class Failover:
     jitter: float = 0.0
     session: str = ""
     attempts: list[tuple[Attempt, Failed | None]] = field(default_factory=list)
+    _targets: list[_Target] = field(default_factory=list)
+    _out: set[tuple[str, Key]] = field(default_factory=set)
+    _got_new_secret: set[tuple[str, Key]] = field(default_factory=set)
     _waited_s: float = 0.0
     _waits_since: float | None = None
-    _tried: set[tuple[int, Key]] = field(default_factory=set)
-    _tries: Counter[tuple[int, Key]] = field(default_factory=Counter)
-    _limited: set[tuple[int, Key]] = field(default_factory=set)
-    _later: dict[tuple[int, Key], float] = field(default_factory=dict)
-    _out: set[tuple[str, Key]] = field(default_factory=set)
-    _renewed: set[tuple[str, Key]] = field(default_factory=set)
-    _skipped: set[int] = field(default_factory=set)
-    _faults: Counter[int] = field(default_factory=Counter)
-    _faulty_rounds: Counter[int] = field(default_factory=Counter)
-    _broken_rounds: Counter[int] = field(default_factory=Counter)
     _final: GiveUp | None = None
+
+    def __post_init__(self) -> None:
+        self._targets = [
+            _Target(number, route, self.rings[route.upstream.name]) for number, route in enumerate(self.routes)
+        ]
 
     def next(self, now: float) -> Attempt | Wait | GiveUp:
         """What to do now."""
@@ -118,155 +204,162 @@ class Failover:
         if self._waits_since is not None:
             self._waited_s += now - self._waits_since
             self._waits_since = None
-        for guesses in (False, True):
-            for number, route in enumerate(self.routes):
-                if number in self._skipped or self._faults[number] >= _MOST_FAULTS or self._is_broken(number):
+        for last_resort in (False, True):
+            for target in self._targets:
+                if target.skipped or target.faults >= _MAX_FAULTS or self._is_broken(target):
                     continue
-                key = self._pick(number, route, now, guesses)
-                if key is not None:
-                    self._tried.add((number, key))
-                    self._tries[number, key] += 1
-                    return Attempt(route, key, now, number)
+                lease = self._pick(target, now, last_resort)
+                if lease is not None:
+                    candidate = target.of(lease.key)
+                    candidate.tried = True
+                    candidate.tries += 1
+                    return Attempt(target.route, lease, target.number)
         return self._end_of_round(now)
 
-    def _pick(self, number: int, route: Route, now: float, guesses: bool) -> Key | None:
-        used = {key for at, key in self._tried if at == number}
-        used |= {key for name, key in self._out if name == route.upstream.name}
-        used |= {key for (at, key), tries in self._tries.items() if at == number and tries > self.retries}
-        used |= {key for (at, key), then in self._later.items() if at == number and then - now > SLACK_S}
-        ring = self.rings[route.upstream.name]
-        used |= {key for key, rest in ring.rests(route.model, now) if self._holds(number, key, rest)}
-        return ring.pick(route.model, now, used, self.session, guesses)
+    def _pick(self, target: _Target, now: float, last_resort: bool) -> Lease | None:
+        excluded = {
+            candidate.key
+            for candidate, cooldown in target.cooldowns(now)
+            if candidate.tried
+            or candidate.not_before_s - now > SLACK_S
+            or candidate.obeys(cooldown)
+            or self._is_out(target, candidate)
+        }
+        return target.ring.pick(target.route.model, now, excluded, self.session, last_resort)
 
-    def _holds(self, number: int, key: Key, rest: Rest | None) -> bool:
-        """Whether a rest is waited for: a hinted one, and what this very request has heard is no guess either."""
-        heard = rest is not None and rest.reason == "rate_limit" and (number, key) in self._limited
-        return rest is not None and (rest.hinted or heard)
+    def _is_out(self, target: _Target, candidate: _Candidate) -> bool:
+        """Whether a candidate is not tried again, however long this request lasts."""
+        return candidate.tries > self.retries or (target.upstream, candidate.key) in self._out
 
-    def _is_broken(self, number: int) -> bool:
-        return self._broken_rounds[number] > self.retries
+    def _is_broken(self, target: _Target) -> bool:
+        return target.broken_rounds > self.retries
 
-    def report(self, attempt: Attempt, failed: Failed | None, now: float) -> Rest | None:
-        """What became of an attempt; None for success. Returns the rest of its key that begins now."""
-        route, key = attempt.route, attempt.key
-        outcome: Outcome = "ok" if failed is None else outcome_of(failed)
+    def report(self, attempt: Attempt, failed: Failed | None, now: float) -> Cooldown | None:
+        """What became of an attempt; None for success. Returns the cooldown of its key that begins now."""
+        target, outcome = self._targets[attempt.number], outcome_of(failed)
         self.attempts.append((attempt, failed))
-        hint_s = failed.retry_after_s if failed else None
+        retry_after_s = failed.retry_after_s if failed else None
         message = f"{failed.status} {failed.message}" if failed else ""
-        ring = self.rings[route.upstream.name]
-        rest = ring.report(key, route.model, Use(outcome, now, attempt.started_s, hint_s, message))
+        cooldown = target.ring.report(attempt.lease, Result(outcome, now, retry_after_s, message))
         if failed is None:
             return None
-        number = attempt.number
         if outcome == "client":
-            self._final = GiveUp(failed, route, attempt=attempt)
+            self._final = GiveUp(failed, attempt.route, attempt=attempt)
         elif outcome == "missing_model":
-            self._skipped.add(number)
+            target.skipped = True
         elif outcome in ("refused", "billing"):
-            self._out.add((route.upstream.name, key))
+            self._out.add((target.upstream, attempt.key))
         elif outcome == "rate_limit":
-            self._limited.add((number, key))
+            target.of(attempt.key).rate_limited = True
         elif outcome == "transient":  # another key cannot reach what cannot be reached
-            self._faults[number] += _MOST_FAULTS if failed.code == "unreachable" else 1
-        return rest
+            target.faults += _MAX_FAULTS if failed.code == "unreachable" else 1
+        return cooldown
 
-    def unfit(self, attempt: Attempt, failed: Failed) -> None:
-        """The target cannot express the request; nothing was sent, and another may."""
+    def not_convertible(self, attempt: Attempt, failed: Failed) -> None:
+        """The target cannot express the request; nothing was sent, and another target may."""
         self.attempts.append((attempt, failed))
-        self._skipped.add(attempt.number)
-        self.abandoned(attempt)
+        self._targets[attempt.number].skipped = True
+        self.abandon(attempt)
 
-    def abandoned(self, attempt: Attempt) -> None:
-        """Nothing will come of an attempt any more."""
-        self.rings[attempt.route.upstream.name].release(attempt.key, attempt.route.model, attempt.started_s)
+    def abandon(self, attempt: Attempt) -> None:
+        """Nothing will come of an attempt any more; its key's state stays as it was."""
+        self._targets[attempt.number].ring.release(attempt.lease)
 
-    def may_renew(self, attempt: Attempt) -> bool:
-        """Whether a new secret for the attempt's key would be tried."""
-        return (attempt.route.upstream.name, attempt.key) not in self._renewed
+    def may_get_new_secret(self, attempt: Attempt) -> bool:
+        """Whether the attempt's key would be tried again with a new secret: once a request."""
+        return (attempt.route.upstream.name, attempt.key) not in self._got_new_secret
 
-    def renewed(self, attempt: Attempt, failed: Failed) -> None:
-        """The key was refused, but has a new secret: it may be tried again at once, and is not blamed."""
+    def retry_with_new_secret(self, attempt: Attempt, failed: Failed) -> None:
+        """The key was rejected, but its file or helper gives a new secret: it may be tried again at once."""
         self.attempts.append((attempt, failed))
-        place = (attempt.number, attempt.key)
-        self._renewed.add((attempt.route.upstream.name, attempt.key))
-        self._tried.discard(place)
-        self._tries[place] -= 1
-        self.abandoned(attempt)
+        self._got_new_secret.add((attempt.route.upstream.name, attempt.key))
+        candidate = self._targets[attempt.number].of(attempt.key)
+        candidate.tried = False
+        candidate.tries -= 1
+        self.abandon(attempt)
 
     # --- the end of a round
 
     def _end_of_round(self, now: float) -> Wait | GiveUp:
-        self._faulty_rounds.update(self._faults.keys())
-        self._broken_rounds.update(number for number, faults in self._faults.items() if faults >= _MOST_FAULTS)
-        self._faults.clear()
-        waits: list[tuple[float, bool]] = []
-        unseen: set[int] = set()
-        for number, key, rest in self._open(now):
-            place = (number, key)
-            if self._tries[place] > self.retries or self._is_broken(number):
-                continue
-            if rest is not None and self._holds(number, key, rest):
-                if self._waited_s + rest.left_s(now) <= self.max_wait_s:
-                    waits.append((rest.left_s(now), True))
-                continue
-            if self._later.get(place, now) - now <= SLACK_S:
-                self._later[place] = now + self._pause_s(number)
-                if place not in self._tried:
-                    unseen.add(number)
-            waits.append((self._later[place] - now, False))
+        waits: list[Wait] = []
+        for target in self._targets:
+            target.end_round()
+            if not target.skipped and not self._is_broken(target):
+                waits += self._waits(target, now)
         if not waits:
             return self._give_up(now)
-        seconds, is_rest = min(waits)
-        self._waits_since = now if is_rest else None
-        self._tried = {(at, key) for at, key in self._tried if at in unseen}  # there the other keys come first
-        return Wait(seconds, is_rest)
+        shortest = min(waits)
+        self._waits_since = now if shortest.for_cooldown else None
+        return shortest
 
-    def _pause_s(self, number: int) -> float:
-        doubled = _FIRST_PAUSE_S * float(2 ** max(self._faulty_rounds[number] - 1, 0))
-        return min(doubled, _LONGEST_PAUSE_S) * (0.75 + self.jitter / 2)
+    def _waits(self, target: _Target, now: float) -> list[Wait]:
+        """How long until each of the target's candidates may be tried again; and a new round begins for it.
 
-    def _open(self, now: float) -> list[tuple[int, Key, Rest | None]]:
-        """The targets and keys that may be tried again, and how they rest."""
-        return [
-            (number, key, rest)
-            for number, route in enumerate(self.routes)
-            if number not in self._skipped
-            for key, rest in self.rings[route.upstream.name].rests(route.model, now)
-            if (route.upstream.name, key) not in self._out
-        ]
+        Those that too many faults have kept from their turn come first in that round.
+        """
+        waits: list[Wait] = []
+        missed_a_turn = False
+        for candidate, cooldown in target.cooldowns(now):
+            if self._is_out(target, candidate):
+                continue
+            if cooldown is not None and candidate.obeys(cooldown):
+                if self._waited_s + cooldown.left_s(now) <= self.max_wait_s:
+                    waits.append(Wait(cooldown.left_s(now), for_cooldown=True))
+                continue
+            if candidate.not_before_s - now <= SLACK_S:
+                candidate.not_before_s = now + target.pause_s(self.jitter)
+                missed_a_turn = missed_a_turn or not candidate.tried
+            waits.append(Wait(candidate.not_before_s - now))
+        if not missed_a_turn:
+            for candidate in target.candidates.values():
+                candidate.tried = False
+        return waits
 
     def _give_up(self, now: float) -> GiveUp:
-        """The most hopeful failure; where only keys were refused, the client's own credential is fine."""
-        resting = [(self.routes[at], rest) for at, _, rest in self._open(now) if rest and rest.reason == "rate_limit"]
-        told: list[tuple[Route, Failed, Attempt | None]]
-        told = [(route, _of_rest(rest, now), None) for route, rest in resting if rest.hinted]
-        told += [(attempt.route, failed, attempt) for attempt, failed in self.attempts if failed is not None]
-        hopes = [_HOPE[outcome_of(failed)] for _, failed, _ in told]
-        last = len(told) - 1 - hopes[::-1].index(max(hopes))
-        route, failed, attempt = told[last if max(hopes) >= 0 else 0]  # of refusals to convert, the first
+        """The failure that is most likely to pass; if only keys were rejected, the client's own credential is fine."""
+        cooldowns = self._rate_limits(now)
+        failures: list[tuple[Route, Failed, Attempt | None]] = []
+        for route, cooldown in cooldowns:
+            if not cooldown.is_estimate:
+                failures.append((route, _as_failure(cooldown, now), None))
+        failures += [(attempt.route, failed, attempt) for attempt, failed in self.attempts if failed is not None]
+        likelihoods = [_LIKELY_TO_PASS[outcome_of(failed)] for _, failed, _ in failures]
+        best = max(likelihoods)
+        last = len(failures) - 1 - likelihoods[::-1].index(best)
+        route, failed, attempt = failures[last if best >= 0 else 0]  # of refusals to convert, the first
         outcome = outcome_of(failed)
         if outcome == "rate_limit":
-            lefts = [rest.left_s(now) for _, rest in resting]
-            failed = replace(failed, retry_after_s=max(min(lefts, default=0.0), _FIRST_PAUSE_S))
+            shortest_s = min((cooldown.left_s(now) for _, cooldown in cooldowns), default=0.0)
+            failed = replace(failed, retry_after_s=max(shortest_s, _FIRST_PAUSE_S))
         if route.upstream.from_client or outcome not in ("refused", "billing"):
             return GiveUp(failed, route, attempt=attempt)
         if outcome == "refused":
-            return GiveUp(self._refused(route, failed), route, should_retry=False)
+            return GiveUp(self._rejected(route, failed), route, should_retry=False)
         return GiveUp(failed, route, should_retry=False, attempt=attempt)
 
-    def _refused(self, route: Route, failed: Failed) -> Failed:
-        keys = [attempt.key.label for attempt, _ in self.attempts if attempt.route.upstream == route.upstream]
-        labels = ", ".join(dict.fromkeys(label for label in keys if label)) or "no key"
+    def _rate_limits(self, now: float) -> list[tuple[Route, Cooldown]]:
+        return [
+            (target.route, cooldown)
+            for target in self._targets
+            if not target.skipped
+            for candidate, cooldown in target.cooldowns(now)
+            if cooldown is not None and cooldown.reason == "rate_limit"
+            if (target.upstream, candidate.key) not in self._out
+        ]
+
+    def _rejected(self, route: Route, failed: Failed) -> Failed:
         if failed.code == "no_secret":
             return Failed(502, "server", failed.message)
-        return Failed(502, "server", f"{route.upstream.name} refused the key {labels}: {failed.message}")
+        labels = [attempt.key.label for attempt, _ in self.attempts if attempt.route.upstream == route.upstream]
+        named = ", ".join(dict.fromkeys(label for label in labels if label)) or "no key"
+        return Failed(502, "server", f"{route.upstream.name} refused the key {named}: {failed.message}")
 
 
-def _of_rest(rest: Rest, now: float) -> Failed:
-    """What a client hears that came while every key rests: what the upstream said when it asked for that."""
-    status, _, message = rest.message.partition(" ")
+def _as_failure(cooldown: Cooldown, now: float) -> Failed:
+    """What a client hears when every key cools down: what the upstream said when it asked for that."""
+    status, _, message = cooldown.message.partition(" ")
     overloaded = status in ("503", "529")
     kind: Kind = "overloaded" if overloaded else "rate_limit"
     return Failed(
-        int(status) if overloaded else 429, kind, message or "every key rests", retry_after_s=rest.left_s(now)
+        int(status) if overloaded else 429, kind, message or "every key rests", retry_after_s=cooldown.left_s(now)
     )

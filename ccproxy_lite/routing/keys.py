@@ -1,11 +1,29 @@
-"""The keys of one upstream: which one is next, which ones rest, why and until when. Pure; time is an argument.
+"""The keys of one upstream: which one is next, which ones cool down, why and until when. Pure; time is an argument.
 
 >>> ring = KeyRing((Key("a", "a", 2), Key("b", "b")))
->>> [ring.pick("m", 0.0).label for _ in range(6)]
+>>> [lease.key.label for _ in range(6) if (lease := ring.pick("m", 0.0))]
 ['a', 'b', 'a', 'a', 'b', 'a']
 
-A rest is *hinted* when the upstream itself said how long; otherwise it is a guess. A guess only puts a key behind the
-others: it never leaves a request without one.
+States. For a given model a key is *ready* or in a *cooldown*. A rate limit is a cooldown for one model, a spent quota
+or a rejected key one for all of them (kept under the empty model name). ``KeyRing.report`` alone begins, extends and
+ends cooldowns; ``clear`` ends them when a user says so, or when a rejected key has got a new secret.
+
+Two sources. Where the upstream has said how long (``retry_after``), the cooldown is obeyed: nobody uses the key
+before. Where it has not, its length is an estimate (``backoff``), which doubles from one failure to the next. An
+estimate may be wrong, so it only puts the key behind all others: ``pick(last_resort=True)`` still hands it out, and
+one hiccup never takes an upstream's only key away.
+
+What counts as news. Many requests are in flight when a limit is hit, and all of them fail or succeed after it. Only
+what was sent after a cooldown began says something new about it: a success ends it, a failure doubles it. Whatever was
+sent before neither ends nor lengthens an estimate. A cooldown that is over is kept, because the next one doubles it,
+until a success removes it.
+
+Probes. Upstreams name absurd times (a day, for a limit that is lifted at once), so an hour after such a cooldown began
+one request may try whether it still holds. ``pick`` notes in the ``Lease`` which cooldowns it probes; the report that
+comes with the same lease decides. For a minute nobody else may probe; ``release`` hands an unused probe back.
+
+Turns and sessions. Ready keys take turns in proportion to their weights, smoothly (a, b, a, not a, a, b). A session
+stays on the key that it used last while that one is ready, because the upstreams' prompt caches are kept per key.
 """
 
 from __future__ import annotations
@@ -15,7 +33,6 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from ccproxy_lite.config.model import Key
-from ccproxy_lite.formats.neutral.events import Usage
 
 Outcome = Literal["ok", "rate_limit", "billing", "refused", "missing_model", "transient", "client"]
 """What a key's use came to: see ``failover.outcome_of``."""
@@ -24,175 +41,178 @@ ANONYMOUS = Key("", "")
 """Stands for the key of an upstream that needs none, or that gets the client's."""
 
 PROBE_S = 3600.0
-"""However long a hint is, after this time one request finds out whether it still holds."""
+"""However long an upstream asks for, after this time one request finds out whether it still holds."""
 
-_GUESSES: dict[Outcome, tuple[float, float]] = {
+_BACKOFF_S: dict[Outcome, tuple[float, float]] = {
     "rate_limit": (1.0, 60.0),
     "billing": (1800.0, 1800.0),
     "refused": (300.0, 3600.0),
 }
-"""The first guess and the longest, in seconds; each failure after a rest doubles."""
+"""The outcomes that begin a cooldown: its first length and its longest, in seconds."""
 
 _UNDECIDED_PROBE_S = 60.0
 SLACK_S = 0.001
+"""Less than this is no time: it swallows the errors of adding floats."""
 _SESSION_S = 3600.0
-_MOST_SESSIONS = 10_000
-_MOST_MODELS = 100
-_LONGEST_MESSAGE = 500
-_WHOLE_KEY = ""
+_MAX_SESSIONS = 10_000
+_MAX_COOLDOWNS = 100
+_MAX_MESSAGE_CHARS = 500
+_ALL_MODELS = ""
 
 
-class Use(NamedTuple):
-    """What a request that used a key came to.
-
-    ``started_s`` is when it was sent: what was in flight before a rest began neither ends nor lengthens it. ``hint_s``
-    is how long the upstream asked to be left alone.
-    """
+class Result(NamedTuple):
+    """What became of a request that used a key. ``retry_after_s`` is how long the upstream asked to be left alone."""
 
     outcome: Outcome
     now_s: float
-    started_s: float
-    hint_s: float | None = None
+    retry_after_s: float | None = None
     message: str = ""
 
 
 @dataclass(slots=True)
-class Rest:
-    """Why a key is left alone, and until when; kept when it is over, because the next guess doubles it."""
+class Cooldown:
+    """Why a key is left alone, and until when.
+
+    :ivar source: ``retry_after`` if the upstream said how long, ``backoff`` if that is an estimate
+    :ivar probe_at_s: when one request may try whether it still holds; infinite for an estimate
+    :ivar probe: the lease of the request that tries just now
+    """
 
     reason: Outcome
     since_s: float
     until_s: float
-    hinted: bool = False
+    source: Literal["retry_after", "backoff"] = "backoff"
     message: str = ""
-    probe_s: float = float("inf")
+    probe_at_s: float = float("inf")
+    probe: Lease | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def is_estimate(self) -> bool:
+        return self.source == "backoff"
 
     def left_s(self, now: float) -> float:
         """Seconds until the key may be used again; 0 once it may."""
-        left = min(self.until_s, self.probe_s) - now
+        left = min(self.until_s, self.probe_at_s) - now
         return left if left > SLACK_S else 0.0
 
+    def wants_probe(self, now: float) -> bool:
+        """Whether the key's next use is a probe."""
+        return self.until_s > now >= self.probe_at_s - SLACK_S
 
-@dataclass(slots=True)
-class Tally:
-    """What a key has done with one model."""
 
-    requests: int = 0
-    failures: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
+class Lease(NamedTuple):
+    """A key that was handed out for one request at ``started_s``, and the cooldowns which that request probes."""
+
+    key: Key
+    model: str
+    started_s: float = 0.0
+    probes: tuple[Cooldown, ...] = ()
 
 
 @dataclass(slots=True)
 class KeyState:
-    """A key, and what it has been through; ``rests`` by model, the empty name standing for all of them."""
+    """A key and its cooldowns by model, the empty name standing for all models."""
 
     key: Key
     turn: int = 0
-    rests: dict[str, Rest] = field(default_factory=dict)
-    tallies: dict[str, Tally] = field(default_factory=dict)
-    last: Outcome | None = None
-    last_s: float = 0.0
+    cooldowns: dict[str, Cooldown] = field(default_factory=dict)
 
-    def slots(self, model: str) -> list[Rest]:
-        """The rests, over or not, that concern a model."""
-        return [self.rests[slot] for slot in {_WHOLE_KEY, model} if slot in self.rests]
+    def concerning(self, model: str) -> list[Cooldown]:
+        """The cooldowns, over or not, that concern a model."""
+        return [self.cooldowns[slot] for slot in {_ALL_MODELS, model} if slot in self.cooldowns]
 
-    def probes(self, model: str, now: float) -> list[Rest]:
-        """The rests whose next use is a probe."""
-        return [rest for rest in self.slots(model) if rest.until_s > now >= rest.probe_s - SLACK_S]
-
-    def resting(self, model: str, now: float) -> Rest | None:
-        """The rest that holds now for a model: a hinted one before a guess, else the longer one."""
-        holding = [rest for rest in self.slots(model) if rest.left_s(now)]
-        return max(holding, key=lambda rest: (rest.hinted, rest.left_s(now)), default=None)
+    def cooldown(self, model: str, now: float) -> Cooldown | None:
+        """The one that holds now for a model: what an upstream asked for before an estimate, else the longer one."""
+        holding = [cooldown for cooldown in self.concerning(model) if cooldown.left_s(now)]
+        return max(holding, key=lambda one: (not one.is_estimate, one.left_s(now)), default=None)
 
     def is_ready(self, model: str, now: float) -> bool:
-        return not self.rests or self.resting(model, now) is None
+        return not self.cooldowns or self.cooldown(model, now) is None
 
-    def tally(self, model: str) -> Tally:
-        """The counters for a model; clients name models, so their number is bounded."""
-        if model not in self.tallies and len(self.tallies) >= _MOST_MODELS:
-            model = "(other)"
-        return self.tallies.setdefault(model, Tally())
+    def lease(self, model: str, now: float) -> Lease:
+        """Hand the key out; the probes that are due go with it, and to nobody else for a minute."""
+        if not self.cooldowns:
+            return Lease(self.key, model, now)
+        lease = Lease(self.key, model, now, tuple(one for one in self.concerning(model) if one.wants_probe(now)))
+        for cooldown in lease.probes:
+            cooldown.probe, cooldown.probe_at_s = lease, now + _UNDECIDED_PROBE_S
+        return lease
 
 
 class KeyRing:
-    """Smooth weighted round robin over the keys that are ready, or always the first of them (``fill-first``).
+    """The keys of one upstream in turns, or always the first that is ready (``fill-first``).
 
-    :param before: the ring of an earlier configuration; what is known of its keys and sessions stays known, except
-        that keys are no longer thought to be refused
+    :param before: the ring of an earlier configuration; cooldowns and sessions of keys that are still there are kept,
+        except that no key counts as rejected any more. Both rings share them: requests in flight still report here.
     """
 
     def __init__(self, keys: tuple[Key, ...], strategy: str = "round-robin", before: KeyRing | None = None) -> None:
-        known = {state.key.secret: state for state in before.states} if before else {}
+        states_before = {state.key.secret: state for state in before.states} if before else {}
         self.states: list[KeyState] = []
         for key in keys:
-            state = known.get(key.secret) or KeyState(key)
+            state = states_before.get(key.secret) or KeyState(key)
             state.key, state.turn = key, 0
             self.states.append(state)
-            self.forgive(key.secret)
+            self.clear(key.secret, "refused")
         self.sessions: dict[str, tuple[str, float]] = before.sessions if before else {}
         self._by_secret = {state.key.secret: state for state in self.states}
-        self._spared = 0
+        self._side_requests = 0
         self._fill_first = strategy == "fill-first"
 
     # --- choosing
 
     def pick(
-        self, model: str, now: float, exclude: Collection[Key] = (), session: str = "", guesses: bool = False
-    ) -> Key | None:
+        self, model: str, now: float, exclude: Collection[Key] = (), session: str = "", last_resort: bool = False
+    ) -> Lease | None:
         """The key to use now, or None if none is left.
 
-        :param session: keep to the key that this session used last, while it is ready
-        :param guesses: choose among the keys that rest by a guess, instead of the ready ones
+        :param session: stay on the key that this session used last, while it is ready
+        :param last_resort: choose among the keys whose cooldown is an estimate, instead of the ready ones
         """
-        able = [state for state in self.states if state.key not in exclude]
+        candidates = [state for state in self.states if state.key not in exclude]
         bound = self._bound(session, now)
-        if guesses:
-            state = self._least_tired(able, model, now)
+        if last_resort:
+            state = self._shortest_backoff(candidates, model, now)
         else:
-            ready = [state for state in able if state.is_ready(model, now)]
-            state = bound if bound in ready else self._next(ready)
+            ready = [state for state in candidates if state.is_ready(model, now)]
+            state = bound if bound in ready else self._next_turn(ready)
         if state is None:
             return None
         if session and (bound is None or bound is state or not bound.is_ready(model, now)):
             self._bind(session, state, now)
-        for rest in state.probes(model, now):
-            rest.probe_s = now + _UNDECIDED_PROBE_S
-        return state.key
+        return state.lease(model, now)
 
-    def spare(self, model: str, now: float) -> Key | None:
+    def key_for_side_request(self, model: str, now: float) -> Key | None:
         """A ready key for what is no attempt (counting, listing): turns, sessions and probes are left alone."""
-        ready = [state for state in self.states if state.is_ready(model, now) and not state.probes(model, now)]
-        self._spared += 1
-        return ready[self._spared % len(ready)].key if ready else None
+        ready = [
+            state
+            for state in self.states
+            if state.is_ready(model, now) and not any(one.wants_probe(now) for one in state.concerning(model))
+        ]
+        self._side_requests += 1
+        return ready[self._side_requests % len(ready)].key if ready else None
 
-    def release(self, key: Key, model: str, started_s: float) -> None:
-        """Nothing came of an attempt: if it was to be a probe, another one may be."""
-        state = self._by_secret.get(key.secret)
-        for rest in state.slots(model) if state else ():
-            if rest.probe_s == started_s + _UNDECIDED_PROBE_S:
-                rest.probe_s = started_s
-
-    def _next(self, ready: list[KeyState]) -> KeyState | None:
+    def _next_turn(self, ready: list[KeyState]) -> KeyState | None:
+        """Smooth weighted round robin: everybody gains its weight, and the richest pays for all."""
         if not ready or self._fill_first:
             return ready[0] if ready else None
         for state in ready:
             state.turn += state.key.weight
-        best = max(ready, key=lambda state: state.turn)
-        best.turn -= sum(state.key.weight for state in ready)
-        return best
+        richest = max(ready, key=lambda state: state.turn)
+        richest.turn -= sum(state.key.weight for state in ready)
+        return richest
 
-    def _least_tired(self, able: list[KeyState], model: str, now: float) -> KeyState | None:
-        guessed = [
-            (rest.left_s(now), state) for state in able if (rest := state.resting(model, now)) and not rest.hinted
+    def _shortest_backoff(self, candidates: list[KeyState], model: str, now: float) -> KeyState | None:
+        estimates = [
+            (cooldown.left_s(now), state)
+            for state in candidates
+            if (cooldown := state.cooldown(model, now)) and cooldown.is_estimate
         ]
-        return min(guessed, key=lambda pair: pair[0], default=(0.0, None))[1]
+        return min(estimates, key=lambda pair: pair[0], default=(0.0, None))[1]
 
-    def rests(self, model: str, now: float) -> Iterator[tuple[Key, Rest | None]]:
-        """For each key the rest that keeps it from this model, or None."""
-        return ((state.key, state.resting(model, now)) for state in self.states)
+    def cooldowns(self, model: str, now: float) -> Iterator[tuple[Key, Cooldown | None]]:
+        """For each key the cooldown that keeps it from this model, or None."""
+        return ((state.key, state.cooldown(model, now)) for state in self.states)
 
     # --- sessions
 
@@ -207,81 +227,85 @@ class KeyRing:
         self.forget_sessions(now)
 
     def forget_sessions(self, now: float) -> None:
-        """Drop the sessions whose hour is over; they stand in the order of their last use."""
+        """Drop the sessions that were last used an hour ago; they stand in the order of their last use."""
         while self.sessions:
             oldest = next(iter(self.sessions))
-            if now - self.sessions[oldest][1] < _SESSION_S and len(self.sessions) <= _MOST_SESSIONS:
+            if now - self.sessions[oldest][1] < _SESSION_S and len(self.sessions) <= _MAX_SESSIONS:
                 return
             del self.sessions[oldest]
 
     # --- what became of a key
 
-    def report(self, key: Key, model: str, use: Use) -> Rest | None:
-        """What became of a request that used the key; returns the rest that begins with it."""
-        state = self._by_secret.get(key.secret)
+    def report(self, lease: Lease, result: Result) -> Cooldown | None:
+        """What became of a request that used a key; returns the cooldown that begins with it."""
+        state = self._by_secret.get(lease.key.secret)
         if state is None:  # a reload has removed it meanwhile
             return None
-        outcome, now, started_s = use.outcome, use.now_s, use.started_s
-        tally = state.tally(model)
-        tally.requests += 1
-        tally.failures += outcome not in ("ok", "client")
-        state.last, state.last_s = outcome, now
-        if outcome == "ok":
-            for slot in (_WHOLE_KEY, model):
-                if slot in state.rests and started_s > state.rests[slot].since_s:
-                    del state.rests[slot]
-        elif outcome not in _GUESSES:
-            self.release(key, model, started_s)
-        else:
-            slot = model if outcome == "rate_limit" else _WHOLE_KEY
-            before = state.rests.get(slot)
-            rest = state.rests[slot] = next_rest(before, use)
-            if len(state.rests) % _MOST_MODELS == 0:  # now and then: clients name models
-                state.rests = {slot: rest for slot, rest in state.rests.items() if rest.left_s(now)}
-            return rest if rest is not before else None
-        return None
+        if result.outcome == "ok":
+            for slot in (_ALL_MODELS, lease.model):
+                if slot in state.cooldowns and lease.started_s > state.cooldowns[slot].since_s:
+                    del state.cooldowns[slot]
+            return None
+        if result.outcome not in _BACKOFF_S:
+            self.release(lease)
+            return None
+        slot = lease.model if result.outcome == "rate_limit" else _ALL_MODELS
+        before = state.cooldowns.get(slot)
+        cooldown = state.cooldowns[slot] = next_cooldown(before, lease.started_s, result)
+        if len(state.cooldowns) % _MAX_COOLDOWNS == 0:  # clients name models: now and then, forget what is over
+            state.cooldowns = {slot: one for slot, one in state.cooldowns.items() if one.left_s(result.now_s)}
+        return cooldown if cooldown is not before else None
 
-    def spend(self, key: Key, model: str, usage: Usage) -> None:
-        """Add the tokens of an answer to the key's counters."""
-        state = self._by_secret.get(key.secret)
-        if state is not None:
-            tally = state.tally(model)
-            tally.input_tokens += usage.total_input
-            tally.output_tokens += usage.output
+    def release(self, lease: Lease) -> None:
+        """Nothing came of a request: what it was to probe, another one may."""
+        for cooldown in lease.probes:
+            if cooldown.probe is lease:
+                cooldown.probe, cooldown.probe_at_s = None, lease.started_s
 
-    def forgive(self, secret: str, *, everything: bool = False) -> bool:
-        """End a key's rests: those of refused keys (its secret has changed), or all. Whether there was one."""
-        ended = False
+    def clear(self, secret: str, reason: Outcome | None = None) -> bool:
+        """End a key's cooldowns, all or those for one reason. Whether there was one."""
+        cleared = False
         for state in self.states:
             if state.key.secret == secret:
-                kept = {slot: rest for slot, rest in state.rests.items() if rest.reason != "refused" and not everything}
-                ended = ended or len(kept) < len(state.rests)
-                state.rests = kept
-        return ended
+                kept = {slot: one for slot, one in state.cooldowns.items() if reason not in (None, one.reason)}
+                cleared = cleared or len(kept) < len(state.cooldowns)
+                state.cooldowns = kept
+        return cleared
 
 
-def next_rest(before: Rest | None, use: Use) -> Rest:
-    """The rest after a failure, given the last one.
+def next_cooldown(before: Cooldown | None, started_s: float, result: Result) -> Cooldown:
+    """The cooldown after a failure: ``before`` itself if the failure adds nothing to it.
 
-    >>> first = next_rest(None, Use("rate_limit", 0, 0))
-    >>> next_rest(first, Use("rate_limit", 1, 1)).until_s, next_rest(first, Use("rate_limit", 1, 1, 9)).until_s
-    (3.0, 10)
+    >>> first = next_cooldown(None, 0, Result("rate_limit", 0))
+    >>> next_cooldown(first, 1, Result("rate_limit", 1)).until_s
+    3.0
+    >>> next_cooldown(first, 1, Result("rate_limit", 1, retry_after_s=9)).until_s
+    10
     """
-    outcome, now, started_s, hint_s, message = use
-    message = message[:_LONGEST_MESSAGE]
     is_news = before is None or started_s > before.since_s
-    if outcome == "rate_limit" and hint_s is not None:
-        until_s = now + hint_s
-        if before is not None and before.hinted and not is_news:  # it was under way already: both hints hold
+    if result.outcome == "rate_limit" and result.retry_after_s is not None:
+        until_s = result.now_s + result.retry_after_s
+        if before is not None and not before.is_estimate and not is_news:  # both were asked for at once: both hold
             until_s = max(until_s, before.until_s)
-        return Rest(outcome, now, until_s, True, message, now + PROBE_S)
-    shortest, longest = _GUESSES[outcome]
-    if before is not None and before.hinted and now < before.until_s:
-        before.probe_s = now + PROBE_S if is_news else before.probe_s
+        return _asked_for(result, until_s)
+    if before is not None and not before.is_estimate and result.now_s < before.until_s:
+        if is_news:  # a probe has failed
+            before.probe, before.probe_at_s = None, result.now_s + PROBE_S
         return before
-    if before is not None and before.reason == outcome and started_s < before.until_s - SLACK_S:
+    if before is not None and before.reason == result.outcome and started_s < before.until_s - SLACK_S:
         return before
-    length_s = shortest
-    if before is not None and before.reason == outcome and not before.hinted:
-        length_s = min(2 * (before.until_s - before.since_s), longest)
-    return Rest(outcome, now, now + length_s, False, message)
+    return _estimated(before, result)
+
+
+def _asked_for(result: Result, until_s: float) -> Cooldown:
+    message = result.message[:_MAX_MESSAGE_CHARS]
+    return Cooldown(result.outcome, result.now_s, until_s, "retry_after", message, result.now_s + PROBE_S)
+
+
+def _estimated(before: Cooldown | None, result: Result) -> Cooldown:
+    """An estimate, twice as long as the one before for the same reason."""
+    length_s, longest_s = _BACKOFF_S[result.outcome]
+    if before is not None and before.reason == result.outcome and before.is_estimate:
+        length_s = min(2 * (before.until_s - before.since_s), longest_s)
+    until_s = result.now_s + length_s
+    return Cooldown(result.outcome, result.now_s, until_s, message=result.message[:_MAX_MESSAGE_CHARS])

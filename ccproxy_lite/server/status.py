@@ -56,9 +56,9 @@ def metrics(relay: Relay, history: History, connections: int) -> str:
     """Everything that Prometheus may know."""
     now, keys, sessions = relay.clock.now(), [], 0
     for name, ring in relay.rings.items():
-        resting = sum(any(rest.left_s(now) for rest in state.rests.values()) for state in ring.states)
-        keys += [({"upstream": name, "state": "resting"}, resting)]
-        keys += [({"upstream": name, "state": "ready"}, len(ring.states) - resting)]
+        cooling = sum(any(one.left_s(now) for one in state.cooldowns.values()) for state in ring.states)
+        keys += [({"upstream": name, "state": "resting"}, cooling)]
+        keys += [({"upstream": name, "state": "ready"}, len(ring.states) - cooling)]
         sessions += len(ring.sessions)
     failed = history.failed_at is not None and bool(history.problems)
     lines = [
@@ -86,35 +86,44 @@ def _upstream(relay: Relay, upstream: Upstream) -> dict[str, Any]:
         "format": upstream.format,
         "base_url": "" if upstream.provider.embedded else upstream.base_url,
         "from_client": upstream.from_client,
-        "keys": [_key(relay, state, now, bound[state.key.secret]) for state in ring.states if not upstream.from_client],
+        "keys": [
+            {**_key(relay, state, now), **_totals(relay, upstream, state, now), "sessions": bound[state.key.secret]}
+            for state in ring.states
+            if not upstream.from_client
+        ],
     }
 
 
-def _key(relay: Relay, state: KeyState, now: float, sessions: int) -> dict[str, Any]:
+def _key(relay: Relay, state: KeyState, now: float) -> dict[str, Any]:
     secret = relay.vault.peek(state.key.secret)
-    rests = [
+    cooldowns = [
         {
             "model": model or None,
-            "reason": rest.reason,
-            "hinted": rest.hinted,
-            "left_s": round(rest.until_s - now, 1),
-            "probe_s": round(rest.left_s(now), 1),
-            "message": relay.vault.redact(rest.message),
+            "reason": cooldown.reason,
+            "hinted": not cooldown.is_estimate,
+            "left_s": round(cooldown.until_s - now, 1),
+            "probe_s": round(cooldown.left_s(now), 1),
+            "message": relay.vault.redact(cooldown.message),
         }
-        for model, rest in state.rests.items()
-        if rest.left_s(now)
+        for model, cooldown in state.cooldowns.items()
+        if cooldown.left_s(now)
     ]
     return {
         "label": _label(state),
         "key": mask(secret) if secret else "",
         "weight": state.key.weight,
-        "rests": rests,
-        "sessions": sessions,
-        "last": state.last,
-        "last_s": round(now - state.last_s, 1) if state.last else None,
-        "requests": sum(tally.requests for tally in state.tallies.values()),
-        "failures": sum(tally.failures for tally in state.tallies.values()),
-        "models": {model: asdict(tally) for model, tally in state.tallies.items()},
+        "rests": cooldowns,
+    }
+
+
+def _totals(relay: Relay, upstream: Upstream, state: KeyState, now: float) -> dict[str, Any]:
+    totals = relay.ledger.of(upstream.name, state.key)
+    return {
+        "last": totals.last_outcome,
+        "last_s": round(now - totals.last_s, 1) if totals.last_outcome else None,
+        "requests": sum(one.requests for one in totals.models.values()),
+        "failures": sum(one.failures for one in totals.models.values()),
+        "models": {model: asdict(one) for model, one in totals.models.items()},
     }
 
 
@@ -128,11 +137,7 @@ def reset(relay: Relay, name: str) -> list[str]:
     if not named:
         known = ", ".join(_names(relay, upstream, state)[0] for upstream, _, state in found)
         raise ClientError(404, f"there is no key {name}; there are: {known}")
-    ended = [
-        _names(relay, upstream, state)[0]
-        for upstream, ring, state in named
-        if ring.forgive(state.key.secret, everything=True)
-    ]
+    ended = [_names(relay, upstream, state)[0] for upstream, ring, state in named if ring.clear(state.key.secret)]
     relay.wakeup.set()
     log.info("rests ended by hand: %s", ", ".join(ended) or "none")
     return ended

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ccproxy_lite.config.model import Key, Upstream
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.routing.failover import Attempt, Failover, GiveUp, Wait, outcome_of
-from ccproxy_lite.routing.keys import ANONYMOUS, KeyRing, Use
+from ccproxy_lite.routing.keys import ANONYMOUS, KeyRing, Lease, Result
 from ccproxy_lite.routing.routes import Route
 
 A, B, C = Key("a", "a"), Key("b", "b"), Key("c", "c")
@@ -162,16 +162,16 @@ def test_a_broken_service_is_not_tried_with_every_key() -> None:
 def test_ready_keys_of_any_target_come_before_guessed_rests() -> None:
     both = [Route(UP, "m"), Route(OTHER, "n")]
     rings = {"up": KeyRing((A,)), "other": KeyRing((B,))}
-    rings["up"].report(A, "m", Use("refused", 0.0, 0.0))
+    rings["up"].report(Lease(A, "m", 0.0), Result("refused", 0.0))
     assert play(Failover(both, rings), BUSY, None) == ["other:b", "up:a", "ok"]
 
 
 def test_while_all_keys_rest_by_a_hint_the_request_waits() -> None:
     ring = KeyRing((A, B))
-    ring.report(A, "m", Use("rate_limit", 0.0, 0.0, hint_s=30.0))
-    ring.report(B, "m", Use("rate_limit", 0.0, 0.0, hint_s=5.0, message="429 slow down"))
+    ring.report(Lease(A, "m", 0.0), Result("rate_limit", 0.0, 30.0))
+    ring.report(Lease(B, "m", 0.0), Result("rate_limit", 0.0, 5.0, message="429 slow down"))
     assert play(Failover([Route(UP, "m")], {"up": ring}, retries=0), None) == ["wait 5", "up:b", "ok"]
-    ring.report(B, "m", Use("rate_limit", 6.0, 6.0, hint_s=60.0, message="429 slow down"))
+    ring.report(Lease(B, "m", 6.0), Result("rate_limit", 6.0, 60.0, message="429 slow down"))
     last = Failover([Route(UP, "m")], {"up": ring}).next(7.0)
     assert isinstance(last, GiveUp)
     assert (last.failed.status, last.failed.message, last.failed.retry_after_s) == (429, "slow down", 23.0)
@@ -186,7 +186,7 @@ def test_a_guess_of_others_does_not_become_a_wait() -> None:
     steps.report(first, failed(429, "rate_limit"), 0.0)
     wait = steps.next(0.0)
     assert isinstance(wait, Wait) and wait.seconds == 1.0
-    ring.report(A, "m", Use("billing", 0.5, 0.5))
+    ring.report(Lease(A, "m", 0.5), Result("billing", 0.5))
     assert isinstance(steps.next(1.0), Attempt)
 
 
@@ -196,7 +196,7 @@ def test_a_rest_that_is_ended_before_the_end_still_has_a_hint() -> None:
     first = steps.next(0.0)
     assert isinstance(first, Attempt)
     steps.report(first, failed(429, "rate_limit", retry_after_s=50.0), 0.0)
-    ring.forgive("a", everything=True)
+    ring.clear("a")
     last = steps.next(0.0)
     assert isinstance(last, GiveUp) and last.failed.retry_after_s == 0.5
 
@@ -206,10 +206,10 @@ def test_a_target_that_cannot_express_the_request_is_passed_over() -> None:
     steps = exchange(A, routes=both)
     first = steps.next(0.0)
     assert isinstance(first, Attempt)
-    steps.unfit(first, BAD)
+    steps.not_convertible(first, BAD)
     second = steps.next(0.0)
     assert isinstance(second, Attempt) and second.route.upstream == OTHER
-    steps.unfit(second, failed(400, "bad_request"))
+    steps.not_convertible(second, failed(400, "bad_request"))
     last = steps.next(0.0)
     assert isinstance(last, GiveUp) and last.failed is BAD and last.route.upstream == UP
 
@@ -217,11 +217,11 @@ def test_a_target_that_cannot_express_the_request_is_passed_over() -> None:
 def test_a_new_secret_is_tried_at_once_and_once() -> None:
     steps = exchange(A)
     first = steps.next(0.0)
-    assert isinstance(first, Attempt) and steps.may_renew(first)
-    steps.renewed(first, REFUSED)
+    assert isinstance(first, Attempt) and steps.may_get_new_secret(first)
+    steps.retry_with_new_secret(first, REFUSED)
     second = steps.next(0.0)
-    assert isinstance(second, Attempt) and second.key == A and not steps.may_renew(second)
-    assert steps.rings["up"].states[0].rests == {}
+    assert isinstance(second, Attempt) and second.key == A and not steps.may_get_new_secret(second)
+    assert steps.rings["up"].states[0].cooldowns == {}
 
 
 def test_an_upstream_without_keys() -> None:
@@ -247,4 +247,4 @@ def test_outcomes(kind: str, outcome: str) -> None:
 
 
 def test_an_attempt_is_a_value() -> None:
-    assert Attempt(Route(UP, "m"), A) == Attempt(Route(UP, "m"), A)
+    assert Attempt(Route(UP, "m"), Lease(A, "m")) == Attempt(Route(UP, "m"), Lease(A, "m"))

@@ -15,6 +15,7 @@ from ccproxy_lite.formats.neutral.events import Failed, Usage
 from ccproxy_lite.log import bug, log
 from ccproxy_lite.relay.record import Record
 from ccproxy_lite.routing.failover import Attempt
+from ccproxy_lite.routing.keys import Lease
 from ccproxy_lite.routing.routes import Route
 from ccproxy_lite.server import accesslog
 
@@ -61,7 +62,7 @@ def test_fields() -> None:
         "anthropic", "POST", "/v1/messages", "m", "up/m", "work", 200, 10.0, 10.5, Usage(5, 7, 2, 1), ("top_k",)
     )
     upstream = Upstream("up", "anthropic", "")
-    first = Attempt(Route(upstream, "m"), Key("k", "work"), 0.0)
+    first = Attempt(Route(upstream, "m"), Lease(Key("k", "work"), "m"))
     record.attempts = [(first, Failed(500, "server", "broken")), (first, None)]
     assert record.fields(11.0) == {
         "format": "anthropic", "request": "POST /v1/messages", "model": "m", "upstream": "up/m", "key": "work", "status": 200,
