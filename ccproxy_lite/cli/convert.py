@@ -17,6 +17,8 @@ from ccproxy_lite.jsontext import dumps, loads
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0, 1 for input that cannot be converted, 2 for a format that does not exist."""
     source, target = _format(arguments.source), _format(arguments.target)
+    if source is target:
+        raise ConfigError([f"ccproxy-lite: --from and --to are both {source.name}: nothing to convert"])
     raw = sys.stdin.buffer.read()
     try:
         if arguments.what == "stream":
@@ -48,9 +50,6 @@ def _format(name: str) -> Format:
 
 
 def _request(body: dict[str, object], source: Format, target: Format, arguments: argparse.Namespace) -> int:
-    if source is target:  # which the proxy does not touch either
-        print(dumps(body))
-        return 0
     request = source.read_request(body, PathInfo(model=str(body.get("model") or "model")))
     quirks = frozenset(arguments.quirk)
     outgoing = target.write_request(request, Target(arguments.model or request.model, quirks, strict=arguments.strict))

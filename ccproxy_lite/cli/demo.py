@@ -64,7 +64,7 @@ async def _table(proxy: Running) -> int:
 async def _missing(proxy: Running, client: Format, upstream: str, stream: bool) -> list[str]:
     """What does not come back: one question for text, one for tool calls and thoughts, in the client's format."""
     missing = []
-    text = Request(f"{upstream}/echo", _said(_TEXT), max_tokens=4096, stream=stream, origin=client.name)
+    text = Request(f"{upstream}/echo", _said(_TEXT), max_tokens=4096, stream=stream)
     calling = replace(text, messages=_said(_CALLS), tools=(_TOOL,), reasoning=Reasoning("low", visible=True))
     parts, end = fold(await _events(proxy, client, text))
     if "".join(part.text for part in parts if part.start.kind == "text") != _TEXT:

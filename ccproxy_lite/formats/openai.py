@@ -172,19 +172,19 @@ def output(form: shape.Object, at: str) -> Output:
     )
 
 
-def write_output(output: Output, losses: Losses) -> dict[str, Any]:
+def write_output(output: Output) -> dict[str, Any]:
     """The same; ``strict`` only where the schema meets the rules for it."""
     written: dict[str, Any] = {"name": output.name or "response", "schema": dict(output.schema or {})}
     if output.description:
         written["description"] = output.description
     if output.strict is not None:
-        written["strict"] = output.strict and (losses.is_origin or is_strict(output.schema))
+        written["strict"] = output.strict and is_strict(output.schema)
     return written
 
 
 def write_sampling(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
     """``temperature`` and ``top_p``, which reasoning models refuse unless they are 1."""
-    refused = is_openai_reasoning(target.model) and not losses.is_origin
+    refused = is_openai_reasoning(target.model)
     for what in ("temperature", "top_p"):
         value = getattr(request, what)
         if value is not None and not refused:

@@ -181,14 +181,3 @@ def _is_void(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(_is_void(inner) for inner in value.values())
     return not value
-
-
-def put_own(body: dict[str, Any], own: Own) -> None:
-    """Put back what ``own_of`` took, each at its place."""
-    for path, value in own.items():
-        *steps, last = path.split(".")
-        holder = body
-        for step in steps:
-            inner = holder.setdefault(step, {})
-            holder = inner if isinstance(inner, dict) else {}
-        holder[last] = value

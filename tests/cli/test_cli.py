@@ -440,6 +440,8 @@ def test_convert(tmp_path: Path) -> None:
     ]
     stream = b'data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     assert "event: message_stop" in convert(*back, "--stream", stdin=stream).stdout
+    same = convert("--from", "gemini", "--to", "gemini", stdin={})
+    assert (same.returncode, same.stderr) == (2, "ccproxy-lite: --from and --to are both gemini: nothing to convert\n")
     for wrong in (b"", b"{", b"[]", b"\xff", b'{"model": 5}'):
         done = convert(*there, stdin=wrong)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
@@ -448,7 +450,7 @@ def test_convert(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["request", "response", "stream"])
-@pytest.mark.parametrize(("source", "target"), [(a, b) for a in FORMATS for b in FORMATS])
+@pytest.mark.parametrize(("source", "target"), [(a, b) for a in FORMATS for b in FORMATS if a != b])
 def test_convert_between_all_formats(
     source: str, target: str, what: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:

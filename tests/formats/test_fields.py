@@ -36,7 +36,7 @@ from ccproxy_lite.formats.neutral.request import (
 from ccproxy_lite.formats.sse import Event, Parser
 from tests.conversions import SMALLEST
 
-PAIRS = [(a, b) for a in FORMATS for b in FORMATS]
+PAIRS = [(a, b) for a in FORMATS for b in FORMATS if a != b]
 MODEL = "some-model"
 HELLO = (Message("user", (Text("hello"),)),)
 TOOL = Tool("look_up", "Looks up.", {"type": "object", "properties": {"word": {"type": "string"}}})
@@ -207,9 +207,6 @@ def test_a_providers_tool(origin: str, target: str) -> None:
     )
     alone = Request(MODEL, HELLO, tools=(tool,), origin=origin)
     beside = dataclasses.replace(alone, tools=(tool, TOOL))
-    if origin == target:
-        assert len(FORMATS[target].write_request(beside, Target(MODEL)).body["tools"]) == 2
-        return
     with pytest.raises(ClientError, match=r"tools\[0\]"):
         FORMATS[target].write_request(alone, Target(MODEL))
     assert "tools[0]" in FORMATS[target].write_request(beside, Target(MODEL)).dropped

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from ccproxy_lite.formats import media, shape
 from ccproxy_lite.formats.neutral import names, thinking, turns
-from ccproxy_lite.formats.neutral.events import NOTHING
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import (
     File,
@@ -141,11 +140,7 @@ def _read_thinking(block: shape.Object, at: str) -> Thinking:
 
 def write_text(part: Text, losses: Losses) -> dict[str, Any]:
     losses.lose_own(part.own, part.at)
-    return {"type": "text", "text": part.text, **back(part.own, losses)}
-
-
-def back(own: Mapping[str, Any], losses: Losses) -> Mapping[str, Any]:
-    return own if losses.is_origin else NOTHING
+    return {"type": "text", "text": part.text}
 
 
 RULES = turns.Rules(
@@ -165,7 +160,6 @@ def write_part(part: Part, losses: Losses) -> dict[str, Any]:
                 "id": names.fit_id(part.id, NAME_LIMITS),
                 "name": names.fit_name(part.name, NAME_LIMITS),
                 "input": names.call_arguments(part),
-                **back(part.own, losses),
             }
         case ToolResult():
             return _write_result(part, losses)
@@ -177,8 +171,6 @@ def write_part(part: Part, losses: Losses) -> dict[str, Any]:
             return _write_image(part, losses)
         case File():
             return _write_file(part, losses)
-        case Foreign():
-            return dict(part.data)
         case Refusal():  # what the model said
             return {"type": "text", "text": part.text}
     raise AssertionError(part)
@@ -192,7 +184,7 @@ def _write_result(part: ToolResult, losses: Losses) -> dict[str, Any]:
         result["content"] = content
     if part.is_error:
         result["is_error"] = True
-    return {**result, **back(part.own, losses)}
+    return result
 
 
 def _write_image(part: Image, losses: Losses) -> dict[str, Any]:
@@ -204,10 +196,8 @@ def _write_image(part: Image, losses: Losses) -> dict[str, Any]:
     elif part.url:
         source = {"type": "url", "url": part.url}
     else:
-        if not losses.is_origin:
-            losses.lose("file_id", part.at)
-        source = {"type": "file", "file_id": part.file_id}
-    return {"type": "image", "source": source, **back(part.own, losses)}
+        raise losses.refusal("file_id", part.at)
+    return {"type": "image", "source": source}
 
 
 def _write_file(part: File, losses: Losses) -> dict[str, Any]:
@@ -215,9 +205,7 @@ def _write_file(part: File, losses: Losses) -> dict[str, Any]:
     if media.is_text(part):
         source = {"type": "text", "media_type": "text/plain", "data": part.text}
     elif part.file_id:
-        if not losses.is_origin:
-            losses.lose("file_id", part.at)
-        source = {"type": "file", "file_id": part.file_id}
+        raise losses.refusal("file_id", part.at)
     elif part.url:
         if part.media_type not in ("", "application/pdf"):
             losses.lose("file.media_type", part.at)
@@ -227,4 +215,4 @@ def _write_file(part: File, losses: Losses) -> dict[str, Any]:
             losses.lose("file.media_type", part.at)
         source = {"type": "base64", "media_type": part.media_type, "data": part.data}
     title = {"title": part.name} if part.name else {}
-    return {"type": "document", "source": source, **title, **back(part.own, losses)}
+    return {"type": "document", "source": source, **title}

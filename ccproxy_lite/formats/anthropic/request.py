@@ -13,7 +13,6 @@ from ccproxy_lite.formats.anthropic.blocks import (
     NAME_LIMITS,
     RULES,
     TEXT,
-    back,
     read_content,
     write_part,
     write_text,
@@ -251,7 +250,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
 def _limit(request: Request, target: Target, losses: Losses) -> int:
     """The limit of the answer; what another service allows may be more than this model does."""
     most = models.claude_most_tokens(target.model)
-    if request.max_tokens is not None and request.max_tokens > most and not losses.is_origin:
+    if request.max_tokens is not None and request.max_tokens > most:
         losses.lose("max_tokens")
         return most
     return request.max_tokens if request.max_tokens is not None else min(target.default_max_tokens, most)
@@ -266,18 +265,14 @@ def _write_rest(body: dict[str, Any], request: Request, losses: Losses) -> None:
             losses.lose(what)
     if (request.candidates or 1) > 1:
         losses.lose("candidates")
-    if request.origin == NAME:
-        shape.put_own(body, request.own)
-        if request.service_tier:
-            body["service_tier"] = request.service_tier
-    elif request.service_tier is not None:
+    if request.service_tier is not None:
         losses.lose("service_tier")
 
 
 def _write_turns(request: Request, target: Target, losses: Losses) -> tuple[list[Any], list[Any]]:
     system = [write_text(part, losses) for part in request.system if part.text.strip()]
     messages: Iterable[Message] = request.messages
-    if request.origin != NAME and "system_turns" not in target.quirks:
+    if "system_turns" not in target.quirks:
         messages = turns.downgraded(messages)
     messages = turns.fitting(messages, RULES, losses)
     written: list[dict[str, Any]] = [
@@ -311,10 +306,7 @@ def _write_tools(request: Request, losses: Losses) -> list[dict[str, Any]]:
     allowed = () if named else choice.names
     written = []
     for tool in request.tools:
-        if isinstance(tool, ServerTool):
-            if tool.type != MCP:  # those stand beside the tools
-                written.append(dict(tool.data))
-        elif not allowed or tool.name in allowed:
+        if isinstance(tool, Tool) and (not allowed or tool.name in allowed):
             written.append(_write_tool(tool, losses))
     return written
 
@@ -326,9 +318,9 @@ def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
     if tool.description:
         written["description"] = tool.description
     written["input_schema"] = as_input_schema(tool.schema)
-    if tool.strict and (losses.is_origin or schema.is_closed(written["input_schema"])):
+    if tool.strict and schema.is_closed(written["input_schema"]):
         written["strict"] = True
-    return {**written, **back(tool.own, losses)}
+    return written
 
 
 def _write_choice(request: Request) -> dict[str, Any] | None:
@@ -349,7 +341,7 @@ def _write_output(body: dict[str, Any], request: Request, losses: Losses) -> Non
     if request.output.schema is None:
         losses.lose("json_object")
         return
-    form = request.output.schema if losses.is_origin else schema.as_output_schema(request.output.schema)
+    form = schema.as_output_schema(request.output.schema)
     body["output_config"] = {"format": {"type": "json_schema", "schema": form}}
 
 
@@ -373,7 +365,7 @@ def _write_thinking(body: dict[str, Any], request: Request, target: Target, loss
     else:
         body["thinking"] = {"type": "adaptive"}
         visible = reasoning.visible
-        if visible is None and not losses.is_origin and version >= (4, 7):  # these hide their thoughts by default
+        if visible is None and version >= (4, 7):  # these hide their thoughts by default
             visible = True
         if visible is not None:
             body["thinking"]["display"] = "summarized" if visible else "omitted"
@@ -411,7 +403,7 @@ def _prefills_or_hides_thoughts(messages: list[dict[str, Any]]) -> bool:
 
 def _write_sampling(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
     accepted = models.claude_takes_sampling(target.model, target.quirks)
-    thinks = body.get("thinking", {}).get("type", "disabled") != "disabled" and not losses.is_origin
+    thinks = body.get("thinking", {}).get("type", "disabled") != "disabled"
     is_claude = models.claude_version(target.model) is not None
     temperature, top_p, top_k = request.temperature, request.top_p, request.top_k
     if is_claude and temperature == 1 and top_p not in (None, 1):

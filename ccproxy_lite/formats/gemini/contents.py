@@ -17,7 +17,7 @@ from ccproxy_lite.formats import media, shape
 from ccproxy_lite.formats.format import Target
 from ccproxy_lite.formats.gemini import models
 from ccproxy_lite.formats.neutral import names, thinking, turns
-from ccproxy_lite.formats.neutral.events import NOTHING, Own
+from ccproxy_lite.formats.neutral.events import Own
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import (
     Audio,
@@ -303,9 +303,7 @@ def _read_result(result: shape.Object, own: Own, at: str, calls: _Calls) -> Tool
 
 def write_contents(request: Request, target: Target, losses: Losses) -> list[dict[str, Any]]:
     """All turns, each role in its turn, results right after their calls. Raises ClientError."""
-    rules = turns.Rules(
-        lambda thought: thought.origin == NAME and bool(thought.signature or losses.is_origin), media=True
-    )
+    rules = turns.Rules(lambda thought: thought.origin == NAME and bool(thought.signature), media=True)
     paired = turns.paired(turns.fitting(turns.downgraded(request.messages), rules, losses), losses)
     called: dict[str, str] = {}
     asked = max((n for n, turn in enumerate(paired) if _is_question(turn)), default=-1)
@@ -349,42 +347,36 @@ def _write_turn(
 
 def _write_part(part: Part, called: Mapping[str, str], target: Target, losses: Losses) -> Iterable[dict[str, Any]]:
     losses.lose_own(part.own, part.at)
-    back = part.own if losses.is_origin else NOTHING
     match part:
         case Text():
-            yield {"text": part.text, **back}
+            yield {"text": part.text}
         case Refusal():  # what the model said
             yield {"text": part.text}
         case Thinking():
             seal = {"thoughtSignature": part.signature} if part.signature else {}
             yield {"text": part.text, "thought": True, **seal}
         case Image() | File() | Audio():
-            yield {**_write_media(part, losses), **back}
+            yield _write_media(part, losses)
         case ToolCall():
             call_id, name = names.fit_id(part.id, NAME_LIMITS), names.fit_name(part.name, NAME_LIMITS)
-            call = {"functionCall": {"id": call_id, "name": name, "args": names.call_arguments(part)}}
-            shape.put_own(call, back)
-            yield call
+            yield {"functionCall": {"id": call_id, "name": name, "args": names.call_arguments(part)}}
         case ToolResult():
             yield from _write_result(part, called, target, losses)
-        case Foreign():
-            yield dict(part.data)
 
 
 def _write_media(part: Image | File | Audio, losses: Losses) -> dict[str, Any]:
     if isinstance(part, Audio):
         return {"inlineData": {"mimeType": f"audio/{part.format}", "data": part.data}}
-    stored = part.url or part.file_id
     if isinstance(part, File) and media.is_text(part):
         return {"text": media.as_text(part)}
     if isinstance(part, File) and part.name:
         losses.lose_name(part.at)
     if part.data:
         return {"inlineData": {"mimeType": part.media_type or "application/octet-stream", "data": part.data}}
-    if part.file_id and not losses.is_origin:
-        losses.lose("file_id", part.at)
+    if part.file_id:
+        raise losses.refusal("file_id", part.at)
     default = "image/jpeg" if isinstance(part, Image) else "application/pdf"
-    return {"fileData": {"mimeType": part.media_type or media.type_of_url(stored, default), "fileUri": stored}}
+    return {"fileData": {"mimeType": part.media_type or media.type_of_url(part.url, default), "fileUri": part.url}}
 
 
 def _write_result(
@@ -407,9 +399,7 @@ def _write_result(
     within = (models.gemini_version(target.model) or (0, 0)) >= (3, 0)
     if others and within:
         response["parts"] = others
-    written = {"functionResponse": response}
-    shape.put_own(written, part.own if losses.is_origin else NOTHING)
-    yield written
+    yield {"functionResponse": response}
     if not within:
         yield from others
 

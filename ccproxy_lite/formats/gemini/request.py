@@ -21,7 +21,6 @@ from ccproxy_lite.formats.gemini.contents import (
     write_contents,
 )
 from ccproxy_lite.formats.neutral import names, thinking
-from ccproxy_lite.formats.neutral.events import NOTHING
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Output, Reasoning, Request, ServerTool, Text, Tool, ToolChoice
 from ccproxy_lite.formats.neutral.schema import as_function
@@ -208,10 +207,6 @@ def write_request(request: Request, target: Target) -> Outgoing:
     if config:
         body["generationConfig"] = config
     _write_rest(request, losses)
-    if losses.is_origin:
-        shape.put_own(body, request.own)
-        if request.service_tier:
-            body["serviceTier"] = request.service_tier
     return Outgoing(
         body,
         tuple(losses.dropped),
@@ -222,16 +217,16 @@ def write_request(request: Request, target: Target) -> Outgoing:
 
 def _write_text(part: Text, losses: Losses) -> dict[str, Any]:
     losses.lose_own(part.own, part.at)
-    return {"text": part.text, **(part.own if losses.is_origin else NOTHING)}
+    return {"text": part.text}
 
 
 def _write_rest(request: Request, losses: Losses) -> None:
     if request.parallel_tools is False and request.tools:
         losses.lose("parallel_tools")
-    if (request.candidates or 1) > 1 and not losses.is_origin:
+    if (request.candidates or 1) > 1:
         losses.lose("candidates")
     for what in ("verbosity", "user", "cache_key", "service_tier", "logprobs"):
-        if getattr(request, what) is not None and not (what == "service_tier" and losses.is_origin):
+        if getattr(request, what) is not None:
             losses.lose(what)
 
 
@@ -239,17 +234,11 @@ def _write_tools(body: dict[str, Any], request: Request, target: Target, losses:
     choice = request.tool_choice or ToolChoice("auto")
     filtered = choice.names if choice.mode == "auto" else ()  # there, a list of names is refused
     functions: list[dict[str, Any]] = []
-    tools: list[dict[str, Any]] = []
     for tool in request.tools:
-        if isinstance(tool, ServerTool):
-            tools.append(dict(tool.data))
-        elif not filtered or tool.name in filtered:
+        if isinstance(tool, Tool) and (not filtered or tool.name in filtered):
             functions.append(_write_function(tool, target, losses))
     if functions:
-        tools.insert(0, {"functionDeclarations": functions})
-    if tools:
-        body["tools"] = tools
-    if functions:
+        body["tools"] = [{"functionDeclarations": functions}]
         config = _write_calling(choice, request)
         if config:
             body["toolConfig"] = {"functionCallingConfig": config}
@@ -265,7 +254,7 @@ def _write_function(tool: Tool, target: Target, losses: Losses) -> dict[str, Any
     parameters = schema.as_openapi_schema(tool.schema) if strict else schema.as_json_schema(tool.schema)
     if parameters is not None:
         written["parameters" if strict else "parametersJsonSchema"] = parameters
-    return {**written, **(tool.own if losses.is_origin else NOTHING)}
+    return written
 
 
 def _write_calling(choice: ToolChoice, request: Request) -> dict[str, Any]:
@@ -290,7 +279,6 @@ def _write_config(request: Request, target: Target, losses: Losses) -> dict[str,
         "seed": request.seed,
         "frequencyPenalty": request.frequency_penalty,
         "presencePenalty": request.presence_penalty,
-        "candidateCount": request.candidates if losses.is_origin else None,
     }
     config = {name: value for name, value in plain.items() if value is not None}
     if len(request.stop) > 5:

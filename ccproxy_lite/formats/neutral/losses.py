@@ -227,11 +227,6 @@ class Losses:
         self._strict = strict
 
     @property
-    def is_origin(self) -> bool:
-        """Whether the request goes back to the format that it came in."""
-        return self._origin == self._target
-
-    @property
     def is_kin(self) -> bool:
         """Whether both formats are of one maker, so that names like those of service tiers mean the same."""
         return self._origin.partition("-")[0] == self._target.partition("-")[0]
@@ -240,6 +235,10 @@ class Losses:
         """The target cannot express ``what``, which stands at the path ``at`` of the client's body."""
         loss = TO[self._target][what]
         self._note(loss, at or NAMES.get(self._origin, {}).get(what.partition(".")[0], what.partition(".")[0]))
+
+    def refusal(self, what: str, at: str) -> ClientError:
+        """The error for what is always refused."""
+        return self._refusal(TO[self._target][what], at)
 
     def lose_name(self, at: str) -> None:
         """The name of a file, at the file's path."""
@@ -252,8 +251,6 @@ class Losses:
 
     def lose_own(self, own: Own, at: str = "") -> None:
         """The fields in ``own`` are known to their origin only."""
-        if not own or self._origin == self._target:
-            return
         table = OWN.get(self._origin, {})
         for name in own:
             if name.startswith("("):  # the format's own note, no field of the client's
@@ -266,8 +263,6 @@ class Losses:
 
         Such a tool is refused if the request has no other, or must call this one.
         """
-        if self.is_origin:
-            return request
         choice = request.tool_choice or ToolChoice("auto")
         tools = tuple(tool for tool in request.tools if isinstance(tool, Tool))
         known = {tool.name for tool in tools}
@@ -289,10 +284,13 @@ class Losses:
         if loss.action == "silent":
             return
         if loss.action == "refused" or self._strict:
-            message = f"{path}: cannot be sent to a service that speaks {self._target}: {loss.why}"
-            raise ClientError(400, message, param=path)
+            raise self._refusal(loss, path)
         if path not in self.dropped:
             self.dropped.append(path)
+
+    def _refusal(self, loss: Loss, path: str) -> ClientError:
+        message = f"{path}: cannot be sent to a service that speaks {self._target}: {loss.why}"
+        return ClientError(400, message, param=path)
 
 
 def rows() -> list[tuple[str, str, str, str]]:

@@ -68,8 +68,6 @@ def fits(part: Part, role: Role, rules: Rules, losses: Losses) -> bool:
                 return True
             losses.lose("thinking", part.at)
         case Foreign():
-            if losses.is_origin:
-                return True
             losses.lose_foreign(part)
         case Image() | File() | Audio() if role == "assistant" and not rules.media:
             losses.lose("assistant.media", part.at)

@@ -292,32 +292,27 @@ def _write_content(parts: Sequence[Part], losses: Losses) -> list[dict[str, Any]
 
 def _write_part(part: Part, losses: Losses) -> Iterable[dict[str, Any]]:
     losses.lose_own(part.own, part.at)
-    back = part.own if losses.is_origin else NOTHING
     match part:
         case Text() | Refusal():
             if part.text:
-                yield {"type": "text", "text": part.text, **back}
+                yield {"type": "text", "text": part.text}
         case Image():
             if part.file_id:
-                losses.lose("file_id", part.at)
+                raise losses.refusal("file_id", part.at)
             url = part.url or f"data:{part.media_type};base64,{part.data}"
             detail = {"detail": part.detail} if part.detail else {}
-            yield {"type": "image_url", "image_url": {"url": url, **detail}, **back}
+            yield {"type": "image_url", "image_url": {"url": url, **detail}}
         case File():
             yield _write_file(part, losses)
         case Audio():
             yield {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
-        case Foreign() if losses.is_origin:
-            yield dict(part.data)
         case Foreign():
             losses.lose_foreign(part)
 
 
 def _write_file(part: File, losses: Losses) -> dict[str, Any]:
     if part.file_id:
-        if not losses.is_origin:
-            losses.lose("file_id", part.at)
-        return {"type": "file", "file": {"file_id": part.file_id}}
+        raise losses.refusal("file_id", part.at)
     if media.is_text(part):
         return {"type": "text", "text": media.as_text(part)}
     if part.url:
@@ -350,14 +345,13 @@ def _write_assistant(message: Message, losses: Losses, native: bool) -> dict[str
         written["reasoning_content"] = "\n\n".join(thoughts)
     if calls:
         written["tool_calls"] = calls
-    return {**written, **(message.own if losses.is_origin else NOTHING)}
+    return written
 
 
 def _write_call(part: ToolCall, losses: Losses, native: bool) -> dict[str, Any]:
     part = replace(part, id=names.fit_id(part.id, NAME_LIMITS), name=names.fit_name(part.name, NAME_LIMITS))
-    back = part.own if losses.is_origin else NOTHING
     if part.kind == "custom" and native:
-        return {"id": part.id, "type": "custom", "custom": {"name": part.name, "input": part.arguments}, **back}
+        return {"id": part.id, "type": "custom", "custom": {"name": part.name, "input": part.arguments}}
     arguments = part.arguments if part.kind == "function" else dumps_text(names.call_arguments(part))
     function = {"name": part.name, "arguments": arguments or "{}"}
-    return {"id": part.id, "type": "function", "function": function, **back}
+    return {"id": part.id, "type": "function", "function": function}

@@ -8,7 +8,6 @@ from typing import Any
 from ccproxy_lite.formats import openai, shape
 from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral import names
-from ccproxy_lite.formats.neutral.events import NOTHING
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Effort, Output, Reasoning, Request, ServerTool, Tool, ToolChoice
 from ccproxy_lite.formats.neutral.schema import as_function
@@ -184,18 +183,16 @@ def write_request(request: Request, target: Target) -> Outgoing:
     losses = Losses(request.origin, NAME, target.strict)
     losses.lose_own(request.own)
     request = losses.own_tools(request)
-    native = _has_custom_tools(target, losses)
+    native = openai.is_openai_reasoning(target.model)  # those that only speak the format know no free-text tools
     body: dict[str, Any] = {"model": target.model, "messages": write_messages(request, target, losses, native)}
     _write_tools(body, request, losses, native)
     _write_limits(body, request, target, losses)
-    _write_output(body, request, losses)
+    _write_output(body, request)
     if request.user:
         body["user"] = names.short_user(request.user, 64)
     if request.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
-    if losses.is_origin:
-        shape.put_own(body, request.own)
     if request.service_tier and losses.is_kin and request.service_tier in _TIERS:
         body["service_tier"] = request.service_tier
     elif request.service_tier:
@@ -211,12 +208,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
 def _write_tools(body: dict[str, Any], request: Request, losses: Losses, native: bool) -> None:
     written = []
     for tool in request.tools:
-        if isinstance(tool, ServerTool):
-            if tool.type == _SEARCH:
-                body[_SEARCH] = dict(tool.data)
-            else:
-                written.append(dict(tool.data))
-        else:
+        if isinstance(tool, Tool):
             written.append(_write_tool(tool if native else as_function(tool), losses))
     if not written:
         return
@@ -227,14 +219,8 @@ def _write_tools(body: dict[str, Any], request: Request, losses: Losses, native:
         body["parallel_tool_calls"] = request.parallel_tools
 
 
-def _has_custom_tools(target: Target, losses: Losses) -> bool:
-    """Whether the service knows free-text tools; those that only speak the format do not."""
-    return losses.is_origin or openai.is_openai_reasoning(target.model)
-
-
 def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
     losses.lose_own(tool.own, tool.at)
-    back = tool.own if losses.is_origin else NOTHING
     written: dict[str, Any] = {"name": names.fit_name(tool.name, NAME_LIMITS)}
     if tool.description:
         written["description"] = tool.description
@@ -242,11 +228,11 @@ def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
         if tool.grammar is not None:
             syntax, definition = tool.grammar
             written["format"] = {"type": "grammar", "grammar": {"syntax": syntax, "definition": definition}}
-        return {"type": "custom", "custom": {**written, **back}}
+        return {"type": "custom", "custom": written}
     written["parameters"] = openai.as_parameters(tool.schema)
     if tool.strict is not None:
         written["strict"] = tool.strict and openai.is_strict(written["parameters"])
-    return {"type": "function", "function": {**written, **back}}
+    return {"type": "function", "function": written}
 
 
 def _write_choice(choice: ToolChoice, request: Request, native: bool) -> Any:
@@ -269,7 +255,7 @@ def _write_limits(body: dict[str, Any], request: Request, target: Target, losses
         body["max_completion_tokens" if new else "max_tokens"] = request.max_tokens
     openai.write_sampling(body, request, target, losses)
     if request.stop:
-        if reasons and not losses.is_origin:
+        if reasons:
             losses.lose("stop")
         else:
             body["stop"] = list(request.stop[:4])
@@ -278,7 +264,7 @@ def _write_limits(body: dict[str, Any], request: Request, target: Target, losses
     for what in ("seed", "frequency_penalty", "presence_penalty", "verbosity"):
         if getattr(request, what) is not None:
             body[what] = getattr(request, what)
-    if (request.candidates or 1) > 1 and not losses.is_origin:
+    if (request.candidates or 1) > 1:
         losses.lose("candidates")
     elif request.candidates is not None:
         body["n"] = request.candidates
@@ -287,7 +273,7 @@ def _write_limits(body: dict[str, Any], request: Request, target: Target, losses
     if request.logprobs is not None:
         losses.lose("logprobs")
     if request.top_k is not None:
-        if "top_k" in target.quirks or losses.is_origin:
+        if "top_k" in target.quirks:
             body["top_k"] = request.top_k
         else:
             losses.lose("top_k")
@@ -300,11 +286,11 @@ def _write_limits(body: dict[str, Any], request: Request, target: Target, losses
             body["reasoning_effort"] = effort
 
 
-def _write_output(body: dict[str, Any], request: Request, losses: Losses) -> None:
+def _write_output(body: dict[str, Any], request: Request) -> None:
     output = request.output
     if output is None:
         return
     if output.schema is None:
         body["response_format"] = {"type": "json_object"}
         return
-    body["response_format"] = {"type": "json_schema", "json_schema": openai.write_output(output, losses)}
+    body["response_format"] = {"type": "json_schema", "json_schema": openai.write_output(output)}

@@ -7,7 +7,6 @@ from typing import Any
 
 from ccproxy_lite.formats import media, shape
 from ccproxy_lite.formats.neutral import names, thinking, turns
-from ccproxy_lite.formats.neutral.events import NOTHING
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import (
     Audio,
@@ -154,19 +153,19 @@ def _read_item(kind: str, item: shape.Object, at: str, flat_name: FlatName) -> M
             part = _read_reasoning(item, at)
         case "tool_search_call" if item.get("execution") == "client":
             arguments = dumps_text(item.get("arguments") or {})
-            part = ToolCall(shape.text(item, "call_id", at), SEARCH, arguments, own={"(item)": dict(item)}, at=at)
+            part = ToolCall(shape.text(item, "call_id", at), SEARCH, arguments, at=at)
         case "tool_search_output" if item.get("execution") == "client":
             found = ", ".join(tool.name for tool in read_tools(shape.objects(item, "tools", at)))
             content = (Text(f"Now there are these tools: {found}", at=at),)
-            part = ToolResult(shape.text(item, "call_id", at), content, own={"(item)": dict(item)}, at=at)
+            part = ToolResult(shape.text(item, "call_id", at), content, at=at)
         case _ if kind in _BUILT_IN:
             call_id = shape.text(item, "call_id", at)
             arguments = dumps_text(item.get(_BUILT_IN[kind]) or {})
-            part = ToolCall(call_id, kind.removesuffix("_call"), arguments, own={"(item)": dict(item)}, at=at)
+            part = ToolCall(call_id, kind.removesuffix("_call"), arguments, at=at)
         case _ if kind.removesuffix("_output") in _BUILT_IN:
             call_id = shape.text(item, "call_id", at, "") or shape.text(item, "id", at)
             failed = item.get("status") == "failed"
-            part = ToolResult(call_id, _results(item, at), failed, own={"(item)": dict(item)}, at=at)
+            part = ToolResult(call_id, _results(item, at), failed, at=at)
         case _:
             return Message("assistant", (Foreign(kind, dict(item), at),), at=at)
     return Message("user" if isinstance(part, ToolResult) else "assistant", (part,), at=at)
@@ -210,7 +209,7 @@ def write_items(request: Request, losses: Losses) -> list[dict[str, Any]]:
         role = "developer" if message.role == "system" else message.role
         content: list[dict[str, Any]] = []
         for part in message.parts:
-            if isinstance(part, Thinking | ToolCall | ToolResult) or _is_item(part):
+            if isinstance(part, Thinking | ToolCall | ToolResult):
                 items += _message(role, content)
                 content = []
                 items.append(_write_item(part, kinds, losses))
@@ -229,35 +228,26 @@ def _message(role: str, content: Sequence[dict[str, Any]]) -> list[dict[str, Any
     return [{"type": "message", "role": role, "content": only["text"] if bare else list(content)}]
 
 
-def _is_item(part: Part) -> bool:
-    return isinstance(part, Foreign) and part.at.count("[") == 1
-
-
 def _write_item(part: Part, kinds: dict[str, str], losses: Losses) -> dict[str, Any]:
     losses.lose_own(part.own, part.at)
-    back = part.own if losses.is_origin else NOTHING
-    if "(item)" in back:
-        return dict(back["(item)"])
     match part:
         case ToolCall():
             call_id = names.fit_id(part.id, NAME_LIMITS)
             name = names.fit_name(part.name, NAME_LIMITS)
             kinds[part.id] = part.kind
             if part.kind == "custom":
-                return {"type": "custom_tool_call", "call_id": call_id, "name": name, "input": part.arguments, **back}
+                return {"type": "custom_tool_call", "call_id": call_id, "name": name, "input": part.arguments}
             arguments = part.arguments or "{}"
-            return {"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments, **back}
+            return {"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments}
         case ToolResult():
             kind = "custom_tool_call_output" if kinds.get(part.call_id) == "custom" else "function_call_output"
             call_id = names.fit_id(part.call_id, NAME_LIMITS)
-            return {"type": kind, "call_id": call_id, "output": _write_output(part, losses), **back}
+            return {"type": kind, "call_id": call_id, "output": _write_output(part, losses)}
         case Thinking():
             own_id, _, sealed = part.signature.partition(".")
             summary = [{"type": "summary_text", "text": part.text}] if part.text else []
             known = {"id": own_id} if own_id else {}
-            return {"type": "reasoning", **known, "summary": summary, "encrypted_content": sealed, **back}
-        case Foreign():
-            return dict(part.data)
+            return {"type": "reasoning", **known, "summary": summary, "encrypted_content": sealed}
     raise AssertionError(part)
 
 
@@ -267,7 +257,7 @@ def _write_output(part: ToolResult, losses: Losses) -> str | list[dict[str, Any]
     for inner in part.content:
         if isinstance(inner, Audio):
             losses.lose("result.audio", inner.at or part.at)
-        elif isinstance(inner, Foreign) and not losses.is_origin:
+        elif isinstance(inner, Foreign):
             losses.lose_foreign(inner)
         else:
             content.append(_write_part(inner, "user", losses))
@@ -280,28 +270,23 @@ def _write_output(part: ToolResult, losses: Losses) -> str | list[dict[str, Any]
 
 def _write_part(part: Part, role: str, losses: Losses) -> dict[str, Any]:
     losses.lose_own(part.own, part.at)
-    back = part.own if losses.is_origin else NOTHING
     match part:
         case Text() if role == "assistant":
-            return {"type": "output_text", "text": part.text, **back}
+            return {"type": "output_text", "text": part.text}
         case Text():
-            return {"type": "input_text", "text": part.text, **back}
+            return {"type": "input_text", "text": part.text}
         case Refusal():
             return {"type": "refusal", "refusal": part.text}
         case Image():
             detail = {"detail": part.detail} if part.detail else {}
             if part.file_id:
-                if not losses.is_origin:
-                    losses.lose("file_id", part.at)
-                return {"type": "input_image", "file_id": part.file_id, **detail, **back}
+                raise losses.refusal("file_id", part.at)
             url = part.url or f"data:{part.media_type};base64,{part.data}"
-            return {"type": "input_image", "image_url": url, **detail, **back}
+            return {"type": "input_image", "image_url": url, **detail}
         case File():
-            return {**_write_file(part, losses), **back}
+            return _write_file(part, losses)
         case Audio():
             return {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
-        case Foreign():
-            return dict(part.data)
     raise AssertionError(part)
 
 
@@ -309,11 +294,9 @@ def _write_file(part: File, losses: Losses) -> dict[str, Any]:
     if media.is_text(part):
         return {"type": "input_text", "text": media.as_text(part)}
     if part.file_id:
-        if not losses.is_origin:
-            losses.lose("file_id", part.at)
-        return {"type": "input_file", "file_id": part.file_id}
+        raise losses.refusal("file_id", part.at)
     if part.url:
-        if part.name and not losses.is_origin:
+        if part.name:
             losses.lose_name(part.at)
         return {"type": "input_file", "file_url": part.url}
     name = part.name or ("document.pdf" if part.media_type == "application/pdf" else "document")

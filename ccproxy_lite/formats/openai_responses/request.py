@@ -130,15 +130,12 @@ def write_request(request: Request, target: Target) -> Outgoing:
             body["parallel_tool_calls"] = request.parallel_tools
     _write_limits(body, request, target, losses)
     _write_reasoning(body, request, target, losses)
-    _write_output(body, request, losses)
+    _write_output(body, request)
     if request.user:
         body["safety_identifier"] = names.short_user(request.user, 64)
     if request.cache_key is not None:
         body["prompt_cache_key"] = request.cache_key
-    if losses.is_origin:
-        shape.put_own(body, request.own)
-    else:
-        body["store"] = False
+    body["store"] = False
     if request.service_tier is not None:
         if losses.is_kin:
             body["service_tier"] = request.service_tier
@@ -153,8 +150,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
 def _write_limits(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
     openai.write_sampling(body, request, target, losses)
     if request.max_tokens is not None:
-        least = 0 if losses.is_origin else _LEAST_TOKENS
-        body["max_output_tokens"] = max(request.max_tokens, least)
+        body["max_output_tokens"] = max(request.max_tokens, _LEAST_TOKENS)
     for what in ("top_k", "seed", "logprobs"):
         if getattr(request, what) is not None:
             losses.lose(what)
@@ -168,7 +164,7 @@ def _write_limits(body: dict[str, Any], request: Request, target: Target, losses
 def _write_reasoning(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
     """The effort, a summary of the thoughts where the client wants to see them, and their sealed form to send back."""
     setting = request.reasoning
-    if openai.is_openai_reasoning(target.model) and not losses.is_origin:
+    if openai.is_openai_reasoning(target.model):
         body.setdefault("include", []).append("reasoning.encrypted_content")
     if setting is None:
         return
@@ -179,19 +175,19 @@ def _write_reasoning(body: dict[str, Any], request: Request, target: Target, los
         return
     written: dict[str, Any] = {} if effort is None else {"effort": effort}
     visible = thinking.effort_of(setting) != "none" if setting.visible is None else setting.visible
-    if visible and (setting.visible or not losses.is_origin) and "no_reasoning_summary" not in target.quirks:
+    if visible and "no_reasoning_summary" not in target.quirks:
         written["summary"] = "auto"
     if written:
         body["reasoning"] = written
 
 
-def _write_output(body: dict[str, Any], request: Request, losses: Losses) -> None:
+def _write_output(body: dict[str, Any], request: Request) -> None:
     text: dict[str, Any] = {}
     output = request.output
     if output is not None and output.schema is None:
         text["format"] = {"type": "json_object"}
     elif output is not None:
-        text["format"] = {"type": "json_schema", **openai.write_output(output, losses)}
+        text["format"] = {"type": "json_schema", **openai.write_output(output)}
     if request.verbosity is not None:
         text["verbosity"] = request.verbosity
     if text:

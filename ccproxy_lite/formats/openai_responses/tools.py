@@ -9,7 +9,6 @@ from typing import Any
 
 from ccproxy_lite.formats import openai, shape
 from ccproxy_lite.formats.neutral import names
-from ccproxy_lite.formats.neutral.events import NOTHING
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Request, ServerTool, Tool, ToolChoice
 
@@ -63,7 +62,7 @@ def _read_tool(tool: shape.Object, at: str) -> Iterable[Tool | ServerTool]:
         case "tool_search" if tool.get("execution") == "client":
             about = shape.text(tool, "description", at, "")
             parameters = shape.optional_object(tool, "parameters", at)
-            yield Tool(SEARCH, about, parameters, own={NOTE: dict(tool)}, at=at)
+            yield Tool(SEARCH, about, parameters, own={NOTE: True}, at=at)
         case kind:
             yield ServerTool(kind, kind, dict(tool), at)
 
@@ -95,7 +94,7 @@ def _read_namespace(space: shape.Object, at: str) -> Iterable[Tool | ServerTool]
     for inner, where in shape.objects(space, "tools", at):
         for tool in _read_tool(inner, where):
             if isinstance(tool, Tool):
-                own = {**tool.own, "(namespace)": name, "(inner)": tool.name, "(about)": about}
+                own = {**tool.own, "(namespace)": name, "(inner)": tool.name}
                 told = "\n\n".join(filter(None, [about, tool.description]))
                 tool = replace(tool, name=f"{name}__{tool.name}", description=told, own=own)
             yield tool
@@ -127,46 +126,27 @@ def _name_of(tool: shape.Object, at: str, flat: dict[tuple[str, str], str]) -> s
 
 
 def write_tools(request: Request, losses: Losses) -> list[dict[str, Any]]:
-    """All tools; what came out of a namespace goes back into it, if the client speaks this format too."""
+    """The tools that the client runs."""
     written: list[dict[str, Any]] = []
-    spaces: dict[str, dict[str, Any]] = {}
     for tool in request.tools:
-        if isinstance(tool, ServerTool):
-            written.append(dict(tool.data))
-            continue
-        losses.lose_own(tool.own, tool.at)
-        space = tool.own.get("(namespace)") if losses.is_origin else None
-        if losses.is_origin and NOTE in tool.own:
-            written.append(dict(tool.own[NOTE]))
-        elif space is None:
-            written.append(_write_tool(tool, losses))
-        else:
-            if space not in spaces:
-                about = {"description": tool.own["(about)"]}
-                spaces[space] = {"type": "namespace", "name": space, **about, "tools": []}
-                written.append(spaces[space])
-            told = tool.description.removeprefix(tool.own["(about)"]).lstrip("\n")
-            spaces[space]["tools"].append(
-                _write_tool(replace(tool, name=tool.own["(inner)"], description=told), losses)
-            )
+        if isinstance(tool, Tool):
+            losses.lose_own(tool.own, tool.at)
+            written.append(_write_tool(tool))
     return written
 
 
-def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
-    own = {key: value for key, value in tool.own.items() if not key.startswith("(")} if losses.is_origin else NOTHING
+def _write_tool(tool: Tool) -> dict[str, Any]:
     written: dict[str, Any] = {"type": tool.kind, "name": names.fit_name(tool.name, NAME_LIMITS)}
     if tool.description:
         written["description"] = tool.description
     if tool.kind == "custom":
         if tool.grammar is not None:
             written["format"] = {"type": "grammar", "syntax": tool.grammar[0], "definition": tool.grammar[1]}
-        return {**written, **own}
+        return written
     written["parameters"] = openai.as_parameters(tool.schema)
-    if losses.is_origin:
-        written |= {} if tool.strict is None else {"strict": tool.strict}
-    else:  # without the word the service would try to be strict by itself
-        written["strict"] = bool(tool.strict) and openai.is_strict(written["parameters"])
-    return {**written, **own}
+    # without the word the service would try to be strict by itself
+    written["strict"] = bool(tool.strict) and openai.is_strict(written["parameters"])
+    return written
 
 
 def write_choice(choice: ToolChoice, request: Request) -> Any:
@@ -174,14 +154,10 @@ def write_choice(choice: ToolChoice, request: Request) -> Any:
     if choice.mode == "none" or not choice.names:
         return choice.mode
     custom = names.custom_names(request.tools)
-    hosted = {tool.name for tool in request.tools if isinstance(tool, ServerTool)}
-    chosen: list[dict[str, Any]] = []
-    for name in choice.names:
-        if name in hosted:
-            chosen.append({"type": name})
-        else:
-            kind = "custom" if name in custom else "function"
-            chosen.append({"type": kind, "name": names.fit_name(name, NAME_LIMITS)})
+    chosen = [
+        {"type": "custom" if name in custom else "function", "name": names.fit_name(name, NAME_LIMITS)}
+        for name in choice.names
+    ]
     if choice.mode == "required" and len(chosen) == 1:
         return chosen[0]
     return {"type": "allowed_tools", "mode": choice.mode, "tools": chosen}
