@@ -12,6 +12,7 @@ from ccproxy_lite.formats.format import Target
 from ccproxy_lite.formats.neutral.error_details import refine
 from ccproxy_lite.formats.neutral.events import Failed, Usage
 from ccproxy_lite.formats.neutral.losses import Losses
+from ccproxy_lite.formats.neutral.names import short_user
 from ccproxy_lite.formats.neutral.request import Effort, Output, Reasoning, Request, ToolChoice
 from ccproxy_lite.formats.neutral.schema import as_input_schema, required_names, transform
 from ccproxy_lite.formats.neutral.thinking import effort_of
@@ -182,15 +183,21 @@ def write_output(output: Output) -> dict[str, Any]:
     return written
 
 
-def write_sampling(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
-    """``temperature`` and ``top_p``, which reasoning models refuse unless they are 1."""
-    refused = is_openai_reasoning(target.model)
-    for what in ("temperature", "top_p"):
-        value = getattr(request, what)
-        if value is not None and not refused:
-            body[what] = value
-        elif value not in (None, 1):
-            losses.lose(what)
+def accepted(request: Request, target: Target, losses: Losses) -> dict[str, Any]:
+    """The parameters, without those that the model refuses: reasoning models know no sampling.
+
+    A name of a service tier means the same in OpenAI's two formats only.
+    """
+    values = request.scalars()
+    refused = ["temperature", "top_p"] if is_openai_reasoning(target.model) else []
+    if not losses.is_kin:
+        refused.append("service_tier")
+    for name in refused:
+        if name in values:
+            losses.lose_scalar(name, values.pop(name))
+    if "user" in values:
+        values["user"] = short_user(values["user"], 64)
+    return values
 
 
 def _with_properties(schema: dict[str, Any]) -> dict[str, Any]:

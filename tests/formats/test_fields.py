@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.format import Outgoing, PathInfo, ReplyInfo, Target
-from ccproxy_lite.formats.neutral.losses import NAMES, OWN, TO, Losses
+from ccproxy_lite.formats.neutral.losses import OWN, TO, Losses
 from ccproxy_lite.formats.neutral.request import (
     Audio,
     File,
@@ -37,6 +37,7 @@ from ccproxy_lite.formats.sse import Event, Parser
 from tests.conversions import SMALLEST
 
 PAIRS = [(a, b) for a in FORMATS for b in FORMATS if a != b]
+PATHS = {name: FORMATS[name].read_request(SMALLEST[name], PathInfo()).paths for name in FORMATS}
 MODEL = "some-model"
 HELLO = (Message("user", (Text("hello"),)),)
 TOOL = Tool("look_up", "Looks up.", {"type": "object", "properties": {"word": {"type": "string"}}})
@@ -69,7 +70,7 @@ FIELDS: dict[str, Any] = {
     "service_tier": "auto",
     "stream": True,
 }
-NOT_ON_THE_WIRE = {"model", "origin", "own"}
+NOT_ON_THE_WIRE = {"model", "origin", "own", "paths"}
 CONCEPTS = {
     "output": ("output", "json_object"),
     "reasoning": ("reasoning", "reasoning.conflict"),
@@ -79,7 +80,17 @@ CONCEPTS = {
 
 def base(origin: str, **more: Any) -> Request:
     tools = (TOOL,) if {"tool_choice", "parallel_tools"} & more.keys() else ()
-    return Request(MODEL, **{"messages": HELLO, "tools": tools, "max_tokens": None, "origin": origin, **more})
+    return Request(
+        MODEL,
+        **{
+            "messages": HELLO,
+            "tools": tools,
+            "max_tokens": None,
+            "origin": origin,
+            "paths": PATHS.get(origin, {}),
+            **more,
+        },
+    )
 
 
 def test_every_field_is_tested() -> None:
@@ -95,7 +106,7 @@ def test_a_field_arrives_or_is_named(field: str, origin: str, target: str) -> No
         outgoing = FORMATS[target].write_request(request, Target(MODEL))
     except ClientError as error:
         assert any(TO[target][concept].action == "refused" for concept in concepts if concept in TO[target])
-        assert NAMES[origin].get(field, field) in error.message
+        assert PATHS[origin].get(field, field) in error.message
         return
     back = again(target, outgoing, stream=request.stream)
     if arrived(field, back):
@@ -103,7 +114,7 @@ def test_a_field_arrives_or_is_named(field: str, origin: str, target: str) -> No
     declared = [TO[target][concept] for concept in concepts if concept in TO[target]]
     assert declared, f"{field} is lost on the way to {target}, and nobody says so"
     if not any(loss.action == "silent" for loss in declared):
-        named = NAMES[origin].get(field, field)
+        named = PATHS[origin].get(field, field)
         assert any(named in path for path in outgoing.dropped), (field, outgoing.dropped)
 
 
@@ -217,7 +228,7 @@ def test_strict_refuses_what_would_be_dropped(target: str) -> None:
     other = next(name for name in FORMATS if name != target)
     field = {"anthropic": "seed", "gemini": "verbosity"}.get(target, "top_k")
     request = base(other, **{field: FIELDS[field]})
-    assert FORMATS[target].write_request(request, Target(MODEL)).dropped == (NAMES[other].get(field, field),)
+    assert FORMATS[target].write_request(request, Target(MODEL)).dropped == (PATHS[other].get(field, field),)
     with pytest.raises(ClientError, match=field):
         FORMATS[target].write_request(request, Target(MODEL, strict=True))
 
@@ -316,7 +327,7 @@ def test_a_documented_field_arrives_or_is_named(origin: str, target: str, field:
     try:
         outgoing = converted(origin, target, body)
     except ClientError as error:
-        assert field in error.message or NAMES[origin].get(field, field) in error.message
+        assert field in error.message or PATHS[origin].get(field, field) in error.message
         return
     if outgoing.body != without.body or (field == "stream" and target == "gemini"):  # whose paths say so
         return

@@ -33,15 +33,31 @@ from ccproxy_lite.formats.neutral.request import (
     ToolChoice,
 )
 from ccproxy_lite.formats.neutral.schema import as_function, as_input_schema
+from ccproxy_lite.formats.scalars import Scalars, integer, number, text, texts
 
 VERSION = "2023-06-01"
 BILLING_HEADER = "x-anthropic-billing-header:"
 MCP = "mcp_server"
 
-_KNOWN = frozenset(
-    "model max_tokens messages system tools tool_choice thinking output_config output_format stop_sequences stream "
-    "temperature top_p top_k metadata service_tier".split()
+SCALARS = Scalars(
+    max_tokens=integer("max_tokens"),
+    temperature=number("temperature"),
+    top_p=number("top_p"),
+    top_k=integer("top_k"),
+    stop=texts("stop_sequences"),
+    user=text("metadata.user_id"),
+    service_tier=text("service_tier", is_written=False),
 )
+_KNOWN = SCALARS.fields() | frozenset(
+    "model messages system tools tool_choice thinking output_config output_format stream".split()
+)
+_PATHS = {
+    **SCALARS.paths,
+    "output": "output_config.format",
+    "reasoning": "thinking",
+    "parallel_tools": "tool_choice.disable_parallel_tool_use",
+    "file.name": "title",
+}
 
 # ---------------------------------------------------------------- reading
 
@@ -59,22 +75,17 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
         tools=tuple(_read_tools(body)),
         tool_choice=_read_choice(choice) if choice else None,
         parallel_tools=_read_parallel(choice or {}),
-        max_tokens=shape.optional_int(body, "max_tokens"),
-        temperature=shape.optional_number(body, "temperature"),
-        top_p=shape.optional_number(body, "top_p"),
-        top_k=shape.optional_int(body, "top_k"),
-        stop=shape.texts(body, "stop_sequences"),
         reasoning=_read_reasoning(body, config),
         output=_read_output(body, config),
-        user=shape.optional_text(metadata, "user_id", "metadata"),
-        service_tier=shape.optional_text(body, "service_tier"),
         stream=shape.optional_bool(body, "stream") or False,
         origin=NAME,
+        paths=_PATHS,
+        **SCALARS.read(body),
         own={
             **shape.own_of(body, _KNOWN),
             **shape.own_of(config, frozenset(("effort", "format")), "output_config"),
             **shape.own_of(choice or {}, frozenset(("type", "name", "disable_parallel_tool_use")), "tool_choice"),
-            **shape.own_of(metadata, frozenset(("user_id",)), "metadata"),
+            **shape.own_of(metadata, SCALARS.fields("metadata"), "metadata"),
             **shape.own_of(shape.optional_object(body, "thinking") or {}, _THINKING, "thinking"),
         },
     )
@@ -209,7 +220,7 @@ def _read_output(body: shape.Object, config: shape.Object) -> Output | None:
 
 def write_request(request: Request, target: Target) -> Outgoing:
     """The request for an Anthropic upstream. Raises ClientError for what it must not leave out."""
-    losses = Losses(request.origin, NAME, target.strict)
+    losses = Losses.of(request, NAME, target.strict)
     losses.lose_own(request.own)
     request = losses.own_tools(request)
     messages, system = _write_turns(request, target, losses)
@@ -226,19 +237,11 @@ def write_request(request: Request, target: Target) -> Outgoing:
         choice = _write_choice(request)
         if choice:
             body["tool_choice"] = choice
-    stop = [sequence for sequence in request.stop if sequence.strip()]
-    if stop:
-        body["stop_sequences"] = stop
-    if len(stop) < len(request.stop):
-        losses.lose("stop")
-    if request.user:
-        body["metadata"] = {"user_id": names.short_user(request.user, 128)}
     if request.stream:
         body["stream"] = True
     _write_output(body, request, losses)
     _write_thinking(body, request, target, losses)
-    _write_sampling(body, request, target, losses)
-    _write_rest(body, request, losses)
+    SCALARS.write(body, _accepted(body, request, target, losses), losses)
     return Outgoing(
         body,
         tuple(losses.dropped),
@@ -254,19 +257,6 @@ def _limit(request: Request, target: Target, losses: Losses) -> int:
         losses.lose("max_tokens")
         return most
     return request.max_tokens if request.max_tokens is not None else min(target.default_max_tokens, most)
-
-
-def _write_rest(body: dict[str, Any], request: Request, losses: Losses) -> None:
-    for what in ("seed", "logprobs", "verbosity", "cache_key"):
-        if getattr(request, what) is not None:
-            losses.lose(what)
-    for what in ("frequency_penalty", "presence_penalty"):
-        if getattr(request, what):
-            losses.lose(what)
-    if (request.candidates or 1) > 1:
-        losses.lose("candidates")
-    if request.service_tier is not None:
-        losses.lose("service_tier")
 
 
 def _write_turns(request: Request, target: Target, losses: Losses) -> tuple[list[Any], list[Any]]:
@@ -401,30 +391,32 @@ def _prefills_or_hides_thoughts(messages: list[dict[str, Any]]) -> bool:
     return _hides_thoughts(messages)
 
 
-def _write_sampling(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
-    accepted = models.claude_takes_sampling(target.model, target.quirks)
-    thinks = body.get("thinking", {}).get("type", "disabled") != "disabled"
+def _accepted(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> dict[str, Any]:
+    """The parameters, without what the model refuses, alone or beside the thinking that the body asks for."""
+    values = {name: value for name, value in request.scalars().items() if name != "max_tokens"}
+    values["stop"] = [sequence for sequence in request.stop if sequence.strip()]
+    if len(values["stop"]) < len(request.stop):
+        losses.lose("stop")
+    if not values["stop"]:
+        del values["stop"]
+    if "user" in values:
+        values["user"] = names.short_user(values["user"], 128)
     is_claude = models.claude_version(target.model) is not None
-    temperature, top_p, top_k = request.temperature, request.top_p, request.top_k
-    if is_claude and temperature == 1 and top_p not in (None, 1):
-        temperature = None  # only one of the two is accepted, and 1 says nothing
-    if temperature is not None:
-        if accepted and not (thinks and temperature != 1):
-            if temperature > 1:
-                losses.lose("temperature")
-            body["temperature"] = min(temperature, 1)
-        elif temperature != 1:
-            losses.lose("temperature")
-    if top_p is not None:
-        if accepted and not thinks and not (is_claude and "temperature" in body):
-            body["top_p"] = top_p
-        elif top_p != 1:
-            losses.lose("top_p")
-    if top_k is not None:
-        if accepted and not thinks:
-            body["top_k"] = top_k
-        else:
-            losses.lose("top_k")
+    if is_claude and request.temperature == 1 and request.top_p not in (None, 1):
+        del values["temperature"]  # only one of the two is accepted, and 1 says nothing
+    thinks = body.get("thinking", {}).get("type", "disabled") != "disabled"
+    refused = {"top_p", "top_k"} if thinks else {"top_p"} if is_claude and "temperature" in values else set()
+    if thinks and request.temperature != 1:
+        refused.add("temperature")
+    if not models.claude_takes_sampling(target.model, target.quirks):
+        refused |= {"temperature", "top_p", "top_k"}
+    for name in ("temperature", "top_p", "top_k"):
+        if name in values and name in refused:
+            losses.lose_scalar(name, values.pop(name))
+    if values.get("temperature", 0) > 1:
+        losses.lose("temperature")
+        values["temperature"] = 1
+    return values
 
 
 def without_foreign(body: Mapping[str, Any]) -> dict[str, Any] | None:

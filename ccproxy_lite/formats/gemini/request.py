@@ -24,14 +24,36 @@ from ccproxy_lite.formats.neutral import names, thinking
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Output, Reasoning, Request, ServerTool, Text, Tool, ToolChoice
 from ccproxy_lite.formats.neutral.schema import as_function
+from ccproxy_lite.formats.scalars import Scalars, integer, number, text, texts
 
-_KNOWN = frozenset(
-    "contents systemInstruction tools toolConfig generationConfig serviceTier generateContentRequest model".split()
+SCALARS = Scalars(
+    max_tokens=integer("generationConfig.maxOutputTokens"),
+    temperature=number("generationConfig.temperature"),
+    top_p=number("generationConfig.topP"),
+    top_k=integer("generationConfig.topK"),
+    stop=texts("generationConfig.stopSequences"),
+    seed=integer("generationConfig.seed"),
+    frequency_penalty=number("generationConfig.frequencyPenalty"),
+    presence_penalty=number("generationConfig.presencePenalty"),
+    candidates=integer("generationConfig.candidateCount", is_written=False),
+    service_tier=text("serviceTier", is_written=False),
 )
-_CONFIG = frozenset(
-    "temperature topP topK candidateCount maxOutputTokens stopSequences responseMimeType responseSchema "
-    "responseJsonSchema presencePenalty frequencyPenalty seed responseLogprobs logprobs thinkingConfig".split()
+_KNOWN = SCALARS.fields() | frozenset(
+    "contents systemInstruction tools toolConfig generateContentRequest model".split()
 )
+_CONFIG = SCALARS.fields("generationConfig") | frozenset(
+    "responseMimeType responseSchema responseJsonSchema responseLogprobs logprobs thinkingConfig".split()
+)
+_PATHS = {
+    **SCALARS.paths,
+    "messages": "contents",
+    "output": "generationConfig.responseMimeType",
+    "json_object": "generationConfig.responseMimeType",
+    "reasoning": "generationConfig.thinkingConfig",
+    "logprobs": "generationConfig.responseLogprobs",
+    "file.name": "inlineData.displayName",
+}
+_MOST_STOPS = 5
 _THINKING = frozenset(("includeThoughts", "thinkingBudget", "thinkingLevel"))
 _CALLING = frozenset(("mode", "allowedFunctionNames"))
 
@@ -56,22 +78,14 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
         system=tuple(_read_system(body)),
         tools=tuple(_read_tools(body, strict)),
         tool_choice=choice,
-        max_tokens=shape.optional_int(config, "maxOutputTokens", at),
-        temperature=shape.optional_number(config, "temperature", at),
-        top_p=shape.optional_number(config, "topP", at),
-        top_k=shape.optional_int(config, "topK", at),
-        stop=shape.texts(config, "stopSequences", at),
-        seed=shape.optional_int(config, "seed", at),
-        frequency_penalty=shape.optional_number(config, "frequencyPenalty", at),
-        presence_penalty=shape.optional_number(config, "presencePenalty", at),
-        candidates=shape.optional_int(config, "candidateCount", at),
         logprobs=(shape.optional_int(config, "logprobs", at) or 0) if wants_logprobs else None,
         reasoning=_read_reasoning(config),
         output=_read_output(config),
-        service_tier=shape.optional_text(body, "serviceTier"),
         stream=path.streams or False,
         origin=NAME,
         own=_read_own(body, config, calling),
+        paths=_PATHS,
+        **SCALARS.read(body),
     )
 
 
@@ -190,7 +204,7 @@ def _read_output(config: shape.Object) -> Output | None:
 
 def write_request(request: Request, target: Target) -> Outgoing:
     """The request for a Gemini upstream. Raises ClientError for what it must not leave out."""
-    losses = Losses(request.origin, NAME, target.strict)
+    losses = Losses.of(request, NAME, target.strict)
     losses.lose_own(request.own)
     request = losses.own_tools(request)
     contents = write_contents(request, target, losses)
@@ -206,7 +220,13 @@ def write_request(request: Request, target: Target) -> Outgoing:
     config = _write_config(request, target, losses)
     if config:
         body["generationConfig"] = config
-    _write_rest(request, losses)
+    values = request.scalars()
+    if len(request.stop) > _MOST_STOPS:
+        losses.lose("stop.more")
+        values["stop"] = request.stop[:_MOST_STOPS]
+    SCALARS.write(body, values, losses)
+    if request.parallel_tools is False and request.tools:
+        losses.lose("parallel_tools")
     return Outgoing(
         body,
         tuple(losses.dropped),
@@ -218,16 +238,6 @@ def write_request(request: Request, target: Target) -> Outgoing:
 def _write_text(part: Text, losses: Losses) -> dict[str, Any]:
     losses.lose_own(part.own, part.at)
     return {"text": part.text}
-
-
-def _write_rest(request: Request, losses: Losses) -> None:
-    if request.parallel_tools is False and request.tools:
-        losses.lose("parallel_tools")
-    if (request.candidates or 1) > 1:
-        losses.lose("candidates")
-    for what in ("verbosity", "user", "cache_key", "service_tier", "logprobs"):
-        if getattr(request, what) is not None:
-            losses.lose(what)
 
 
 def _write_tools(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
@@ -270,19 +280,7 @@ def _write_calling(choice: ToolChoice, request: Request) -> dict[str, Any]:
 
 
 def _write_config(request: Request, target: Target, losses: Losses) -> dict[str, Any]:
-    plain: dict[str, Any] = {
-        "temperature": request.temperature,
-        "topP": request.top_p,
-        "topK": request.top_k,
-        "maxOutputTokens": request.max_tokens,
-        "stopSequences": list(request.stop[:5]) or None,
-        "seed": request.seed,
-        "frequencyPenalty": request.frequency_penalty,
-        "presencePenalty": request.presence_penalty,
-    }
-    config = {name: value for name, value in plain.items() if value is not None}
-    if len(request.stop) > 5:
-        losses.lose("stop.more")
+    config: dict[str, Any] = {}
     if request.reasoning is not None:
         setting = models.gemini_config(request.reasoning, target, request.max_tokens)
         if setting is not None:

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.formats.neutral.events import Own
+from ccproxy_lite.formats.neutral.events import NOTHING, Own
 from ccproxy_lite.formats.neutral.request import Foreign, Request, ServerTool, Tool, ToolChoice
 
 Action = Literal["silent", "dropped", "refused"]
@@ -183,31 +183,6 @@ OWN: dict[str, dict[str, Loss]] = {
 }  # fmt: skip
 """By origin: fields that no other format has. A field that is not listed is dropped, and named."""
 
-NAMES: dict[str, dict[str, str]] = {
-    "anthropic": {"stop": "stop_sequences", "output": "output_config.format", "reasoning": "thinking",
-                  "verbosity": "verbosity", "user": "metadata.user_id",
-                  "parallel_tools": "tool_choice.disable_parallel_tool_use", "file.name": "title"},
-    "openai-chat": {"candidates": "n", "output": "response_format", "json_object": "response_format",
-                    "reasoning": "reasoning_effort", "cache_key": "prompt_cache_key",
-                    "parallel_tools": "parallel_tool_calls", "file.name": "file.filename"},
-    "openai-responses": {"max_tokens": "max_output_tokens", "output": "text.format", "json_object": "text.format",
-                         "verbosity": "text.verbosity",
-                         "cache_key": "prompt_cache_key", "user": "safety_identifier",
-                         "parallel_tools": "parallel_tool_calls", "logprobs": "top_logprobs", "messages": "input",
-                         "file.name": "filename"},
-    "gemini": {"messages": "contents", "file.name": "inlineData.displayName",
-               "max_tokens": "generationConfig.maxOutputTokens",
-               "candidates": "generationConfig.candidateCount", "output": "generationConfig.responseMimeType",
-               "json_object": "generationConfig.responseMimeType", "stop": "generationConfig.stopSequences",
-               "reasoning": "generationConfig.thinkingConfig", "temperature": "generationConfig.temperature",
-               "top_p": "generationConfig.topP", "top_k": "generationConfig.topK", "seed": "generationConfig.seed",
-               "frequency_penalty": "generationConfig.frequencyPenalty",
-               "presence_penalty": "generationConfig.presencePenalty",
-               "logprobs": "generationConfig.responseLogprobs", "service_tier": "serviceTier"},
-}  # fmt: skip
-"""By origin: how a client of that format calls a neutral field."""
-
-
 NEEDED = frozenset(
     (
         "video video_url container_upload compaction item_reference compaction_trigger configuration_update program "
@@ -216,15 +191,26 @@ NEEDED = frozenset(
 )
 """Kinds of content without which the answer would be wrong."""
 
+_SAYS_NOTHING: Mapping[str, tuple[float, ...]] = {
+    "temperature": (1,), "top_p": (1,), "frequency_penalty": (0,), "presence_penalty": (0,), "candidates": (0, 1),
+}  # fmt: skip
+"""The values that a service takes for no value."""
+
 
 class Losses:
     """Collects what one conversion leaves out. Raises ClientError for what must not be."""
 
-    def __init__(self, origin: str, target: str, strict: bool = False) -> None:
+    def __init__(self, origin: str, target: str, strict: bool = False, paths: Mapping[str, str] = NOTHING) -> None:
         self.dropped: list[str] = []
         self._origin = origin
         self._target = target
         self._strict = strict
+        self._paths = paths
+
+    @classmethod
+    def of(cls, request: Request, target: str, strict: bool) -> Losses:
+        """The losses of a request on its way to the format ``target``."""
+        return cls(request.origin, target, strict, request.paths)
 
     @property
     def is_kin(self) -> bool:
@@ -233,8 +219,13 @@ class Losses:
 
     def lose(self, what: str, at: str = "") -> None:
         """The target cannot express ``what``, which stands at the path ``at`` of the client's body."""
-        loss = TO[self._target][what]
-        self._note(loss, at or NAMES.get(self._origin, {}).get(what.partition(".")[0], what.partition(".")[0]))
+        field = what.partition(".")[0]
+        self._note(TO[self._target][what], at or self._paths.get(field, field))
+
+    def lose_scalar(self, name: str, value: Any) -> None:
+        """The target has no place for a parameter, or refuses it; a value that says nothing is no loss."""
+        if value not in _SAYS_NOTHING.get(name, ()):
+            self.lose(name)
 
     def refusal(self, what: str, at: str) -> ClientError:
         """The error for what is always refused."""
@@ -242,7 +233,7 @@ class Losses:
 
     def lose_name(self, at: str) -> None:
         """The name of a file, at the file's path."""
-        name = NAMES.get(self._origin, {}).get("file.name", "name")
+        name = self._paths.get("file.name", "name")
         self.lose("file.name", f"{at}.{name}" if at else name)
 
     def lose_foreign(self, part: Foreign) -> None:
@@ -277,7 +268,7 @@ class Losses:
 
     def empty(self) -> ClientError:
         """The error for a request that says nothing."""
-        field = NAMES[self._origin].get("messages", "messages") if self._origin in NAMES else "messages"
+        field = self._paths.get("messages", "messages")
         return ClientError(400, f"{field}: at least one message is required", param=field)
 
     def _note(self, loss: Loss, path: str) -> None:

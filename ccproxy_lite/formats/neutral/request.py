@@ -200,7 +200,10 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request for an answer. None means: the client did not say."""
+    """A request for an answer. None means: the client did not say.
+
+    ``paths`` says how the client's format calls a field, where it has another name; it is there to name losses by.
+    """
 
     model: str
     messages: tuple[Message, ...] = ()
@@ -227,3 +230,16 @@ class Request:
     stream: bool = False
     origin: str = ""
     own: Own = field(default_factory=_nothing)
+    paths: Mapping[str, str] = field(default_factory=_nothing, compare=False)
+
+    def scalars(self) -> dict[str, Any]:
+        """The parameters that are one value each, as far as the client has set them."""
+        values = ((name, getattr(self, name)) for name in SCALARS)
+        return {name: value for name, value in values if value is not None and value != ()}
+
+
+SCALARS = (
+    "max_tokens temperature top_p top_k stop seed frequency_penalty presence_penalty candidates logprobs verbosity "
+    "user cache_key service_tier"
+).split()
+"""The parameters of a request that are one value each; the table of each format says where they stand."""

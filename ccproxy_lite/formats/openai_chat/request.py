@@ -12,13 +12,36 @@ from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Effort, Output, Reasoning, Request, ServerTool, Tool, ToolChoice
 from ccproxy_lite.formats.neutral.schema import as_function
 from ccproxy_lite.formats.openai_chat.messages import NAME, NAME_LIMITS, read_messages, write_messages
+from ccproxy_lite.formats.scalars import Scalars, integer, number, text, texts
 
-_KNOWN = frozenset(
-    "model messages max_tokens max_completion_tokens temperature top_p top_k frequency_penalty presence_penalty seed n "
-    "stop stream tools tool_choice functions function_call parallel_tool_calls response_format reasoning_effort "
-    "reasoning thinking verbosity logprobs top_logprobs user safety_identifier prompt_cache_key service_tier "
-    "web_search_options".split()
+SCALARS = Scalars(
+    max_tokens=integer("max_tokens", "max_completion_tokens", "max_tokens"),
+    temperature=number("temperature"),
+    top_p=number("top_p"),
+    top_k=integer("top_k"),
+    stop=texts("stop"),
+    seed=integer("seed"),
+    frequency_penalty=number("frequency_penalty"),
+    presence_penalty=number("presence_penalty"),
+    candidates=integer("n"),
+    verbosity=text("verbosity"),
+    user=text("user", "safety_identifier", "user"),
+    cache_key=text("prompt_cache_key"),
+    service_tier=text("service_tier"),
 )
+_KNOWN = SCALARS.fields() | frozenset(
+    "model messages stream tools tool_choice functions function_call parallel_tool_calls response_format "
+    "reasoning_effort reasoning thinking logprobs top_logprobs web_search_options".split()
+)
+_PATHS = {
+    **SCALARS.paths,
+    "output": "response_format",
+    "json_object": "response_format",
+    "reasoning": "reasoning_effort",
+    "parallel_tools": "parallel_tool_calls",
+    "file.name": "file.filename",
+}
+_MOST_STOPS = 4
 _GATEWAY = frozenset(("effort", "max_tokens", "enabled"))
 _SEARCH = "web_search_options"
 _TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
@@ -43,25 +66,14 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
         tools=tuple(_read_tools(body)),
         tool_choice=_read_choice(body),
         parallel_tools=shape.optional_bool(body, "parallel_tool_calls"),
-        max_tokens=shape.optional_int(body, "max_completion_tokens") or shape.optional_int(body, "max_tokens"),
-        temperature=shape.optional_number(body, "temperature"),
-        top_p=shape.optional_number(body, "top_p"),
-        top_k=shape.optional_int(body, "top_k"),
-        stop=shape.texts(body, "stop"),
-        seed=shape.optional_int(body, "seed"),
-        frequency_penalty=shape.optional_number(body, "frequency_penalty"),
-        presence_penalty=shape.optional_number(body, "presence_penalty"),
-        candidates=shape.optional_int(body, "n"),
         logprobs=_read_logprobs(body),
         reasoning=_read_reasoning(body),
         output=_read_output(body),
-        verbosity=shape.optional_text(body, "verbosity"),
-        user=shape.optional_text(body, "safety_identifier") or shape.optional_text(body, "user"),
-        cache_key=shape.optional_text(body, "prompt_cache_key"),
-        service_tier=shape.optional_text(body, "service_tier"),
         stream=shape.optional_bool(body, "stream") or False,
         origin=NAME,
         own=own,
+        paths=_PATHS,
+        **SCALARS.read(body),
     )
 
 
@@ -180,23 +192,20 @@ def _read_output(body: shape.Object) -> Output | None:
 
 def write_request(request: Request, target: Target) -> Outgoing:
     """The request for a Chat upstream. Raises ClientError for what it must not leave out."""
-    losses = Losses(request.origin, NAME, target.strict)
+    losses = Losses.of(request, NAME, target.strict)
     losses.lose_own(request.own)
     request = losses.own_tools(request)
     native = openai.is_openai_reasoning(target.model)  # those that only speak the format know no free-text tools
     body: dict[str, Any] = {"model": target.model, "messages": write_messages(request, target, losses, native)}
     _write_tools(body, request, losses, native)
-    _write_limits(body, request, target, losses)
+    SCALARS.write(body, _accepted(request, target, losses), losses)
+    if "max_tokens" in body and (native or "max_completion_tokens" in target.quirks):
+        body["max_completion_tokens"] = body.pop("max_tokens")
+    _write_reasoning(body, request, target, losses)
     _write_output(body, request)
-    if request.user:
-        body["user"] = names.short_user(request.user, 64)
     if request.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
-    if request.service_tier and losses.is_kin and request.service_tier in _TIERS:
-        body["service_tier"] = request.service_tier
-    elif request.service_tier:
-        losses.lose("service_tier")
     return Outgoing(
         body,
         tuple(losses.dropped),
@@ -248,42 +257,34 @@ def _write_choice(choice: ToolChoice, request: Request, native: bool) -> Any:
     return {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": chosen}}
 
 
-def _write_limits(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
-    reasons = openai.is_openai_reasoning(target.model)
-    if request.max_tokens is not None:
-        new = reasons or "max_completion_tokens" in target.quirks
-        body["max_completion_tokens" if new else "max_tokens"] = request.max_tokens
-    openai.write_sampling(body, request, target, losses)
-    if request.stop:
-        if reasons:
-            losses.lose("stop")
-        else:
-            body["stop"] = list(request.stop[:4])
-            if len(request.stop) > 4:
-                losses.lose("stop.more")
-    for what in ("seed", "frequency_penalty", "presence_penalty", "verbosity"):
-        if getattr(request, what) is not None:
-            body[what] = getattr(request, what)
-    if (request.candidates or 1) > 1:
-        losses.lose("candidates")
-    elif request.candidates is not None:
-        body["n"] = request.candidates
-    if request.cache_key is not None:
-        body["prompt_cache_key"] = request.cache_key
-    if request.logprobs is not None:
-        losses.lose("logprobs")
-    if request.top_k is not None:
-        if "top_k" in target.quirks:
-            body["top_k"] = request.top_k
-        else:
-            losses.lose("top_k")
-    if request.reasoning is not None:
-        effort = openai.openai_effort(request.reasoning, target.model)
-        if openai.takes_no_effort(target):
-            if effort not in (None, "none"):
-                losses.lose("reasoning", request.reasoning.at)
-        elif effort is not None:
-            body["reasoning_effort"] = effort
+def _accepted(request: Request, target: Target, losses: Losses) -> dict[str, Any]:
+    """The parameters, without what the service or the model refuses."""
+    values = openai.accepted(request, target, losses)
+    refused = [] if "top_k" in target.quirks else ["top_k"]
+    if openai.is_openai_reasoning(target.model):
+        refused.append("stop")
+    if values.get("candidates", 1) > 1:
+        refused.append("candidates")
+    if values.get("service_tier") not in _TIERS:
+        refused.append("service_tier")
+    for name in refused:
+        if name in values:
+            losses.lose_scalar(name, values.pop(name))
+    if len(values.get("stop", ())) > _MOST_STOPS:
+        losses.lose("stop.more")
+        values["stop"] = request.stop[:_MOST_STOPS]
+    return values
+
+
+def _write_reasoning(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
+    if request.reasoning is None:
+        return
+    effort = openai.openai_effort(request.reasoning, target.model)
+    if openai.takes_no_effort(target):
+        if effort not in (None, "none"):
+            losses.lose("reasoning", request.reasoning.at)
+    elif effort is not None:
+        body["reasoning_effort"] = effort
 
 
 def _write_output(body: dict[str, Any], request: Request) -> None:

@@ -18,11 +18,29 @@ from ccproxy_lite.formats.openai_responses.tools import (
     write_choice,
     write_tools,
 )
+from ccproxy_lite.formats.scalars import Scalars, integer, number, text
 
-_KNOWN = frozenset(
-    "model input instructions max_output_tokens tools tool_choice parallel_tool_calls reasoning text temperature top_p "
-    "top_logprobs stream user safety_identifier prompt_cache_key service_tier".split()
+SCALARS = Scalars(
+    max_tokens=integer("max_output_tokens"),
+    temperature=number("temperature"),
+    top_p=number("top_p"),
+    verbosity=text("text.verbosity"),
+    user=text("safety_identifier", "safety_identifier", "user"),
+    cache_key=text("prompt_cache_key"),
+    service_tier=text("service_tier"),
 )
+_KNOWN = SCALARS.fields() | frozenset(
+    "model input instructions tools tool_choice parallel_tool_calls reasoning top_logprobs stream".split()
+)
+_PATHS = {
+    **SCALARS.paths,
+    "messages": "input",
+    "output": "text.format",
+    "json_object": "text.format",
+    "parallel_tools": "parallel_tool_calls",
+    "logprobs": "top_logprobs",
+    "file.name": "filename",
+}
 _LEAST_TOKENS = 16
 """Fewer are refused by the service."""
 
@@ -39,7 +57,7 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
     own = {
         **shape.own_of(body, _KNOWN),
         **shape.own_of(shape.optional_object(body, "reasoning") or {}, _REASONING, "reasoning"),
-        **shape.own_of(shape.optional_object(body, "text") or {}, frozenset(("format", "verbosity")), "text"),
+        **shape.own_of(shape.optional_object(body, "text") or {}, SCALARS.fields("text") | {"format"}, "text"),
     }
     if own.get("truncation") == "disabled":  # the default
         del own["truncation"]
@@ -52,19 +70,14 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
         tools=tools,
         tool_choice=read_choice(body, flat),
         parallel_tools=shape.optional_bool(body, "parallel_tool_calls"),
-        max_tokens=shape.optional_int(body, "max_output_tokens"),
-        temperature=shape.optional_number(body, "temperature"),
-        top_p=shape.optional_number(body, "top_p"),
         logprobs=shape.optional_int(body, "top_logprobs") or None,
         reasoning=_read_reasoning(body),
         output=_read_output(body),
-        verbosity=shape.optional_text(shape.optional_object(body, "text") or {}, "verbosity", "text"),
-        user=shape.optional_text(body, "safety_identifier") or shape.optional_text(body, "user"),
-        cache_key=shape.optional_text(body, "prompt_cache_key"),
-        service_tier=shape.optional_text(body, "service_tier"),
         stream=shape.optional_bool(body, "stream") or False,
         origin=NAME,
         own=own,
+        paths=_PATHS,
+        **SCALARS.read(body),
     )
 
 
@@ -107,7 +120,7 @@ def _read_output(body: shape.Object) -> Output | None:
 
 def write_request(request: Request, target: Target) -> Outgoing:
     """The request for a Responses upstream. Raises ClientError for what it must not leave out."""
-    losses = Losses(request.origin, NAME, target.strict)
+    losses = Losses.of(request, NAME, target.strict)
     losses.lose_own(request.own)
     request = losses.own_tools(request)
     body: dict[str, Any] = {"model": target.model}
@@ -128,37 +141,17 @@ def write_request(request: Request, target: Target) -> Outgoing:
             body["tool_choice"] = write_choice(request.tool_choice, request)
         if request.parallel_tools is not None:
             body["parallel_tool_calls"] = request.parallel_tools
-    _write_limits(body, request, target, losses)
     _write_reasoning(body, request, target, losses)
     _write_output(body, request)
-    if request.user:
-        body["safety_identifier"] = names.short_user(request.user, 64)
-    if request.cache_key is not None:
-        body["prompt_cache_key"] = request.cache_key
+    values = openai.accepted(request, target, losses)
+    if request.max_tokens is not None:
+        values["max_tokens"] = max(request.max_tokens, _LEAST_TOKENS)
+    SCALARS.write(body, values, losses)
     body["store"] = False
-    if request.service_tier is not None:
-        if losses.is_kin:
-            body["service_tier"] = request.service_tier
-        else:
-            losses.lose("service_tier")
     if request.stream:
         body["stream"] = True
     names_there = names.wire_names(request.tools, NAME_LIMITS)
     return Outgoing(body, tuple(losses.dropped), names_there)
-
-
-def _write_limits(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
-    openai.write_sampling(body, request, target, losses)
-    if request.max_tokens is not None:
-        body["max_output_tokens"] = max(request.max_tokens, _LEAST_TOKENS)
-    for what in ("top_k", "seed", "logprobs"):
-        if getattr(request, what) is not None:
-            losses.lose(what)
-    for what in ("stop", "frequency_penalty", "presence_penalty"):
-        if getattr(request, what):
-            losses.lose(what)
-    if (request.candidates or 1) > 1:
-        losses.lose("candidates")
 
 
 def _write_reasoning(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
@@ -182,16 +175,11 @@ def _write_reasoning(body: dict[str, Any], request: Request, target: Target, los
 
 
 def _write_output(body: dict[str, Any], request: Request) -> None:
-    text: dict[str, Any] = {}
     output = request.output
     if output is not None and output.schema is None:
-        text["format"] = {"type": "json_object"}
+        body["text"] = {"format": {"type": "json_object"}}
     elif output is not None:
-        text["format"] = {"type": "json_schema", **openai.write_output(output)}
-    if request.verbosity is not None:
-        text["verbosity"] = request.verbosity
-    if text:
-        body["text"] = text
+        body["text"] = {"format": {"type": "json_schema", **openai.write_output(output)}}
 
 
 def counting_body(body: shape.Object, model: str) -> dict[str, Any]:
