@@ -7,6 +7,7 @@ and events stands here too: what a URL says, what a request is written for, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from urllib.parse import unquote
 
@@ -80,23 +81,24 @@ class Writer(Protocol):
         """The bytes for an event; empty if the format says nothing yet."""
 
 
-class Watcher(Protocol):
-    """Looks on while a stream is relayed unconverted: has content begun, has it ended, is it over, did it fail?
+@dataclass(slots=True)
+class Progress:
+    """How far a streamed answer has come, as far as somebody must know who only passes it on.
 
-    ``ended`` means that the format's ending was seen, ``over`` that nothing more will come.
+    :ivar content: content has begun; until then nothing needs to have reached the client
+    :ivar ended: the format's ending was seen
+    :ivar over: the answer is complete, and nothing more will come
+    :ivar failed: the answer has failed, and its events say so
+    :ivar last: the data of the last event, and ``notes``, what else a format remembers for its ``write_failure``
     """
 
-    content: bool
-    ended: bool
-    over: bool
-    failed: Failed | None
-    usage: Usage | None
-
-    def feed(self, event: SseEvent) -> None:
-        """One event passes by."""
-
-    def fail(self, failed: Failed) -> bytes:
-        """The in-band error that ends this stream for the client."""
+    content: bool = False
+    ended: bool = False
+    over: bool = False
+    failed: Failed | None = None
+    usage: Usage | None = None
+    last: str = ""
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 class ReplyInfo(NamedTuple):
@@ -125,7 +127,8 @@ class Format(NamedTuple):
     ``write_count``.
     Upstream side: ``write_request``, ``reader``, ``read_body``, ``read_error``, ``read_models``, ``counting``.
     ``reader`` and ``read_body`` take a seed, from which ids are made where an upstream gives none.
-    ``watcher`` looks on while a stream between two sides of this format is relayed as it is. ``without_foreign``
+    ``look`` notes the progress of a stream that is relayed as it is, event by event, because both sides speak this
+    format; ``write_failure`` is the in-band error that ends one. ``without_foreign``
     returns a request body without what this service would refuse because another one made it, or None if all is well.
     ``read_path`` tells what a URL's raw path and query ask for, or None if they are not this format's; ``write_path``
     is its reverse for an upstream, and ``fixed_headers`` stand on every request to one. ``breaks_off``: clients hear of
@@ -144,7 +147,8 @@ class Format(NamedTuple):
     reader: Callable[[str], Reader]
     writer: Callable[[ReplyInfo], Writer]
     keep_alive: bytes
-    watcher: Callable[[], Watcher]
+    look: Callable[[SseEvent, Progress], None]
+    write_failure: Callable[[Failed, Progress], bytes]
     without_foreign: Callable[[Mapping[str, Any]], dict[str, Any] | None]
     read_error: Callable[[int, Any], Failed]
     write_error: Callable[[Failed], tuple[int, Mapping[str, Any]]]

@@ -135,6 +135,15 @@ def event_object(event: SseEvent) -> dict[str, Any]:
     return data
 
 
+def object_in(text: str) -> dict[str, Any] | None:
+    """The object that a text holds as JSON; None for anything else, which others will judge."""
+    try:
+        value = loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def error_body(body: Any) -> Any:
     """An error answer as an object: a text becomes its message, and Google wraps it in a list."""
     if isinstance(body, list):

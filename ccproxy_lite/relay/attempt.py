@@ -137,7 +137,7 @@ class Dispatch:
             return self._hand_over(delivery, headers)
         if delivery.committed:
             record.status = 200
-            record.usage = delivery.stream.usage if delivery.stream else None
+            record.usage = delivery.stream.progress.usage if delivery.stream else None
             record.error = call.redact(delivery.failed.message) if delivery.failed else ""
         return delivery.failed
 
@@ -172,7 +172,7 @@ class Dispatch:
     def _stream(self, limit: int) -> Stream:
         call, form, parser = self._call, self.prepared.form, self._framing.parser(limit)
         if self.prepared.outgoing is None:
-            return (Relayed if self._is_passed_on else Reframed)(parser, form.watcher())
+            return (Relayed if self._is_passed_on else Reframed)(parser, form)
         return Converted(parser, form.reader(call.reply.id), self.prepared.restorer, call.form.writer(call.reply))
 
     def _hand_over(self, delivery: Delivery, headers: OutHeaders) -> Failed | None:

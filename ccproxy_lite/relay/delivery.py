@@ -157,8 +157,9 @@ class Delivery:
         self._pass_on(out, self.stream)
 
     def _pass_on(self, out: bytes, stream: Stream, *, last: bool = False) -> None:
-        if stream.failed is not None:
-            self._finish(stream.failed, out)
+        progress = stream.progress
+        if progress.failed is not None:
+            self._finish(progress.failed, out)
             return
         if self.state == "passing":
             if out and self._reply is not None:
@@ -167,12 +168,12 @@ class Delivery:
             self._collect(out)
             if self.failed:
                 return
-            if not stream.content:
+            if not progress.content:
                 if last:
                     self.fail(Failed(502, "server", "the upstream's stream was empty"))
                 return
             self._commit()
-        if stream.over or last:
+        if progress.over or last:
             self._finish()
 
     def _commit(self) -> None:

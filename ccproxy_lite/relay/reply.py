@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from ccproxy_lite.errors import ClientError
+from ccproxy_lite.formats.format import Progress
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.net.heads import AnswerHead, OutHeaders
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
@@ -128,4 +129,4 @@ class Reply:
         try:
             return form.writer(self._call.reply).write(failed)
         except ClientError:  # the request is not even read where it cannot be
-            return form.watcher().fail(failed)
+            return form.write_failure(failed, Progress())

@@ -1,8 +1,8 @@
 """One streamed answer on its way from an upstream to a client: relayed as it is, or converted. Pure.
 
 Both kinds take the upstream's bytes and give the client's, at once: all events of one read are one write.
-``content`` turns true with the first content event; until then nothing needs to have reached the client, so that
-another upstream can still be tried.
+Until ``progress.content`` turns true nothing needs to have reached the client, so that another upstream can still be
+tried.
 """
 
 from __future__ import annotations
@@ -12,25 +12,17 @@ from typing import Protocol
 
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import sse
-from ccproxy_lite.formats.format import Parser, Reader, Watcher, Writer
-from ccproxy_lite.formats.neutral.events import End, Event, Failed, PartStart, Usage
+from ccproxy_lite.formats.format import Format, Parser, Progress, Reader, Writer
+from ccproxy_lite.formats.neutral.events import End, Event, Failed, PartStart
 from ccproxy_lite.formats.neutral.names import Restorer
 
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 
 
 class Stream(Protocol):
-    """A streamed answer.
+    """A streamed answer; ``progress`` says how far it has come."""
 
-    :ivar content: content has begun
-    :ivar over: the answer is complete, and the client has all of it
-    :ivar failed: the answer failed; the client's bytes say so already
-    """
-
-    content: bool
-    over: bool
-    failed: Failed | None
-    usage: Usage | None
+    progress: Progress
 
     def feed(self, data: bytes) -> bytes:
         """The client's bytes for the upstream's. Raises UpstreamError."""
@@ -48,21 +40,17 @@ class Relayed:
     Half an event waits for its other half, so that an error, or a secret in one, never stands in the middle.
     """
 
-    def __init__(self, parser: Parser, watcher: Watcher) -> None:
-        self.content = self.over = False
-        self.failed: Failed | None = None
-        self.usage: Usage | None = None
+    def __init__(self, parser: Parser, form: Format) -> None:
+        self.progress = Progress()
         self._parser = parser
-        self._watcher = watcher
+        self._look = form.look
+        self._write_failure = form.write_failure
         self._tail: list[bytes] = []
 
     def feed(self, data: bytes) -> bytes:
-        watcher = self._watcher
         events = self._parser.feed(data)
         for event in events:
-            watcher.feed(event)
-        self.content, self.over, self.failed = watcher.content, watcher.over, watcher.failed
-        self.usage = watcher.usage
+            self._look(event, self.progress)
         unfinished = self._parser.unfinished()
         if unfinished and not events:
             self._tail.append(data)
@@ -76,14 +64,14 @@ class Relayed:
         return data
 
     def close(self) -> bytes:
-        if self._watcher.ended or self.failed:
-            self.over = True
+        if self.progress.ended or self.progress.failed:
+            self.progress.over = True
             return b"".join(self._tail)
         return self.fail(Failed(502, "server", "the upstream's stream ended early"))
 
     def fail(self, failed: Failed) -> bytes:
-        self.failed = failed
-        return self._watcher.fail(failed)
+        self.progress.failed = failed
+        return self._write_failure(failed, self.progress)
 
 
 def _end_of_events(data: bytes) -> int:
@@ -95,12 +83,10 @@ class Reframed(Relayed):
     """Both sides speak the same format, but the upstream frames its events otherwise: each is written anew."""
 
     def feed(self, data: bytes) -> bytes:
-        watcher, pieces = self._watcher, []
+        pieces = []
         for event in self._parser.feed(data):
-            watcher.feed(event)
+            self._look(event, self.progress)
             pieces.append(sse.encode(event.data, event.name))
-        self.content, self.over, self.failed = watcher.content, watcher.over, watcher.failed
-        self.usage = watcher.usage
         return b"".join(pieces)
 
 
@@ -108,9 +94,7 @@ class Converted:
     """The sides differ: bytes to events to neutral events and back."""
 
     def __init__(self, parser: Parser, reader: Reader, restorer: Restorer, writer: Writer) -> None:
-        self.content = self.over = False
-        self.failed: Failed | None = None
-        self.usage: Usage | None = None
+        self.progress = Progress()
         self._parser = parser
         self._reader = reader
         self._restore = restorer.restore
@@ -126,25 +110,25 @@ class Converted:
         return out
 
     def close(self) -> bytes:
-        return b"" if self.over or self.failed else self.pass_on(self._reader.close())
+        return b"" if self.progress.over or self.progress.failed else self.pass_on(self._reader.close())
 
     def fail(self, failed: Failed) -> bytes:
-        self.failed = failed
+        self.progress.failed = failed
         return self._writer.write(failed)
 
     def pass_on(self, events: list[Event]) -> bytes:
         """The client's bytes for neutral events."""
-        write = self._writer.write
+        write, progress = self._writer.write, self.progress
         pieces = []
         for event in self._restore(events):
             kind = type(event)
             if kind is PartStart:
-                self.content = True
+                progress.content = True
             elif kind is End:
-                self.content = self.over = True
-                self.usage = event.usage  # type: ignore[union-attr]
+                progress.content = progress.over = True
+                progress.usage = event.usage  # type: ignore[union-attr]
             elif kind is Failed:
-                self.failed = event  # type: ignore[assignment]
+                progress.failed = event  # type: ignore[assignment]
             pieces.append(write(event))
         return b"".join(pieces)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats import FORMATS
-from ccproxy_lite.formats.format import Outgoing, PathInfo, ReplyInfo, Target
+from ccproxy_lite.formats.format import Outgoing, PathInfo, Progress, ReplyInfo, Target
 from ccproxy_lite.formats.neutral.losses import OWN, TO, Losses
 from ccproxy_lite.formats.neutral.request import (
     Audio,
@@ -422,12 +422,12 @@ def test_any_stream_is_read_or_fails(name: str, chunks: list[dict[str, Any]]) ->
     from ccproxy_lite.formats.neutral.events import check
     from ccproxy_lite.jsontext import dumps
 
-    reader, watcher = FORMATS[name].reader("s"), FORMATS[name].watcher()
+    reader, progress = FORMATS[name].reader("s"), Progress()
     events = []
     try:
         for chunk in chunks:
             event = Event(str(chunk.get("type") or ""), dumps(chunk))
-            watcher.feed(event)
+            FORMATS[name].look(event, progress)
             events += reader.feed(event)
         events += reader.close()
     except UpstreamError:

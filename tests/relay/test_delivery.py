@@ -9,6 +9,7 @@ import pytest
 
 from ccproxy_lite.clock import Clock
 from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.formats.format import Progress
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.net.heads import AnswerHead
 from ccproxy_lite.providers.provider import SERVER_SENT_EVENTS
@@ -20,22 +21,20 @@ class Stream:
     """Content begins with ``!``, the end is ``.``, an error event ``E``; what is passed on is upper-cased."""
 
     def __init__(self) -> None:
-        self.content = self.over = False
-        self.failed: Failed | None = None
-        self.usage = None
+        self.progress = Progress()
 
     def feed(self, data: bytes) -> bytes:
         if b"B" in data:
             raise UpstreamError("broken")
-        self.content, self.over = self.content or b"!" in data, b"." in data
-        self.failed = Failed(529, "overloaded", "busy") if b"E" in data else None
+        self.progress.content, self.progress.over = self.progress.content or b"!" in data, b"." in data
+        self.progress.failed = Failed(529, "overloaded", "busy") if b"E" in data else None
         return data.upper()
 
     def close(self) -> bytes:
-        return b"" if self.over else self.fail(Failed(502, "server", "ended early"))
+        return b"" if self.progress.over else self.fail(Failed(502, "server", "ended early"))
 
     def fail(self, failed: Failed) -> bytes:
-        self.failed = failed
+        self.progress.failed = failed
         return f"<{failed.message}>".encode()
 
 

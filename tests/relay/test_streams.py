@@ -77,7 +77,7 @@ def converted(upstream: str, client: str) -> Converted:
 
 
 def relayed(name: str) -> Relayed:
-    return Relayed(Parser(LIMIT), FORMATS[name].watcher())
+    return Relayed(Parser(LIMIT), FORMATS[name])
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -87,8 +87,11 @@ def test_relayed_bytes_are_untouched_whatever_the_cut(name: str) -> None:
         stream = relayed(name)
         out = b"".join(stream.feed(raw[i : i + size]) for i in range(0, len(raw), size)) + stream.close()
         assert out == raw
-        assert stream.content and stream.over and stream.failed is None
-        assert stream.usage is not None and (stream.usage.input, stream.usage.output) == (5, 2)
+        assert stream.progress.content and stream.progress.over and stream.progress.failed is None
+        assert stream.progress.usage is not None and (stream.progress.usage.input, stream.progress.usage.output) == (
+            5,
+            2,
+        )
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -96,9 +99,9 @@ def test_content_is_seen_with_its_first_event_and_not_before(name: str) -> None:
     other = next(form for form in STREAMS if form != name)
     for stream in (relayed(name), converted(name, other)):
         stream.feed(STREAMS[name][0])
-        assert not stream.content
+        assert not stream.progress.content
         stream.feed(STREAMS[name][1])
-        assert stream.content
+        assert stream.progress.content
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -107,7 +110,7 @@ def test_an_early_end_is_a_failure(name: str, events: int) -> None:
     for stream in (relayed(name), converted(name, name)):
         stream.feed(b"".join(STREAMS[name][:events]))
         out = stream.close()
-        assert stream.failed is not None and not stream.over
+        assert stream.progress.failed is not None and not stream.progress.over
         assert b"ended early" in out
 
 
@@ -116,7 +119,7 @@ def test_all_events_of_one_read_are_one_write(name: str) -> None:
     other = next(form for form in STREAMS if form != name)
     stream = converted(name, other)
     out = stream.feed(b"".join(STREAMS[name])) + stream.close()
-    assert stream.over
+    assert stream.progress.over
     assert len(Parser().feed(out)) >= 4
     assert stream.close() == b""
 
@@ -193,10 +196,10 @@ class Frames:
 def test_what_is_framed_otherwise_is_framed_anew(size: int) -> None:
     events = Parser().feed(b"".join(STREAMS["anthropic"]))
     raw = b"".join(b"%04d%b" % (len(event.data.encode()), event.data.encode()) for event in events)
-    stream = Reframed(Frames(), FORMATS["anthropic"].watcher())
+    stream = Reframed(Frames(), FORMATS["anthropic"])
     out = b"".join(stream.feed(raw[at : at + size]) for at in range(0, len(raw), size)) + stream.close()
     assert Parser().feed(out) == events
-    assert stream.over and stream.failed is None and stream.usage is not None
+    assert stream.progress.over and stream.progress.failed is None and stream.progress.usage is not None
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -211,5 +214,5 @@ def test_an_error_in_the_stream_is_noticed(name: str) -> None:
         stream = relayed(name)
         stream.feed(b"".join(STREAMS[name][: 1 if early else 3]))
         stream.feed(error)
-        assert stream.failed is not None and stream.failed.message == "busy"
-        assert stream.content is not early
+        assert stream.progress.failed is not None and stream.progress.failed.message == "busy"
+        assert stream.progress.content is not early

@@ -11,7 +11,7 @@ from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import shape
 from ccproxy_lite.formats.anthropic.blocks import NAME, NAME_LIMITS
 from ccproxy_lite.formats.anthropic.errors import failed_of, write_error
-from ccproxy_lite.formats.format import ReplyInfo
+from ccproxy_lite.formats.format import Progress, ReplyInfo
 from ccproxy_lite.formats.neutral import names, thinking
 from ccproxy_lite.formats.neutral.events import (
     Begin,
@@ -31,7 +31,7 @@ from ccproxy_lite.formats.neutral.events import (
 )
 from ccproxy_lite.formats.sse import Event as SseEvent
 from ccproxy_lite.formats.sse import encode
-from ccproxy_lite.jsontext import dumps, dumps_text, loads, quote
+from ccproxy_lite.jsontext import dumps, dumps_text, quote
 
 _REASONS: dict[str, StopReason] = {
     "end_turn": "end",
@@ -254,46 +254,39 @@ _STEPS = {
 }
 
 
-class Watcher:
-    """Looks on while a stream is relayed as it is. Deltas, nearly all of the bytes, are not even parsed."""
+# ---------------------------------------------------------------- looking on
 
-    def __init__(self) -> None:
-        self.content = self.ended = self.over = False
-        self.failed: Failed | None = None
-        self.usage: Usage | None = None
-        self._usage: dict[str, Any] = {}
 
-    def feed(self, event: SseEvent) -> None:
-        name = event.name
-        if name in ("content_block_delta", "content_block_stop", "ping"):
-            return
-        if name == "content_block_start":
-            self.content = True
-            return
-        try:
-            data = loads(event.data)
-        except ValueError:
-            return
-        if isinstance(data, dict):
-            self._look(str(data.get("type") or name), data)
+def look(event: SseEvent, progress: Progress) -> None:
+    """Note how far a relayed stream has come. Deltas, nearly all of the bytes, are not even parsed."""
+    name = event.name
+    if name in ("content_block_delta", "content_block_stop", "ping"):
+        return
+    if name == "content_block_start":
+        progress.content = True
+        return
+    data = shape.object_in(event.data)
+    if data is None:
+        return
+    kind = str(data.get("type") or name)
+    holder = data.get("message") if kind == "message_start" else data
+    counts = holder.get("usage") if isinstance(holder, dict) else None
+    if isinstance(counts, dict):  # those at the end complete those at the beginning
+        progress.notes.update((key, value) for key, value in counts.items() if value is not None)
+        progress.usage = _read_usage({"usage": progress.notes})
+    if kind == "error":
+        progress.failed = failed_of(data, 500)
+    elif kind == "message_stop":
+        progress.content = progress.ended = progress.over = True
+    elif kind == "message_delta":
+        progress.ended = True
+    elif kind.startswith("content_block"):
+        progress.content = True
 
-    def _look(self, kind: str, data: dict[str, Any]) -> None:
-        holder = data.get("message") if kind == "message_start" else data
-        totals = holder.get("usage") if isinstance(holder, dict) else None
-        if isinstance(totals, dict):
-            self._usage.update((key, value) for key, value in totals.items() if value is not None)
-            self.usage = _read_usage({"usage": self._usage})
-        if kind == "error":
-            self.failed = failed_of(data, 500)
-        elif kind == "message_stop":
-            self.content = self.ended = self.over = True
-        elif kind == "message_delta":
-            self.ended = True
-        elif kind.startswith("content_block"):
-            self.content = True
 
-    def fail(self, failed: Failed) -> bytes:
-        return encode(dumps(write_error(failed)[1]), "error")
+def write_failure(failed: Failed, progress: Progress) -> bytes:
+    """The error event that ends a relayed stream for the client."""
+    return encode(dumps(write_error(failed)[1]), "error")
 
 
 # ---------------------------------------------------------------- writing

@@ -7,6 +7,7 @@ from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import shape
+from ccproxy_lite.formats.format import Progress
 from ccproxy_lite.formats.gemini.contents import NAME, read_signature, standard
 from ccproxy_lite.formats.gemini.errors import failed_of, write_error
 from ccproxy_lite.formats.neutral import names
@@ -26,7 +27,7 @@ from ccproxy_lite.formats.neutral.events import (
 )
 from ccproxy_lite.formats.sse import Event as SseEvent
 from ccproxy_lite.formats.sse import encode
-from ccproxy_lite.jsontext import dumps, dumps_text, loads
+from ccproxy_lite.jsontext import dumps, dumps_text
 
 _REASONS: dict[str, StopReason] = {
     "STOP": "end",
@@ -240,40 +241,35 @@ class Reader:
             ]
 
 
-class Watcher:
-    """Looks on while a stream is relayed as it is. After the first content only chunks that may end it are parsed."""
+# ---------------------------------------------------------------- looking on
 
-    def __init__(self) -> None:
-        self.content = self.ended = self.over = False
-        self.failed: Failed | None = None
-        self.usage: Usage | None = None
 
-    def feed(self, event: SseEvent) -> None:
-        data = event.data
-        notable = '"finishReason"' in data or '"usageMetadata"' in data or '"error"' in data
-        if self.content and not notable:
-            return
-        try:
-            chunk = loads(data)
-        except ValueError:
-            return
-        if not isinstance(chunk, dict):
-            return
-        if chunk.get("error"):
-            self.failed = failed_of(chunk, 500)
-        self.usage = _read_usage(chunk.get("usageMetadata")) or self.usage
-        candidates, feedback = chunk.get("candidates"), chunk.get("promptFeedback")
-        blocked = isinstance(feedback, dict) and bool(feedback.get("blockReason"))
-        for candidate in candidates if isinstance(candidates, list) else ():
-            if isinstance(candidate, dict):
-                content = candidate.get("content")
-                self.content = self.content or bool(isinstance(content, dict) and content.get("parts"))
-                self.ended = self.ended or bool(candidate.get("finishReason"))
-                if shape.lenient(candidate, "finishReason") in _BROKEN and not self.content:
-                    detail = shape.lenient(candidate, "finishMessage") or candidate["finishReason"]
-                    self.failed = Failed(502, "server", f"the model ended with {detail}")
-        self.ended = self.ended or blocked
-        self.content = self.content or self.ended
+def look(event: SseEvent, progress: Progress) -> None:
+    """Note how far a relayed stream has come. After the first content only chunks that may end it are parsed."""
+    data = event.data
+    notable = '"finishReason"' in data or '"usageMetadata"' in data or '"error"' in data
+    if progress.content and not notable:
+        return
+    chunk = shape.object_in(data)
+    if chunk is None:
+        return
+    if chunk.get("error"):
+        progress.failed = failed_of(chunk, 500)
+    progress.usage = _read_usage(chunk.get("usageMetadata")) or progress.usage
+    for candidate in shape.lenient_list(chunk, "candidates"):
+        if isinstance(candidate, dict):
+            content = candidate.get("content")
+            progress.content = progress.content or bool(isinstance(content, dict) and content.get("parts"))
+            progress.ended = progress.ended or bool(candidate.get("finishReason"))
+            if shape.lenient(candidate, "finishReason") in _BROKEN and not progress.content:
+                detail = shape.lenient(candidate, "finishMessage") or candidate["finishReason"]
+                progress.failed = Failed(502, "server", f"the model ended with {detail}")
+    feedback = chunk.get("promptFeedback")
+    is_blocked = isinstance(feedback, dict) and bool(feedback.get("blockReason"))
+    progress.ended = progress.ended or is_blocked
+    progress.content = progress.content or progress.ended
 
-    def fail(self, failed: Failed) -> bytes:
-        return encode(dumps(write_error(failed)[1]))
+
+def write_failure(failed: Failed, progress: Progress) -> bytes:
+    """The error chunk that ends a relayed stream for the client."""
+    return encode(dumps(write_error(failed)[1]))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import shape
+from ccproxy_lite.formats.format import Progress
 from ccproxy_lite.formats.neutral import names
 from ccproxy_lite.formats.neutral.events import (
     Begin,
@@ -329,41 +330,35 @@ class Reader:
         self._shut(events)
 
 
-class Watcher:
-    """Looks on while a stream is relayed as it is. After the first content only chunks that may end it are parsed."""
+# ---------------------------------------------------------------- looking on
 
-    def __init__(self) -> None:
-        self.content = self.ended = self.over = False
-        self.failed: Failed | None = None
-        self.usage: Usage | None = None
 
-    def feed(self, event: SseEvent) -> None:
-        data = event.data
-        if self.content and not _is_notable(data):
-            return
-        if data.strip() == "[DONE]":
-            self.content = self.content or self.ended
-            self.ended = self.over = True
-            return
-        try:
-            chunk = loads(data)
-        except ValueError:
-            return
-        if not isinstance(chunk, dict):
-            return
-        if chunk.get("error"):
-            self.failed = failed_of(chunk, 500)
-        self.usage = _read_usage(chunk.get("usage")) or self.usage
-        choices = chunk.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, dict):
-                self.ended = self.ended or bool(choice.get("finish_reason"))
-                delta = choice.get("delta")
-                said = isinstance(delta, dict) and any(value for key, value in delta.items() if key != "role")
-                self.content = self.content or said or self.ended
+def look(event: SseEvent, progress: Progress) -> None:
+    """Note how far a relayed stream has come. After the first content only chunks that may end it are parsed."""
+    data = event.data
+    if progress.content and not _is_notable(data):
+        return
+    if data.strip() == "[DONE]":
+        progress.content = progress.content or progress.ended
+        progress.ended = progress.over = True
+        return
+    chunk = shape.object_in(data)
+    if chunk is None:
+        return
+    if chunk.get("error"):
+        progress.failed = failed_of(chunk, 500)
+    progress.usage = _read_usage(chunk.get("usage")) or progress.usage
+    for choice in shape.lenient_list(chunk, "choices"):
+        if isinstance(choice, dict):
+            progress.ended = progress.ended or bool(choice.get("finish_reason"))
+            delta = choice.get("delta")
+            has_content = isinstance(delta, dict) and any(value for key, value in delta.items() if key != "role")
+            progress.content = progress.content or has_content or progress.ended
 
-    def fail(self, failed: Failed) -> bytes:
-        return encode(dumps(write_error(failed)[1]))
+
+def write_failure(failed: Failed, progress: Progress) -> bytes:
+    """The error chunk that ends a relayed stream for the client."""
+    return encode(dumps(write_error(failed)[1]))
 
 
 def _is_notable(data: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import shape
+from ccproxy_lite.formats.format import Progress
 from ccproxy_lite.formats.neutral import names, thinking
 from ccproxy_lite.formats.neutral.events import (
     Begin,
@@ -339,49 +340,43 @@ _STEPS = {
 }
 
 
-class Watcher:
-    """Looks on while a stream is relayed as it is. Only its first event and its endings are parsed."""
+# ---------------------------------------------------------------- looking on
 
-    def __init__(self) -> None:
-        self.content = self.ended = self.over = False
-        self.failed: Failed | None = None
-        self.usage: Usage | None = None
-        self._last = ""
-        self._response: dict[str, Any] = {}
 
-    def feed(self, event: SseEvent) -> None:
-        self._last = event.data
-        kind = event.name or _type_in(event.data)
-        if kind == "response.created" or kind in _ENDINGS:
-            try:
-                data = loads(event.data)
-            except ValueError:
-                return
-            if isinstance(data, dict):
-                self._look(kind, data)
-        elif kind.startswith("response.") and kind.endswith((".added", ".delta", ".done")):
-            self.content = True
+def look(event: SseEvent, progress: Progress) -> None:
+    """Note how far a relayed stream has come. Only its first event and its endings are parsed."""
+    progress.last = event.data
+    kind = event.name or _type_in(event.data)
+    if kind == "response.created" or kind in _ENDINGS:
+        data = shape.object_in(event.data)
+        if data is not None:
+            _look_at_response(kind, data, progress)
+    elif kind.startswith("response.") and kind.endswith((".added", ".delta", ".done")):
+        progress.content = True
 
-    def _look(self, kind: str, data: dict[str, Any]) -> None:
-        response = data.get("response")
-        if isinstance(response, dict):
-            self._response = {key: response[key] for key in ("id", "created_at", "model") if key in response}
-            self.usage = _read_usage(response.get("usage"))
-        if kind in ("response.failed", "error"):
-            self.failed = _failed(response) if kind == "response.failed" else failed_of(data, 500)
-        elif kind != "response.created":
-            self.content = self.content or isinstance(response, dict)
-            self.ended = self.over = True
 
-    def fail(self, failed: Failed) -> bytes:
-        response = {**self._response, "object": "response", "status": "failed", "error": failure(failed), "output": []}
-        number = _NUMBER.findall(self._last)
-        data = {
-            "type": "response.failed",
-            "sequence_number": int(number[-1]) + 1 if number else 0,
-            "response": response,
-        }
-        return encode(dumps(data), "response.failed")
+def _look_at_response(kind: str, data: dict[str, Any], progress: Progress) -> None:
+    response = data.get("response")
+    if isinstance(response, dict):
+        progress.notes = {key: response[key] for key in ("id", "created_at", "model") if key in response}
+        progress.usage = _read_usage(response.get("usage"))
+    if kind in ("response.failed", "error"):
+        progress.failed = _failed(response) if kind == "response.failed" else failed_of(data, 500)
+    elif kind != "response.created":
+        progress.content = progress.content or isinstance(response, dict)
+        progress.ended = progress.over = True
+
+
+def write_failure(failed: Failed, progress: Progress) -> bytes:
+    """The failed response that ends a relayed stream for the client; it carries the next number of the sequence."""
+    response = {**progress.notes, "object": "response", "status": "failed", "error": failure(failed), "output": []}
+    numbers = _NUMBER.findall(progress.last)
+    data = {
+        "type": "response.failed",
+        "sequence_number": int(numbers[-1]) + 1 if numbers else 0,
+        "response": response,
+    }
+    return encode(dumps(data), "response.failed")
 
 
 _NUMBER = re.compile(r'"sequence_number": ?(\d{1,15})')
