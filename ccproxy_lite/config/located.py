@@ -1,32 +1,38 @@
-"""A JSON document of which it is known where everything stands, so that a mistake in it can be shown. Pure.
+"""JSON that people have written: plain values, and the place of a mistake once there is one. Pure.
 
 Only configuration files are read so; what travels is read by ``jsontext``.
 
->>> node = locate('{"a": [1]}')
->>> [(key, offset) for key, offset, _ in node.value], position("{\\n 1}", 3)
-([('a', 1)], (2, 2))
+>>> text = '{"a": [1, {"b": 2}]}'
+>>> parse(text), text[find(text, ("a", 1, "b")):], position("{\\n 1}", 3)
+({'a': [1, {'b': 2}]}, '2}]}', (2, 2))
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Any, NamedTuple
+from typing import Any
 
 from ccproxy_lite.jsontext import DECODER, skip
 
-MAX_DEPTH = 200
+Path = tuple[str | int, ...]
+"""The keys and indexes that lead to a value."""
+
+_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[-+.\w]+')
 
 
-class Located(NamedTuple):
-    """A value and where it stands: objects are lists of (key, offset of the key, Located), arrays tuples of Located."""
+class Object(dict[str, Any]):
+    """An object, and the keys that it has more than once; the last one counts."""
 
-    value: Any
-    offset: int
+    def __init__(self, members: list[tuple[str, Any]]) -> None:
+        super().__init__(members)
+        self.duplicates = sorted({key for i, (key, _) in enumerate(members) if key in dict(members[:i])})
 
 
 class Misplaced(ValueError):
-    """A syntax error of a located document."""
+    """A syntax error, and its offset."""
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(message)
@@ -34,78 +40,74 @@ class Misplaced(ValueError):
         self.offset = offset
 
 
-def locate(text: str, at: int = 0) -> Located:
-    """Parse a whole document, keeping the offset of each key and value. Raises Misplaced."""
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=Object, parse_constant=DECODER.parse_constant, parse_float=DECODER.parse_float
+)
+
+
+def parse(text: str) -> Any:
+    """The value of a whole document. Raises Misplaced."""
     if not text.strip():
         raise Misplaced("the file is empty", 0)
-    node, end = _locate(text, skip(text, at), 0)
-    end = skip(text, end)
-    if end != len(text):
-        raise Misplaced("nothing may follow the closing brace", end)
-    return node
-
-
-def _locate(text: str, at: int, depth: int) -> tuple[Located, int]:
-    if depth > MAX_DEPTH:
-        raise Misplaced("nested too deep", at)
-    opening = text[at : at + 1]
-    if opening == "{":
-        return _locate_object(text, at, depth)
-    if opening == "[":
-        return _locate_array(text, at, depth)
-    if text[at : at + 2] in ("//", "/*") or opening == "#":
-        raise Misplaced("JSON has no comments", at)
     try:
-        value, end = DECODER.raw_decode(text, at)
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise Misplaced(error.msg, error.pos) from None
-    except ValueError as error:
-        raise Misplaced(str(error), at) from None
-    return Located(value, at), end
+        raise _explained(text, error) from None
+    except RecursionError:
+        raise Misplaced("nested too deep", 0) from None
+    except ValueError as error:  # a number or a word that JSON does not have
+        raise Misplaced(str(error), _bad_token(text)) from None
 
 
-def _locate_object(text: str, start: int, depth: int) -> tuple[Located, int]:
-    items: list[tuple[str, int, Located]] = []
-    at = skip(text, start + 1)
-    while text[at : at + 1] != "}":
-        if text[at : at + 2] in ("//", "/*") or text[at : at + 1] == "#":
-            raise Misplaced("JSON has no comments", at)
-        if text[at : at + 1] != '"':
-            raise Misplaced('a key in double quotes or "}" was expected', at)
-        key_at = at
+def _explained(text: str, error: json.JSONDecodeError) -> Misplaced:
+    """The error in the terms of somebody who has written the text by hand."""
+    at = skip(text, error.pos)
+    before = text[: at + 1 if text[at : at + 1] == "," else at].rstrip()
+    if text[at : at + 2] in ("//", "/*") or text[at : at + 1] == "#":
+        return Misplaced("JSON has no comments", at)
+    if before.endswith(",") and text[skip(text, len(before)) :][:1] in ("}", "]"):
+        return Misplaced("JSON has no trailing commas", len(before) - 1)
+    if error.msg == "Extra data":
+        return Misplaced("nothing may follow the closing brace", at)
+    if not text[:at].strip():
+        return Misplaced("not JSON; the configuration is a JSON file", at)
+    return Misplaced(error.msg, error.pos)
+
+
+def _bad_token(text: str) -> int:
+    for token in _TOKENS.finditer(text):
         try:
-            key, at = scanstring(text, at + 1)
-        except json.JSONDecodeError as error:
-            raise Misplaced(error.msg, error.pos) from None
-        at = skip(text, at)
-        if text[at : at + 1] != ":":
-            raise Misplaced('":" was expected', at)
-        node, at = _locate(text, skip(text, at + 1), depth + 1)
-        items.append((key, key_at, node))
-        at = _comma(text, at, "}")
-    return Located(items, start), at + 1
+            DECODER.decode(token[0])
+        except ValueError:
+            return token.start()
+    return 0
 
 
-def _locate_array(text: str, start: int, depth: int) -> tuple[Located, int]:
-    values: list[Located] = []
-    at = skip(text, start + 1)
-    while text[at : at + 1] != "]":
-        node, at = _locate(text, at, depth + 1)
-        values.append(node)
-        at = _comma(text, at, "]")
-    return Located(tuple(values), start), at + 1
+def find(text: str, path: Path, *, key: bool = False) -> int:
+    """The offset of a value, or of its key, in a document that can be parsed; where it is missing, of what lacks it."""
+    at = offset = skip(text, 0)
+    for step in path:
+        places = [(key_at, value_at) for name, key_at, value_at in _children(text, at) if name == step]
+        if not places:
+            return at
+        offset, at = places[-1]
+    return offset if key else at
 
 
-def _comma(text: str, at: int, closing: str) -> int:
-    at = skip(text, at)
-    if text[at : at + 1] == closing:
-        return at
-    if text[at : at + 1] != ",":
-        raise Misplaced(f'"," or "{closing}" was expected', at)
-    after = skip(text, at + 1)
-    if text[after : after + 1] == closing:
-        raise Misplaced("JSON has no trailing commas", at)
-    return after
+def _children(text: str, at: int) -> Iterator[tuple[str | int, int, int]]:
+    """Key or index, offset of the key, and offset of the value, for each child of the value at ``at``."""
+    opening = text[at]
+    if opening not in "{[":
+        return
+    at, index = skip(text, at + 1), 0
+    while text[at] not in "}]":
+        name, key_at = index, at
+        if opening == "{":
+            name, at = scanstring(text, at + 1)
+            at = skip(text, skip(text, at) + 1)  # behind the colon
+        yield name, key_at, at
+        at = skip(text, DECODER.raw_decode(text, at)[1])
+        at, index = skip(text, at + 1) if text[at] == "," else at, index + 1
 
 
 def position(text: str, offset: int) -> tuple[int, int]:

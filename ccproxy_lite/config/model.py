@@ -134,7 +134,7 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Config, Source]:
         provider, base_url = provider_of(kind), defaults(kind).base_url
         for variable in defaults(kind).key_variables:
             trouble = secrets.problem_of_variable(variable, environ)
-            if trouble and environ.get(variable):
+            if trouble and environ.get(variable) and trouble not in notes:
                 notes.append(trouble)
             if not trouble:
                 key = Key(f"${variable}", f"${variable}")

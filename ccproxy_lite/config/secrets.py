@@ -76,17 +76,17 @@ def problem(spec: str, environ: Mapping[str, str], read: ReadText) -> str | None
             return f"the command cannot be parsed: {error}"
         return None if command else "the command is empty"
     if re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", spec):
-        return f"looks like the name of a variable: ${spec} is its value"
+        return f'looks like a variable name; did you mean "${spec}"?'
     if spec.startswith(("$", "~", "/")):
-        return "is neither a variable nor a key; a file is named as file:/path"
+        return 'not a valid secret; use "$NAME", "file:/path" or "cmd:..."'
     return unusable(spec.strip(), "the key")
 
 
 def problem_of_variable(name: str, environ: Mapping[str, str]) -> str | None:
     """Why the value of an environment variable cannot be a secret, or None."""
     if not environ.get(name, "").strip():
-        return f"the environment variable {name} is {'empty' if name in environ else 'not set'}"
-    return unusable(environ[name].strip(), f"the environment variable {name}")
+        return f"environment variable {name} is {'empty' if name in environ else 'unset'}"
+    return unusable(environ[name].strip(), f"environment variable {name}")
 
 
 def words(spec: str) -> list[str]:
@@ -121,7 +121,7 @@ def unusable(secret: str, where: str) -> str | None:
     if not secret:
         return f"{where} is empty"
     if _PLACEHOLDER.fullmatch(secret):
-        return f"{where} holds a placeholder, not a key"
+        return f"{where} contains a placeholder instead of an API key"
     if not is_sendable(secret):
-        return f"{where} holds characters that cannot stand in a header"
+        return f"{where} contains characters not allowed in an HTTP header"
     return None

@@ -45,7 +45,7 @@ class Address(NamedTuple):
         if not host.isprintable() or " " in host:
             raise ValueError("a host has no spaces and no control characters")
         if not host:
-            raise ValueError("a host is needed; 0.0.0.0 and [::] listen everywhere")
+            raise ValueError("missing host; use 0.0.0.0 or [::] for all interfaces")
         return cls(host, int(port))
 
     @property

@@ -18,8 +18,8 @@ EMBEDDED = echo.PROVIDER
 """What is served where no service is configured."""
 EMBEDDED_BASE_PATHS = {kind: echo.base_path(kind) for kind in DIRECT.defaults}
 """The path below the embedded service's address that is the base URL of each format."""
-ENDPOINTS = ("/chat/completions", "/messages", "/responses", "/v1/v1")
-"""How URLs end that are an endpoint's and no base URL; people paste them."""
+ENDPOINTS = {"/chat/completions": "", "/messages": "", "/responses": "", "/v1/v1": "/v1"}
+"""How URLs end that are an endpoint's and no base URL, because people paste them; and how that should end."""
 KEY_HEADERS = tuple(dict.fromkeys(one.key_header for one in direct.DEFAULTS.values()))
 """The headers in which services are shown a key; a client's own never travels in one of them."""
 

@@ -358,7 +358,7 @@ def test_options_may_stand_before_the_command(tmp_path: Path) -> None:
 def test_check_says_where_it_looked(tmp_path: Path) -> None:
     done = cli("check", home=tmp_path, OPENAI_API_KEY="changeme")
     assert f"{tmp_path}/.config/ccproxy-lite/config.json" in done.stdout and "$OPENAI_API_KEY" in done.stdout
-    assert "note: the environment variable OPENAI_API_KEY holds a placeholder" in done.stdout
+    assert "note: environment variable OPENAI_API_KEY contains a placeholder" in done.stdout
 
 
 def test_run_cannot_know_the_keys_of_its_client(tmp_path: Path) -> None:
@@ -611,7 +611,7 @@ def parts(done: subprocess.CompletedProcess[str]) -> tuple[str, str, str]:
 def test_what_clients_of_ours_are_given_is_never_a_key_of_a_service(tmp_path: Path) -> None:
     inner = f"{sys.executable} -m ccproxy_lite check"
     done = cli("run", "--", "sh", "-c", inner, home=tmp_path)
-    assert "no configuration and no key" in done.stdout and "OPENAI_API_KEY holds a placeholder" in done.stdout
+    assert "no configuration and no key" in done.stdout and "OPENAI_API_KEY contains a placeholder" in done.stdout
     assert "holds a placeholder" in cli("check", home=tmp_path, ANTHROPIC_API_KEY="none-needed").stdout
 
 

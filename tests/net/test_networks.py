@@ -315,7 +315,7 @@ def test_a_proxy_that_cannot_be_used_is_told_with_its_place(authority: Any) -> N
         settings_of(corporate(authority, proxy="socks5://p:1"))
     with pytest.raises(ConfigError, match=r"upstreams\.up: the environment variable ALL_PROXY: socks5://"):
         settings_of(corporate(authority), {"ALL_PROXY": "socks5://p:1"})
-    with pytest.raises(ConfigError, match=r"upstreams\.up\.proxy: the environment variable CORP is not set"):
+    with pytest.raises(ConfigError, match=r"upstreams\.up\.proxy: environment variable CORP is unset"):
         settings_of(corporate(authority, proxy="$CORP"))
 
 

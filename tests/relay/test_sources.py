@@ -93,7 +93,7 @@ def test_a_helper_is_run_again_after_five_minutes(tmp_path: Path) -> None:
     [
         ("import sys; print('oh no: secret-stuff', file=sys.stderr); sys.exit(3)", "exited with status 3"),
         ("pass", "printed nothing"),
-        ("print('two words')", "cannot stand in a header"),
+        ("print('two words')", "not allowed in an HTTP header"),
         ("print('changeme')", "placeholder"),
     ],
 )
