@@ -82,7 +82,7 @@ def skip(text: str, at: int) -> int:
 
 def members(text: str) -> list[Member]:
     """The members of the object that is ``text``, in order. Raises ValueError."""
-    found = []
+    members_ = []
     try:
         at = skip(text, 0)
         if text[at : at + 1] != "{":
@@ -98,8 +98,8 @@ def members(text: str) -> list[Member]:
                 raise ValueError(f"':' was expected at character {at}")
             start = skip(text, at + 1)
             value, at = DECODER.raw_decode(text, start)
-            found.append(Member(key, value, start, at))
-            if len(found) > MAX_MEMBERS:
+            members_.append(Member(key, value, start, at))
+            if len(members_) > MAX_MEMBERS:
                 raise ValueError(f"more than {MAX_MEMBERS} members")
             at = skip(text, at)
             more = text[at : at + 1] == ","
@@ -111,4 +111,4 @@ def members(text: str) -> list[Member]:
         raise ValueError(f"{error.msg} at line {error.lineno} column {error.colno}") from None
     except RecursionError:
         raise ValueError("nested too deep") from None
-    return found
+    return members_

@@ -170,10 +170,10 @@ _OPTIONS: dict[str, tuple[Callable[[Parser], None], ...]] = {
 }
 
 
-def _meant(word: str, known: Iterable[str]) -> str:
+def _meant(word: str, choices: Iterable[str]) -> str:
     import difflib
 
-    close = difflib.get_close_matches(word, sorted(known), 1)
+    close = difflib.get_close_matches(word, sorted(choices), 1)
     return f' (did you mean "{close[0]}"?)' if close else ""
 
 
@@ -203,22 +203,22 @@ def parsed(words: list[str]) -> argparse.Namespace:
     """
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
-    own = words[: words.index("--")] if "--" in words else words
+    before_command = words[: words.index("--")] if "--" in words else words
     if words[:1] in (["-h"], ["--help"], ["--version"]):
         general().parse_args(words[:1])
-    at = _place_of_command(own)
-    if at == 0 and own[0] not in COMMANDS:
-        general().error(f"there is no command {own[at]}" + _meant(own[at], COMMANDS))
-    at = at if at is not None and own[at] in COMMANDS else None
+    at = _place_of_command(before_command)
+    if at == 0 and before_command[0] not in COMMANDS:
+        general().error(f"there is no command {before_command[at]}" + _meant(before_command[at], COMMANDS))
+    at = at if at is not None and before_command[at] in COMMANDS else None
     command = "serve" if at is None else words[at]
     parser = parser_of(command)
-    rest = words if at is None else [*words[:at], *words[at + 1 :]]
-    arguments, unknown = parser.parse_known_args(rest)
+    without_command = words if at is None else [*words[:at], *words[at + 1 :]]
+    arguments, unknown = parser.parse_known_args(without_command)
     if unknown:
         word = unknown[0].partition("=")[0]
-        known = {name for action in parser.options for name in action.option_strings} - {"-h", "--help"}
+        choices = {name for action in parser.options for name in action.option_strings} - {"-h", "--help"}
         alias = _OTHERS_CALL_IT.get(word)
-        meant = f' (did you mean "{alias}"?)' if alias in known else _meant(word, known)
+        meant = f' (did you mean "{alias}"?)' if alias in choices else _meant(word, choices)
         parser.error(f"{command} takes no {word}" + (meant if word.startswith("-") else ""))
     arguments.command = command
     return arguments

@@ -87,8 +87,8 @@ sys.stdout.buffer.write(marshal.dumps(codes))
 
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0, 1 if the file cannot be written."""
-    own = getattr(getattr(ccproxy_lite, "__loader__", None), "archive", None)  # of the file that runs now, if one does
-    content = Path(own).read_bytes() if own else _made()
+    archive = getattr(getattr(ccproxy_lite, "__loader__", None), "archive", None)  # if one runs
+    content = Path(archive).read_bytes() if archive else _made()
     _write(Path(arguments.output), content)
     print(f"wrote {arguments.output}: {len(content) / 1e6:.1f} MB, sha256 {hashlib.sha256(content).hexdigest()}")
     return 0
@@ -110,7 +110,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def _made() -> bytes:
     names, missing = _needed()
-    files = {f"ccproxy_lite/{name}": path for name, path in _own()}
+    files = {f"ccproxy_lite/{name}": path for name, path in _own_modules()}
     for name in names:
         files.update(_files_of(name))
     for name in missing:
@@ -119,8 +119,8 @@ def _made() -> bytes:
     content = {"__main__.py": _MAIN.encode(), **{f"src/{name}": path.read_bytes() for name, path in files.items()}}
     pythons = {version: python for version, python in _pythons().items() if not missing or version > (3, 10)}
     content |= {zipped.entry(version): _compiled(python, files) for version, python in pythons.items()}
-    known = ", ".join("{}.{}".format(*version) for version in pythons)
-    print(f"byte code for Python {known}; others compile at each start")
+    versions = ", ".join("{}.{}".format(*version) for version in pythons)
+    print(f"byte code for Python {versions}; others compile at each start")
     return archive(content)
 
 
@@ -153,7 +153,7 @@ def _needed() -> tuple[list[str], list[str]]:
     return found, missing
 
 
-def _own() -> Iterator[tuple[str, Path]]:
+def _own_modules() -> Iterator[tuple[str, Path]]:
     root = Path(ccproxy_lite.__file__).parent
     for path in root.rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:

@@ -34,13 +34,13 @@ def main(arguments: argparse.Namespace) -> int:
             raise
         print(dumps({"ok": False, "problems": error.problems}))
         return 2
-    found = described(config, source)
+    report = described(config, source)
     live = anyio.run(_ask, config) if arguments.live else []
     failed = any("error" in answer for answer in live)
     if arguments.json:
-        print(dumps({"ok": not failed, **found, **({"live": live} if arguments.live else {})}))
+        print(dumps({"ok": not failed, **report, **({"live": live} if arguments.live else {})}))
     else:
-        for line in [*_lines(found), *map(_live, live)]:
+        for line in [*_lines(report), *map(_live, live)]:
             print(line)
         if not failed:
             print("ok")
@@ -73,10 +73,10 @@ def described(config: Config, source: str) -> dict[str, Any]:
     }
 
 
-def _lines(found: dict[str, Any]) -> Iterator[str]:
-    yield f"configuration: {found['source']}"
-    yield f"listens at:    {found['listen']}" + ("" if found["client_keys"] else " (no client key needed)")
-    for upstream in found["upstreams"]:
+def _lines(report: dict[str, Any]) -> Iterator[str]:
+    yield f"configuration: {report['source']}"
+    yield f"listens at:    {report['listen']}" + ("" if report["client_keys"] else " (no client key needed)")
+    for upstream in report["upstreams"]:
         yield f"upstream {upstream['name']}: {upstream['format']} at {upstream['base_url'] or 'embedded'}"
         keys, source = ", ".join(upstream["keys"]), upstream["keys_from"]
         yield f"  keys: {keys} (from {source})" if keys else f"  keys: {source or 'none'}"
@@ -85,16 +85,16 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         for name in ("models", "quirks"):
             if upstream[name]:
                 yield f"  {name}: {', '.join(upstream[name])}"
-    for name, targets in found["models"].items():
+    for name, targets in report["models"].items():
         yield f"model {name} -> {', then '.join(targets)}"
-    yield from (f"note: {note}" for note in found["notes"])
-    if found["looked_for"]:
-        yield f"looked for: {', '.join(found['looked_for'])}"
+    yield from (f"note: {note}" for note in report["notes"])
+    if report["looked_for"]:
+        yield f"looked for: {', '.join(report['looked_for'])}"
 
 
 def _live(answer: dict[str, Any]) -> str:
-    told = answer.get("error") or answer.get("note") or f"{answer.get('models')} models"
-    return f"live {answer['upstream']}" + (f" with {answer['key']}: {told}" if "key" in answer else f": {told}")
+    outcome = answer.get("error") or answer.get("note") or f"{answer.get('models')} models"
+    return f"live {answer['upstream']}" + (f" with {answer['key']}: {outcome}" if "key" in answer else f": {outcome}")
 
 
 def _file_notes(source: str, config: Config) -> list[str]:

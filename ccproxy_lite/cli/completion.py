@@ -56,8 +56,8 @@ _ccproxy_lite() {{
     return
   fi
   case ${{command:-serve}}:$before in"""
-    for name, own in _PARSERS.items():
-        for action in filter(_takes_value, own.options):
+    for name, parser in _PARSERS.items():
+        for action in filter(_takes_value, parser.options):
             values, where = _values(action), "|".join(f"{name}:{option}" for option in action.option_strings)
             reply = f'compgen -W "{" ".join(values)}"' if values else "compgen -f"
             if values is None:
@@ -65,9 +65,9 @@ _ccproxy_lite() {{
             else:
                 yield f'    {where}) COMPREPLY=($({reply} -- "$word")); return ;;'
     yield "  esac\n  case ${command:-serve} in"
-    for name, own in _PARSERS.items():
-        words = [option for action in own.options for option in action.option_strings if option.startswith("--")]
-        words += [str(choice) for action in own.positionals for choice in action.choices or ()]
+    for name, parser in _PARSERS.items():
+        words = [option for action in parser.options for option in action.option_strings if option.startswith("--")]
+        words += [str(choice) for action in parser.positionals for choice in action.choices or ()]
         yield f'    {name}) COMPREPLY=($(compgen -W "{" ".join(words)}" -- "$word")) ;;'
     yield "  esac\n}\ncomplete -o filenames -F _ccproxy_lite ccproxy-lite"
 
@@ -78,9 +78,9 @@ def _zsh() -> Iterator[str]:
     yield "  )\n  local command=${words[2]}\n  if ((CURRENT == 2)); then"
     yield "    _describe command subcommands\n    return\n  fi"
     yield "  shift words; ((CURRENT--))\n  case $command in"
-    for name, own in _PARSERS.items():
-        specs = [_zsh_option(action, option) for action in own.options for option in action.option_strings]
-        specs += [f"'1:{action.dest}:({' '.join(map(str, action.choices or ()))})'" for action in own.positionals]
+    for name, parser in _PARSERS.items():
+        specs = [_zsh_option(action, option) for action in parser.options for option in action.option_strings]
+        specs += [f"'1:{action.dest}:({' '.join(map(str, action.choices or ()))})'" for action in parser.positionals]
         if name == "run":  # behind "--" stands another command, with completions of its own
             yield "    run) local -i dashes=${words[(i)--]}\n      if ((dashes < CURRENT)); then"
             yield "        shift $dashes words; ((CURRENT -= dashes)); _normal; return\n      fi"
@@ -101,17 +101,17 @@ def _zsh_option(action: argparse.Action, option: str) -> str:
 
 def _fish() -> Iterator[str]:
     yield "# fish completion for ccproxy-lite\ncomplete -c ccproxy-lite -f"
-    own_command = f"not __fish_seen_subcommand_from {' '.join(COMMANDS)}"
+    first_word = f"not __fish_seen_subcommand_from {' '.join(COMMANDS)}"
     for name, about in COMMANDS.items():
-        yield f"complete -c ccproxy-lite -n {fish_quoted(own_command)} -a {name} -d {fish_quoted(about)}"
-    for name, own in _PARSERS.items():
+        yield f"complete -c ccproxy-lite -n {fish_quoted(first_word)} -a {name} -d {fish_quoted(about)}"
+    for name, parser in _PARSERS.items():
         seen = f"-n '__fish_seen_subcommand_from {name}'"
-        for action in own.options:
+        for action in parser.options:
             names = " ".join(f"-l {o[2:]}" if o.startswith("--") else f"-s {o[1:]}" for o in action.option_strings)
             values = _values(action)
             value = "" if not _takes_value(action) else " -r" if not values else f" -x -a '{' '.join(values)}'"
             value += " -F" if values == [] and _takes_value(action) else ""
             yield f"complete -c ccproxy-lite {seen} {names}{value} -d {fish_quoted(action.help or '')}"
-        for action in own.positionals:
+        for action in parser.positionals:
             yield f"complete -c ccproxy-lite {seen} -a '{' '.join(map(str, action.choices or ()))}'"
     yield "complete -c ccproxy-lite -n '__fish_seen_subcommand_from run' -a '(__fish_complete_subcommand --fcs-skip=2)'"

@@ -66,5 +66,5 @@ def _events(raw: bytes, source: Format) -> list[Event]:
 
 def _reply(model: str) -> ReplyInfo:
     """Identity and time come from outside in the proxy; here they are always the same."""
-    own = {"stream_options": {"include_usage": True}}
-    return ReplyInfo(Request(model or "model", stream=True, own=own), "0", 0)
+    extra = {"stream_options": {"include_usage": True}}
+    return ReplyInfo(Request(model or "model", stream=True, extra=extra), "0", 0)

@@ -57,18 +57,18 @@ def main(arguments: argparse.Namespace) -> int:
     config, _ = load(arguments.config)
     url = _url(arguments.listen or config.listen)
     key = config.client_keys[0] if config.client_keys else clients.NO_KEY
-    found = clients.variables(arguments.client, url, _KEY)
-    cleared = [name for name in clients.redirecting(arguments.client) if name in os.environ and name not in found]
+    variables = clients.variables(arguments.client, url, _KEY)
+    cleared = [name for name in clients.redirecting(arguments.client) if name in os.environ and name not in variables]
     flags = {name: clients.flags(name, url) for name in clients.CLIENTS if arguments.client in (None, name)}
     flags = {name: words for name, words in flags.items() if words}
     variable = None if arguments.json else secrets.variable(key)  # a key in the environment is named, not shown
     if variable is None:
         value = anyio.run(Vault().value, key, time.monotonic())
-        found = {name: text.replace(_KEY, value) for name, text in found.items()}
+        variables = {name: text.replace(_KEY, value) for name, text in variables.items()}
     if arguments.json:
-        print(dumps({"set": found, "unset": cleared, "flags": flags}))
+        print(dumps({"set": variables, "unset": cleared, "flags": flags}))
         return 0
-    for line in _lines(_SHELLS[arguments.shell], found, cleared, flags, variable):
+    for line in _lines(_SHELLS[arguments.shell], variables, cleared, flags, variable):
         print(line)
     file = clients.file_of(arguments.client or "")
     if file and file.content:
@@ -84,9 +84,9 @@ def _url(listen: str) -> str:
 
 
 def _lines(
-    shell: Shell, found: dict[str, str], cleared: Sequence[str], flags: dict[str, list[str]], variable: str | None
+    shell: Shell, variables: dict[str, str], cleared: Sequence[str], flags: dict[str, list[str]], variable: str | None
 ) -> Iterator[str]:
-    for name, text in found.items():
+    for name, text in variables.items():
         before, key, behind = text.partition(_KEY)
         pieces = [shell.quote(before) if before else "", shell.refer.format(variable) if key else ""]
         pieces.append(shell.quote(behind) if behind else "")

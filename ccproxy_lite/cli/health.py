@@ -12,8 +12,8 @@ from ccproxy_lite.log import printable
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0 if it serves, 1 if nobody answers or it is draining."""
     listen = arguments.listen or address_of(arguments.config)[0]
-    status, found = ask(listen, (), "/healthz", patience_s=5)
-    word = found.get("status") if isinstance(found, dict) else None
+    status, answer = ask(listen, (), "/healthz", patience_s=5)
+    word = answer.get("status") if isinstance(answer, dict) else None
     if status != 200 or word != "ok":
         raise CcproxyError(f"what answers at {listen} is {printable(str(word or 'no ccproxy-lite'))}")
     print("ok")

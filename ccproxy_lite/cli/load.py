@@ -76,9 +76,9 @@ def with_options(config: Config, arguments: argparse.Namespace) -> Config:
         if not address.is_local and not config.client_keys:
             raise ConfigError([f"--listen {listen}: other machines can reach this address: set client_keys"])
         config = replace(config, listen=listen)
-    own = Address.parse(config.listen)
+    here = Address.parse(config.listen)
     for upstream in config.upstreams:
-        if own.answers(upstream.base_url):
+        if here.answers(upstream.base_url):
             raise ConfigError([f"upstreams.{upstream.name}.base_url: {upstream.base_url} is this proxy itself"])
     log = {name: given[f"log_{name}"] for name in ("level", "format", "file") if f"log_{name}" in given}
     return replace(config, log=config.log._replace(**log))

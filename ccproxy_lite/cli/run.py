@@ -51,11 +51,11 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _inherited() -> list[int]:
     """The open files beyond the standard ones that are meant for the command: ``<(...)`` is one."""
-    found = []
+    descriptors = []
     for number in range(3, 256):
         with suppress(OSError):
-            found += [number] if os.get_inheritable(number) else []
-    return found
+            descriptors += [number] if os.get_inheritable(number) else []
+    return descriptors
 
 
 def _with_model(config: Config, model: str) -> Config:
@@ -146,10 +146,10 @@ def _with_file(file: File, folder: Path, url: str, key: str) -> dict[str, str]:
                 (path.parent / entry.name).symlink_to(entry)
     if file.content:
         path.touch(mode=0o600)
-        own = theirs.read_text(errors="replace") if theirs.is_file() else ""
-        if own.strip() and file.content.startswith("{") and not clients.is_json(own):
+        theirs_before = theirs.read_text(errors="replace") if theirs.is_file() else ""
+        if theirs_before.strip() and file.content.startswith("{") and not clients.is_json(theirs_before):
             print(f"ccproxy-lite: {theirs} is not plain JSON: its settings are left out meanwhile", file=sys.stderr)
-        path.write_text(clients.content_of(file, url, key, own))
+        path.write_text(clients.content_of(file, url, key, theirs_before))
     return {file.variable: str(folder if file.at else path)}
 
 

@@ -91,8 +91,8 @@ def first_steps(url: str) -> str:
     """What to paste into another shell; there is no configuration yet, so every client may come."""
     lines = ["in another shell, one of:"]
     for name in clients.SDKS:
-        found = clients.variables(name, url, clients.NO_KEY)
-        lines.append(f"  export {' '.join(f'{key}={value}' for key, value in found.items())}")
+        variables = clients.variables(name, url, clients.NO_KEY)
+        lines.append(f"  export {' '.join(f'{key}={value}' for key, value in variables.items())}")
     elsewhere = "" if url.endswith(DEFAULT_LISTEN) else f" --listen {url.removeprefix('http://')}"
     first, *others = (name for name in clients.CLIENTS if name not in clients.SDKS)
     return "\n".join([*lines, f'  eval "$(ccproxy-lite env {first}{elsewhere})"   # or {", ".join(others)}'])

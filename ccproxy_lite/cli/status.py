@@ -15,43 +15,43 @@ from ccproxy_lite.log import printable
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0 if the proxy answered, 1 if it did not, or knows no such key."""
     listen, client_keys = address_of(arguments.config)
-    asked = {"reset": arguments.reset} if arguments.reset else None
-    status, found = ask(arguments.listen or listen, client_keys, "/status", asked)
+    reset = {"reset": arguments.reset} if arguments.reset else None
+    status, status_ = ask(arguments.listen or listen, client_keys, "/status", reset)
     if status == 401:
         remedy = "name its configuration with --config, or set CCPROXY_CLIENT_KEY"
         raise CcproxyError(f"the proxy wants a client key: {remedy}")
     if status != 200:
-        error = found.get("error") if isinstance(found, dict) else None
+        error = status_.get("error") if isinstance(status_, dict) else None
         raise CcproxyError(
             printable(str(error.get("message"))) if isinstance(error, dict) else f"the proxy answered {status}"
         )
     try:
-        shown = [printable(line) for line in lines(found)]
+        shown = [printable(line) for line in lines(status_)]
     except (KeyError, TypeError, AttributeError):
         raise CcproxyError("what answers there is no ccproxy-lite of this version") from None
     if arguments.json:
-        print(dumps(found))
+        print(dumps(status_))
         return 0
     if arguments.reset:
-        ended = found.get("ended") or ()
+        ended = status_.get("ended") or ()
         print(f"ended the rests of {', '.join(ended)}" if ended else f"{arguments.reset} did not rest")
     for line in shown:
         print(line)
     return 0
 
 
-def lines(found: dict[str, Any]) -> Iterator[str]:
+def lines(status_: dict[str, Any]) -> Iterator[str]:
     """The state for people."""
-    settings = found["configuration"]
-    yield f"ccproxy-lite {found['version']}, {settings['source'] or 'no file'}, loaded {settings['loaded_at']}"
+    settings = status_["configuration"]
+    yield f"ccproxy-lite {status_['version']}, {settings['source'] or 'no file'}, loaded {settings['loaded_at']}"
     for problem in settings["problems"]:
         yield f"not reloaded at {settings['failed_at']}: {problem}"
-    for name, upstream in found["upstreams"].items():
+    for name, upstream in status_["upstreams"].items():
         where = f" at {upstream['base_url']}" if upstream["base_url"] else ""
         yield f"{name}: {upstream['format']}{where}" + (", the client's own key" if upstream["from_client"] else "")
         for key in upstream["keys"]:
             yield from _key(key)
-    yield f"sessions: {found['sessions']}"
+    yield f"sessions: {status_['sessions']}"
 
 
 def _key(key: dict[str, Any]) -> Iterator[str]:
@@ -59,10 +59,10 @@ def _key(key: dict[str, Any]) -> Iterator[str]:
     state = "rests" if key["rests"] else "ready"
     named = key["label"] if key["key"] in ("", key["label"]) else f"{key['label']} ({key['key']})"
     yield f"  {named}: {state}, {_requests(key)}{last}"
-    for rest in key["rests"]:
-        scope = rest["model"] or "all models"
-        how = "as the service asked" if rest["hinted"] else "a guess: used if nothing else is left"
-        yield f"    {scope} for {_span(rest['left_s'])} more, {rest['reason']} ({how}): {rest['message']}"
+    for cooldown in key["rests"]:
+        scope = cooldown["model"] or "all models"
+        how = "as the service asked" if cooldown["hinted"] else "a guess: used if nothing else is left"
+        yield f"    {scope} for {_span(cooldown['left_s'])} more, {cooldown['reason']} ({how}): {cooldown['message']}"
     for model, tally in key["models"].items():
         yield (f"    {model}: {_requests(tally)}, {tally['input_tokens']}/{tally['output_tokens']} tokens")
 
@@ -79,5 +79,5 @@ def _span(seconds: float) -> str:
     """
     if seconds < 60:
         return f"{seconds:g}s"
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
+    minutes, cooldown = divmod(int(seconds), 60)
+    return f"{minutes}m{cooldown:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"

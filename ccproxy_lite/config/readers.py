@@ -143,11 +143,11 @@ def list_of(reader: Reader[Value]) -> Reader[tuple[Value, ...]]:
     def read(value: Any, place: Place) -> tuple[Value, ...]:
         if not isinstance(value, list):
             raise Invalid("expected an array")
-        found = []
+        given = []
         for index, item in enumerate(value):
             with place.at(index) as inner:
-                found.append(reader(item, inner))
-        return tuple(found)
+                given.append(reader(item, inner))
+        return tuple(given)
 
     return read
 
@@ -171,15 +171,15 @@ def members(value: Any, place: Place, fields: Mapping[str, Reader[Any]], later: 
     """
     if not isinstance(value, dict):
         raise Invalid("expected an object")
-    found = {}
+    given = {}
     for key, item in value.items():
         with place.at(key) as inner:
             if key in later:
                 place.report.notes.append(f"{inner}: has no effect in this version")
             elif key in fields:
-                found[key] = fields[key](item, inner)
+                given[key] = fields[key](item, inner)
             else:
                 inner.error("unknown key" + did_you_mean(key, [*fields, *later]), key=True)
     for key in value.duplicates if isinstance(value, Object) else ():
         place.at(key).error(f'duplicate key "{key}"', key=True)
-    return found
+    return given

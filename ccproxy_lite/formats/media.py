@@ -11,7 +11,7 @@ import binascii
 
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import shape
-from ccproxy_lite.formats.neutral.events import Own
+from ccproxy_lite.formats.neutral.events import Extra
 from ccproxy_lite.formats.neutral.request import File, Image
 
 
@@ -42,12 +42,12 @@ def sniffed(data: str) -> str:
     return next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), "")
 
 
-def image(url: str, detail: str, own: Own, at: str) -> Image:
+def image(url: str, detail: str, extra: Extra, at: str) -> Image:
     """An image that is a data URL or an http(s) URL, as in OpenAI's formats. Raises ClientError."""
     if url.startswith("data:"):
         media_type, data = data_url(url, at)
-        return Image(media_type.replace("image/jpg", "image/jpeg"), data, detail=detail, own=own, at=at)
-    return Image(url=web_url(url, at), detail=detail, own=own, at=at)
+        return Image(media_type.replace("image/jpg", "image/jpeg"), data, detail=detail, extra=extra, at=at)
+    return Image(url=web_url(url, at), detail=detail, extra=extra, at=at)
 
 
 def web_url(url: str, at: str) -> str:
@@ -57,15 +57,15 @@ def web_url(url: str, at: str) -> str:
     return url
 
 
-def file(value: str, name: str, own: Own, at: str, where: str) -> File:
+def file(value: str, name: str, extra: Extra, at: str, where: str) -> File:
     """A file that is a data URL, or its bare base64, which stands at the path ``where``. Raises ClientError."""
     if value.startswith("data:"):
         media_type, data = data_url(value, where)
     else:
         media_type, data = sniffed(value) or "application/pdf", value
     if media_type.startswith("text/plain"):
-        return File("text/plain", text=plain(data, where), name=name, own=own, at=at)
-    return File(media_type, data, name=name, own=own, at=at)
+        return File("text/plain", text=plain(data, where), name=name, extra=extra, at=at)
+    return File(media_type, data, name=name, extra=extra, at=at)
 
 
 def plain(data: str, where: str) -> str:

@@ -66,14 +66,14 @@ def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
     raw = error.get("code")
     code = str(raw) if isinstance(raw, str | int) and not isinstance(raw, bool) else ""
     name = shape.lenient(error, "type")
-    said = next((int(text) for text in (code, str(error.get("status"))) if _STATUS.fullmatch(text)), 0)
-    kind = _CODES.get(code) or (kind_of(said) if said else _CODES.get(name)) or kind_of(status)
+    stated = next((int(text) for text in (code, str(error.get("status"))) if _STATUS.fullmatch(text)), 0)
+    kind = _CODES.get(code) or (kind_of(stated) if stated else _CODES.get(name)) or kind_of(status)
     message = shape.lenient(error, "message") or code or name or f"the upstream answered {status}"
-    if "context length" in message and kind_of(said or status) in ("bad_request", "server"):
+    if "context length" in message and kind_of(stated or status) in ("bad_request", "server"):
         kind, code = "bad_request", "context_length_exceeded"
-    told = said or (STATUS[kind] if status == 500 else status)
+    answered = stated or (STATUS[kind] if status == 500 else status)
     return refine(
-        Failed(told, kind, message, code or name, shape.lenient(error, "param")), error, status if is_http else None
+        Failed(answered, kind, message, code or name, shape.lenient(error, "param")), error, status if is_http else None
     )
 
 

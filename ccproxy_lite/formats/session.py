@@ -33,7 +33,7 @@ def session_in(body: dict[str, Any]) -> str:
         metadata.get("session_id"),
         body.get("user"),
     )
-    return next((known for value in named if (known := session_name(value))), "")
+    return next((session for value in named if (session := session_name(value))), "")
 
 
 def _session_of_user(user_id: Any) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ccproxy_lite.errors import ClientError, UpstreamError
-from ccproxy_lite.formats.neutral.events import NOTHING, Own
+from ccproxy_lite.formats.neutral.events import NOTHING, Extra
 from ccproxy_lite.formats.sse import Event as SseEvent
 from ccproxy_lite.jsontext import loads
 
@@ -105,8 +105,8 @@ def texts(source: Object, key: str, at: str = "") -> tuple[str, ...]:
     if value is None:
         return ()
     inner = join(at, key)
-    found = [value] if isinstance(value, str) else as_array(value, inner)
-    return tuple(text for i, item in enumerate(found) if (text := as_text(item, join(inner, i))))
+    items = [value] if isinstance(value, str) else as_array(value, inner)
+    return tuple(text for i, item in enumerate(items) if (text := as_text(item, join(inner, i))))
 
 
 def count(source: Any, *keys: str) -> int:
@@ -162,8 +162,8 @@ def error_object(body: Any) -> Object:
 def listed(body: Any, key: str, field: str) -> list[str]:
     """One text of every object in an upstream's list; those without are left out."""
     items = body.get(key) if isinstance(body, dict) else None
-    found = [lenient(item, field) for item in items] if isinstance(items, list) else []
-    return [text for text in found if text]
+    items = [lenient(item, field) for item in items] if isinstance(items, list) else []
+    return [text for text in items if text]
 
 
 def lenient_list(source: Object, key: str) -> list[Any]:
@@ -178,7 +178,7 @@ def lenient(source: Any, key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def own_of(source: Object, known: frozenset[str], at: str = "") -> Own:
+def extra_of(source: Object, known: frozenset[str], at: str = "") -> Extra:
     """The members of ``source`` that the neutral model does not take and that say something, named from ``at`` on."""
     if source.keys() <= known:
         return NOTHING

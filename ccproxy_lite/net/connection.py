@@ -302,11 +302,11 @@ class Connection(asyncio.Protocol):
         except Refused as refusal:
             self._refuse(refusal.status, refusal.message)
             return
-        rest = bytes(inbox[end:])
+        behind_head = bytes(inbox[end:])
         inbox.clear()
-        self._start_body(head, rest)
+        self._start_body(head, behind_head)
 
-    def _start_body(self, head: RequestHead, rest: bytes) -> None:
+    def _start_body(self, head: RequestHead, behind_head: bytes) -> None:
         admitted = self._shared.app.admit(head)
         limit = self._shared.limits.max_body_bytes
         if not isinstance(admitted, Response) and isinstance(head.framing, int) and head.framing > limit:
@@ -314,7 +314,7 @@ class Connection(asyncio.Protocol):
         if isinstance(admitted, Response):
             head.keep_alive = head.keep_alive and head.framing == 0
             self.state = "serving"
-            self._inbox += rest
+            self._inbox += behind_head
             self.respond(admitted)
             return
         self._admitted = admitted
@@ -322,9 +322,9 @@ class Connection(asyncio.Protocol):
         self._pieces, self._body_bytes = [], 0
         self.state = "body"
         self._due(self._shared.limits.body_s)
-        if head.expects_continue and not rest:
+        if head.expects_continue and not behind_head:
             self._transport.write(_CONTINUE)
-        self._feed_body(rest)
+        self._feed_body(behind_head)
 
     def _feed_body(self, data: bytes) -> None:
         try:

@@ -162,11 +162,11 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
 
 def tokens(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
     """The comma-separated, lower-cased tokens of all headers of that name."""
-    found = []
+    named = []
     for key, value in headers:
         if key == name:
-            found += [token.strip().lower() for token in value.split(b",") if token.strip()]
-    return found
+            named += [token.strip().lower() for token in value.split(b",") if token.strip()]
+    return named
 
 
 def request_framing(headers: Headers) -> Framing:

@@ -23,7 +23,7 @@ def inherited(environ: MutableMapping[str, str]) -> list[socket.socket]:
     named = {name: environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
     if named["LISTEN_PID"] != str(os.getpid()) or not named["LISTEN_FDS"].isdigit():
         return []
-    found = []
+    sockets = []
     for number in range(_FIRST, _FIRST + int(named["LISTEN_FDS"])):
         try:
             sock = socket.socket(fileno=number)
@@ -34,8 +34,8 @@ def inherited(environ: MutableMapping[str, str]) -> list[socket.socket]:
             sock.detach()
             raise ConfigError([f"LISTEN_FDS: file descriptor {number} is not a listening stream socket"])
         sock.set_inheritable(False)
-        found.append(sock)
-    return found
+        sockets.append(sock)
+    return sockets
 
 
 def address_of(sock: socket.socket) -> str:

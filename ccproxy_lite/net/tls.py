@@ -86,8 +86,8 @@ def _untrusted(code: int, message: str) -> str:
     """What a verification error of OpenSSL's means (the numbers of x509_vfy.h), and what to do."""
     if code not in (19, 20):
         return _VERIFY.get(code, message)
-    known = next((path for path in _SYSTEM_ROOTS if os.path.exists(path)), "")
-    hint = f"; if programs of this machine trust it: SSL_CERT_FILE={known}" if known else ""
+    system_roots = next((path for path in _SYSTEM_ROOTS if os.path.exists(path)), "")
+    hint = f"; if programs of this machine trust it: SSL_CERT_FILE={system_roots}" if system_roots else ""
     return f"{_VERIFY[code]} (a proxy that inspects TLS?); name its root in ca_file or SSL_CERT_FILE{hint}"
 
 

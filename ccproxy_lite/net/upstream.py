@@ -269,12 +269,12 @@ class Connection(asyncio.Protocol):
         self._keep_alive = keeps_alive(event.http_version, headers)
         self._decoder = Decoder(response_framing(self._method, event.status_code, headers))
         self._choose_inflater(headers)
-        rest = self._machine.trailing_data[0]
+        behind_head = self._machine.trailing_data[0]
         if self._answered is not None and not self._answered.done():
             self._answered.set_result(None)
         sink.head(AnswerHead(event.status_code, headers))
-        if self._sink is sink and (rest or self._decoder.done):
-            self._feed_body(rest, sink)
+        if self._sink is sink and (behind_head or self._decoder.done):
+            self._feed_body(behind_head, sink)
 
     def _choose_inflater(self, headers: Headers) -> None:
         coding = b",".join(tokens(headers, b"content-encoding")).decode("latin-1")

@@ -83,9 +83,9 @@ def credential(kind: str, base_url: str, key: str) -> Headers:
 def outbound(base_url: str, form: Format, path: str, ask: Ask, key: str) -> Outbound:
     """A request below a base URL; the key takes the place of any header of its name."""
     target = urlsplit(base_url).path + with_query(path, ask.query)
-    own = credential(form.name, base_url, key)
-    names = {name for name, _ in own}
-    headers = [*((name, value) for name, value in ask.headers if name not in names), *own]
+    credentials = credential(form.name, base_url, key)
+    names = {name for name, _ in credentials}
+    headers = [*((name, value) for name, value in ask.headers if name not in names), *credentials]
     return Outbound(ask.method, base_url, target, headers, ask.body)
 
 

@@ -21,9 +21,9 @@ from ccproxy_lite.log import bug
 from ccproxy_lite.net.connection import Response
 from ccproxy_lite.net.heads import OutHeaders
 from ccproxy_lite.providers.provider import SERVER_SENT_EVENTS, Ask
-from ccproxy_lite.relay import headers as hd
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.delivery import Delivery
+from ccproxy_lite.relay.headers import JSON, about_answer, for_converted, for_upstream, merged
 from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.relay.streams import Converted, Reframed, Relayed, Stream, failed_of
 from ccproxy_lite.relay.upstreams import Upstreams
@@ -54,12 +54,12 @@ def prepare(call: Call, route: Route, upstreams: Upstreams) -> Prepared:
     """What is asked of a target. Raises ClientError for what the target cannot express, or nobody understands."""
     form = upstreams.format_of(route.upstream, call.form.name)
     if form is call.form:
-        headers = hd.merged(form.fixed_headers, hd.JSON, hd.upward(call.head))
+        headers = merged(form.fixed_headers, JSON, for_upstream(call.head))
         body = call.with_model(route.model)
         path = call.path._replace(streams=call.wants_stream)
         return Prepared(form, None, Ask(route.model, path, call.head.query, tuple(headers), body))
     outgoing = form.write_request(call.request, target_of(call, route, upstreams))
-    headers = hd.merged(hd.own_upward(call.wants_stream), form.fixed_headers)
+    headers = merged(for_converted(call.wants_stream), form.fixed_headers)
     path = PathInfo(streams=call.wants_stream)
     return Prepared(form, outgoing, Ask(route.model, path, "", tuple(headers), dumps(outgoing.body).encode()))
 
@@ -115,12 +115,12 @@ class Dispatch:
         call, record, prepared = self._call, self._call.record, self.prepared
         upstream, key = self.attempt.route.upstream, self.attempt.key
         record.dropped = prepared.dropped
-        headers = hd.own(self.attempt.route, prepared.dropped)
+        headers = about_answer(self.attempt.route, prepared.dropped)
         if self._reply is not None:
             self._reply.expect(headers, is_relayed=self._is_passed_on)
         delivery = self._delivery()
         try:
-            self.secret = await self._upstreams.secret_of(upstream, key.secret, call.own_secret)
+            self.secret = await self._upstreams.secret_of(upstream, key.secret, call.passed_secret)
             outbound = upstream.provider.message(upstream, prepared.form, prepared.ask, self.secret)
             self.delivery = delivery
             await self._upstreams.send(upstream, outbound, delivery, call.head)
@@ -154,7 +154,7 @@ class Dispatch:
         answer = delivery.answer
         if answer.status < 400 or not is_object(delivery.body):
             return None
-        headers = [(name, value) for name, value in self._call.downward(answer) if name != "retry-after-ms"]
+        headers = [(name, value) for name, value in self._call.headers_for_client(answer) if name != "retry-after-ms"]
         return Response(answer.status, headers, delivery.body)
 
     # --- the answer
@@ -197,9 +197,9 @@ class Dispatch:
             writer = call.form.writer(call.reply)
             self._reply.write_whole(b"".join(writer.write(event) for event in events))
         elif prepared.outgoing is None and parser is None:
-            down = hd.merged(call.downward(delivery.answer), headers)
+            down = merged(call.headers_for_client(delivery.answer), headers)
             call.client.respond(Response(delivery.answer.status, down, delivery.body))
         else:
             body = dumps(call.form.write_body(events, call.reply)).encode()
-            call.client.respond(Response(200, hd.merged(hd.JSON, headers), body))
+            call.client.respond(Response(200, merged(JSON, headers), body))
         return None

@@ -18,7 +18,7 @@ from ccproxy_lite.formats.session import SESSION_HEADERS, session_in, session_na
 from ccproxy_lite.jsontext import Member, decode, dumps, members
 from ccproxy_lite.net.connection import Connection
 from ccproxy_lite.net.heads import AnswerHead, OutHeaders, RequestHead
-from ccproxy_lite.relay import headers as hd
+from ccproxy_lite.relay.headers import for_client, presented_keys
 from ccproxy_lite.relay.record import Record
 from ccproxy_lite.relay.vault import SHORTEST_REDACTED, Vault
 
@@ -47,7 +47,7 @@ class Call:
     path: PathInfo = field(default_factory=PathInfo)
     pinned: str = ""
     named_session: str = ""
-    own_secret: str = ""
+    passed_secret: str = ""
 
     @cached_property
     def id(self) -> str:
@@ -71,8 +71,8 @@ class Call:
         try:
             return members(self.text)
         except ValueError as error:
-            known = "must be" in str(error) and self.text.strip()
-            raise ClientError(400, str(error) if known else f"the body is not JSON: {error}") from None
+            is_ours = "must be" in str(error) and self.text.strip()
+            raise ClientError(400, str(error) if is_ours else f"the body is not JSON: {error}") from None
 
     @cached_property
     def body(self) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class Call:
     def session(self) -> str:
         """What the client calls its conversation, or the empty string: by path, header or body, in this order."""
         named = (self.named_session, *(self.head.get(name) for name in SESSION_HEADERS))
-        return next((known for text in named if (known := session_name(text))), "") or session_in(self.body)
+        return next((name for text in named if (name := session_name(text))), "") or session_in(self.body)
 
     @property
     def is_strict(self) -> bool:
@@ -121,23 +121,23 @@ class Call:
     @property
     def client_key(self) -> str:
         """The key that the client shows, or the empty string."""
-        return next(filter(None, hd.presented_keys(self.head)), "")
+        return next(filter(None, presented_keys(self.head)), "")
 
     def redact(self, text: str) -> str:
         """A text without any secret, the client's own key included."""
-        if len(self.own_secret) >= SHORTEST_REDACTED:
-            text = text.replace(self.own_secret, "[redacted]")
+        if len(self.passed_secret) >= SHORTEST_REDACTED:
+            text = text.replace(self.passed_secret, "[redacted]")
         return self.vault.redact(text)
 
     def redact_bytes(self, data: bytes) -> bytes:
         """The same for bytes."""
-        if len(self.own_secret) >= SHORTEST_REDACTED:
-            data = data.replace(self.own_secret.encode("latin-1", "replace"), b"[redacted]")
+        if len(self.passed_secret) >= SHORTEST_REDACTED:
+            data = data.replace(self.passed_secret.encode("latin-1", "replace"), b"[redacted]")
         return self.vault.redact_bytes(data)
 
-    def downward(self, answer: AnswerHead) -> OutHeaders:
+    def headers_for_client(self, answer: AnswerHead) -> OutHeaders:
         """The upstream's headers for a client of the same format, without any secret."""
-        return [(name, self.redact(value)) for name, value in hd.downward(answer.headers)]
+        return [(name, self.redact(value)) for name, value in for_client(answer.headers)]
 
     def with_model(self, model: str) -> bytes:
         """The client's bytes, with another model name and without thoughts that only other providers understand."""

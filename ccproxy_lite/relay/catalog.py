@@ -8,9 +8,9 @@ from ccproxy_lite.config.model import Upstream
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.log import log
 from ccproxy_lite.providers.provider import Ask
-from ccproxy_lite.relay import headers as hd
+from ccproxy_lite.relay.headers import USER_AGENT
 from ccproxy_lite.relay.relay import Relay
-from ccproxy_lite.routing.routes import known
+from ccproxy_lite.routing.routes import model_names
 
 _FRESH_S = 300.0
 _RETRY_S = 15.0
@@ -32,12 +32,12 @@ class Catalog:
         if one is not None and one.models:
             return list(one.models)
         candidates = config.upstreams if one is None else (one,)
-        asked = [upstream for upstream in candidates if not upstream.models and not upstream.from_client]
+        listing = [upstream for upstream in candidates if not upstream.models and not upstream.from_client]
         async with anyio.create_task_group() as tasks:
-            for upstream in asked:
+            for upstream in listing:
                 tasks.start_soon(self._refresh, upstream)
-        lists = [self._lists[upstream.name][0] for upstream in asked]
-        aliases = known(config) if one is None else []
+        lists = [self._lists[upstream.name][0] for upstream in listing]
+        aliases = model_names(config) if one is None else []
         return list(dict.fromkeys([*aliases, *(name for names in lists for name in names)]))
 
     async def ask(self, upstream: Upstream) -> list[str]:
@@ -46,7 +46,7 @@ class Catalog:
         form = upstreams.format_of(upstream)
         ring = relay.rings[upstream.name]
         key = ring.key_for_side_request("", relay.clock.now()) or ring.states[0].key
-        headers = (("accept", "application/json"), ("user-agent", hd.USER_AGENT), *form.fixed_headers)
+        headers = (("accept", "application/json"), ("user-agent", USER_AGENT), *form.fixed_headers)
         secret = await upstreams.secret_of(upstream, key.secret)
         question = upstream.provider.models(upstream, form, Ask(headers=headers), secret)
         return await upstreams.collect(upstream, question, _MOST_BYTES)

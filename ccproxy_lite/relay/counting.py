@@ -8,9 +8,9 @@ from ccproxy_lite.formats.neutral.events import Usage
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.net.connection import Response
 from ccproxy_lite.providers.provider import Ask
-from ccproxy_lite.relay import headers as hd
 from ccproxy_lite.relay.attempt import target_of
 from ccproxy_lite.relay.call import Call
+from ccproxy_lite.relay.headers import JSON, about_answer, for_converted, for_upstream, merged
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.routing.routes import Route, resolve
 
@@ -24,7 +24,7 @@ async def count(relay: Relay, call: Call) -> None:
     route = resolve(relay.config, call.model, call.form.name, call.pinned)[0]
     record.route = str(route)
     call.client.cancel_on_eof()
-    headers = hd.own(route, ())
+    headers = about_answer(route, ())
     counted = await _upstream(relay, call, route)
     if counted is None:
         from ccproxy_lite.formats.neutral.tokens import estimate  # large, and seldom needed
@@ -33,7 +33,7 @@ async def count(relay: Relay, call: Call) -> None:
         headers.append(("x-ccproxy-estimate", "1"))
     record.status, record.usage, record.is_count = 200, Usage(input=counted), True
     body = dumps(call.form.write_count(counted)).encode()
-    call.client.respond(Response(200, hd.merged(hd.JSON, headers), body))
+    call.client.respond(Response(200, merged(JSON, headers), body))
 
 
 async def _upstream(relay: Relay, call: Call, route: Route) -> int | None:
@@ -62,9 +62,9 @@ def _ask(relay: Relay, call: Call, route: Route, form: Format) -> Ask:
     if form is not call.form:
         target = target_of(call, route, relay.upstreams)._replace(strict=False)
         body = form.counting.body(form.write_request(call.request, target).body, route.model)
-        headers = hd.merged(form.fixed_headers, hd.own_upward(False))
+        headers = merged(form.fixed_headers, for_converted(False))
         return Ask(route.model, call.path, "", tuple(headers), dumps(body).encode())
-    headers = hd.merged(form.fixed_headers, hd.upward(call.head))
+    headers = merged(form.fixed_headers, for_upstream(call.head))
     body = call.cleaned or call.body
     counted = form.counting.body(body, route.model)
     untouched = body is call.body and counted in (body, {**body, "model": route.model})

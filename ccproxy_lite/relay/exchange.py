@@ -19,10 +19,10 @@ from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import log
 from ccproxy_lite.net.connection import Response
-from ccproxy_lite.relay import headers as hd
 from ccproxy_lite.relay.attempt import Dispatch, Prepared, prepare
 from ccproxy_lite.relay.call import Call
-from ccproxy_lite.relay.record import told
+from ccproxy_lite.relay.headers import JSON, about_answer, merged
+from ccproxy_lite.relay.record import describe
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.routing.failover import Attempt, Failover, GiveUp, Wait, outcome_of
@@ -44,7 +44,7 @@ class Exchange:
         self._call = call
         self._routes = resolve(relay.config, call.model, call.form.name, call.pinned)
         if any(route.upstream.from_client for route in self._routes):
-            call.own_secret = call.client_key
+            call.passed_secret = call.client_key
         self._failover = self._decisions()
         call.record.attempts = self._failover.attempts
         self._reply: Reply | None = None
@@ -137,7 +137,7 @@ class Exchange:
         totals = relay.ledger.of(upstream.name, key)
         totals.add(attempt.route.model, outcome_of(failed), now, record.usage)
         if log.isEnabledFor(DEBUG):
-            log.debug("attempt: %s", told(attempt, failed))
+            log.debug("attempt: %s", describe(attempt, failed))
         if cooldown is not None and not upstream.from_client:
             where, length_s = f"{attempt.route} [{key.label}]", cooldown.until_s - cooldown.since_s
             subject = f"{where} {cooldown.reason}"
@@ -164,13 +164,13 @@ class Exchange:
             self._reply.fail(failed)
             return
         dispatch = next((one for one in self._dispatches if one.attempt is end.attempt), None)
-        text, headers = dumps(body), hd.own(end.route, dispatch.prepared.dropped if dispatch else ())
+        text, headers = dumps(body), about_answer(end.route, dispatch.prepared.dropped if dispatch else ())
         theirs = dispatch.error_as_it_came(failed.retry_after_s) if dispatch else None
         if theirs is not None:
             record.status, text = theirs.status, theirs.body.decode("utf-8", "replace")
-            headers = hd.merged(theirs.headers, headers)
+            headers = merged(theirs.headers, headers)
         if failed.retry_after_s is not None:
-            headers = hd.merged(headers, [("retry-after", str(ceil(failed.retry_after_s)))])
+            headers = merged(headers, [("retry-after", str(ceil(failed.retry_after_s)))])
         if end.should_retry is not None:
-            headers = hd.merged(headers, [("x-should-retry", str(end.should_retry).lower())])
-        call.client.respond(Response(record.status, hd.merged(headers, hd.JSON), call.redact(text).encode()))
+            headers = merged(headers, [("x-should-retry", str(end.should_retry).lower())])
+        call.client.respond(Response(record.status, merged(headers, JSON), call.redact(text).encode()))

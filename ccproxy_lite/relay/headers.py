@@ -31,15 +31,15 @@ SSE: OutHeaders = [("content-type", "text/event-stream; charset=utf-8"), ("cache
 
 def presented_keys(head: RequestHead) -> list[str]:
     """Every key that a request shows, in the order of their weight."""
-    found = [value for name in KEY_HEADERS for value in head.all(name)]
+    keys = [value for name in KEY_HEADERS for value in head.all(name)]
     for value in head.all("authorization"):
         scheme, _, token = value.partition(" ")
-        found.append(token.strip() if scheme.lower() == "bearer" else "")
-    found += [value for name, value in parse_qsl(head.query, keep_blank_values=True) if name == "key"]
-    return found
+        keys.append(token.strip() if scheme.lower() == "bearer" else "")
+    keys += [value for name, value in parse_qsl(head.query, keep_blank_values=True) if name == "key"]
+    return keys
 
 
-def upward(head: RequestHead) -> list[tuple[str, str]]:
+def for_upstream(head: RequestHead) -> list[tuple[str, str]]:
     """The client's headers that an upstream of the same format gets."""
     named = {token.decode("latin-1") for token in tokens(head.headers, b"connection")}
     kept = []
@@ -51,13 +51,13 @@ def upward(head: RequestHead) -> list[tuple[str, str]]:
     return kept
 
 
-def own_upward(streaming: bool) -> list[tuple[str, str]]:
+def for_converted(streaming: bool) -> list[tuple[str, str]]:
     """The headers of a request that was converted: nothing of the client's."""
     accept = "text/event-stream" if streaming else "application/json"
     return [("content-type", "application/json"), ("accept", accept), ("user-agent", USER_AGENT)]
 
 
-def downward(headers: Headers) -> OutHeaders:
+def for_client(headers: Headers) -> OutHeaders:
     """The upstream's headers that a client of the same format gets."""
     named = {token.decode("latin-1") for token in tokens(headers, b"connection")}
     decoded = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
@@ -91,12 +91,12 @@ def merged(*groups: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return result
 
 
-def own(route: Route, dropped: tuple[str, ...]) -> OutHeaders:
+def about_answer(route: Route, dropped: tuple[str, ...]) -> OutHeaders:
     """What the proxy says of itself on every answer."""
-    found: OutHeaders = [("x-ccproxy-upstream", _header_safe(str(route)))]
+    answer_headers: OutHeaders = [("x-ccproxy-upstream", _header_safe(str(route)))]
     if dropped:
-        found.append(("x-ccproxy-dropped", _header_safe(", ".join(dropped))[:2000]))
-    return found
+        answer_headers.append(("x-ccproxy-dropped", _header_safe(", ".join(dropped))[:2000]))
+    return answer_headers
 
 
 def _header_safe(text: str) -> str:

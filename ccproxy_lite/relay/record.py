@@ -30,7 +30,7 @@ class Record:
     def fields(self, now_s: float) -> dict[str, object]:
         """The members of a JSON line; what is empty is left out."""
         usage = self.usage
-        found: dict[str, object] = {
+        fields: dict[str, object] = {
             "format": self.format,
             "request": f"{self.method} {self.path}",
             "model": self.model,
@@ -42,24 +42,24 @@ class Record:
             "input_tokens": usage.total_input if usage else None,
             "output_tokens": usage.output if usage else None,
             "dropped": ", ".join(self.dropped),
-            "attempts": "; ".join(told(*one) for one in self.attempts) if len(self.attempts) > 1 else "",
+            "attempts": "; ".join(describe(*one) for one in self.attempts) if len(self.attempts) > 1 else "",
             "error": self.error,
         }
-        return {name: value for name, value in found.items() if value not in (None, "")}
+        return {name: value for name, value in fields.items() if value not in (None, "")}
 
     def line(self, now_s: float) -> str:
         """The line for people."""
-        known = self.fields(now_s)
-        route = f"{known.pop('format', '-')} {known.pop('model', '')} -> {known.pop('upstream', '-')}"
-        head = f"{known.pop('status')} {known.pop('request')} {route}"
-        first = known.pop("first_byte_s", None)
-        times = f"{known.pop('total_s')}s" + (f" (first byte {first}s)" if first is not None else "")
-        tokens = f"{known.pop('input_tokens', '-')}/{known.pop('output_tokens', '-')} tokens"
-        rest = [f"{name}={value}" for name, value in known.items()]
-        return " ".join([head, times, tokens, *rest])
+        left = self.fields(now_s)
+        route = f"{left.pop('format', '-')} {left.pop('model', '')} -> {left.pop('upstream', '-')}"
+        head = f"{left.pop('status')} {left.pop('request')} {route}"
+        first = left.pop("first_byte_s", None)
+        times = f"{left.pop('total_s')}s" + (f" (first byte {first}s)" if first is not None else "")
+        tokens = f"{left.pop('input_tokens', '-')}/{left.pop('output_tokens', '-')} tokens"
+        others = [f"{name}={value}" for name, value in left.items()]
+        return " ".join([head, times, tokens, *others])
 
 
-def told(attempt: Attempt, failed: Failed | None) -> str:
+def describe(attempt: Attempt, failed: Failed | None) -> str:
     """An attempt as the log tells it: where, with which key, and what came of it."""
     label = f" [{attempt.key.label}]" if attempt.key.label else ""
     what = "ok" if failed is None else f"{failed.status} {failed.kind}: {failed.message[:100]}"

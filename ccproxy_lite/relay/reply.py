@@ -15,8 +15,8 @@ from ccproxy_lite.formats.format import Progress
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.net.heads import AnswerHead, OutHeaders
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
-from ccproxy_lite.relay import headers as hd
 from ccproxy_lite.relay.call import Call
+from ccproxy_lite.relay.headers import JSON, SSE, about_answer, merged
 from ccproxy_lite.relay.streams import ArrayFraming
 from ccproxy_lite.routing.routes import Route
 
@@ -34,7 +34,7 @@ class Reply:
         self._watchdog = watchdog
         self._interval_s = keepalive_s or NEVER
         self._only = only
-        self._early: OutHeaders = hd.own(only, ()) if only is not None else []
+        self._early: OutHeaders = about_answer(only, ()) if only is not None else []
         self._headers: OutHeaders = []
         self._is_relayed = False
         self._array = ArrayFraming() if call.path.array else None
@@ -54,8 +54,8 @@ class Reply:
 
     def begin(self, answer: AnswerHead) -> None:
         """A stream begins, whose upstream's head this is."""
-        headers = self._call.downward(answer) if self._is_relayed else hd.SSE
-        self._begin(hd.merged(headers, hd.JSON if self._array else [], self._headers))
+        headers = self._call.headers_for_client(answer) if self._is_relayed else SSE
+        self._begin(merged(headers, JSON if self._array else [], self._headers))
 
     def write(self, events: bytes) -> None:
         """More of the answer, as server-sent events."""
@@ -64,7 +64,7 @@ class Reply:
 
     def write_whole(self, events: bytes) -> None:
         """An answer that came in one piece, written as a stream."""
-        self._begin(hd.merged(self._content_type, self._headers))
+        self._begin(merged(self._content_type, self._headers))
         self.write(events)
         self.finish()
 
@@ -96,7 +96,7 @@ class Reply:
         """Nothing was written for a while."""
         self.deadline = self._now() + self._interval_s
         if not self._client.blocked:
-            self._begin(hd.merged(self._content_type, self._early))
+            self._begin(merged(self._content_type, self._early))
             self._client.write(self._call.form.keep_alive)
 
     # --- back pressure: a client that takes what is sent slower than it comes
@@ -115,7 +115,7 @@ class Reply:
 
     @property
     def _content_type(self) -> OutHeaders:
-        return hd.JSON if self._array else hd.SSE
+        return JSON if self._array else SSE
 
     def _begin(self, headers: OutHeaders) -> None:
         """Begin the answer, unless a keep-alive has done so."""

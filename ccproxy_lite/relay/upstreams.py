@@ -20,8 +20,8 @@ from ccproxy_lite.net.heads import RequestHead
 from ccproxy_lite.net.tls import client_context, context_for, named_roots
 from ccproxy_lite.net.upstream import Origin, Pool, Timeouts
 from ccproxy_lite.providers.provider import Outbound, Question
-from ccproxy_lite.relay import headers as hd
 from ccproxy_lite.relay.delivery import Delivery
+from ccproxy_lite.relay.headers import configured, merged
 from ccproxy_lite.relay.vault import Vault
 
 Answer = TypeVar("Answer")
@@ -64,7 +64,7 @@ class Upstreams:
         :param head: the client's, for the configured headers that copy one of it
         """
         origin = Origin.of(outbound.base_url, upstream.ca_file, upstream.client_cert, upstream.proxy)
-        headers = hd.merged(outbound.headers, hd.configured(upstream, head))
+        headers = merged(outbound.headers, configured(upstream, head))
         try:
             await self.pool.fetch(origin, outbound._replace(headers=headers), delivery, self._timeouts)
             await delivery.done.wait()

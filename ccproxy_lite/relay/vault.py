@@ -53,9 +53,9 @@ class Vault:
         """
         if self._is_good(spec, now, refused):
             return self.peek(spec)
-        known, failure = self._values.get(spec), self._failures.get(spec)
+        value_before, failure = self._values.get(spec), self._failures.get(spec)
         async with self._locks.setdefault(spec, anyio.Lock()):  # one helper at a time; who waited has its result
-            if self._values.get(spec) is known and self._failures.get(spec) is failure:
+            if self._values.get(spec) is value_before and self._failures.get(spec) is failure:
                 await self._renew(spec, now)
             elif spec not in self._values:
                 raise self._failures[spec]
@@ -72,16 +72,16 @@ class Vault:
         self._values = {spec: (value, -inf) for spec, (value, _) in self._values.items()}
 
     def _is_good(self, spec: str, now: float, refused: str | None) -> bool:
-        known = self._values.get(spec)
-        if known is None or not is_renewable(spec):
-            return known is not None
-        if refused is not None and known[0] == refused:
-            wrong, since_s = self._refused.get(spec, ("", 0.0))  # a helper that has just said so again
-            return spec.startswith("cmd:") and wrong == refused and now - since_s < _AGAIN_S
-        return now - known[1] < MAX_AGE_S
+        value_before = self._values.get(spec)
+        if value_before is None or not is_renewable(spec):
+            return value_before is not None
+        if refused is not None and value_before[0] == refused:
+            refused_before, since_s = self._refused.get(spec, ("", 0.0))  # a helper that has just said so again
+            return spec.startswith("cmd:") and refused_before == refused and now - since_s < _AGAIN_S
+        return now - value_before[1] < MAX_AGE_S
 
     async def _renew(self, spec: str, now: float) -> None:
-        known = self._values.get(spec)
+        value_before = self._values.get(spec)
         try:
             secret = (await self._read(spec)).strip()
             trouble = unusable(secret, "what it holds") if is_renewable(spec) else None
@@ -89,17 +89,17 @@ class Vault:
                 raise ValueError(trouble)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            if known is None:
+            if value_before is None:
                 message = f"the key {label(spec)} cannot be read: {reason}"
                 self._failures[spec] = UpstreamError(message, kind="auth", code="no_secret")
                 raise self._failures[spec] from None
             log.warning("the key %s cannot be read again: %s", label(spec), reason)
             again_s = MAX_AGE_S if spec.startswith("cmd:") else _AGAIN_S  # a helper that hangs holds requests up
-            self._values[spec] = (known[0], now - MAX_AGE_S + again_s)
+            self._values[spec] = (value_before[0], now - MAX_AGE_S + again_s)
             return
         self._values[spec] = (secret, now)
         self.remember(secret)
-        if self._failures.pop(spec, None) or (known is not None and known[0] != secret):
+        if self._failures.pop(spec, None) or (value_before is not None and value_before[0] != secret):
             self.on_change(spec)
 
     def remember(self, secret: str) -> None:
@@ -144,8 +144,8 @@ async def _run(command: list[str]) -> str:
     except TimeoutError:
         raise OSError(f"{command[0]} did not finish in {_HELPER_TIMEOUT_S:.0f} s") from None
     if done.returncode != 0:
-        said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
-        log.warning("%s exited with status %d: %s", command[0], done.returncode, said)
+        complaint = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
+        log.warning("%s exited with status %d: %s", command[0], done.returncode, complaint)
         raise OSError(f"{command[0]} exited with status {done.returncode}")
     token = done.stdout.decode("ascii", "replace").strip()
     if not token:

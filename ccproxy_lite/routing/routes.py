@@ -34,10 +34,10 @@ def resolve(config: Config, model: str, client_format: str, pinned: str = "") ->
         if upstream is None:
             raise ClientError(404, f"there is no upstream {pinned}")
         return [Route(upstream, model.removeprefix(f"{pinned}/"))]
-    name, slash, rest = model.partition("/")
-    named = config.upstream(name) if slash and rest else None
+    name, slash, name_there = model.partition("/")
+    named = config.upstream(name) if slash and name_there else None
     if named is not None:
-        return [Route(named, rest)]
+        return [Route(named, name_there)]
     targets = _mapped(config, model)
     if targets:
         return list(dict.fromkeys(_route(config, target, model) for target in targets))
@@ -49,7 +49,7 @@ def resolve(config: Config, model: str, client_format: str, pinned: str = "") ->
     open_ended = [upstream for upstream in config.upstreams if not upstream.models]
     if open_ended:
         return [Route(open_ended[0], model)]
-    raise ClientError(404, f"the model {model} does not exist here; there are: {', '.join(known(config))}")
+    raise ClientError(404, f"the model {model} does not exist here; there are: {', '.join(model_names(config))}")
 
 
 def _mapped(config: Config, model: str) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def _by_family(config: Config, model: str, client_format: str) -> list[Upstream]
     return same or candidates
 
 
-def known(config: Config) -> list[str]:
+def model_names(config: Config) -> list[str]:
     """The model names that the configuration itself mentions, aliases first."""
     names = [name for name, _ in config.models if not any(char in name for char in "*?[")]
     names += [model for upstream in config.upstreams for model in upstream.models]

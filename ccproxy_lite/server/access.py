@@ -60,8 +60,8 @@ class Access:
 
     def is_preflight(self, head: RequestHead) -> bool:
         """Whether a browser asks what it may send from an origin that is allowed."""
-        asked = head.method == "OPTIONS" and head.get("access-control-request-method")
-        return bool(asked) and head.get("origin") in self._origins
+        preflighted = head.method == "OPTIONS" and head.get("access-control-request-method")
+        return bool(preflighted) and head.get("origin") in self._origins
 
     def cors(self, head: RequestHead) -> OutHeaders:
         """What a browser is told about its origin; nothing if it is not allowed."""

@@ -51,35 +51,37 @@ class App:
 
     def admit(self, head: RequestHead) -> Response | Match:
         """Refuse a request before its body is read, or tell what it asks for."""
-        found = match(head.path, head.raw_path, head.query)
+        matched = match(head.path, head.raw_path, head.query)
         try:
             if self.access.is_preflight(head) or head.raw_path == "*":
                 return Response(204, self.access.cors(head) + _COMMON)
             self.access.check_source(head)
-            self._endpoint(head, found)
+            self._endpoint(head, matched)
             if head.method == "POST":
                 check_body_type(head)
         except ClientError as error:
-            return self._refusal(head, found, error)
-        return found
+            return self._refusal(head, matched, error)
+        return matched
 
     def refuse(self, head: RequestHead | None, status: int, message: str) -> Response:
         """The answer to a request that broke the protocol or a limit."""
-        found = match(head.path, head.raw_path, head.query) if head else None
-        return self._refusal(head, found, ClientError(status, message))
+        matched = match(head.path, head.raw_path, head.query) if head else None
+        return self._refusal(head, matched, ClientError(status, message))
 
-    async def serve(self, head: RequestHead, found: Match, body: bytes, client: Connection) -> None:
+    async def serve(self, head: RequestHead, matched: Match, body: bytes, client: Connection) -> None:
         """Answer a request; whatever goes wrong, the client hears it in its own format."""
         record = Record(method=head.method, path=head.path, started_s=self.relay.clock.now())
-        is_own = head.path in _UNLOGGED
-        if not is_own:
+        is_unlogged = head.path in _UNLOGGED
+        if not is_unlogged:
             self.history.metrics.begin(record)
         client.extra_headers = self.access.cors(head) + _COMMON
-        form = _dialect(head, found)
+        form = _dialect(head, matched)
         try:
-            endpoint = self._endpoint(head, found)  # once more: while the body came, the keys may have changed
+            endpoint = self._endpoint(head, matched)  # once more: while the body came, the keys may have changed
             record.format = form.name if endpoint.form else ""
-            call = Call(form, head, body, client, record, self.relay.vault, endpoint.info, found.pinned, found.session)
+            call = Call(
+                form, head, body, client, record, self.relay.vault, endpoint.info, matched.pinned, matched.session
+            )
             await _HANDLERS[endpoint.action](self, call)
         except ClientError as error:
             record.status, record.error = error.status, error.message
@@ -99,28 +101,28 @@ class App:
             elif not record.status:
                 record.status, record.error = 499, "the client went away"
             now = self.relay.clock.now()
-            if not is_own:
+            if not is_unlogged:
                 self.history.metrics.end(record, now, self.relay.clock.wall())
-            accesslog.access(record, now, is_quiet=is_own and record.status < 400)
+            accesslog.access(record, now, is_quiet=is_unlogged and record.status < 400)
 
     # ---
 
-    def _endpoint(self, head: RequestHead, found: Match) -> Endpoint:
+    def _endpoint(self, head: RequestHead, matched: Match) -> Endpoint:
         """The endpoint, if it is there and whoever asks may do so. Raises ClientError."""
-        if found.pinned and self.relay.config.upstream(found.pinned) is None:
-            raise ClientError(404, f"there is no upstream {found.pinned}")
-        endpoint = endpoint_for(found, head.method, head.path, upgrades=head.get("upgrade") is not None)
+        if matched.pinned and self.relay.config.upstream(matched.pinned) is None:
+            raise ClientError(404, f"there is no upstream {matched.pinned}")
+        endpoint = endpoint_for(matched, head.method, head.path, upgrades=head.get("upgrade") is not None)
         if not endpoint.open:
             self.access.check_key(head)
         return endpoint
 
-    def _refusal(self, head: RequestHead | None, found: Match | None, error: ClientError) -> Response:
-        form = _dialect(head, found) if head and found else FORMATS[DEFAULT_FORMAT]
+    def _refusal(self, head: RequestHead | None, matched: Match | None, error: ClientError) -> Response:
+        form = _dialect(head, matched) if head and matched else FORMATS[DEFAULT_FORMAT]
         status, body = form.write_error(Failed(error.status, kind_of(error.status), error.message))
         extra: OutHeaders = [("retry-after", "1")] if status == 503 else []
         extra += [("upgrade", "HTTP/1.1")] if status == 426 else []
-        if status == 405 and found is not None and found.endpoint is not None:
-            extra.append(("allow", ", ".join(found.endpoint.methods)))
+        if status == 405 and matched is not None and matched.endpoint is not None:
+            extra.append(("allow", ", ".join(matched.endpoint.methods)))
         self.history.metrics.refused[error.status] += 1
         if head is not None:
             log.info("%d %s %s: %s", error.status, head.method, head.path, error.message)
@@ -134,11 +136,11 @@ class App:
         client.respond(Response(status, JSON, self.relay.vault.redact(dumps(body)).encode()))
 
 
-def _dialect(head: RequestHead, found: Match) -> Format:
+def _dialect(head: RequestHead, matched: Match) -> Format:
     """The format of whoever asks."""
-    if found.endpoint is not None and found.endpoint.form:
-        return FORMATS[found.endpoint.form]
-    return dialect(head.get, head.query, found.path)
+    if matched.endpoint is not None and matched.endpoint.form:
+        return FORMATS[matched.endpoint.form]
+    return dialect(head.get, head.query, matched.path)
 
 
 # ---------------------------------------------------------------- endpoints

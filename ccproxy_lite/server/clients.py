@@ -143,8 +143,8 @@ def variables(client: str | None, url: str, key: str) -> dict[str, str]:
 
 def redirecting(client: str | None) -> list[str]:
     """The variables that would lead a client (or any) to another service, with another login or key."""
-    known = [CLIENTS[client]] if client in CLIENTS else list(CLIENTS.values())
-    return list(dict.fromkeys(name for one in known for name in one.redirected_by))
+    affected = [CLIENTS[client]] if client in CLIENTS else list(CLIENTS.values())
+    return list(dict.fromkeys(name for one in affected for name in one.redirected_by))
 
 
 def environment(environ: Mapping[str, str], program: str, url: str, key: str) -> dict[str, str]:
@@ -152,8 +152,10 @@ def environment(environ: Mapping[str, str], program: str, url: str, key: str) ->
     client = _name(program)
     cleared = {*redirecting(None), *_GENERAL}
     child = {name: text for name, text in environ.items() if name not in cleared}
-    own = variables(client, url, key)
-    child |= {name: laid_over(child.get(name, ""), text) if _is_object(text) else text for name, text in own.items()}
+    settings = variables(client, url, key)
+    child |= {
+        name: laid_over(child.get(name, ""), text) if _is_object(text) else text for name, text in settings.items()
+    }
     child |= CLIENTS[client].private if client in CLIENTS else {}
     exempt = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     if exempt.strip() != "*":  # else a client would ask a company's proxy for this machine
@@ -163,8 +165,8 @@ def environment(environ: Mapping[str, str], program: str, url: str, key: str) ->
 
 def flags(client: str, url: str) -> list[str]:
     """The flags that a client needs; Codex takes its provider from them only."""
-    own = CLIENTS[client].flags if client in CLIENTS else {}
-    return [word for name, text in own.items() for word in ("-c", f"{name}={_filled(text, url, '')}")]
+    settings = CLIENTS[client].flags if client in CLIENTS else {}
+    return [word for name, text in settings.items() for word in ("-c", f"{name}={_filled(text, url, '')}")]
 
 
 def with_flags(words: Sequence[str], url: str) -> list[str]:
@@ -180,8 +182,8 @@ def file_of(program: str) -> File | None:
 
 def content_of(file: File, url: str, key: str, theirs: str) -> str:
     """Its content: ours over the user's own."""
-    own = _filled(file.content, url, key)
-    return laid_over(theirs, own) if _is_object(own) else f"{theirs}\n{own}"
+    settings = _filled(file.content, url, key)
+    return laid_over(theirs, settings) if _is_object(settings) else f"{theirs}\n{settings}"
 
 
 def laid_over(theirs: str, ours: str) -> str:
@@ -217,13 +219,13 @@ def is_json(text: str) -> bool:
 
 def instructions(url: str, key: str) -> list[dict[str, str]]:
     """How people connect each client by hand: a line for a shell, or the command that does it."""
-    told = []
+    instructions_ = []
     for name, client in CLIENTS.items():
         line = "export " + " ".join(f"{key}={value}" for key, value in variables(name, url, key).items())
         has_file = client.file is not None and bool(client.file.content)
         is_long = client.flags or has_file or any(map(_is_object, client.variables.values()))
-        told.append({"client": client.about, "line": f"ccproxy-lite run -- {name}" if is_long else line})
-    return told
+        instructions_.append({"client": client.about, "line": f"ccproxy-lite run -- {name}" if is_long else line})
+    return instructions_
 
 
 def _filled(text: str, url: str, key: str) -> str:

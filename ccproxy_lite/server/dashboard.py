@@ -37,6 +37,6 @@ def headers() -> OutHeaders:
 
 
 def _hash(tag: str) -> str:
-    found = re.search(rf"<{tag}>(.*?)</{tag}>".encode(), page(), re.DOTALL)
-    digest = hashlib.sha256(found[1] if found else b"").digest()
+    element = re.search(rf"<{tag}>(.*?)</{tag}>".encode(), page(), re.DOTALL)
+    digest = hashlib.sha256(element[1] if element else b"").digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"

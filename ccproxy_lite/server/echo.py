@@ -49,14 +49,14 @@ class Echo:
             lister = dialect(head.get, head.query, head.path)
             client.respond(Response(200, JSON, dumps(lister.write_models(MODELS, 1_700_000_000)).encode()))
             return
-        asked = ((form, form.read_path(head.raw_path, head.query)) for form in asked_for(head.path))
-        found = next(((form, path) for form, path in asked if path is not None), None)
-        form = found[0] if found else FORMATS[DEFAULT_FORMAT]
+        readings = ((form, form.read_path(head.raw_path, head.query)) for form in asked_for(head.path))
+        reading = next(((form, path) for form, path in readings if path is not None), None)
+        form = reading[0] if reading else FORMATS[DEFAULT_FORMAT]
         try:
-            if found is None or found[1].action == "compact":
+            if reading is None or reading[1].action == "compact":
                 raise ClientError(404, f"the echo knows no {head.path}")
-            request = form.read_request(loads(body), found[1])
-            if found[1].action == "count":
+            request = form.read_request(loads(body), reading[1])
+            if reading[1].action == "count":
                 from ccproxy_lite.formats.neutral.tokens import estimate
 
                 client.respond(Response(200, JSON, dumps(form.write_count(estimate(request))).encode()))
@@ -64,8 +64,8 @@ class Echo:
                 self._answer(form, request, client)
         except (ClientError, ValueError) as error:
             status = error.status if isinstance(error, ClientError) else 400
-            told = form.write_error(Failed(status, "bad_request", str(error)))
-            client.respond(Response(told[0], JSON, dumps(told[1]).encode()))
+            refusal = form.write_error(Failed(status, "bad_request", str(error)))
+            client.respond(Response(refusal[0], JSON, dumps(refusal[1]).encode()))
 
     def _answer(self, form: Format, request: Request, client: Connection) -> None:
         from ccproxy_lite.server.echo_answers import answer  # which needs all that converters need

@@ -58,8 +58,8 @@ def answer(request: Request, origin: str) -> list[Event]:
         events += [PartDelta(piece) for piece in (arguments[:middle], arguments[middle:]) if piece] + [PartEnd()]
     if not calls:
         if results:
-            said = [part.text for result in results for part in result.content if isinstance(part, Text)]
-            text = "The tool said: " + "\n".join(said)
+            results_text = [part.text for result in results for part in result.content if isinstance(part, Text)]
+            text = "The tool said: " + "\n".join(results_text)
         events.append(PartStart("text"))
         events += [PartDelta(word) for word in _WORDS.findall(text)]
         events.append(PartEnd())
@@ -94,10 +94,10 @@ def _calls(request: Request, text: str) -> list[tuple[Tool, str]]:
     return [(tool, arguments) for _, tool, arguments in calls]
 
 
-def _arguments(tool: Tool, rest: str) -> str:
-    if rest.startswith("{"):
+def _arguments(tool: Tool, after_name: str) -> str:
+    if after_name.startswith("{"):
         try:
-            value, _ = JSONDecoder().raw_decode(rest)
+            value, _ = JSONDecoder().raw_decode(after_name)
         except ValueError:
             pass
         else:

@@ -178,8 +178,8 @@ def _histograms(name: str, about: str, samples: Iterable[tuple[dict[str, str], H
         if not any(histogram.counts):
             continue
         count = 0
-        for bound, own in zip((*BUCKETS_S, "+Inf"), histogram.counts, strict=True):
-            count += own
+        for bound, in_bucket in zip((*BUCKETS_S, "+Inf"), histogram.counts, strict=True):
+            count += in_bucket
             rows.append(f"{name}_bucket{_labels({**labels, 'le': str(bound)})} {count}")
         rows.append(f"{name}_sum{_labels(labels)} {histogram.sum_s:.6f}")
         rows.append(f"{name}_count{_labels(labels)} {count}")

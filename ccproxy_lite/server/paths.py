@@ -2,8 +2,8 @@
 
 Which paths belong to a wire format, the registry of formats knows; here stand those of the program itself.
 
->>> found = match("/api/provider/work/v1/models", "/api/provider/work/v1/models", "")
->>> found.pinned, found.endpoint.action
+>>> matched = match("/api/provider/work/v1/models", "/api/provider/work/v1/models", "")
+>>> matched.pinned, matched.endpoint.action
 ('work', 'models')
 """
 
@@ -70,9 +70,9 @@ def match(path: str, raw_path: str, query: str) -> Match:
 def _endpoint_at(path: str, raw_path: str, query: str) -> Endpoint | None:
     """What is at a path; an escaped slash separates nothing, but may stand in a model's name."""
     for form in asked_for(path):
-        asked = form.read_path(raw_path, query)
-        if asked is not None:
-            return Endpoint("count" if asked.action == "count" else "message", ("POST",), form.name, info=asked)
+        info = form.read_path(raw_path, query)
+        if info is not None:
+            return Endpoint("count" if info.action == "count" else "message", ("POST",), form.name, info=info)
     models = model_list_at(path)
     if models is not None and models.model is not None:
         return Endpoint("model", form=models.form, info=PathInfo(model=models.model))
@@ -81,15 +81,15 @@ def _endpoint_at(path: str, raw_path: str, query: str) -> Endpoint | None:
     return _OWN.get(path) if "%2f" not in raw_path.lower() else None
 
 
-def endpoint_for(found: Match, method: str, path: str, *, upgrades: bool = False) -> Endpoint:
+def endpoint_for(matched: Match, method: str, path: str, *, upgrades: bool = False) -> Endpoint:
     """The endpoint, if there is one and it may be asked so. Raises ClientError.
 
     :param path: the whole path, for the message
     :param upgrades: whether another protocol is asked for
     """
-    endpoint = found.endpoint
+    endpoint = matched.endpoint
     if endpoint is None:
-        hint = "; leave /v1 out of the base URL" if found.path.startswith("/v1/v1/") else ""
+        hint = "; leave /v1 out of the base URL" if matched.path.startswith("/v1/v1/") else ""
         raise ClientError(404, f"there is nothing at {method} {path}{hint}")
     if method in endpoint.methods:
         return endpoint

@@ -76,8 +76,10 @@ async def _reload(proxy: Running, source: Source) -> None:
         await proxy.use(config)
         log_anew()
     except Exception as error:  # whatever it is, what serves goes on serving
-        known = isinstance(error, CcproxyError)
-        problems = error.problems if isinstance(error, ConfigError) else [str(error) if known else f"bug {bug(error)}"]
+        is_ours = isinstance(error, CcproxyError)
+        problems = (
+            error.problems if isinstance(error, ConfigError) else [str(error) if is_ours else f"bug {bug(error)}"]
+        )
         history.failed_at, history.problems = proxy.parts.clock.wall(), tuple(problems)
         for problem in problems:
             log.error("not reloaded: %s", problem)
@@ -92,7 +94,7 @@ def signature(source: Source) -> Signature:
     """What changes when a file does; None if there is none."""
     try:
         path = source.find()
-        found = os.stat(path) if path is not None else None
+        stat = os.stat(path) if path is not None else None
     except OSError:
         return None
-    return None if found is None else (str(path), found.st_ino, found.st_mtime_ns, found.st_size)
+    return None if stat is None else (str(path), stat.st_ino, stat.st_mtime_ns, stat.st_size)

@@ -132,11 +132,11 @@ def reset(relay: Relay, name: str) -> list[str]:
 
     Returns the keys that had one. Raises ClientError (404) if there is no such key.
     """
-    found = [(upstream, ring, state) for upstream, ring in relay.rings.items() for state in ring.states]
-    named = [one for one in found if name in _names(relay, one[0], one[2])]
+    keys = [(upstream, ring, state) for upstream, ring in relay.rings.items() for state in ring.states]
+    named = [one for one in keys if name in _names(relay, one[0], one[2])]
     if not named:
-        known = ", ".join(_names(relay, upstream, state)[0] for upstream, _, state in found)
-        raise ClientError(404, f"there is no key {name}; there are: {known}")
+        names = ", ".join(_names(relay, upstream, state)[0] for upstream, _, state in keys)
+        raise ClientError(404, f"there is no key {name}; there are: {names}")
     ended = [_names(relay, upstream, state)[0] for upstream, ring, state in named if ring.clear(state.key.secret)]
     relay.wakeup.set()
     log.info("rests ended by hand: %s", ", ".join(ended) or "none")

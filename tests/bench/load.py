@@ -18,7 +18,7 @@ from ccproxy_lite.formats.neutral.request import Request
 
 def canned(form: str, events: int) -> tuple[bytes, bytes, list[bytes]]:
     """A whole answer, and a streamed one: its head and its chunks."""
-    reply = ReplyInfo(Request("some-model", own={"stream_options": {"include_usage": True}}), "123456789", 1)
+    reply = ReplyInfo(Request("some-model", extra={"stream_options": {"include_usage": True}}), "123456789", 1)
     deltas: list[Event] = [PartDelta("word and ") for _ in range(events)]
     said = [Begin("id", "m"), PartStart("text"), *deltas, PartEnd(), End("end", Usage(9, 9))]
     whole = json.dumps(FORMATS[form].write_body(said[:3] + said[-2:], reply))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.format import Outgoing, PathInfo, Progress, ReplyInfo, Target
-from ccproxy_lite.formats.neutral.losses import OWN, TO, Losses
+from ccproxy_lite.formats.neutral.losses import FROM, TO, Losses
 from ccproxy_lite.formats.neutral.request import (
     Audio,
     File,
@@ -70,7 +70,7 @@ FIELDS: dict[str, Any] = {
     "service_tier": "auto",
     "stream": True,
 }
-NOT_ON_THE_WIRE = {"model", "origin", "own", "paths"}
+NOT_ON_THE_WIRE = {"model", "origin", "extra", "paths"}
 CONCEPTS = {
     "output": ("output", "json_object"),
     "reasoning": ("reasoning", "reasoning.conflict"),
@@ -201,7 +201,7 @@ def same(part: Part, found: Part) -> bool:
         return isinstance(found, Foreign) and found.type == part.type
     if isinstance(part, Thinking) and isinstance(found, Thinking):
         return (part.text, part.redacted) == (found.text, found.redacted)
-    blank = {"at": "", "own": {}}
+    blank = {"at": "", "extra": {}}
     return type(part) is type(found) and dataclasses.replace(
         part, **{k: v for k, v in blank.items() if k in fields_of(part)}
     ) == dataclasses.replace(found, **{k: v for k, v in blank.items() if k in fields_of(found)})
@@ -235,7 +235,7 @@ def test_strict_refuses_what_would_be_dropped(target: str) -> None:
 
 def test_unknown_fields_of_the_client_are_named() -> None:
     losses = Losses("anthropic", "openai-chat")
-    losses.lose_own({"cache_control": {}, "brand_new": 1}, "messages[0]")
+    losses.lose_extra({"cache_control": {}, "brand_new": 1}, "messages[0]")
     assert losses.dropped == ["messages[0].brand_new"]
 
 
@@ -333,9 +333,9 @@ def test_a_documented_field_arrives_or_is_named(origin: str, target: str, field:
         return
     if any(field in path for path in outgoing.dropped):
         return
-    silent = OWN[origin].get(field) or TO[target].get(NEUTRAL[origin].get(field, ""))
+    silent = FROM[origin].get(field) or TO[target].get(NEUTRAL[origin].get(field, ""))
     if silent is None and isinstance(value, dict):
-        silent = OWN[origin].get(f"{field}.{next(iter(value))}")
+        silent = FROM[origin].get(f"{field}.{next(iter(value))}")
     assert silent is not None and silent.action == "silent", f"{field} is lost on the way to {target}"
 
 

@@ -179,8 +179,8 @@ def copied(events: list[Event]) -> list[Event]:
 @settings(max_examples=60, deadline=None)
 def test_an_answer_is_heard_as_it_was_said(form: str, events: list[Event], size: int) -> None:
     """Whole and streamed, and whatever the cut of the bytes."""
-    own = {"stream_options": {"include_usage": True}}
-    reply = ReplyInfo(Request("m", origin=form, own=own), "id", 1)
+    extra = {"stream_options": {"include_usage": True}}
+    reply = ReplyInfo(Request("m", origin=form, extra=extra), "id", 1)
     said, end = fold(copied(events))
     body = FORMATS[form].write_body(copied(events), reply)
     whole = FORMATS[form].read_body(json.loads(json.dumps(body)), "s")

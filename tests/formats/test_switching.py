@@ -87,9 +87,9 @@ def test_every_order_of_services(client: str, order: tuple[str, ...]) -> None:
             assert seen is had, f"turn {number}: {upstream} gets the seal of {form}: {seen}"
         if upstream == "gemini":
             calls = [part for turn in asked["contents"] for part in turn["parts"] if "functionCall" in part]
-            own = ("gemini",) if client == "gemini" else ()
+            extra = ("gemini",) if client == "gemini" else ()
             for part, maker in zip(calls, answered, strict=True):
-                assert maker in own or part.get("thoughtSignature") in (SENTINEL, SEALS["gemini"])
+                assert maker in extra or part.get("thoughtSignature") in (SENTINEL, SEALS["gemini"])
         assert text.count("found") == number
         answer = FORMATS[client].write_body(said(upstream, number), ReplyInfo(request, f"id{number}", 1))
         go_on(client, body, answer, number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ccproxy_lite.net.heads import read_head
-from ccproxy_lite.relay import headers as hd
+from ccproxy_lite.relay.headers import for_client, for_upstream, merged
 
 
 def head(*lines: str):  # type: ignore[no-untyped-def]
@@ -16,7 +16,7 @@ def test_upward() -> None:
         "Transfer_Encoding: chunked", "X-Forwarded-For: 1.2.3.4", "X-Real-IP: 1.2.3.4", "Sec-Fetch-Mode: cors", "Origin: http://x",
         "X-CCProxy-Strict: 1", "Accept-Encoding: gzip", "Content-Length: 0", "Anthropic-Beta: a,b", "X-Custom: caf\xe9",
     )  # fmt: skip
-    assert hd.upward(given) == [("anthropic-beta", "a,b"), ("x-custom", "caf\xe9")]
+    assert for_upstream(given) == [("anthropic-beta", "a,b"), ("x-custom", "caf\xe9")]
 
 
 def test_downward() -> None:
@@ -24,8 +24,8 @@ def test_downward() -> None:
         (b"content-type", b"application/json"), (b"content-length", b"3"), (b"content-encoding", b"gzip"), (b"connection", b"x-hop"),
         (b"x-hop", b"1"), (b"set-cookie", b"a"), (b"access-control-allow-origin", b"*"), (b"request-id", b"r1"), (b"date", b"now"),
     ]  # fmt: skip
-    assert hd.downward(given) == [("content-type", "application/json"), ("request-id", "r1")]
+    assert for_client(given) == [("content-type", "application/json"), ("request-id", "r1")]
 
 
 def test_a_later_group_overrides() -> None:
-    assert hd.merged([("a", "1"), ("b", "1")], [("b", "2")], [("c", "3")]) == [("a", "1"), ("b", "2"), ("c", "3")]
+    assert merged([("a", "1"), ("b", "1")], [("b", "2")], [("c", "3")]) == [("a", "1"), ("b", "2"), ("c", "3")]

@@ -93,10 +93,10 @@ def _read_usage(source: Any) -> Usage | None:
 
 
 def _read_citations(block: Mapping[str, Any]) -> tuple[Citation, ...]:
-    found = block.get("citations")
+    citations = block.get("citations")
     return tuple(
         Citation(shape.lenient(citation, "url"), shape.lenient(citation, "title"))
-        for citation in (found if isinstance(found, list) else ())
+        for citation in (citations if isinstance(citations, list) else ())
         if shape.lenient(citation, "url")
     )
 
@@ -176,9 +176,9 @@ class Reader:
         self._citations = list(shape.lenient_list(block, "citations"))
         self._input = dumps_text(block["input"]) if kind == "tool" and block.get("input") else ""
         events.append(PartStart(kind, shape.lenient(block, "id"), shape.lenient(block, "name")))
-        known = shape.lenient(block, {"thinking": "thinking", "redacted": "data", "tool": ""}.get(kind, "text"))
-        if known:
-            events.append(PartDelta(known))
+        content = shape.lenient(block, {"thinking": "thinking", "redacted": "data", "tool": ""}.get(kind, "text"))
+        if content:
+            events.append(PartDelta(content))
         return events
 
     def _delta(self, data: dict[str, Any]) -> list[Event]:
@@ -220,8 +220,8 @@ class Reader:
         events.append(PartEnd(*sealed, _read_citations({"citations": self._citations})))
         self._kind, self._input, self._signature, self._citations = None, "", "", []
         waiting, self._waiting = self._waiting, []
-        for said in waiting:
-            events += self.step(said["type"], said)
+        for event in waiting:
+            events += self.step(event["type"], event)
         return events
 
     def _message_delta(self, data: dict[str, Any]) -> list[Event]:

@@ -18,8 +18,8 @@ def claude_version(model: str) -> tuple[int, int] | None:
     name = model.rpartition("/")[2]
     if not name.startswith("claude"):
         return None
-    found = re.match(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2})(?!\d))?(?!\d)", name)
-    return (int(found[1]), int(found[2] or 0)) if found else (99, 0)
+    matched = re.match(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2})(?!\d))?(?!\d)", name)
+    return (int(matched[1]), int(matched[2] or 0)) if matched else (99, 0)
 
 
 def claude_thinking(model: str, quirks: frozenset[str]) -> str:

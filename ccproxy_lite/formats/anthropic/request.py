@@ -81,12 +81,12 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
         origin=NAME,
         paths=_PATHS,
         **SCALARS.read(body),
-        own={
-            **shape.own_of(body, _KNOWN),
-            **shape.own_of(config, frozenset(("effort", "format")), "output_config"),
-            **shape.own_of(choice or {}, frozenset(("type", "name", "disable_parallel_tool_use")), "tool_choice"),
-            **shape.own_of(metadata, SCALARS.fields("metadata"), "metadata"),
-            **shape.own_of(shape.optional_object(body, "thinking") or {}, _THINKING, "thinking"),
+        extra={
+            **shape.extra_of(body, _KNOWN),
+            **shape.extra_of(config, frozenset(("effort", "format")), "output_config"),
+            **shape.extra_of(choice or {}, frozenset(("type", "name", "disable_parallel_tool_use")), "tool_choice"),
+            **shape.extra_of(metadata, SCALARS.fields("metadata"), "metadata"),
+            **shape.extra_of(shape.optional_object(body, "thinking") or {}, _THINKING, "thinking"),
         },
     )
 
@@ -104,7 +104,7 @@ def _read_system(body: shape.Object) -> Iterable[Text]:
     for block, at in shape.objects(body, "system", ""):
         text = _without_billing(shape.text(block, "text", at))
         if text:
-            yield Text(text, shape.own_of(block, TEXT), at)
+            yield Text(text, shape.extra_of(block, TEXT), at)
 
 
 def _without_billing(text: str) -> str:
@@ -126,8 +126,8 @@ def _read_message(message: shape.Object, at: str) -> Message:
     role = shape.text(message, "role", at)
     if role not in ("user", "assistant", "system"):
         raise shape.wrong(f"{at}.role", "user, assistant or system")
-    own = shape.own_of(message, frozenset(("role", "content", "output_config")))
-    return Message(role, tuple(read_content(message, at)), own, at)  # type: ignore[arg-type]
+    extra = shape.extra_of(message, frozenset(("role", "content", "output_config")))
+    return Message(role, tuple(read_content(message, at)), extra, at)  # type: ignore[arg-type]
 
 
 _TOOL = frozenset(("type", "name", "description", "input_schema", "strict"))
@@ -149,7 +149,7 @@ def _read_tool(tool: shape.Object, at: str) -> Tool | ServerTool:
         shape.text(tool, "description", at, ""),
         shape.optional_object(tool, "input_schema", at),
         shape.optional_bool(tool, "strict", at),
-        own=shape.own_of(tool, _TOOL),
+        extra=shape.extra_of(tool, _TOOL),
         at=at,
     )
 
@@ -221,8 +221,8 @@ def _read_output(body: shape.Object, config: shape.Object) -> Output | None:
 def write_request(request: Request, target: Target) -> Outgoing:
     """The request for an Anthropic upstream. Raises ClientError for what it must not leave out."""
     losses = Losses.of(request, NAME, target.strict)
-    losses.lose_own(request.own)
-    request = losses.own_tools(request)
+    losses.lose_extra(request.extra)
+    request = losses.without_server_tools(request)
     messages, system = _write_turns(request, target, losses)
     body: dict[str, Any] = {
         "model": target.model,
@@ -302,7 +302,7 @@ def _write_tools(request: Request, losses: Losses) -> list[dict[str, Any]]:
 
 
 def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
-    losses.lose_own(tool.own, tool.at)
+    losses.lose_extra(tool.extra, tool.at)
     tool = as_function(tool)
     written: dict[str, Any] = {"name": names.fit_name(tool.name, NAME_LIMITS)}
     if tool.description:

@@ -70,15 +70,15 @@ class _Seals:
         """The parts for a whole one; where its text was ``streamed``, only what closes it."""
         start, end = part.start, part.end
         if start.kind == "thinking" and end.signature and not part.text and not streamed:
-            rest, self._held = self.rest(), write_signature(end.signature, "", end.origin)
-            return rest
+            pending, self._held = self.pending(), write_signature(end.signature, "", end.origin)
+            return pending
         if start.kind in ("tool", "custom"):
             seal = self._held or ("" if self._called else models.SENTINEL)
             self._held, self._called = "", True
             return [{**_write_part(part), **({"thoughtSignature": seal} if seal else {})}]
-        return [*self.rest(), _write_part(part)]
+        return [*self.pending(), _write_part(part)]
 
-    def rest(self) -> list[dict[str, Any]]:
+    def pending(self) -> list[dict[str, Any]]:
         """A signature that no call took."""
         held, self._held = self._held, ""
         return [{"text": "", "thoughtSignature": held}] if held else []
@@ -138,7 +138,7 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
     for part in parts:
         written += seals.parts(part)
         cited.append((len(written) - 1, 0, part.text, part.end.citations))
-    written += seals.rest()
+    written += seals.pending()
     content = {"role": "model", "parts": written or [{"text": ""}]}
     candidate = {"content": content, **_ending(end, _grounding(cited))}
     usage = {"usageMetadata": _write_usage(end.usage)} if end.usage is not None else {}
@@ -165,7 +165,7 @@ class Writer:
             if not self._before:
                 self._held.append(event.text)
                 return b""
-            before = b"" if self._streamed else self._chunk(self._seals.rest())
+            before = b"" if self._streamed else self._chunk(self._seals.pending())
             self._streamed = True
             if self._start.kind == "text":
                 self._held.append(event.text)
@@ -204,7 +204,7 @@ class Writer:
         return self._chunk(self._seals.parts(part, self._streamed))
 
     def _end(self, end: End) -> bytes:
-        parts = self._seals.rest() or [{"text": ""}]  # without a part, the SDK forgets the whole turn
+        parts = self._seals.pending() or [{"text": ""}]  # without a part, the SDK forgets the whole turn
         content = {"role": "model", "parts": parts}
         candidate = {"content": content, **_ending(end, _grounding(self._cited))}
         usage = {"usageMetadata": _write_usage(end.usage)} if end.usage is not None else {}

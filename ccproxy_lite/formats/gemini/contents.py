@@ -17,7 +17,7 @@ from ccproxy_lite.formats import media, shape
 from ccproxy_lite.formats.format import Target
 from ccproxy_lite.formats.gemini import models
 from ccproxy_lite.formats.neutral import names, thinking, turns
-from ccproxy_lite.formats.neutral.events import Own
+from ccproxy_lite.formats.neutral.events import Extra
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import (
     Audio,
@@ -121,9 +121,9 @@ def read_contents(body: shape.Object) -> tuple[Message, ...]:
             calls.forget()
         found = shape.objects(content, "parts", at)
         parts = tuple(read for part, inner in found for read in _read_part(part, inner, calls))
-        own = shape.own_of(content, frozenset(("role", "parts")))
-        turn = Message("assistant" if role == "model" else "user", parts, own, at)
-        if last is not None and last.role == turn.role and not own:
+        extra = shape.extra_of(content, frozenset(("role", "parts")))
+        turn = Message("assistant" if role == "model" else "user", parts, extra, at)
+        if last is not None and last.role == turn.role and not extra:
             messages[-1] = replace(last, parts=last.parts + parts)
         else:
             messages.append(turn)
@@ -137,7 +137,7 @@ def _joined(turn: Message) -> tuple[Part, ...]:
     parts: list[Part] = []
     for part in turn.parts:
         last = parts[-1] if parts else None
-        if isinstance(part, Text) and isinstance(last, Text) and not part.own and not last.own:
+        if isinstance(part, Text) and isinstance(last, Text) and not part.extra and not last.extra:
             parts[-1] = replace(last, text=last.text + part.text)
         elif _continues(part, last):
             assert isinstance(part, Thinking) and isinstance(last, Thinking)
@@ -150,7 +150,7 @@ def _joined(turn: Message) -> tuple[Part, ...]:
 def _continues(part: Part, last: Part | None) -> bool:
     if not isinstance(part, Thinking) or not isinstance(last, Thinking) or last.signature or last.redacted:
         return False
-    return "thought" in part.own or bool(part.text)
+    return "thought" in part.extra or bool(part.text)
 
 
 def detail_of(resolution: str) -> str:
@@ -200,7 +200,7 @@ _KINDS = (
 
 def _read_part(part: shape.Object, at: str, calls: _Calls) -> Iterable[Part]:
     kind = next((kind for kind in _KINDS if part.get(kind) is not None), "")
-    own = shape.own_of(part, _META | {kind})
+    extra = shape.extra_of(part, _META | {kind})
     signature, redacted, origin = read_signature(shape.text(part, "thoughtSignature", at, ""))
     if part.get("thought") is True and kind in ("text", ""):
         text = shape.text(part, "text", at, "")
@@ -211,23 +211,23 @@ def _read_part(part: shape.Object, at: str, calls: _Calls) -> Iterable[Part]:
         yield Thinking("", signature, redacted, origin, at=f"{at}.thoughtSignature")
     match kind:
         case "text":
-            yield Text(shape.text(part, "text", at), own, at)
+            yield Text(shape.text(part, "text", at), extra, at)
         case "inlineData":
             detail = detail_of(shape.lenient(part.get("mediaResolution"), "level"))
             if detail:
-                own = {key: value for key, value in own.items() if key != "mediaResolution"}
-            yield _read_blob(shape.as_object(part[kind], f"{at}.{kind}"), detail, own, at)
+                extra = {key: value for key, value in extra.items() if key != "mediaResolution"}
+            yield _read_blob(shape.as_object(part[kind], f"{at}.{kind}"), detail, extra, at)
         case "fileData":
-            yield _read_file(shape.as_object(part[kind], f"{at}.{kind}"), own, at)
+            yield _read_file(shape.as_object(part[kind], f"{at}.{kind}"), extra, at)
         case "functionCall":
-            yield _read_call(shape.as_object(part[kind], f"{at}.{kind}"), own, at, calls)
+            yield _read_call(shape.as_object(part[kind], f"{at}.{kind}"), extra, at, calls)
         case "functionResponse":
-            yield _read_result(shape.as_object(part[kind], f"{at}.{kind}"), own, at, calls)
+            yield _read_result(shape.as_object(part[kind], f"{at}.{kind}"), extra, at, calls)
         case _ if part.keys() - _META:
             yield Foreign(kind or next(iter(part.keys() - _META)), dict(part), at)
 
 
-def _read_blob(blob: shape.Object, detail: str, own: Own, at: str) -> Image | File | Audio | Foreign:
+def _read_blob(blob: shape.Object, detail: str, extra: Extra, at: str) -> Image | File | Audio | Foreign:
     where = f"{at}.inlineData"
     data = standard(shape.text(blob, "data", where))
     media_type = _media_type(blob, where) or media.sniffed(data)
@@ -235,14 +235,14 @@ def _read_blob(blob: shape.Object, detail: str, own: Own, at: str) -> Image | Fi
         raise shape.wrong(f"{where}.mimeType", "a media type")
     name = shape.text(blob, "displayName", where, "")
     if media_type.startswith("image/"):
-        return Image(media_type.replace("image/jpg", "image/jpeg"), data, detail=detail, own=own, at=at)
+        return Image(media_type.replace("image/jpg", "image/jpeg"), data, detail=detail, extra=extra, at=at)
     if media_type.startswith("audio/"):
-        return Audio(data, _AUDIO.get(media_type, media_type[6:]), own, at)
+        return Audio(data, _AUDIO.get(media_type, media_type[6:]), extra, at)
     if media_type.startswith("video/"):
         return Foreign("video", {"inlineData": dict(blob)}, at)
     if media_type.startswith("text/plain"):
-        return File("text/plain", text=media.plain(data, f"{where}.data"), name=name, own=own, at=at)
-    return File(media_type, data, name=name, own=own, at=at)
+        return File("text/plain", text=media.plain(data, f"{where}.data"), name=name, extra=extra, at=at)
+    return File(media_type, data, name=name, extra=extra, at=at)
 
 
 def _media_type(holder: shape.Object, at: str) -> str:
@@ -253,7 +253,7 @@ _AUDIO = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/x-wav": "wav", "audio/
 _PROVIDER = "https://generativelanguage.googleapis.com/"
 
 
-def _read_file(file: shape.Object, own: Own, at: str) -> Image | File | Foreign:
+def _read_file(file: shape.Object, extra: Extra, at: str) -> Image | File | Foreign:
     uri = shape.text(file, "fileUri", f"{at}.fileData")
     implied = media.type_of_url(uri, "")
     media_type = _media_type(file, f"{at}.fileData") or implied
@@ -262,26 +262,26 @@ def _read_file(file: shape.Object, own: Own, at: str) -> Image | File | Foreign:
         return Foreign("video", {"fileData": dict(file)}, at)
     is_stored = uri.startswith(_PROVIDER) or not uri.startswith(("http://", "https://"))
     if media_type.startswith("image/"):
-        known = Image(file_id=uri, own=own, at=at) if is_stored else Image(url=uri, own=own, at=at)
+        known = Image(file_id=uri, extra=extra, at=at) if is_stored else Image(url=uri, extra=extra, at=at)
         return known if media_type == implied or not is_stored else replace(known, media_type=media_type)
-    known_file = File(media_type or "application/pdf", name=name, own=own, at=at)
+    known_file = File(media_type or "application/pdf", name=name, extra=extra, at=at)
     return replace(known_file, file_id=uri) if is_stored else replace(known_file, url=uri)
 
 
-def _read_call(call: shape.Object, own: Own, at: str, calls: _Calls) -> ToolCall:
+def _read_call(call: shape.Object, extra: Extra, at: str, calls: _Calls) -> ToolCall:
     where = f"{at}.functionCall"
     name = shape.text(call, "name", where)
     call_id = shape.text(call, "id", where, "") or names.made_up_id(at, name)
     calls.add(call_id, name)
     arguments = dumps_text(shape.optional_object(call, "args", where) or {})
-    own = {**own, **shape.own_of(call, frozenset(("id", "name", "args")), "functionCall")}
-    return ToolCall(call_id, name, arguments, own=own, at=at)
+    extra = {**extra, **shape.extra_of(call, frozenset(("id", "name", "args")), "functionCall")}
+    return ToolCall(call_id, name, arguments, extra=extra, at=at)
 
 
 _RESPONSE = frozenset(("id", "name", "response", "parts"))
 
 
-def _read_result(result: shape.Object, own: Own, at: str, calls: _Calls) -> ToolResult:
+def _read_result(result: shape.Object, extra: Extra, at: str, calls: _Calls) -> ToolResult:
     where = f"{at}.functionResponse"
     name = shape.text(result, "name", where, "")
     call_id = calls.answer(shape.text(result, "id", where, ""), name, at)
@@ -294,8 +294,8 @@ def _read_result(result: shape.Object, own: Own, at: str, calls: _Calls) -> Tool
     content: list[Any] = [Text(text, at=f"{where}.response")] if text and response else []
     for part, inner in shape.objects(result, "parts", where):
         content += [read for read in _read_part(part, inner, calls) if isinstance(read, Image | File | Audio | Foreign)]
-    own = {**own, **shape.own_of(result, _RESPONSE, "functionResponse")}
-    return ToolResult(call_id, tuple(content), is_error, name, own, at)
+    extra = {**extra, **shape.extra_of(result, _RESPONSE, "functionResponse")}
+    return ToolResult(call_id, tuple(content), is_error, name, extra, at)
 
 
 # ---------------------------------------------------------------- writing
@@ -330,7 +330,7 @@ def _write_turn(
     """The parts of a turn; a signature without text sits on what follows it, or on an empty text at the end."""
     signature = ""
     for part in turn.parts:
-        if isinstance(part, Thinking) and not part.text and "thought" not in part.own:
+        if isinstance(part, Thinking) and not part.text and "thought" not in part.extra:
             signature = part.signature
             continue
         for written in _write_part(part, called, target, losses):
@@ -346,7 +346,7 @@ def _write_turn(
 
 
 def _write_part(part: Part, called: Mapping[str, str], target: Target, losses: Losses) -> Iterable[dict[str, Any]]:
-    losses.lose_own(part.own, part.at)
+    losses.lose_extra(part.extra, part.at)
     match part:
         case Text():
             yield {"text": part.text}

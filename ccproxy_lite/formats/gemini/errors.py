@@ -39,12 +39,12 @@ def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
     """An error object, in an error answer or in a chunk; ``status`` where it says none itself."""
     error = shape.error_object(body)
     name = shape.lenient(error, "status")
-    said = shape.count(error, "code")
-    if not 400 <= said < 600:
-        said = STATUS[_KINDS[name]] if status == 500 and name in _KINDS else status
-    kind = kind_of(said) if said != 500 else _KINDS.get(name, "server")
+    code = shape.count(error, "code")
+    if not 400 <= code < 600:
+        code = STATUS[_KINDS[name]] if status == 500 and name in _KINDS else status
+    kind = kind_of(code) if code != 500 else _KINDS.get(name, "server")
     message = shape.lenient(error, "message") or name or f"the upstream answered {status}"
-    failed = refine(Failed(said, kind, message, code=name), error, status if is_http else None)
+    failed = refine(Failed(code, kind, message, code=name), error, status if is_http else None)
     if failed.kind == "bad_request" and "maximum number of tokens" in message:
         failed.code = "context_length_exceeded"
     return failed

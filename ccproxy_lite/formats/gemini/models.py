@@ -39,8 +39,8 @@ def gemini_version(model: str) -> tuple[int, int] | None:
     name = model.rpartition("/")[2]
     if not name.startswith("gemini"):
         return None
-    found = _GEMINI_VERSION.match(name)
-    return (int(found[1]), int(found[2] or 0)) if found else (99, 0)
+    matched = _GEMINI_VERSION.match(name)
+    return (int(matched[1]), int(matched[2] or 0)) if matched else (99, 0)
 
 
 def wants_sentinel(model: str, quirks: frozenset[str]) -> bool:

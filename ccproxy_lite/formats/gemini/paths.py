@@ -16,16 +16,16 @@ _PATH = re.compile(r"/(v1(?:beta|alpha)?)/models/(.+)(?::|%3[Aa])(generateConten
 
 def read_path(path: str, query: str) -> PathInfo | None:
     """What a URL asks for: the model is everything up to the last colon, its percent escapes resolved."""
-    found = _PATH.match(path)
-    if found is None:
+    matched = _PATH.match(path)
+    if matched is None:
         return None
-    streams = found[3] == "streamGenerateContent"
+    streams = matched[3] == "streamGenerateContent"
     return PathInfo(
-        "count" if found[3] == "countTokens" else "message",
-        unquote(found[2]).removeprefix("models/"),
+        "count" if matched[3] == "countTokens" else "message",
+        unquote(matched[2]).removeprefix("models/"),
         streams,
         streams and not {("alt", "sse"), ("$alt", "sse")} & set(parse_qsl(query)),
-        found[1],
+        matched[1],
     )
 
 

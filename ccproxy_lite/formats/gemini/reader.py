@@ -95,7 +95,7 @@ class Reader:
             return []
         if event.data.startswith("["):  # as a stream without server-sent events holds it
             parts = shape.event_object(SseEvent(event.name, f'{{"parts":{event.data}}}'))["parts"]
-            return [said for part in parts for said in self.feed(SseEvent(event.name, dumps(part)))]
+            return [read for part in parts for read in self.feed(SseEvent(event.name, dumps(part)))]
         data = shape.event_object(event)
         if data.get("error") or event.name == "error":
             self._over = True
@@ -231,8 +231,8 @@ class Reader:
             for index in indexes if isinstance(indexes, list) else ():
                 if isinstance(index, int) and 0 <= index < len(pages) and shape.lenient(pages[index], "uri"):
                     page = pages[index]
-                    found = Citation(shape.lenient(page, "uri"), shape.lenient(page, "title"), *place)
-                    self._citations += [found] if found not in self._citations else []
+                    citation = Citation(shape.lenient(page, "uri"), shape.lenient(page, "title"), *place)
+                    self._citations += [citation] if citation not in self._citations else []
         if not self._citations:
             self._citations = [
                 Citation(shape.lenient(page, "uri"), shape.lenient(page, "title"))

@@ -83,27 +83,27 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
         output=_read_output(config),
         stream=path.streams or False,
         origin=NAME,
-        own=_read_own(body, config, calling),
+        extra=_read_extra(body, config, calling),
         paths=_PATHS,
         **SCALARS.read(body),
     )
 
 
-def _read_own(body: shape.Object, config: shape.Object, calling: shape.Object) -> Mapping[str, Any]:
+def _read_extra(body: shape.Object, config: shape.Object, calling: shape.Object) -> Mapping[str, Any]:
     setting = shape.optional_object(config, "thinkingConfig", "generationConfig") or {}
     tool_config = shape.optional_object(body, "toolConfig") or {}
-    own = {
-        **shape.own_of(body, _KNOWN),
-        **shape.own_of(config, _CONFIG, "generationConfig"),
-        **shape.own_of(setting, _THINKING, "generationConfig.thinkingConfig"),
-        **shape.own_of(calling, _CALLING, "toolConfig.functionCallingConfig"),
-        **shape.own_of(tool_config, frozenset(("functionCallingConfig",)), "toolConfig"),
+    extra = {
+        **shape.extra_of(body, _KNOWN),
+        **shape.extra_of(config, _CONFIG, "generationConfig"),
+        **shape.extra_of(setting, _THINKING, "generationConfig.thinkingConfig"),
+        **shape.extra_of(calling, _CALLING, "toolConfig.functionCallingConfig"),
+        **shape.extra_of(tool_config, frozenset(("functionCallingConfig",)), "toolConfig"),
     }
-    if own.get("generationConfig.responseModalities") == ["TEXT"]:
-        del own["generationConfig.responseModalities"]
-    if detail_of(str(own.get("generationConfig.mediaResolution"))):
-        del own["generationConfig.mediaResolution"]
-    return own
+    if extra.get("generationConfig.responseModalities") == ["TEXT"]:
+        del extra["generationConfig.responseModalities"]
+    if detail_of(str(extra.get("generationConfig.mediaResolution"))):
+        del extra["generationConfig.mediaResolution"]
+    return extra
 
 
 def _read_system(body: shape.Object) -> Iterable[Text]:
@@ -114,7 +114,7 @@ def _read_system(body: shape.Object) -> Iterable[Text]:
     for part, at in shape.objects(shape.optional_object(body, "systemInstruction") or {}, "parts", "systemInstruction"):
         text = shape.text(part, "text", at, "")
         if text:
-            yield Text(text, shape.own_of(part, frozenset(("text", "thought"))), at)
+            yield Text(text, shape.extra_of(part, frozenset(("text", "thought"))), at)
         elif part.keys() - {"text"}:
             raise shape.wrong(at, "text")
 
@@ -154,7 +154,7 @@ def _read_tools(body: shape.Object, strict: bool | None) -> Iterable[Tool | Serv
                 shape.text(function, "description", inner, ""),
                 _read_schema(function, inner, "parametersJsonSchema", "parameters"),
                 strict,
-                own=shape.own_of(function, _FUNCTION),
+                extra=shape.extra_of(function, _FUNCTION),
                 at=inner,
             )
         for kind in tool:
@@ -164,8 +164,8 @@ def _read_tools(body: shape.Object, strict: bool | None) -> Iterable[Tool | Serv
 
 def _read_schema(holder: shape.Object, at: str, *keys: str) -> Mapping[str, Any] | None:
     """The first of the fields for a schema that is there, as JSON Schema."""
-    found = next((shape.optional_object(holder, key, at) for key in keys if holder.get(key) is not None), None)
-    return None if found is None else schema.from_gemini(found)
+    declared = next((shape.optional_object(holder, key, at) for key in keys if holder.get(key) is not None), None)
+    return None if declared is None else schema.from_gemini(declared)
 
 
 def _read_reasoning(config: shape.Object) -> Reasoning | None:
@@ -205,8 +205,8 @@ def _read_output(config: shape.Object) -> Output | None:
 def write_request(request: Request, target: Target) -> Outgoing:
     """The request for a Gemini upstream. Raises ClientError for what it must not leave out."""
     losses = Losses.of(request, NAME, target.strict)
-    losses.lose_own(request.own)
-    request = losses.own_tools(request)
+    losses.lose_extra(request.extra)
+    request = losses.without_server_tools(request)
     contents = write_contents(request, target, losses)
     system = [_write_text(part, losses) for part in request.system if part.text]
     if not contents and system:  # a conversation of instructions only: they are what the user says
@@ -236,7 +236,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
 
 
 def _write_text(part: Text, losses: Losses) -> dict[str, Any]:
-    losses.lose_own(part.own, part.at)
+    losses.lose_extra(part.extra, part.at)
     return {"text": part.text}
 
 
@@ -255,7 +255,7 @@ def _write_tools(body: dict[str, Any], request: Request, target: Target, losses:
 
 
 def _write_function(tool: Tool, target: Target, losses: Losses) -> dict[str, Any]:
-    losses.lose_own(tool.own, tool.at)
+    losses.lose_extra(tool.extra, tool.at)
     tool = as_function(tool)
     written: dict[str, Any] = {"name": names.fit_name(tool.name, NAME_LIMITS)}
     if tool.description:

@@ -89,19 +89,19 @@ def _strict(schema: dict[str, Any]) -> dict[str, Any]:
         schema["type"] = some[0] if len(some) == 1 else None
         if len(some) > 1:
             schema["anyOf"] = [{"type": str(kind).upper()} for kind in some]
-    told = [f"{key}: {dumps(value)}" for key, value in schema.items() if key not in _GEMINI and _is_plain(value)]
+    limits = [f"{key}: {dumps(value)}" for key, value in schema.items() if key not in _GEMINI and _is_plain(value)]
     values = schema.get("enum")
     if isinstance(values, list) and None in values:
         values = schema["enum"] = [value for value in values if value is not None]
         schema["nullable"] = True
     if isinstance(values, list) and not all(isinstance(value, str) for value in values):
-        told.append("one of " + ", ".join(map(dumps, schema.pop("enum"))))
+        limits.append("one of " + ", ".join(map(dumps, schema.pop("enum"))))
     elif isinstance(values, list):
         schema["type"] = "string"
     if isinstance(schema.get("type"), str):
         schema["type"] = schema["type"].upper()
     if schema.get("format") not in (None, "date-time") and schema.get("type") in (None, "STRING"):
-        told.append(f"format: {schema.pop('format')}")
+        limits.append(f"format: {schema.pop('format')}")
     if isinstance(schema.get("items"), list):
         schema["items"] = {"anyOf": [item for item in schema["items"] if isinstance(item, Mapping)]}
     if schema.get("type") == "ARRAY" and not schema.get("items"):
@@ -111,8 +111,8 @@ def _strict(schema: dict[str, Any]) -> dict[str, Any]:
         schema["required"] = [name for name in required_names(schema) if name in properties] or None
     else:
         schema.pop("required", None)
-    if told:
-        schema["description"] = described(schema, told)
+    if limits:
+        schema["description"] = described(schema, limits)
     if isinstance(schema.get("anyOf"), list):
         schema["anyOf"] = [branch for branch in schema["anyOf"] if isinstance(branch, Mapping)]
     return {key: schema[key] for key in _GEMINI if schema.get(key) not in (None, {}, [])}

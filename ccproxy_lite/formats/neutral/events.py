@@ -19,8 +19,8 @@ from typing import Any, Literal, NamedTuple
 
 from ccproxy_lite.errors import Kind
 
-Own = Mapping[str, Any]
-NOTHING: Own = MappingProxyType({})
+Extra = Mapping[str, Any]
+NOTHING: Extra = MappingProxyType({})
 
 PartKind = Literal["text", "thinking", "redacted", "tool", "custom", "refusal", "image"]
 StopReason = Literal["end", "stop_sequence", "max_tokens", "context_window", "tool_use", "refusal", "pause"]

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.formats.neutral.events import NOTHING, Own
+from ccproxy_lite.formats.neutral.events import NOTHING, Extra
 from ccproxy_lite.formats.neutral.request import Foreign, Request, ServerTool, Tool, ToolChoice
 
 Action = Literal["silent", "dropped", "refused"]
@@ -122,7 +122,7 @@ _OPENAI = {
     **_all("silent", "written by the client's library", "index", "parsed_arguments", "parsed", "annotations"),
 }
 
-OWN: dict[str, dict[str, Loss]] = {
+FROM: dict[str, dict[str, Loss]] = {
     "anthropic": {
         **_all("silent", "a cache marker", "cache_control"),
         **_all("silent", "billing, routing or statistics of the service", "inference_geo", "diagnostics", "speed",
@@ -240,24 +240,24 @@ class Losses:
         """A part that only its own format knows."""
         self.lose("foreign.needed" if part.type in NEEDED else "foreign", part.at)
 
-    def lose_own(self, own: Own, at: str = "") -> None:
-        """The fields in ``own`` are known to their origin only."""
-        table = OWN.get(self._origin, {})
-        for name in own:
+    def lose_extra(self, extra: Extra, at: str = "") -> None:
+        """Fields that only the client's format has; none of them reaches the target."""
+        table = FROM.get(self._origin, {})
+        for name in extra:
             if name.startswith("("):  # the format's own note, no field of the client's
                 continue
             loss = table.get(name) or table.get(name.rpartition(".")[2]) or Loss("dropped", "is unknown here")
             self._note(loss, f"{at}.{name}" if at else name)
 
-    def own_tools(self, request: Request) -> Request:
+    def without_server_tools(self, request: Request) -> Request:
         """The request without tools that only another provider runs, and without a choice of them.
 
         Such a tool is refused if the request has no other, or must call this one.
         """
         choice = request.tool_choice or ToolChoice("auto")
         tools = tuple(tool for tool in request.tools if isinstance(tool, Tool))
-        known = {tool.name for tool in tools}
-        left = tuple(name for name in choice.names if name in known)
+        client_tools = {tool.name for tool in tools}
+        left = tuple(name for name in choice.names if name in client_tools)
         needed = (not tools and choice.mode != "none") or (choice.mode == "required" and choice.names and not left)
         for tool in request.tools:
             if isinstance(tool, ServerTool):
@@ -286,16 +286,16 @@ class Losses:
 
 def rows() -> list[tuple[str, str, str, str]]:
     """The table for people: direction, fields, what happens, why."""
-    found: list[tuple[str, str, str, str]] = []
+    table_rows: list[tuple[str, str, str, str]] = []
     sections: list[tuple[str, Mapping[str, Loss]]] = [(f"to {target}", table) for target, table in TO.items()]
-    sections += [(f"from {origin} to any other", table) for origin, table in OWN.items()]
+    sections += [(f"from {origin} to any other", table) for origin, table in FROM.items()]
     for direction, table in sections:
         groups: dict[Loss, list[str]] = {}
         for name, loss in table.items():
             groups.setdefault(loss, []).append(name)
         for loss, names in groups.items():
-            found.append((direction, ", ".join(f"`{name}`" for name in names), loss.action, loss.why))
-    return found
+            table_rows.append((direction, ", ".join(f"`{name}`" for name in names), loss.action, loss.why))
+    return table_rows
 
 
 def markdown() -> str:

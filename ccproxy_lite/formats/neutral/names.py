@@ -80,16 +80,16 @@ def _decoded(call_id: str) -> str:
 
 def wire_names(tools: Iterable[Tool | ServerTool], limits: Limits) -> dict[str, str]:
     """For a request's tools whose names do not fit: from the name on the wire to the client's own."""
-    called = [tool.name for tool in _own(tools)]
+    called = [tool.name for tool in _client_tools(tools)]
     return {fit_name(name, limits): name for name in called if fit_name(name, limits) != name}
 
 
 def custom_names(tools: Iterable[Tool | ServerTool]) -> frozenset[str]:
     """The names of the client's free-text tools."""
-    return frozenset(tool.name for tool in _own(tools) if tool.kind == "custom")
+    return frozenset(tool.name for tool in _client_tools(tools) if tool.kind == "custom")
 
 
-def _own(tools: Iterable[Tool | ServerTool]) -> list[Tool]:
+def _client_tools(tools: Iterable[Tool | ServerTool]) -> list[Tool]:
     from ccproxy_lite.formats.neutral.request import Tool  # only who converts has one
 
     return [tool for tool in tools if isinstance(tool, Tool)]

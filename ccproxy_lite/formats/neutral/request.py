@@ -1,6 +1,6 @@
 """The neutral request: a conversation, tools and settings, as plain frozen values. Pure.
 
-A field is neutral only if two formats have it. Everything else rides in ``own``, the slot of fields that only the
+A field is neutral only if two formats have it. Everything else rides in ``extra``, the slot of fields that only the
 format which the value came from understands; what it notes there for itself stands in parentheses.
 
 >>> Message("user", (Text("hi"),)) == Message("user", (Text("hi", at="messages[0]"),))
@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ccproxy_lite.formats.neutral.events import NOTHING, Own
+from ccproxy_lite.formats.neutral.events import NOTHING, Extra
 
 Role = Literal["system", "user", "assistant"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "auto"]
 
 
-def _nothing() -> Own:
+def _nothing() -> Extra:
     return NOTHING
 
 
@@ -28,7 +28,7 @@ class Text:
     """A piece of text. ``at`` is the path in the client's body, to name losses by; it is no part of the value."""
 
     text: str
-    own: Own = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_nothing)
     at: str = field(default="", compare=False)
 
 
@@ -41,7 +41,7 @@ class Image:
     url: str = ""
     file_id: str = ""
     detail: str = ""
-    own: Own = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_nothing)
     at: str = field(default="", compare=False)
 
 
@@ -55,7 +55,7 @@ class File:
     url: str = ""
     file_id: str = ""
     name: str = ""
-    own: Own = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_nothing)
     at: str = field(default="", compare=False)
 
 
@@ -65,7 +65,7 @@ class Audio:
 
     data: str
     format: str
-    own: Own = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_nothing)
     at: str = field(default="", compare=False)
 
 
@@ -80,7 +80,7 @@ class Thinking:
     signature: str = ""
     redacted: str = ""
     origin: str = ""
-    own: Own = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_nothing)
     at: str = field(default="", compare=False)
 
 
@@ -92,7 +92,7 @@ class ToolCall:
     name: str
     arguments: str
     kind: Literal["function", "custom"] = "function"
-    own: Own = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_nothing)
     at: str = field(default="", compare=False)
 
 
@@ -104,7 +104,7 @@ class ToolResult:
     content: tuple[Text | Image | File | Audio | Foreign, ...]
     is_error: bool = False
     name: str = ""
-    own: Own = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_nothing)
     at: str = field(default="", compare=False)
 
 
@@ -113,7 +113,7 @@ class Refusal:
     """The model's refusal in an earlier answer."""
 
     text: str
-    own: Own = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_nothing)
     at: str = field(default="", compare=False)
 
 
@@ -122,11 +122,11 @@ class Foreign:
     """A part that only its own format knows: ``data`` is the whole block, ``type`` its name there."""
 
     type: str
-    data: Own
+    data: Extra
     at: str = field(default="", compare=False)
 
     @property
-    def own(self) -> Own:
+    def extra(self) -> Extra:
         return NOTHING
 
 
@@ -139,7 +139,7 @@ class Message:
 
     role: Role
     parts: tuple[Part, ...]
-    own: Own = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_nothing)
     at: str = field(default="", compare=False)
 
 
@@ -156,7 +156,7 @@ class Tool:
     strict: bool | None = None
     kind: Literal["function", "custom"] = "function"
     grammar: tuple[str, str] | None = None
-    own: Own = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_nothing)
     at: str = field(default="", compare=False)
 
 
@@ -166,7 +166,7 @@ class ServerTool:
 
     type: str
     name: str
-    data: Own
+    data: Extra
     at: str = field(default="", compare=False)
 
 
@@ -229,7 +229,7 @@ class Request:
     service_tier: str | None = None
     stream: bool = False
     origin: str = ""
-    own: Own = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_nothing)
     paths: Mapping[str, str] = field(default_factory=_nothing, compare=False)
 
     def scalars(self) -> dict[str, Any]:

@@ -45,16 +45,16 @@ def untag(value: str) -> tuple[str, str] | None:
     return origin, inner
 
 
-def seal(signature: str, redacted: str, origin: str, own: str) -> str:
-    """What stands in the one opaque slot of the format ``own`` for a thought's signature or hidden text."""
+def seal(signature: str, redacted: str, origin: str, form: str) -> str:
+    """What stands in the one opaque slot of the format ``form`` for a thought's signature or hidden text."""
     if redacted:
         return tag(origin + _REDACTED, redacted)
-    return signature if origin == own or not signature else tag(origin, signature)
+    return signature if origin == form or not signature else tag(origin, signature)
 
 
-def unseal(value: str, own: str) -> tuple[str, str, str]:
-    """Signature, hidden text and origin of what stands in the one opaque slot of the format ``own``."""
-    origin, inner = untag(value) or (own, value)
+def unseal(value: str, form: str) -> tuple[str, str, str]:
+    """Signature, hidden text and origin of what stands in the one opaque slot of the format ``form``."""
+    origin, inner = untag(value) or (form, value)
     if origin.endswith(_REDACTED):
         return "", inner, origin.removesuffix(_REDACTED)
     return inner, "", origin

@@ -82,7 +82,7 @@ def fitting(messages: Iterable[Message], rules: Rules, losses: Losses) -> list[M
     """The messages with only those parts that the target can hold."""
     kept = []
     for message in messages:
-        losses.lose_own(message.own, message.at)
+        losses.lose_extra(message.extra, message.at)
         parts = tuple(part for part in message.parts if fits(part, message.role, rules, losses))
         kept.append(replace(message, parts=parts))
     return kept
@@ -144,7 +144,7 @@ def _pair(turn: Message, following: list[Message], losses: Losses) -> list[Messa
 
 
 def _without_results(messages: list[Message], losses: Losses, wanted: Iterable[str] = ()) -> list[Message]:
-    rest = []
+    answered_turns = []
     for message in messages:
         parts = []
         for part in message.parts:
@@ -152,8 +152,8 @@ def _without_results(messages: list[Message], losses: Losses, wanted: Iterable[s
                 parts.append(part)
             elif part.call_id not in wanted:
                 losses.lose("orphan_result", part.at)
-        rest.append(replace(message, parts=tuple(parts)))
-    return rest
+        answered_turns.append(replace(message, parts=tuple(parts)))
+    return answered_turns
 
 
 def downgraded(messages: Iterable[Message]) -> list[Message]:

@@ -135,7 +135,7 @@ class Writer:
     """Writes a streamed answer."""
 
     def __init__(self, reply: ReplyInfo) -> None:
-        options = reply.request.own.get("stream_options")
+        options = reply.request.extra.get("stream_options")
         self._usage_wanted = isinstance(options, Mapping) and options.get("include_usage") is True
         chunk = {
             "id": f"chatcmpl-{reply.id}",

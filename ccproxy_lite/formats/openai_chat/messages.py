@@ -45,19 +45,19 @@ def read_messages(body: shape.Object) -> tuple[tuple[Text, ...], tuple[Message, 
     legacy_ids: dict[str, str] = {}
     for message, at in shape.objects(body, "messages", ""):
         role = shape.text(message, "role", at)
-        own = shape.own_of(message, _MESSAGE)
+        extra = shape.extra_of(message, _MESSAGE)
         if role in ("system", "developer"):
             parts = tuple(_read_instructions(message, at))
             if messages:
-                messages.append(Message("system", parts, own, at))
+                messages.append(Message("system", parts, extra, at))
             else:
-                system += [replace(part, own={**part.own, **own}) if own else part for part in parts]
+                system += [replace(part, extra={**part.extra, **extra}) if extra else part for part in parts]
         elif role == "user":
-            messages.append(Message("user", tuple(_read_content(message, at)), own, at))
+            messages.append(Message("user", tuple(_read_content(message, at)), extra, at))
         elif role == "assistant":
-            messages.append(Message("assistant", tuple(_read_assistant(message, at, legacy_ids)), own, at))
+            messages.append(Message("assistant", tuple(_read_assistant(message, at, legacy_ids)), extra, at))
         elif role in ("tool", "function"):
-            messages.append(Message("user", (_read_result(message, at, legacy_ids),), own, at))
+            messages.append(Message("user", (_read_result(message, at, legacy_ids),), extra, at))
         else:
             raise shape.wrong(f"{at}.role", "system, developer, user, assistant or tool")
     return tuple(system), tuple(messages)
@@ -85,15 +85,15 @@ def _read_content(message: shape.Object, at: str) -> Iterable[Part]:
 def _read_part(part: shape.Object, at: str) -> Part:
     match shape.text(part, "type", at):
         case "text":
-            return Text(shape.text(part, "text", at), shape.own_of(part, frozenset(("type", "text"))), at)
+            return Text(shape.text(part, "text", at), shape.extra_of(part, frozenset(("type", "text"))), at)
         case "refusal":
             return Refusal(shape.text(part, "refusal", at), at=at)
         case "image_url":
             image = part.get("image_url")
             holder = {"url": image} if isinstance(image, str) else shape.as_object(image, f"{at}.image_url")
-            own = shape.own_of(part, frozenset(("type", "image_url")))
+            extra = shape.extra_of(part, frozenset(("type", "image_url")))
             detail = shape.text(holder, "detail", at, "")
-            return media.image(shape.text(holder, "url", f"{at}.image_url"), detail, own, at)
+            return media.image(shape.text(holder, "url", f"{at}.image_url"), detail, extra, at)
         case "input_audio":
             audio = shape.as_object(part.get("input_audio"), f"{at}.input_audio")
             where = f"{at}.input_audio"
@@ -194,16 +194,16 @@ def _read_signed(block: shape.Object, at: str) -> Thinking:
 
 def _read_call(call: shape.Object, at: str) -> ToolCall:
     call_id = shape.text(call, "id", at, "") or names.made_up_id(at)
-    own = shape.own_of(call, frozenset(("id", "type", "function", "custom")))
+    extra = shape.extra_of(call, frozenset(("id", "type", "function", "custom")))
     if call.get("type") == "custom":
         custom = shape.as_object(call.get("custom"), f"{at}.custom")
         name, text = shape.text(custom, "name", at), shape.text(custom, "input", at, "")
-        return ToolCall(call_id, name, text, "custom", own, at)
+        return ToolCall(call_id, name, text, "custom", extra, at)
     function = shape.as_object(call.get("function"), f"{at}.function")
     name = shape.text(function, "name", f"{at}.function")
     if isinstance(function.get("arguments"), dict):  # as some servers want it
-        return ToolCall(call_id, name, dumps_text(function["arguments"]), own=own, at=at)
-    return ToolCall(call_id, name, shape.text(function, "arguments", f"{at}.function", ""), own=own, at=at)
+        return ToolCall(call_id, name, dumps_text(function["arguments"]), extra=extra, at=at)
+    return ToolCall(call_id, name, shape.text(function, "arguments", f"{at}.function", ""), extra=extra, at=at)
 
 
 def _read_result(message: shape.Object, at: str, legacy_ids: dict[str, str]) -> ToolResult:
@@ -225,7 +225,7 @@ def write_messages(request: Request, target: Target, losses: Losses, native: boo
     """
     written: list[dict[str, Any]] = []
     for part in request.system:
-        losses.lose_own(part.own, part.at)
+        losses.lose_extra(part.extra, part.at)
     if request.system:
         written.append({"role": "system", "content": "\n".join(part.text for part in request.system)})
     wanted = "reasoning_content" in target.quirks
@@ -272,7 +272,7 @@ def _write_user(message: Message, losses: Losses) -> Iterable[dict[str, Any]]:
 
 def _write_result(part: ToolResult, pictures: list[dict[str, Any]], losses: Losses) -> dict[str, Any]:
     """A tool message holds text only; what else the result holds follows the batch, labelled with the call's id."""
-    losses.lose_own(part.own, part.at)
+    losses.lose_extra(part.extra, part.at)
     call_id = names.fit_id(part.call_id, NAME_LIMITS)
     content = _write_content(part.content, losses)
     lines = [inner["text"] for inner in content if inner["type"] == "text"]
@@ -291,7 +291,7 @@ def _write_content(parts: Sequence[Part], losses: Losses) -> list[dict[str, Any]
 
 
 def _write_part(part: Part, losses: Losses) -> Iterable[dict[str, Any]]:
-    losses.lose_own(part.own, part.at)
+    losses.lose_extra(part.extra, part.at)
     match part:
         case Text() | Refusal():
             if part.text:
@@ -325,7 +325,7 @@ def _write_file(part: File, losses: Losses) -> dict[str, Any]:
 def _write_assistant(message: Message, losses: Losses, native: bool) -> dict[str, Any]:
     text, thoughts, refusals, calls, signature = [], [], [], [], ""
     for part in message.parts:
-        losses.lose_own(part.own, part.at)
+        losses.lose_extra(part.extra, part.at)
         match part:
             case Text():
                 text.append(part.text)

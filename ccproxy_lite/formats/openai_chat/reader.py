@@ -64,9 +64,9 @@ def _thought_of(message: Mapping[str, Any]) -> str:
 
 
 def _read_citations(message: Mapping[str, Any]) -> tuple[Citation, ...]:
-    found = message.get("annotations")
+    annotations = message.get("annotations")
     citations = []
-    for annotation in found if isinstance(found, list) else ():
+    for annotation in annotations if isinstance(annotations, list) else ():
         source = annotation.get("url_citation") if isinstance(annotation, dict) else None
         if isinstance(source, dict) and shape.lenient(source, "url"):
             start, end = shape.place(source, "start_index"), shape.place(source, "end_index")
@@ -183,8 +183,8 @@ class Reader:
         if any(call.state == "waiting" for call in self._calls.values()):
             return [*events, Failed(502, "server", "the upstream called a tool without saying which")]
         called = any(call.state == "sent" for call in self._calls.values())
-        said: StopReason = "refusal" if self._refused else _REASONS.get(self._finish or "", "end")
-        events.append(End(settled(said, called), self._usage))
+        reason: StopReason = "refusal" if self._refused else _REASONS.get(self._finish or "", "end")
+        events.append(End(settled(reason, called), self._usage))
         return events
 
     def _delta(self, delta: Mapping[str, Any], events: list[Event]) -> None:
@@ -277,9 +277,9 @@ class Reader:
         named = bool(shape.lenient(fragment.get("function"), "name"))
         new = ("unnumbered", len(self._calls), position)
         if isinstance(index, int):
-            known = self._calls.get(index)
-            other = known is not None and bool(call_id and known.id) and call_id != known.id
-            if other and known is not None and named and known.is_complete():
+            call = self._calls.get(index)
+            other = call is not None and bool(call_id and call.id) and call_id != call.id
+            if other and call is not None and named and call.is_complete():
                 by_id = [key for key, call in self._calls.items() if call.id == call_id]
                 index = by_id[0] if by_id else new
         else:

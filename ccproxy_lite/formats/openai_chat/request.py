@@ -43,6 +43,7 @@ _PATHS = {
 }
 _MOST_STOPS = 4
 _GATEWAY = frozenset(("effort", "max_tokens", "enabled"))
+_THINKING = frozenset(("type", "budget_tokens"))
 _SEARCH = "web_search_options"
 _TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 
@@ -52,13 +53,13 @@ _TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 def read_request(body: shape.Object, path: PathInfo) -> Request:
     """What a Chat client asks. Raises ClientError."""
     system, messages = read_messages(body)
-    own = {
-        **shape.own_of(body, _KNOWN),
-        **shape.own_of(shape.optional_object(body, "reasoning") or {}, _GATEWAY, "reasoning"),
-        **shape.own_of(shape.optional_object(body, "thinking") or {}, frozenset(("type", "budget_tokens")), "thinking"),
+    extra = {
+        **shape.extra_of(body, _KNOWN),
+        **shape.extra_of(shape.optional_object(body, "reasoning") or {}, _GATEWAY, "reasoning"),
+        **shape.extra_of(shape.optional_object(body, "thinking") or {}, _THINKING, "thinking"),
     }
-    if own.get("modalities") == ["text"]:
-        own = {key: value for key, value in own.items() if key != "modalities"}
+    if extra.get("modalities") == ["text"]:
+        extra = {key: value for key, value in extra.items() if key != "modalities"}
     return Request(
         model=shape.text(body, "model", ""),
         messages=messages,
@@ -71,7 +72,7 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
         output=_read_output(body),
         stream=shape.optional_bool(body, "stream") or False,
         origin=NAME,
-        own=own,
+        extra=extra,
         paths=_PATHS,
         **SCALARS.read(body),
     )
@@ -86,9 +87,9 @@ def _read_tools(body: shape.Object) -> Iterable[Tool | ServerTool]:
                 custom = shape.as_object(tool.get("custom"), f"{at}.custom")
                 name = shape.text(custom, "name", f"{at}.custom")
                 about = shape.text(custom, "description", f"{at}.custom", "")
-                own = shape.own_of(custom, frozenset(("name", "description", "format")))
+                extra = shape.extra_of(custom, frozenset(("name", "description", "format")))
                 grammar = _read_grammar(custom, f"{at}.custom")
-                yield Tool(name, about, kind="custom", grammar=grammar, own=own, at=f"{at}.custom")
+                yield Tool(name, about, kind="custom", grammar=grammar, extra=extra, at=f"{at}.custom")
             case kind:
                 yield ServerTool(kind, kind, dict(tool), at)
     for function, at in shape.objects(body, "functions", ""):
@@ -113,7 +114,7 @@ def _read_function(function: shape.Object, at: str) -> Tool:
         shape.text(function, "description", at, ""),
         shape.optional_object(function, "parameters", at),
         shape.optional_bool(function, "strict", at),
-        own=shape.own_of(function, frozenset(("name", "description", "parameters", "strict"))),
+        extra=shape.extra_of(function, frozenset(("name", "description", "parameters", "strict"))),
         at=at,
     )
 
@@ -193,8 +194,8 @@ def _read_output(body: shape.Object) -> Output | None:
 def write_request(request: Request, target: Target) -> Outgoing:
     """The request for a Chat upstream. Raises ClientError for what it must not leave out."""
     losses = Losses.of(request, NAME, target.strict)
-    losses.lose_own(request.own)
-    request = losses.own_tools(request)
+    losses.lose_extra(request.extra)
+    request = losses.without_server_tools(request)
     native = openai.is_openai_reasoning(target.model)  # those that only speak the format know no free-text tools
     body: dict[str, Any] = {"model": target.model, "messages": write_messages(request, target, losses, native)}
     _write_tools(body, request, losses, native)
@@ -229,7 +230,7 @@ def _write_tools(body: dict[str, Any], request: Request, losses: Losses, native:
 
 
 def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
-    losses.lose_own(tool.own, tool.at)
+    losses.lose_extra(tool.extra, tool.at)
     written: dict[str, Any] = {"name": names.fit_name(tool.name, NAME_LIMITS)}
     if tool.description:
         written["description"] = tool.description

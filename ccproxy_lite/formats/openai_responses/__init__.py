@@ -12,7 +12,7 @@ _ASKED = {
 
 FORMAT = Format(
     name=items.NAME,
-    read_path=fixed_paths({**_ASKED, **{f"/v1{path}": asked for path, asked in _ASKED.items()}}),
+    read_path=fixed_paths({**_ASKED, **{f"/v1{path}": info for path, info in _ASKED.items()}}),
     write_path=lambda model, path: "/responses/compact" if path.action == "compact" else "/responses",
     models_path="/models",
     fixed_headers=(),

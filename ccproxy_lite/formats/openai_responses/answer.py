@@ -82,7 +82,7 @@ class Writer:
     def __init__(self, reply: ReplyInfo) -> None:
         request = reply.request
         self._reply = reply
-        self._own = {tool.name: tool.own for tool in request.tools if isinstance(tool, Tool)}
+        self._own = {tool.name: tool.extra for tool in request.tools if isinstance(tool, Tool)}
         self._number = -1
         self._items: list[dict[str, Any]] = []
         self._item: dict[str, Any] = {}
@@ -223,13 +223,13 @@ class Writer:
                 return self._added("reasoning", summary=[])
             case "image":
                 return self._added("image_generation_call", result=None)
-        own = self._own.get(start.name, {})
+        extra = self._own.get(start.name, {})
         call_id = names.fit_id(start.id, NAME_LIMITS)
-        if NOTE in own:
+        if NOTE in extra:
             return self._added("tool_search_call", call_id=call_id, execution="client", arguments={})
-        name = {"name": own.get("(inner)", start.name)}
-        if "(namespace)" in own:
-            name["namespace"] = own["(namespace)"]
+        name = {"name": extra.get("(inner)", start.name)}
+        if "(namespace)" in extra:
+            name["namespace"] = extra["(namespace)"]
         if start.kind == "custom":
             added = self._added("custom_tool_call", call_id=call_id, **name, input="")
             self._deltas("response.custom_tool_call_input.delta", self._place())
@@ -270,10 +270,10 @@ class Writer:
         if self._item["type"] == "custom_tool_call":
             done = self._event("response.custom_tool_call_input.done", {**self._place(), "input": text})
             return done + self._done(input=text)
-        said = b"" if text.strip() else self._delta("{}")  # clients parse the arguments, and "" is not JSON
+        missing = b"" if text.strip() else self._delta("{}")  # clients parse the arguments, and "" is not JSON
         text = text if text.strip() else "{}"
         data = {**self._place(), "name": self._item["name"], "arguments": text}
-        return said + self._event("response.function_call_arguments.done", data) + self._done(arguments=text)
+        return missing + self._event("response.function_call_arguments.done", data) + self._done(arguments=text)
 
     def _close_text(self, text: str, end: PartEnd) -> bytes:
         kind, field = _TEXTS[self._start.kind]

@@ -22,7 +22,7 @@ from ccproxy_lite.formats.neutral.request import (
     ToolCall,
     ToolResult,
 )
-from ccproxy_lite.formats.openai_responses.tools import NAME_LIMITS, SEARCH, Found, read_tools
+from ccproxy_lite.formats.openai_responses.tools import NAME_LIMITS, SEARCH, Entry, read_tools
 from ccproxy_lite.jsontext import dumps_text
 
 NAME = "openai-responses"
@@ -32,21 +32,21 @@ NAME = "openai-responses"
 FlatName = Callable[[str, str], str]
 
 
-def input_items(body: shape.Object) -> list[Found]:
+def input_items(body: shape.Object) -> list[Entry]:
     """The items of the input; a bare string is what the user says."""
     if isinstance(body.get("input"), str):
         return [({"role": "user", "content": body["input"]}, "input")]
     return shape.objects(body, "input", "")
 
 
-def tools_within(items: Iterable[Found]) -> Iterable[Found]:
+def tools_within(items: Iterable[Entry]) -> Iterable[Entry]:
     """Tools that the conversation brings in on its way."""
     for item, at in items:
         if item.get("type") in ("additional_tools", "tool_search_output"):
             yield from shape.objects(item, "tools", at)
 
 
-def read_items(items: Iterable[Found], flat_name: FlatName) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
+def read_items(items: Iterable[Entry], flat_name: FlatName) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
     """The leading instructions, and one message for each item after them. Raises ClientError."""
     system: list[Text] = []
     messages: list[Message] = []
@@ -71,11 +71,11 @@ def _read_message(item: shape.Object, at: str) -> Message:
         raise shape.wrong(f"{at}.role", "user, assistant, system or developer")
     parts = tuple(_read_content(item, "content", at))
     if role in ("user", "assistant"):
-        return Message(role, parts, shape.own_of(item, _MESSAGE), at)  # type: ignore[arg-type]
+        return Message(role, parts, shape.extra_of(item, _MESSAGE), at)  # type: ignore[arg-type]
     for part in parts:
         if not isinstance(part, Text):
             raise shape.wrong(part.at, "text")
-    return Message("system", parts, shape.own_of(item, _MESSAGE), at)
+    return Message("system", parts, shape.extra_of(item, _MESSAGE), at)
 
 
 def _read_content(holder: shape.Object, key: str, at: str) -> Iterable[Part]:
@@ -96,14 +96,14 @@ _FILE = frozenset(("type", "file_data", "file_url", "file_id", "filename", "deta
 def _read_part(part: shape.Object, at: str) -> Part:
     match shape.text(part, "type", at):
         case "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text":
-            return Text(shape.text(part, "text", at), shape.own_of(part, _TEXT), at)
+            return Text(shape.text(part, "text", at), shape.extra_of(part, _TEXT), at)
         case "refusal":
             return Refusal(shape.text(part, "refusal", at), at=at)
         case "input_image" | "computer_screenshot":
-            own, detail = shape.own_of(part, _IMAGE), shape.text(part, "detail", at, "")
+            extra, detail = shape.extra_of(part, _IMAGE), shape.text(part, "detail", at, "")
             if part.get("file_id"):
-                return Image(file_id=shape.text(part, "file_id", at), detail=detail, own=own, at=at)
-            return media.image(shape.text(part, "image_url", at), detail, own, at)
+                return Image(file_id=shape.text(part, "file_id", at), detail=detail, extra=extra, at=at)
+            return media.image(shape.text(part, "image_url", at), detail, extra, at)
         case "input_file":
             return _read_file(part, at)
         case "input_audio":
@@ -115,13 +115,13 @@ def _read_part(part: shape.Object, at: str) -> Part:
 
 
 def _read_file(part: shape.Object, at: str) -> File:
-    name, own = shape.text(part, "filename", at, ""), shape.own_of(part, _FILE)
+    name, extra = shape.text(part, "filename", at, ""), shape.extra_of(part, _FILE)
     if part.get("file_id"):
-        return File(file_id=shape.text(part, "file_id", at), name=name, own=own, at=at)
+        return File(file_id=shape.text(part, "file_id", at), name=name, extra=extra, at=at)
     if part.get("file_url"):
         url = shape.text(part, "file_url", at)
-        return File(media.type_of_url(url, "application/pdf"), url=url, name=name, own=own, at=at)
-    return media.file(shape.text(part, "file_data", at), name, own, at, f"{at}.file_data")
+        return File(media.type_of_url(url, "application/pdf"), url=url, name=name, extra=extra, at=at)
+    return media.file(shape.text(part, "file_data", at), name, extra, at, f"{at}.file_data")
 
 
 _CALL = frozenset(("type", "call_id", "name", "namespace", "arguments", "input"))
@@ -142,12 +142,12 @@ def _read_item(kind: str, item: shape.Object, at: str, flat_name: FlatName) -> M
             name = flat_name(shape.text(item, "namespace", at, ""), shape.text(item, "name", at))
             is_custom = kind == "custom_tool_call"
             text = shape.text(item, "input" if is_custom else "arguments", at, "")
-            own = shape.own_of(item, _CALL)
+            extra = shape.extra_of(item, _CALL)
             call_id = shape.text(item, "call_id", at)
-            part = ToolCall(call_id, name, text, "custom" if is_custom else "function", own, at)
+            part = ToolCall(call_id, name, text, "custom" if is_custom else "function", extra, at)
         case "function_call_output" | "custom_tool_call_output":
             part = ToolResult(
-                shape.text(item, "call_id", at), _results(item, at), own=shape.own_of(item, _OUTPUT), at=at
+                shape.text(item, "call_id", at), _results(item, at), extra=shape.extra_of(item, _OUTPUT), at=at
             )
         case "reasoning":
             part = _read_reasoning(item, at)
@@ -155,8 +155,8 @@ def _read_item(kind: str, item: shape.Object, at: str, flat_name: FlatName) -> M
             arguments = dumps_text(item.get("arguments") or {})
             part = ToolCall(shape.text(item, "call_id", at), SEARCH, arguments, at=at)
         case "tool_search_output" if item.get("execution") == "client":
-            found = ", ".join(tool.name for tool in read_tools(shape.objects(item, "tools", at)))
-            content = (Text(f"Now there are these tools: {found}", at=at),)
+            tool_names = ", ".join(tool.name for tool in read_tools(shape.objects(item, "tools", at)))
+            content = (Text(f"Now there are these tools: {tool_names}", at=at),)
             part = ToolResult(shape.text(item, "call_id", at), content, at=at)
         case _ if kind in _BUILT_IN:
             call_id = shape.text(item, "call_id", at)
@@ -191,7 +191,7 @@ def _read_reasoning(item: shape.Object, at: str) -> Thinking:
         sealed = f"{shape.text(item, 'id', at, '')}.{sealed}"
     signature, redacted, origin = thinking.unseal(sealed, NAME)
     text = "\n\n".join(part.text for part in texts)
-    return Thinking(text, signature, redacted, origin, shape.own_of(item, _REASONING), at)
+    return Thinking(text, signature, redacted, origin, shape.extra_of(item, _REASONING), at)
 
 
 # ---------------------------------------------------------------- writing
@@ -229,7 +229,7 @@ def _message(role: str, content: Sequence[dict[str, Any]]) -> list[dict[str, Any
 
 
 def _write_item(part: Part, kinds: dict[str, str], losses: Losses) -> dict[str, Any]:
-    losses.lose_own(part.own, part.at)
+    losses.lose_extra(part.extra, part.at)
     match part:
         case ToolCall():
             call_id = names.fit_id(part.id, NAME_LIMITS)
@@ -244,10 +244,10 @@ def _write_item(part: Part, kinds: dict[str, str], losses: Losses) -> dict[str, 
             call_id = names.fit_id(part.call_id, NAME_LIMITS)
             return {"type": kind, "call_id": call_id, "output": _write_output(part, losses)}
         case Thinking():
-            own_id, _, sealed = part.signature.partition(".")
+            reasoning_id, _, sealed = part.signature.partition(".")
             summary = [{"type": "summary_text", "text": part.text}] if part.text else []
-            known = {"id": own_id} if own_id else {}
-            return {"type": "reasoning", **known, "summary": summary, "encrypted_content": sealed}
+            identity = {"id": reasoning_id} if reasoning_id else {}
+            return {"type": "reasoning", **identity, "summary": summary, "encrypted_content": sealed}
     raise AssertionError(part)
 
 
@@ -269,7 +269,7 @@ def _write_output(part: ToolResult, losses: Losses) -> str | list[dict[str, Any]
 
 
 def _write_part(part: Part, role: str, losses: Losses) -> dict[str, Any]:
-    losses.lose_own(part.own, part.at)
+    losses.lose_extra(part.extra, part.at)
     match part:
         case Text() if role == "assistant":
             return {"type": "output_text", "text": part.text}

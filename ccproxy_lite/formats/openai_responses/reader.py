@@ -78,7 +78,7 @@ class _Item:
     id: str = ""
     call_id: str = ""
     open: tuple[PartKind, _Number] | None = None
-    said: set[_Number] = field(default_factory=set)
+    streamed: set[_Number] = field(default_factory=set)
     citations: dict[_Number, tuple[Citation, ...]] = field(default_factory=dict)
     done: bool = False
 
@@ -142,8 +142,8 @@ class Reader:
         events = self._begin(response)
         for index, item in enumerate(output if isinstance(output, list) else ()):
             self._item_done({"item": item, "output_index": index}, "")
-        for known in self._items:
-            self._finish(known, {})
+        for item_ in self._items:
+            self._finish(item_, {})
         details = response.get("incomplete_details")
         reason: StopReason = "refusal" if self._refused else "end"
         if incomplete or response.get("status") == "incomplete" or shape.lenient(details, "reason"):
@@ -152,26 +152,26 @@ class Reader:
 
     # --- which item
 
-    def _known(self, data: Mapping[str, Any], kind: str, fresh: bool = False) -> _Item:
+    def _item_of(self, data: Mapping[str, Any], kind: str, fresh: bool = False) -> _Item:
         """The item that an event is about: by its id or its call's, else by its place; a new one if there is none.
 
         Some services count items wrongly or not at all, and others change ids on the way.
         """
         item = data.get("item")
-        own_id = shape.lenient(item, "id") or shape.lenient(data, "item_id")
+        item_id = shape.lenient(item, "id") or shape.lenient(data, "item_id")
         call_id = shape.lenient(item, "call_id")
-        for known in reversed(self._items):  # nearly always the newest
-            same_call = call_id and known.call_id == call_id and not (own_id and known.id)
-            if (own_id and known.id == own_id) or same_call:
-                return known
+        for item_ in reversed(self._items):  # nearly always the newest
+            same_call = call_id and item_.call_id == call_id and not (item_id and item_.id)
+            if (item_id and item_.id == item_id) or same_call:
+                return item_
         index = shape.place(data, "output_index")
         place = len(self._items) if index is None and fresh else (index or 0)
         there = self._by_index.get(place)
         if there is None and index is None and self._items:
             there = self._items[-1]
-        other = there is not None and own_id and there.id and fresh
+        other = there is not None and item_id and there.id and fresh
         if there is None or other or (there.type != kind and isinstance(item, dict)):
-            there = _Item(kind, len(self._items), own_id, call_id)
+            there = _Item(kind, len(self._items), item_id, call_id)
             self._items.append(there)
             self._by_index[place] = there
             self._lanes.add(there.lane)
@@ -188,137 +188,137 @@ class Reader:
     def _item_added(self, data: Mapping[str, Any], event: str) -> None:
         item = data.get("item")
         if isinstance(item, dict):
-            known = self._known(data, shape.lenient(item, "type"), fresh=True)
+            item_ = self._item_of(data, shape.lenient(item, "type"), fresh=True)
             if shape.lenient(item, "name"):
-                self._start_call(known, item)
+                self._start_call(item_, item)
 
     def _item_done(self, data: Mapping[str, Any], event: str) -> None:
         item = data.get("item")
         if not isinstance(item, dict):
             return
-        known = self._known(data, shape.lenient(item, "type"))
-        if known.done:
+        item_ = self._item_of(data, shape.lenient(item, "type"))
+        if item_.done:
             return
-        if known.type in _CALLS:
-            self._start_call(known, item)
-            self._rest(known, item.get(_CALLS[known.type][1]))
-        elif known.type == "message":
-            self._texts(known, "content", item)
-        elif known.type == "reasoning" and not known.said:
-            self._texts(known, "summary" if item.get("summary") else "content", item)
-        elif known.type == "image_generation_call" and shape.lenient(item, "result"):
+        if item_.type in _CALLS:
+            self._start_call(item_, item)
+            self._finish_arguments(item_, item.get(_CALLS[item_.type][1]))
+        elif item_.type == "message":
+            self._texts(item_, "content", item)
+        elif item_.type == "reasoning" and not item_.streamed:
+            self._texts(item_, "summary" if item.get("summary") else "content", item)
+        elif item_.type == "image_generation_call" and shape.lenient(item, "result"):
             media_type = f"image/{shape.lenient(item, 'output_format') or 'png'}"
-            self._lanes.add(known.lane, PartStart("image", media_type=media_type), PartDelta(item["result"]), PartEnd())
-        self._finish(known, item)
+            self._lanes.add(item_.lane, PartStart("image", media_type=media_type), PartDelta(item["result"]), PartEnd())
+        self._finish(item_, item)
 
-    def _texts(self, known: _Item, field_name: str, item: Mapping[str, Any]) -> None:
+    def _texts(self, item_: _Item, field_name: str, item: Mapping[str, Any]) -> None:
         """The parts of a whole item; those that came in pieces only tell their citations."""
         parts = item.get(field_name)
         for index, part in enumerate(parts if isinstance(parts, list) else ()):
             number = (field_name, index)
-            kind: PartKind = "thinking" if known.type == "reasoning" else "text"
+            kind: PartKind = "thinking" if item_.type == "reasoning" else "text"
             text = shape.lenient(part, "text")
             if shape.lenient(part, "type") == "refusal":
                 kind, text = "refusal", shape.lenient(part, "refusal")
             found = part.get("annotations") if isinstance(part, dict) else None
-            if isinstance(found, list) and not known.citations.get(number):
-                known.citations[number] = tuple(citation for one in found for citation in _read_citation(one))
-            if number not in known.said and text:
-                self._say(known, kind, number, text)
+            if isinstance(found, list) and not item_.citations.get(number):
+                item_.citations[number] = tuple(citation for one in found for citation in _read_citation(one))
+            if number not in item_.streamed and text:
+                self._stream_text(item_, kind, number, text)
 
     def _text(self, data: Mapping[str, Any], event: str) -> None:
         """A piece of a text, or all of it where no piece came."""
-        known = self._known(data, "reasoning" if "reasoning" in event else "message")
+        item_ = self._item_of(data, "reasoning" if "reasoning" in event else "message")
         where = "summary" if "summary" in event else "content"
         number = (where, shape.place(data, f"{where}_index") or 0)
         part: PartKind = "thinking" if "reasoning" in event else "refusal" if "refusal" in event else "text"
-        if known.type in _CALLS:
+        if item_.type in _CALLS:
             return
         if event.endswith(".delta"):
-            self._say(known, part, number, shape.lenient(data, "delta"))
-        elif number not in known.said:
-            self._say(known, part, number, shape.lenient(data, "text") or shape.lenient(data, "refusal"))
+            self._stream_text(item_, part, number, shape.lenient(data, "delta"))
+        elif number not in item_.streamed:
+            self._stream_text(item_, part, number, shape.lenient(data, "text") or shape.lenient(data, "refusal"))
 
     def _arguments(self, data: Mapping[str, Any], event: str) -> None:
-        known = self._known(data, "custom_tool_call" if "custom" in event else "function_call")
-        if known.open is None or known.type not in _CALLS:
+        item_ = self._item_of(data, "custom_tool_call" if "custom" in event else "function_call")
+        if item_.open is None or item_.type not in _CALLS:
             return  # who is called comes with the item
         if not event.endswith(".delta"):
-            self._rest(known, data.get(_CALLS[known.type][1]))
+            self._finish_arguments(item_, data.get(_CALLS[item_.type][1]))
         elif shape.lenient(data, "delta"):
-            known.said.add(_ALL)
-            self._lanes.add(known.lane, PartDelta(data["delta"]))
+            item_.streamed.add(_ALL)
+            self._lanes.add(item_.lane, PartDelta(data["delta"]))
 
     def _annotation(self, data: Mapping[str, Any], event: str) -> None:
-        known = self._known(data, "message")
+        item_ = self._item_of(data, "message")
         number = ("content", shape.place(data, "content_index") or 0)
-        known.citations[number] = known.citations.get(number, ()) + _read_citation(data.get("annotation"))
+        item_.citations[number] = item_.citations.get(number, ()) + _read_citation(data.get("annotation"))
 
     # --- what becomes of it
 
-    def _say(self, known: _Item, kind: PartKind, number: _Number, text: str) -> None:
-        if not text or known.done:
+    def _stream_text(self, item_: _Item, kind: PartKind, number: _Number, text: str) -> None:
+        if not text or item_.done:
             return
         self._refused = self._refused or kind == "refusal"
-        known.said.add(number)
-        if kind == "thinking" and known.open is not None and known.open[0] == kind:
-            if known.open[1] != number:
+        item_.streamed.add(number)
+        if kind == "thinking" and item_.open is not None and item_.open[0] == kind:
+            if item_.open[1] != number:
                 text = f"\n\n{text}"
-        elif known.open != (kind, number):
-            self._shut(known)
-            self._lanes.add(known.lane, PartStart(kind))
-        known.open = (kind, number)
-        self._lanes.add(known.lane, PartDelta(text))
+        elif item_.open != (kind, number):
+            self._shut(item_)
+            self._lanes.add(item_.lane, PartStart(kind))
+        item_.open = (kind, number)
+        self._lanes.add(item_.lane, PartDelta(text))
 
-    def _start_call(self, known: _Item, item: Mapping[str, Any]) -> None:
-        if known.type not in _CALLS or known.open is not None or known.done:
+    def _start_call(self, item_: _Item, item: Mapping[str, Any]) -> None:
+        if item_.type not in _CALLS or item_.open is not None or item_.done:
             return
-        kind, _ = _CALLS[known.type]
+        kind, _ = _CALLS[item_.type]
         name, space = shape.lenient(item, "name"), shape.lenient(item, "namespace")
-        if known.type == "tool_search_call":
+        if item_.type == "tool_search_call":
             if item.get("execution") != "client":
                 return
             name = SEARCH
         if not name:
             raise UpstreamError("the upstream called a tool without saying which")
         call_id = shape.lenient(item, "call_id") or shape.lenient(item, "id")
-        call_id = call_id or names.made_up_id(self._seed, known.lane, name)
-        known.open, known.call_id = (kind, _ALL), known.call_id or shape.lenient(item, "call_id")
+        call_id = call_id or names.made_up_id(self._seed, item_.lane, name)
+        item_.open, item_.call_id = (kind, _ALL), item_.call_id or shape.lenient(item, "call_id")
         self._called = True
-        self._lanes.add(known.lane, PartStart(kind, call_id, f"{space}__{name}" if space else name))
+        self._lanes.add(item_.lane, PartStart(kind, call_id, f"{space}__{name}" if space else name))
 
-    def _rest(self, known: _Item, value: Any) -> None:
+    def _finish_arguments(self, item_: _Item, value: Any) -> None:
         """The arguments as a whole, where no piece came."""
         text = value if isinstance(value, str) else dumps_text(value) if isinstance(value, dict) and value else ""
-        if known.open is not None and _ALL not in known.said and text:
-            known.said.add(_ALL)
-            self._lanes.add(known.lane, PartDelta(text))
+        if item_.open is not None and _ALL not in item_.streamed and text:
+            item_.streamed.add(_ALL)
+            self._lanes.add(item_.lane, PartDelta(text))
 
-    def _shut(self, known: _Item) -> None:
-        if known.open is not None:
-            kind, number = known.open
-            cited = known.citations.get(number, ()) if kind == "text" else ()
-            self._lanes.add(known.lane, PartEnd(origin=NAME) if kind == "thinking" else PartEnd(citations=cited))
-            known.open = None
+    def _shut(self, item_: _Item) -> None:
+        if item_.open is not None:
+            kind, number = item_.open
+            cited = item_.citations.get(number, ()) if kind == "text" else ()
+            self._lanes.add(item_.lane, PartEnd(origin=NAME) if kind == "thinking" else PartEnd(citations=cited))
+            item_.open = None
 
-    def _finish(self, known: _Item, item: Mapping[str, Any]) -> None:
-        if known.done:
+    def _finish(self, item_: _Item, item: Mapping[str, Any]) -> None:
+        if item_.done:
             return
-        known.done = True
-        sealed = shape.lenient(item, "encrypted_content") if known.type == "reasoning" else ""
+        item_.done = True
+        sealed = shape.lenient(item, "encrypted_content") if item_.type == "reasoning" else ""
         if sealed and thinking.untag(sealed) is None:
             sealed = f"{shape.lenient(item, 'id')}.{sealed}"
         signature, redacted, origin = thinking.unseal(sealed, NAME)
         if redacted:
-            self._shut(known)
-            self._lanes.add(known.lane, PartStart("redacted"), PartDelta(redacted), PartEnd("", origin))
+            self._shut(item_)
+            self._lanes.add(item_.lane, PartStart("redacted"), PartDelta(redacted), PartEnd("", origin))
         elif signature:
-            if known.open is None:
-                self._lanes.add(known.lane, PartStart("thinking"))
-            self._lanes.add(known.lane, PartEnd(signature, origin))
+            if item_.open is None:
+                self._lanes.add(item_.lane, PartStart("thinking"))
+            self._lanes.add(item_.lane, PartEnd(signature, origin))
         else:
-            self._shut(known)
-        self._lanes.end(known.lane)
+            self._shut(item_)
+        self._lanes.end(item_.lane)
 
 
 _STEPS = {

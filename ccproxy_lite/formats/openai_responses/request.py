@@ -54,15 +54,15 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
     flat = flat_names(tools)
     leading, messages = read_items(items, lambda space, name: flat.get((space, name)) or _flat(space, name))
     instructions = shape.text(body, "instructions", "", "")
-    own = {
-        **shape.own_of(body, _KNOWN),
-        **shape.own_of(shape.optional_object(body, "reasoning") or {}, _REASONING, "reasoning"),
-        **shape.own_of(shape.optional_object(body, "text") or {}, SCALARS.fields("text") | {"format"}, "text"),
+    extra = {
+        **shape.extra_of(body, _KNOWN),
+        **shape.extra_of(shape.optional_object(body, "reasoning") or {}, _REASONING, "reasoning"),
+        **shape.extra_of(shape.optional_object(body, "text") or {}, SCALARS.fields("text") | {"format"}, "text"),
     }
-    if own.get("truncation") == "disabled":  # the default
-        del own["truncation"]
+    if extra.get("truncation") == "disabled":  # the default
+        del extra["truncation"]
     if path.action == "compact":
-        own["compact"] = True
+        extra["compact"] = True
     return Request(
         model=shape.text(body, "model", ""),
         messages=messages,
@@ -75,7 +75,7 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
         output=_read_output(body),
         stream=shape.optional_bool(body, "stream") or False,
         origin=NAME,
-        own=own,
+        extra=extra,
         paths=_PATHS,
         **SCALARS.read(body),
     )
@@ -121,11 +121,11 @@ def _read_output(body: shape.Object) -> Output | None:
 def write_request(request: Request, target: Target) -> Outgoing:
     """The request for a Responses upstream. Raises ClientError for what it must not leave out."""
     losses = Losses.of(request, NAME, target.strict)
-    losses.lose_own(request.own)
-    request = losses.own_tools(request)
+    losses.lose_extra(request.extra)
+    request = losses.without_server_tools(request)
     body: dict[str, Any] = {"model": target.model}
     for part in request.system:
-        losses.lose_own(part.own, part.at)
+        losses.lose_extra(part.extra, part.at)
     instructions = [part.text for part in request.system if part.text]
     body["input"] = write_items(request, losses)
     if not body["input"]:  # a conversation of instructions only

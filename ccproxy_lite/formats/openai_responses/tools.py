@@ -12,7 +12,7 @@ from ccproxy_lite.formats.neutral import names
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Request, ServerTool, Tool, ToolChoice
 
-Found = tuple[shape.Object, str]
+Entry = tuple[shape.Object, str]
 """A tool as the client wrote it, and the path where it stands."""
 
 NAME_LIMITS = names.Limits(names.WORD, 64, names.PRINTABLE, 64)
@@ -22,20 +22,20 @@ NOTE = "(tool_search)"
 # ---------------------------------------------------------------- reading
 
 
-def read_tools(found: Iterable[Found]) -> tuple[Tool | ServerTool, ...]:
+def read_tools(entries: Iterable[Entry]) -> tuple[Tool | ServerTool, ...]:
     """All tools, those of a namespace under one flat name each. Of two with one name the first one counts."""
     tools: dict[str, Tool | ServerTool] = {}
-    for tool, at in found:
+    for tool, at in entries:
         for read in _read_tool(tool, at):
-            known = tools.get(read.name)
-            if isinstance(known, Tool) and isinstance(read, Tool) and _origin(known) != _origin(read):
+            first = tools.get(read.name)
+            if isinstance(first, Tool) and isinstance(read, Tool) and _origin(first) != _origin(read):
                 read = replace(read, name=f"{read.name}_{_digest(read)}")
             tools.setdefault(read.name, read)
     return tuple(tools.values())
 
 
 def _origin(tool: Tool) -> tuple[str, str]:
-    return tool.own.get("(namespace)", ""), tool.own.get("(inner)", tool.name)
+    return tool.extra.get("(namespace)", ""), tool.extra.get("(inner)", tool.name)
 
 
 def _digest(tool: Tool) -> str:
@@ -45,9 +45,9 @@ def _digest(tool: Tool) -> str:
 def flat_names(tools: Iterable[Tool | ServerTool]) -> dict[tuple[str, str], str]:
     """From namespace and name to the flat name."""
     return {
-        (tool.own["(namespace)"], tool.own["(inner)"]): tool.name
+        (tool.extra["(namespace)"], tool.extra["(inner)"]): tool.name
         for tool in tools
-        if isinstance(tool, Tool) and "(namespace)" in tool.own
+        if isinstance(tool, Tool) and "(namespace)" in tool.extra
     }
 
 
@@ -62,7 +62,7 @@ def _read_tool(tool: shape.Object, at: str) -> Iterable[Tool | ServerTool]:
         case "tool_search" if tool.get("execution") == "client":
             about = shape.text(tool, "description", at, "")
             parameters = shape.optional_object(tool, "parameters", at)
-            yield Tool(SEARCH, about, parameters, own={NOTE: True}, at=at)
+            yield Tool(SEARCH, about, parameters, extra={NOTE: True}, at=at)
         case kind:
             yield ServerTool(kind, kind, dict(tool), at)
 
@@ -73,7 +73,7 @@ def _read_function(tool: shape.Object, at: str) -> Tool:
         shape.text(tool, "description", at, ""),
         shape.optional_object(tool, "parameters", at),
         shape.optional_bool(tool, "strict", at),
-        own=shape.own_of(tool, frozenset(("type", "name", "description", "parameters", "strict"))),
+        extra=shape.extra_of(tool, frozenset(("type", "name", "description", "parameters", "strict"))),
         at=at,
     )
 
@@ -84,9 +84,9 @@ def _read_custom(tool: shape.Object, at: str) -> Tool:
     if form.get("type", "text") != "text":
         where = f"{at}.format"
         grammar = shape.text(form, "syntax", where), shape.text(form, "definition", where)
-    own = shape.own_of(tool, frozenset(("type", "name", "description", "format")))
+    extra = shape.extra_of(tool, frozenset(("type", "name", "description", "format")))
     about = shape.text(tool, "description", at, "")
-    return Tool(shape.text(tool, "name", at), about, kind="custom", grammar=grammar, own=own, at=at)
+    return Tool(shape.text(tool, "name", at), about, kind="custom", grammar=grammar, extra=extra, at=at)
 
 
 def _read_namespace(space: shape.Object, at: str) -> Iterable[Tool | ServerTool]:
@@ -94,9 +94,9 @@ def _read_namespace(space: shape.Object, at: str) -> Iterable[Tool | ServerTool]
     for inner, where in shape.objects(space, "tools", at):
         for tool in _read_tool(inner, where):
             if isinstance(tool, Tool):
-                own = {**tool.own, "(namespace)": name, "(inner)": tool.name}
-                told = "\n\n".join(filter(None, [about, tool.description]))
-                tool = replace(tool, name=f"{name}__{tool.name}", description=told, own=own)
+                extra = {**tool.extra, "(namespace)": name, "(inner)": tool.name}
+                description = "\n\n".join(filter(None, [about, tool.description]))
+                tool = replace(tool, name=f"{name}__{tool.name}", description=description, extra=extra)
             yield tool
 
 
@@ -130,7 +130,7 @@ def write_tools(request: Request, losses: Losses) -> list[dict[str, Any]]:
     written: list[dict[str, Any]] = []
     for tool in request.tools:
         if isinstance(tool, Tool):
-            losses.lose_own(tool.own, tool.at)
+            losses.lose_extra(tool.extra, tool.at)
             written.append(_write_tool(tool))
     return written
 
