@@ -91,3 +91,8 @@ class UpstreamError(CcproxyError):
         self.kind: Kind = kind
         self.code = code
         self.message = message
+
+
+def printable(text: str) -> str:
+    """A text that can neither forge a line of the log nor steer a terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -91,11 +91,11 @@ def members(text: str) -> list[Member]:
         more = text[at : at + 1] != "}"
         while more:
             if text[at : at + 1] != '"':
-                raise ValueError(f"a key was expected at character {at}")
+                raise ValueError(f"expected a key at character {at}")
             key, at = scanstring(text, at + 1)
             at = skip(text, at)
             if text[at : at + 1] != ":":
-                raise ValueError(f"':' was expected at character {at}")
+                raise ValueError(f"expected ':' at character {at}")
             start = skip(text, at + 1)
             value, at = DECODER.raw_decode(text, start)
             members_.append(Member(key, value, start, at))
@@ -106,7 +106,7 @@ def members(text: str) -> list[Member]:
             if more:
                 at = skip(text, at + 1)
         if text[at : at + 1] != "}" or skip(text, at + 1) != len(text):
-            raise ValueError(f"'}}' was expected at character {at}")
+            raise ValueError(f"expected '}}' at character {at}")
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at line {error.lineno} column {error.colno}") from None
     except RecursionError:

@@ -19,6 +19,6 @@ def bug(error: BaseException) -> str:
     return mark
 
 
-def printable(text: str) -> str:
-    """A text that can neither forge a line of the log nor steer a terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+def internal_error(error: BaseException) -> str:
+    """Log an error that should not be; returns the message for whoever must hear that something failed."""
+    return f'internal error in ccproxy-lite (see "bug {bug(error)}" in its log)'

@@ -180,7 +180,7 @@ def process(config: dict[str, Any], *options: str, usual: bool = False, **enviro
         try:
             assert child.stdout is not None
             line = child.stdout.readline()
-            assert line.startswith("ccproxy-lite serves at "), (line, stderr_path.read_text())
+            assert line.startswith("listening on "), (line, stderr_path.read_text())
             port = 0 if "unix:" in line else int(line.rpartition(":")[2])
             yield Process(child, port, home, stderr_path)
         finally:

@@ -170,4 +170,4 @@ def test_the_image_s_commands_run_read_only_as_its_user(tmp_path: Path) -> None:
         timeout=50,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "ok" and "serves at http://127.0.0.1:8317" in done.stdout
+    assert done.stdout.splitlines()[-1] == "ok" and "listening on http://127.0.0.1:8317" in done.stdout

@@ -9,18 +9,18 @@ from typing import Any, NoReturn
 from ccproxy_lite import __version__
 
 COMMANDS = {
-    "serve": "serve until interrupted (the default)",
-    "run": "run a command with a private proxy of its own",
-    "env": "lines for a shell that lead clients to a proxy that runs",
-    "init": "write a configuration from the keys in the environment",
-    "check": "validate the configuration and show the routes, keys masked",
-    "models": "what a client can ask for, and where it goes",
-    "convert": "convert one message between wire formats: standard input to standard output",
-    "status": "keys, rests, sessions and counters of the proxy that runs",
-    "health": "whether the proxy serves, for health checks of containers",
-    "bundle": "write this program and what it needs as one file",
-    "completion": "completions for a shell",
-    "demo": "every format through every format, offline, in one table",
+    "serve": "start the proxy (the default command)",
+    "run": "run a command behind a private, temporary proxy",
+    "env": "print shell commands that point clients at a running proxy",
+    "init": "create a configuration file from the API keys in your environment",
+    "check": "validate the configuration and print upstreams and routes (keys masked)",
+    "models": "list the models clients can request, and where each is routed",
+    "convert": "convert a request or response between formats (stdin to stdout)",
+    "status": "show keys, cooldowns, sessions and counters of a running proxy",
+    "health": "exit 0 if the proxy is up (for container health checks)",
+    "bundle": "build a single-file executable (.pyz) of ccproxy-lite and its dependencies",
+    "completion": "print a shell completion script",
+    "demo": "test all 16 format pairs offline against a built-in echo server",
 }
 
 _EXAMPLES = {
@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"ccproxy-lite: {message}\ntry: {self.prog} --help\n")
+        self.exit(2, f"ccproxy-lite: {message}\nsee: {self.prog} --help\n")
 
     @property
     def options(self) -> list[argparse.Action]:
@@ -69,7 +69,7 @@ def general() -> Parser:
     parser = Parser(
         prog="ccproxy-lite",
         usage="ccproxy-lite [COMMAND] [OPTION ...]",
-        description="A small local proxy between AI clients and AI services. Without a command it serves.",
+        description="A small local proxy between AI clients and AI services. With no command, it starts the proxy.",
         epilog=f"commands:\n{commands}\n\n{_EXAMPLES['']}\n\n{EXIT_CODES}",
     )
     parser.add_argument("--version", action="version", version=f"ccproxy-lite {__version__}")
@@ -87,7 +87,7 @@ def parser_of(command: str) -> Parser:
 
 
 def _config(parser: Parser) -> None:
-    about = "the configuration (else $CCPROXY_CONFIG, ~/.config)"
+    about = "configuration file (default: $CCPROXY_CONFIG, then ~/.config/ccproxy-lite/config.json)"
     parser.add_argument("-c", "--config", metavar="FILE", type=_given, help=about)
 
 
@@ -101,15 +101,23 @@ def _json(parser: Parser) -> None:
 
 def _logging(parser: Parser) -> None:
     levels = ("debug", "info", "warning", "error")
-    parser.add_argument("--log-level", choices=levels, help="least level of log lines")
-    parser.add_argument("-q", "--quiet", dest="log_level", action="store_const", const="warning", help="like warning")
-    parser.add_argument("-v", "--verbose", dest="log_level", action="store_const", const="debug", help="like debug")
-    parser.add_argument("--log-format", choices=("auto", "text", "json"), help="log lines for people or machines")
-    parser.add_argument("--log-file", metavar="FILE", type=_given, help="log there; it may be moved away at any time")
+    parser.add_argument("--log-level", choices=levels, help="minimum log level")
+    parser.add_argument(
+        "-q", "--quiet", dest="log_level", action="store_const", const="warning", help="same as --log-level warning"
+    )
+    parser.add_argument(
+        "-v", "--verbose", dest="log_level", action="store_const", const="debug", help="same as --log-level debug"
+    )
+    parser.add_argument(
+        "--log-format", choices=("auto", "text", "json"), help="log format (auto: text on a terminal, JSON otherwise)"
+    )
+    parser.add_argument(
+        "--log-file", metavar="FILE", type=_given, help="write the log to FILE (safe to rotate while running)"
+    )
 
 
 def _run(parser: Parser) -> None:
-    parser.add_argument("--model", metavar="M", help="map every model that the command asks for to M")
+    parser.add_argument("--model", metavar="M", help="answer every model the command requests with M")
     parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD ...", help="the command and its arguments")
     parser.set_defaults(listen="127.0.0.1:0")
 
@@ -118,23 +126,31 @@ def _env(parser: Parser) -> None:
     from ccproxy_lite.server.clients import CLIENTS
 
     parser.add_argument("client", nargs="?", choices=tuple(CLIENTS), metavar="CLIENT", help=", ".join(CLIENTS))
-    parser.add_argument("--shell", choices=("sh", "fish", "powershell"), default="sh", help="whose lines (sh)")
+    parser.add_argument(
+        "--shell", choices=("sh", "fish", "powershell"), default="sh", help="shell syntax to print (default: sh)"
+    )
 
 
 def _init(parser: Parser) -> None:
-    parser.add_argument("--model", metavar="M", help="map every model that a client asks for to M")
+    parser.add_argument("--model", metavar="M", help="answer every model that clients request with M")
 
 
 def _check(parser: Parser) -> None:
-    parser.add_argument("--live", action="store_true", help="ask each upstream for its models, with each key")
+    parser.add_argument("--live", action="store_true", help="contact every upstream with every key (lists models)")
 
 
 def _status(parser: Parser) -> None:
-    parser.add_argument("--reset", metavar="KEY", help="end rests: upstream/label, label, last four, upstream, or all")
+    parser.add_argument(
+        "--reset",
+        metavar="KEY",
+        help='clear cooldowns for KEY: upstream/label, label, last 4 characters, upstream, or "all"',
+    )
 
 
 def _bundle(parser: Parser) -> None:
-    parser.add_argument("-o", "--output", metavar="FILE", default="ccproxy-lite.pyz", help="where (ccproxy-lite.pyz)")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", default="ccproxy-lite.pyz", help="output file (default: ccproxy-lite.pyz)"
+    )
 
 
 def _completion(parser: Parser) -> None:
@@ -145,12 +161,16 @@ def _convert(parser: Parser) -> None:
     parser.add_argument("--from", dest="source", required=True, metavar="FORMAT", help="the format of the input")
     parser.add_argument("--to", dest="target", required=True, metavar="FORMAT", help="the format of the output")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--request", dest="what", action="store_const", const="request", help="a request (the default)")
-    what.add_argument("--response", dest="what", action="store_const", const="response", help="a whole answer")
-    what.add_argument("--stream", dest="what", action="store_const", const="stream", help="server-sent events")
-    parser.add_argument("--strict", action="store_true", help="refuse what the target cannot express")
-    parser.add_argument("--model", metavar="NAME", default="", help="the model at the service, where its name matters")
-    parser.add_argument("--quirk", metavar="NAME", action="append", default=[], help="a quirk of the service")
+    what.add_argument("--request", dest="what", action="store_const", const="request", help="a request (default)")
+    what.add_argument("--response", dest="what", action="store_const", const="response", help="a complete response")
+    what.add_argument("--stream", dest="what", action="store_const", const="stream", help="a streamed response (SSE)")
+    parser.add_argument(
+        "--strict", action="store_true", help="fail instead of dropping fields the target does not support"
+    )
+    parser.add_argument(
+        "--model", metavar="NAME", default="", help="upstream model name (changes the output for some models)"
+    )
+    parser.add_argument("--quirk", metavar="NAME", action="append", default=[], help="a quirk of the upstream")
     parser.set_defaults(what="request")
 
 
@@ -192,7 +212,7 @@ def _place_of_command(words: list[str]) -> int | None:
 def _given(text: str) -> str:
     """An unset variable of a script is no value."""
     if not text:
-        raise argparse.ArgumentTypeError("it is empty")
+        raise argparse.ArgumentTypeError("value is empty")
     return text
 
 
@@ -208,7 +228,7 @@ def parsed(words: list[str]) -> argparse.Namespace:
         general().parse_args(words[:1])
     at = _place_of_command(before_command)
     if at == 0 and before_command[0] not in COMMANDS:
-        general().error(f"there is no command {before_command[at]}" + _meant(before_command[at], COMMANDS))
+        general().error(f'unknown command "{before_command[at]}"' + _meant(before_command[at], COMMANDS))
     at = at if at is not None and before_command[at] in COMMANDS else None
     command = "serve" if at is None else words[at]
     parser = parser_of(command)
@@ -219,6 +239,9 @@ def parsed(words: list[str]) -> argparse.Namespace:
         choices = {name for action in parser.options for name in action.option_strings} - {"-h", "--help"}
         alias = _OTHERS_CALL_IT.get(word)
         meant = f' (did you mean "{alias}"?)' if alias in choices else _meant(word, choices)
-        parser.error(f"{command} takes no {word}" + (meant if word.startswith("-") else ""))
+        if word.startswith("-"):
+            parser.error(f"unknown option {word} for {command}{meant}")
+        remedy = " (use --config FILE)" if "--config" in choices else ""
+        parser.error(f'unexpected argument "{word}"{remedy}')
     arguments.command = command
     return arguments

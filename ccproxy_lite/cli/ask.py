@@ -56,7 +56,7 @@ def address_at(listen: str) -> Address:
     except ValueError as error:
         raise ConfigError([f"--listen {listen}: {error}"]) from None
     if not address.path and not address.port:
-        raise CcproxyError("port 0 tells no address; say where it listens with --listen")
+        raise CcproxyError("listen port is 0 (chosen at start); pass the actual address with --listen")
     return address
 
 
@@ -83,9 +83,9 @@ def ask(
         return answer.status, loads(answer.read())
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or error or type(error).__name__
-        raise CcproxyError(f"no proxy answers at {url}: {reason} (another address: --listen)") from None
+        raise CcproxyError(f"no proxy is running at {url}: {reason} (use --listen for another address)") from None
     except ValueError:
-        raise CcproxyError(f"what answers at {url} is no ccproxy-lite") from None
+        raise CcproxyError(f"something else is listening at {url} (not ccproxy-lite)") from None
     finally:
         hurry.cancel()
         connection.close()

@@ -97,7 +97,7 @@ def main(arguments: argparse.Namespace) -> int:
 def _write(path: Path, content: bytes) -> None:
     """The file, executable, in one step: whoever runs the old one goes on with it. Raises CcproxyError."""
     if path.exists() and not path.is_file():
-        raise CcproxyError(f"{path} cannot be written: it is no file")
+        raise CcproxyError(f"{path} cannot be written: not a regular file")
     beside = path.parent / f".{path.name}.{os.getpid()}"
     try:
         beside.write_bytes(content)
@@ -120,7 +120,7 @@ def _made() -> bytes:
     pythons = {version: python for version, python in _pythons().items() if not missing or version > (3, 10)}
     content |= {zipped.entry(version): _compiled(python, files) for version, python in pythons.items()}
     versions = ", ".join("{}.{}".format(*version) for version in pythons)
-    print(f"byte code for Python {versions}; others compile at each start")
+    print(f"includes bytecode for Python {versions}; other versions compile at startup")
     return archive(content)
 
 

@@ -75,9 +75,9 @@ def described(config: Config, source: str) -> dict[str, Any]:
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"configuration: {report['source']}"
-    yield f"listens at:    {report['listen']}" + ("" if report["client_keys"] else " (no client key needed)")
+    yield f"listen: {report['listen']}" + ("" if report["client_keys"] else " (no client key required)")
     for upstream in report["upstreams"]:
-        yield f"upstream {upstream['name']}: {upstream['format']} at {upstream['base_url'] or 'embedded'}"
+        yield f"upstream {upstream['name']}: {upstream['format']} at {upstream['base_url'] or 'built in'}"
         keys, source = ", ".join(upstream["keys"]), upstream["keys_from"]
         yield f"  keys: {keys} (from {source})" if keys else f"  keys: {source or 'none'}"
         if upstream["proxy_from"]:
@@ -103,7 +103,7 @@ def _file_notes(source: str, config: Config) -> list[str]:
     literal = literal or any(secrets.is_literal(key) for key in config.client_keys)
     path = Path(source)
     if literal and path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        return [f"{source} holds keys and others can read it: chmod 600 {source}"]
+        return [f"{source} contains API keys and is readable by other users; run: chmod 600 {source}"]
     return []
 
 
@@ -112,7 +112,7 @@ async def _ask(config: Config) -> list[dict[str, Any]]:
     answers: list[dict[str, Any]] = []
     for upstream in config.upstreams:
         if upstream.from_client:
-            answers.append({"upstream": upstream.name, "note": "not asked, it gets the client's own key"})
+            answers.append({"upstream": upstream.name, "note": "not contacted: it gets the client's own key"})
             continue
         for key in upstream.keys or (None,):
             one = replace(upstream, keys=(key,) if key else ())

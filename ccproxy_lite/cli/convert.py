@@ -45,7 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _format(name: str) -> Format:
     if name not in FORMATS:
-        raise ConfigError([f"ccproxy-lite: there is no format {name}; there are {', '.join(FORMATS)}"])
+        raise ConfigError([f'ccproxy-lite: unknown format "{name}"; known: {", ".join(FORMATS)}'])
     return FORMATS[name]
 
 

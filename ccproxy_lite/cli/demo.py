@@ -40,7 +40,7 @@ async def _demo() -> int:
             listen="127.0.0.1:0",
         )
         async with running(config, Vault()) as proxy:
-            print(f"a proxy at {proxy.url}, and behind it the embedded echo, which speaks every format\n")
+            print(f"Testing all format pairs through a proxy at {proxy.url} (built-in echo upstream)\n")
             return await _table(proxy)
 
 
@@ -56,8 +56,8 @@ async def _table(proxy: Running) -> int:
             cells.append(" / ".join(f"no {', '.join(missing)}" if missing else "ok" for missing in seen))
         print(client.name.ljust(width) + "".join(cell.ljust(width) for cell in cells))
     pairs = len(FORMATS) ** 2
-    print(f"\n{pairs - faults} of {pairs} pairs: whole / streamed. A cell says ok if text, a tool call, two parallel")
-    print("tool calls with their arguments, thoughts and the count of tokens came back.")
+    print(f"\n{pairs - faults} of {pairs} pairs, non-streaming / streaming.")
+    print('"ok": text, a tool call, two parallel tool calls with arguments, reasoning and token counts round-tripped.')
     return 1 if faults else 0
 
 
@@ -80,7 +80,7 @@ async def _missing(proxy: Running, client: Format, upstream: str, stream: bool) 
     if not isinstance(end, End) or end.reason != "tool_use":
         missing.append("stop reason")
     if not any(part.start.kind == "thinking" and _CALLS in part.text for part in parts):
-        missing.append("thoughts")
+        missing.append("reasoning")
     return missing
 
 

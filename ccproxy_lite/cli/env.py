@@ -72,14 +72,14 @@ def main(arguments: argparse.Namespace) -> int:
         print(line)
     file = clients.file_of(arguments.client or "")
     if file and file.content:
-        print(f"# {arguments.client} wants a settings file, too: ccproxy-lite run -- {arguments.client} brings one")
+        print(f'# {arguments.client} also needs a settings file; "ccproxy-lite run -- {arguments.client}" provides one')
     return 0
 
 
 def _url(listen: str) -> str:
     address = address_at(listen)
     if address.path:
-        raise CcproxyError(f"clients reach no unix socket by a URL: {listen}; serve at a port, too")
+        raise CcproxyError(f"clients cannot use a unix socket as base URL; also listen on a port: {listen}")
     return address.url(address.port)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ccproxy_lite.cli.ask import address_of, ask
-from ccproxy_lite.errors import CcproxyError
-from ccproxy_lite.log import printable
+from ccproxy_lite.errors import CcproxyError, printable
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -15,6 +14,10 @@ def main(arguments: argparse.Namespace) -> int:
     status, answer = ask(listen, (), "/healthz", patience_s=5)
     word = answer.get("status") if isinstance(answer, dict) else None
     if status != 200 or word != "ok":
-        raise CcproxyError(f"what answers at {listen} is {printable(str(word or 'no ccproxy-lite'))}")
+        raise CcproxyError(
+            f"the proxy at {listen} is {printable(word)}"
+            if isinstance(word, str)
+            else f"something else is listening at {listen} (not ccproxy-lite)"
+        )
     print("ok")
     return 0

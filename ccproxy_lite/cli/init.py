@@ -21,12 +21,12 @@ def main(arguments: argparse.Namespace) -> int:
     named = arguments.config or os.environ.get("CCPROXY_CONFIG")
     path = Path(named) if named else usual_place(os.environ)
     if path is None:
-        raise CcproxyError("there is no HOME: say where with --config FILE")
+        raise CcproxyError("HOME is unset: use --config FILE")
     config, source = from_environment(os.environ)
     for note in config.notes:
         print(f"note: {note}", file=sys.stderr)
     if source == "nothing":
-        raise CcproxyError(f"no key is in the environment: set {', '.join(key_variables())}, and run this again")
+        raise CcproxyError(f"no API key found. Set one of {', '.join(key_variables())} and try again")
     write(path, json.dumps(content(config, arguments.model), indent=2) + "\n")
     print(f"wrote {path}: {', '.join(upstream.name for upstream in config.upstreams)}")
     print("next: ccproxy-lite check, then ccproxy-lite")
@@ -51,12 +51,12 @@ def content(config: Config, model: str | None) -> dict[str, Any]:
 def write(path: Path, text: str) -> None:
     """A new file that only its owner can read. Raises CcproxyError if there is one, or if it cannot be written."""
     if path.parent.exists() and not path.parent.is_dir():
-        raise CcproxyError(f"{path.parent} is no folder: say where with --config FILE")
+        raise CcproxyError(f"{path.parent} is not a directory: use --config FILE")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise CcproxyError(f"{path} exists and stays as it is; another place: --config FILE") from None
+        raise CcproxyError(f"{path} already exists; not overwritten (use --config FILE to write elsewhere)") from None
     try:
         with os.fdopen(number, "w") as file:
             file.write(text)

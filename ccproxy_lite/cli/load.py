@@ -46,7 +46,7 @@ def load(given: str | None, environ: Mapping[str, str] | None = None) -> tuple[C
         config, source = from_environment(environ)
         return (
             config,
-            "the environment" if source == "environment" else "no configuration and no key in the environment",
+            "the environment" if source == "environment" else "no configuration file and no API key found",
         )
     from ccproxy_lite.config.file import read
 
@@ -74,11 +74,13 @@ def with_options(config: Config, arguments: argparse.Namespace) -> Config:
         except ValueError as error:
             raise ConfigError([f"--listen {listen}: {error}"]) from None
         if not address.is_local and not config.client_keys:
-            raise ConfigError([f"--listen {listen}: other machines can reach this address: set client_keys"])
+            raise ConfigError([f"--listen {listen}: client_keys is required when listening on a non-loopback address"])
         config = replace(config, listen=listen)
     here = Address.parse(config.listen)
     for upstream in config.upstreams:
         if here.answers(upstream.base_url):
-            raise ConfigError([f"upstreams.{upstream.name}.base_url: {upstream.base_url} is this proxy itself"])
+            raise ConfigError(
+                [f"upstreams.{upstream.name}.base_url: {upstream.base_url} points back at this proxy (request loop)"]
+            )
     log = {name: given[f"log_{name}"] for name in ("level", "format", "file") if f"log_{name}" in given}
     return replace(config, log=config.log._replace(**log))

@@ -20,6 +20,7 @@ from ccproxy_lite.cli.load import load, with_options
 from ccproxy_lite.config.model import Config
 from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
 from ccproxy_lite.log import log
+from ccproxy_lite.providers import key_variables
 from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.routing.routes import resolve
 from ccproxy_lite.server import accesslog, clients
@@ -33,19 +34,23 @@ def main(arguments: argparse.Namespace) -> int:
     """The exit code of the command; 127 if there is no such command."""
     words = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
     if not words:
-        raise ConfigError(["ccproxy-lite run: a command is needed: ccproxy-lite run -- claude"])
+        raise ConfigError(["ccproxy-lite run: no command given; example: ccproxy-lite run -- claude"])
     config, source = load(arguments.config)
     config = with_options(config, arguments)
     if arguments.model:
         config = _with_model(config, arguments.model)
     if any(upstream.from_client for upstream in config.upstreams):
-        raise ConfigError(["ccproxy-lite run: keys from the client are unknown here: name them in the configuration"])
+        raise ConfigError(['ccproxy-lite run: cannot be used with "keys": "from-client"'])
     if shutil.which(words[0]) is None:
         exists = os.path.exists(words[0]) and "/" in words[0]
-        print(f"ccproxy-lite: {words[0]}: {'cannot be executed' if exists else 'command not found'}", file=sys.stderr)
+        print(
+            f"ccproxy-lite: {words[0]}: {'permission denied (not executable)' if exists else 'command not found'}",
+            file=sys.stderr,
+        )
         return 126 if exists else 127
-    if config.is_embedded and "no key" in source:
-        print(f"ccproxy-lite: {source}: only the embedded echo answers", file=sys.stderr)
+    if config.is_embedded and "no API key" in source:
+        remedy = f'Set one of {", ".join(key_variables())}, or run "ccproxy-lite init"'
+        print(f"ccproxy-lite: {source}; requests will only be echoed back. {remedy}", file=sys.stderr)
     return anyio.run(_run, config, words, _inherited())
 
 
@@ -148,7 +153,7 @@ def _with_file(file: File, folder: Path, url: str, key: str) -> dict[str, str]:
         path.touch(mode=0o600)
         theirs_before = theirs.read_text(errors="replace") if theirs.is_file() else ""
         if theirs_before.strip() and file.content.startswith("{") and not clients.is_json(theirs_before):
-            print(f"ccproxy-lite: {theirs} is not plain JSON: its settings are left out meanwhile", file=sys.stderr)
+            print(f"ccproxy-lite: {theirs} is not plain JSON; ignoring it for this run", file=sys.stderr)
         path.write_text(clients.content_of(file, url, key, theirs_before))
     return {file.variable: str(folder if file.at else path)}
 

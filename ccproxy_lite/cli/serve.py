@@ -72,14 +72,14 @@ async def _serve(source: Source) -> int:
             stop_signals() as signals,
             anyio.open_signal_receiver(signal.SIGHUP) as hangups,
         ):  # before anybody is told that it serves
-            print(f"ccproxy-lite serves at {proxy.url}", flush=True)
+            print(f"listening on {proxy.url}", flush=True)
             print(behind(config, name), flush=True)
             if source.find() is None and proxy.listener.port:
                 print(first_steps(proxy.url), flush=True)
             for note in config.notes:
                 log.warning("%s", note)
             proxy.history.source = name
-            systemd.notify(f"READY=1\nSTATUS=serving at {proxy.url}")
+            systemd.notify(f"READY=1\nSTATUS=listening on {proxy.url}")
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(reloading, proxy, hangups, source, before)
                 number = await until_stopped(signals, proxy.listener, lambda: systemd.notify("STOPPING=1"))
@@ -89,7 +89,7 @@ async def _serve(source: Source) -> int:
 
 def first_steps(url: str) -> str:
     """What to paste into another shell; there is no configuration yet, so every client may come."""
-    lines = ["in another shell, one of:"]
+    lines = ["to connect a client, run one of these in another shell:"]
     for name in clients.SDKS:
         variables = clients.variables(name, url, clients.NO_KEY)
         lines.append(f"  export {' '.join(f'{key}={value}' for key, value in variables.items())}")
@@ -101,6 +101,6 @@ def first_steps(url: str) -> str:
 def behind(config: Config, source: str) -> str:
     """One line about what answers."""
     if config.is_embedded:
-        return f"behind it: only the embedded echo, which says back what it hears ({source})"
+        return f"upstreams: the built-in echo only ({source})"
     names = ", ".join(f"{upstream.name} ({upstream.format})" for upstream in config.upstreams)
-    return f"behind it: {names} (from {source})"
+    return f"upstreams: {names} (config: {source})"

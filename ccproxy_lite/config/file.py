@@ -283,17 +283,17 @@ def _usual_keys(name: str, kind: str, base_url: str, place: Place) -> Keys:
     """Where keys come from when the file names none: the format's variable, then a file of the upstream's name."""
     environ = place.report.environ
     if provider_of(kind).embedded:
-        return (), False, "none needed"
+        return (), False, "not required"
     variables = defaults(kind).key_variables if is_makers(kind, base_url) else ()
     for variable in variables:
         if not secrets.problem_of_variable(variable, environ):
-            return (Key(f"${variable}", f"${variable}"),), False, f"the environment variable {variable}"
+            return (Key(f"${variable}", f"${variable}"),), False, f"environment variable {variable}"
     home = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '')}/.config"
     spec = f"file:{home}/ccproxy-lite/keys/{name}"
     if not secrets.problem(spec, environ, place.report.read_text):
         return (Key(spec, spec),), False, spec[5:]
     if urlsplit(base_url).hostname in _LOOPBACK:
-        return (), False, "none: this machine"
+        return (), False, "none (loopback service)"
     ways = [f"set {' or '.join(variables)}"] if variables else []
     remedies = ", ".join([*ways, 'add "keys"'])
     place.error(f"no API key: {remedies}, or put one in {spec[5:]}")

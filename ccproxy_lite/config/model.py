@@ -138,7 +138,7 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Config, Source]:
                 notes.append(trouble)
             if not trouble:
                 key = Key(f"${variable}", f"${variable}")
-                source = f"the environment variable {variable}"
+                source = f"environment variable {variable}"
                 proxy, named = _usual_proxy(base_url, environ)
                 upstreams.append(
                     Upstream(
@@ -150,7 +150,7 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Config, Source]:
                 break
     if upstreams:
         return Config(tuple(upstreams), notes=tuple(notes)), "environment"
-    embedded = Upstream(EMBEDDED.name, EMBEDDED.name, "", source="none needed", provider=EMBEDDED)
+    embedded = Upstream(EMBEDDED.name, EMBEDDED.name, "", source="not required", provider=EMBEDDED)
     return Config((embedded,), notes=tuple(notes)), "nothing"
 
 

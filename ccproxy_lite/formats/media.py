@@ -20,7 +20,7 @@ def data_url(url: str, at: str) -> tuple[str, str]:
     head, comma, data = url[5:].partition(",")
     media_type, *parameters = [word.strip() for word in head.split(";")]
     if not comma or "base64" not in parameters:
-        raise ClientError(400, f"{at}: a base64 data URL expected", param=at)
+        raise ClientError(400, f"{at} must be a base64 data URL", param=at)
     return media_type.lower() or sniffed(data), data
 
 
@@ -53,7 +53,7 @@ def image(url: str, detail: str, extra: Extra, at: str) -> Image:
 def web_url(url: str, at: str) -> str:
     """An address that a service may fetch. Raises ClientError for any other."""
     if not url.startswith(("http://", "https://")):
-        raise ClientError(400, f"{at}: an http(s) or data URL expected", param=at)
+        raise ClientError(400, f"{at} must be an http(s) or data URL", param=at)
     return url
 
 

@@ -68,7 +68,7 @@ def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
     name = shape.lenient(error, "type")
     stated = next((int(text) for text in (code, str(error.get("status"))) if _STATUS.fullmatch(text)), 0)
     kind = _CODES.get(code) or (kind_of(stated) if stated else _CODES.get(name)) or kind_of(status)
-    message = shape.lenient(error, "message") or code or name or f"the upstream answered {status}"
+    message = shape.lenient(error, "message") or code or name or f"the upstream returned {status}"
     if "context length" in message and kind_of(stated or status) in ("bad_request", "server"):
         kind, code = "bad_request", "context_length_exceeded"
     answered = stated or (STATUS[kind] if status == 500 else status)

@@ -19,7 +19,7 @@ Object = Mapping[str, Any]
 
 def wrong(at: str, expected: str) -> ClientError:
     """The error for a value of the wrong type."""
-    return ClientError(400, f"{at or 'body'}: {expected} expected", param=at or None)
+    return ClientError(400, f"{at or 'body'} must be {expected}", param=at or None)
 
 
 def join(at: str, key: str | int) -> str:
@@ -63,9 +63,9 @@ def objects(source: Object, key: str, at: str) -> list[tuple[Object, str]]:
 def text(source: Object, key: str, at: str, default: str | None = None) -> str:
     """A string member; required where there is no default."""
     value = source.get(key)
-    if value is None and default is not None:
-        return default
-    return as_text(value, join(at, key))
+    if value is None and default is None:
+        raise ClientError(400, f"{join(at, key)} is required", param=join(at, key))
+    return as_text(value, join(at, key)) if value is not None else str(default)
 
 
 def optional_text(source: Object, key: str, at: str = "") -> str | None:
@@ -131,7 +131,7 @@ def event_object(event: SseEvent) -> dict[str, Any]:
     except ValueError:
         raise UpstreamError(f"the upstream's {event.name or 'unnamed'} event is not JSON") from None
     if not isinstance(data, dict):
-        raise UpstreamError("the upstream sent an event that is no object")
+        raise UpstreamError("the upstream sent an event that is not a JSON object")
     return data
 
 

@@ -184,7 +184,7 @@ def response_framing(method: bytes, status: int, headers: Headers) -> Framing:
     length = header(headers, b"content-length")
     if coding:
         if coding != [b"chunked"] or length is not None:
-            raise FramingError("the framing of the answer is ambiguous")
+            raise FramingError("ambiguous response framing")
         return "chunked"
     return int(length) if length is not None else "until-close"
 

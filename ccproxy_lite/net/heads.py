@@ -132,7 +132,7 @@ def _check_raw(raw: bytes) -> None:
         raise Refused(431, f"more than {MAX_HEADERS} headers")
     version = raw[: raw.find(b"\r\n")].rpartition(b" ")[2]
     if version.startswith(b"HTTP/") and version not in (b"HTTP/1.1", b"HTTP/1.0"):
-        raise Refused(505, "only HTTP/1.1 is spoken here")
+        raise Refused(505, "only HTTP/1.1 is supported")
 
 
 def _check(event: h11.Request, headers: Headers) -> None:

@@ -36,14 +36,14 @@ class Inflater:
                 plain = self._zlib.decompress(data, allowed)
             except zlib.error:
                 if not self._raw_allowed or self._out:
-                    raise UpstreamError("the upstream's compressed answer is broken") from None
+                    raise UpstreamError("upstream's compressed response is invalid") from None
                 self._raw_allowed = False
                 self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
                 continue
             self._out += len(plain)
             pieces.append(plain)
             if self._zlib.unconsumed_tail:
-                raise UpstreamError("the upstream's compressed answer inflates beyond all reason")
+                raise UpstreamError("decompressed response too large")
             data = self._zlib.unused_data if self._zlib.unused_data.startswith(b"\x1f\x8b") else b""
             if data:  # another member
                 self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)

@@ -168,7 +168,7 @@ def _free_unix_path(path: str) -> None:
 def _bind_problem(address: Address, error: OSError) -> str:
     where = address.path or f"{address.host}:{address.port}"
     if isinstance(error, socket.gaierror):
-        return f"cannot listen on {where}: the name does not resolve"
+        return f"cannot listen on {where}: cannot resolve the host"
     if error.errno == 98 or "in use" in str(error):
-        return f"cannot listen on {where}: it is in use (another port: --listen {address.host or '127.0.0.1'}:0)"
+        return f"cannot listen on {where}: address already in use (try --listen {address.host or '127.0.0.1'}:0)"
     return f"cannot listen on {where}: {os.strerror(error.errno) if error.errno else error}"

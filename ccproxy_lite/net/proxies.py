@@ -82,7 +82,7 @@ def usual(url: str, environ: Mapping[str, str]) -> tuple[Proxy | None, str]:
             try:
                 return Proxy.parse(text), variable
             except ValueError as error:
-                raise ValueError(f"the environment variable {variable}: {error}") from None
+                raise ValueError(f"environment variable {variable}: {error}") from None
     return None, ""
 
 

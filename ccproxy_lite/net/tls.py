@@ -103,14 +103,14 @@ def describe(error: BaseException, host: str, port: int) -> str:
     if isinstance(error, ssl.SSLError):
         plain = "WRONG_VERSION_NUMBER" in str(error) or "HTTP_REQUEST" in str(error)
         reason = error.reason or "handshake failed"
-        hint = "it answers without TLS; is its base_url http://?" if plain else reason
+        hint = "server does not speak TLS on this port; did you mean http://?" if plain else reason
         if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason or "BAD_CERTIFICATE" in reason:
-            hint = f"{reason}; it may want a certificate of ours: client_cert"
+            hint = f"{reason}; server may require a client certificate; set client_cert"
         return f"TLS with {where} failed: {hint}"
     if isinstance(error, socket.gaierror | UnicodeError):
-        return f"the name {host} does not resolve"
+        return f"cannot resolve host {host}"
     if isinstance(error, TimeoutError):
-        return f"{where} did not accept a connection in time"
+        return f"connection to {where} timed out"
     if isinstance(error, ConnectionRefusedError):
         return f"{where} refused the connection"
     if isinstance(error, ConnectionResetError):

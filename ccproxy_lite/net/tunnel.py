@@ -40,13 +40,13 @@ async def through(
             happy_eyeballs_delay=0.25,
         )
     except (OSError, UnicodeError) as error:
-        raise _unreachable(f"the proxy {describe(error, proxy.host, proxy.port)}") from None
+        raise _unreachable(f"proxy {describe(error, proxy.host, proxy.port)}") from None
     if context is None:
         return
     try:
         await asking.answered
         if proxy.tls and sys.version_info < (3, 11):  # asyncio has no TLS within TLS there
-            raise _unreachable(f"the proxy {proxy} needs Python 3.11 or newer; use an http:// one")
+            raise _unreachable(f"proxy {proxy} needs Python 3.11 or newer; use an http:// one")
         transport.set_protocol(protocol)
         tunnel = await loop.start_tls(cast(asyncio.WriteTransport, transport), protocol, context, server_hostname=host)
     except BaseException:
@@ -60,10 +60,10 @@ async def through(
 def refusal(proxy: Proxy, status: int, where: str) -> str:
     """What a proxy's refusal means, and what to do."""
     if status == 407 and proxy.authorization:
-        return "does not accept this user and password (407)"
+        return "rejected this user and password (407)"
     if status == 407:
-        return "wants a user and a password (407): http://user:password@host:port"
-    return f"does not lead to {where}: it answered {status}"
+        return "requires authentication (407); use http://user:password@host:port"
+    return f"refused to connect to {where} ({status})"
 
 
 class _Asking(asyncio.Protocol):
@@ -89,20 +89,20 @@ class _Asking(asyncio.Protocol):
             while isinstance(event, h11.InformationalResponse):
                 event = self._machine.next_event()
         except h11.RemoteProtocolError as error:
-            self._decide(f"broke HTTP: {error}")
+            self._decide(f"sent invalid HTTP: {error}")
             return
         if isinstance(event, h11.Response):
             good = 200 <= event.status_code < 300
             self._decide("" if good else refusal(self._proxy, event.status_code, self._where))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._decide("closed the connection without an answer")
+        self._decide("closed the connection without a response")
 
     def _decide(self, trouble: str) -> None:
         if self.answered.done():
             return
         if trouble:
-            self.answered.set_exception(_unreachable(f"the proxy {self._proxy.authority} {trouble}"))
+            self.answered.set_exception(_unreachable(f"proxy {self._proxy.authority} {trouble}"))
         else:
             self.answered.set_result(None)
 

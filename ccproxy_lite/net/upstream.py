@@ -17,7 +17,7 @@ import anyio
 import h11
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.log import bug
+from ccproxy_lite.log import internal_error
 from ccproxy_lite.net.address import bracketed
 from ccproxy_lite.net.framing import Decoder, FramingError, Headers, keeps_alive, response_framing, tokens
 from ccproxy_lite.net.heads import AnswerHead
@@ -157,9 +157,9 @@ class Connection(asyncio.Protocol):
         except UpstreamError as error:
             self._fail(error)
         except (FramingError, h11.RemoteProtocolError) as error:
-            self._fail(UpstreamError(f"{self.origin.host} broke HTTP: {error}"))
+            self._fail(UpstreamError(f"{self.origin.host} sent invalid HTTP: {error}"))
         except Exception as error:
-            self._fail(UpstreamError(f"an error inside the proxy; its log calls it {bug(error)}", status=500))
+            self._fail(UpstreamError(internal_error(error), status=500))
 
     def eof_received(self) -> bool:
         return False
@@ -175,14 +175,15 @@ class Connection(asyncio.Protocol):
             try:
                 self._decoder.end()
             except FramingError as error:
-                self._fail(UpstreamError(f"{self.origin.host} closed the connection early: {error}"))
+                what = "closed the connection before the response was complete"
+                self._fail(UpstreamError(f"{self.origin.authority} {what}: {error}"))
             else:
                 self._end()
         elif self.used and not self._got_bytes and self._answered is not None and not self._answered.done():
             self._sink = None
             self._answered.set_exception(_Stale())
         else:
-            self._fail(UpstreamError(f"{self.origin.host} closed the connection without an answer"))
+            self._fail(UpstreamError(f"{self.origin.host} closed the connection without a response"))
 
     # --- the watchdog
 
@@ -190,9 +191,11 @@ class Connection(asyncio.Protocol):
         if self._sink is None:
             self.close()
         elif self._decoder is None:
-            self._fail(UpstreamError(f"{self.origin.host} did not answer in time", status=504, kind="timeout"))
+            message = f"no response from {self.origin.host} within {self._timeouts.first_byte_s:g} s"
+            self._fail(UpstreamError(message, status=504, kind="timeout"))
         else:
-            self._fail(UpstreamError(f"{self.origin.host} fell silent", status=504, kind="timeout"))
+            message = f"no data from {self.origin.host} for {self._timeouts.idle_s:g} s"
+            self._fail(UpstreamError(message, status=504, kind="timeout"))
 
     # --- what the pool and the relay call
 
@@ -257,11 +260,11 @@ class Connection(asyncio.Protocol):
                 return
             self._informational += 1
             if self._informational > _MAX_INFORMATIONAL:
-                raise UpstreamError(f"{self.origin.host} sent too many interim answers")
+                raise UpstreamError(f"{self.origin.host} sent too many 1xx responses")
         proxy = self.origin.proxy
         if proxy is not None and not self.origin.tls and event.status_code == 407:
             raise UpstreamError(
-                f"the proxy {proxy.authority} {refusal(proxy, 407, self.origin.authority)}", code="unreachable"
+                f"proxy {proxy.authority} {refusal(proxy, 407, self.origin.authority)}", code="unreachable"
             )
         headers: Headers = list(event.headers)
         if len(headers) > _MAX_HEADERS or sum(len(k) + len(v) for k, v in headers) > _MAX_HEAD_BYTES:
@@ -284,7 +287,7 @@ class Connection(asyncio.Protocol):
             self._sniff = False
             self._inflater = Inflater(coding)
         else:
-            raise UpstreamError(f"{self.origin.host} answered in the coding {coding}, which nobody asked for")
+            raise UpstreamError(f"unexpected content-encoding {coding} from {self.origin.host}")
 
     def _feed_body(self, data: bytes, sink: Sink) -> None:
         decoder = cast(Decoder, self._decoder)
@@ -304,7 +307,7 @@ class Connection(asyncio.Protocol):
     def _end(self) -> None:
         sink = cast(Sink, self._sink)
         if self._inflater is not None and not self._inflater.complete:
-            self._fail(UpstreamError("the upstream's compressed answer ends early"))
+            self._fail(UpstreamError("upstream's compressed response ends early"))
             return
         self._sink = None
         clean = self._keep_alive and not self.closed and not (self._decoder and self._decoder.trailing)
@@ -413,7 +416,7 @@ class Pool:
             kind = "timeout" if status == 504 else "server"
             message = describe(error, origin.host, origin.port)
             if origin.proxy is not None and isinstance(error, TimeoutError):
-                message = f"the proxy {origin.proxy.authority} did not lead to {origin.host}:{origin.port} in time"
+                message = f"proxy {origin.proxy.authority}: CONNECT to {origin.host}:{origin.port} timed out"
             raise UpstreamError(message, status=status, kind=kind, code="unreachable") from None  # type: ignore[arg-type]
         self._open.add(connection)
         return connection

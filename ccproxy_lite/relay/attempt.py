@@ -17,7 +17,7 @@ from ccproxy_lite.formats.format import Format, Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral.events import End, Failed
 from ccproxy_lite.formats.neutral.names import Restorer
 from ccproxy_lite.jsontext import dumps
-from ccproxy_lite.log import bug
+from ccproxy_lite.log import internal_error
 from ccproxy_lite.net.connection import Response
 from ccproxy_lite.net.heads import OutHeaders
 from ccproxy_lite.providers.provider import SERVER_SENT_EVENTS, Ask
@@ -185,8 +185,8 @@ class Dispatch:
         except UpstreamError as error:
             return failed_of(error)
         except Exception as error:  # whatever an upstream has sent, another may still answer
-            return Failed(500, "server", f"an error inside the proxy; its log calls it {bug(error)}")
-        last = events[-1] if events else Failed(502, "server", "the upstream's answer was empty")
+            return Failed(500, "server", internal_error(error))
+        last = events[-1] if events else Failed(502, "server", "the upstream's response was empty")
         if isinstance(last, Failed):
             return last
         assert isinstance(last, End) and delivery.answer is not None

@@ -82,11 +82,11 @@ class Call:
     def model(self) -> str:
         model = self.path.model or self.body.get("model")
         if not isinstance(model, str) or not model.strip():
-            raise ClientError(400, "model: a string is required", param="model")
+            raise ClientError(400, "model is required", param="model")
         if len(model) > _LONGEST_MODEL:
-            raise ClientError(400, f"model: a name is at most {_LONGEST_MODEL} characters long", param="model")
+            raise ClientError(400, f"model must be at most {_LONGEST_MODEL} characters long", param="model")
         if not model.isprintable():
-            raise ClientError(400, "model: control characters are not allowed", param="model")
+            raise ClientError(400, "model must not contain control characters", param="model")
         return model
 
     @cached_property

@@ -60,5 +60,5 @@ class Catalog:
             try:
                 self._lists[upstream.name] = (await self.ask(upstream), now_s + _FRESH_S)
             except UpstreamError as error:
-                log.warning("%s does not list its models: %s", upstream.name, self._relay.vault.redact(error.message))
+                log.warning("could not list models of %s: %s", upstream.name, self._relay.vault.redact(error.message))
                 self._lists[upstream.name] = (names, now_s + _RETRY_S)

@@ -33,7 +33,7 @@ import anyio
 from ccproxy_lite.clock import Clock
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats.neutral.events import Failed
-from ccproxy_lite.log import bug
+from ccproxy_lite.log import internal_error
 from ccproxy_lite.net.heads import AnswerHead
 from ccproxy_lite.net.upstream import Connection
 from ccproxy_lite.providers.provider import Framing
@@ -128,8 +128,7 @@ class Delivery:
         except UpstreamError as error:
             self.fail(failed_of(error))
         except Exception as error:
-            message = f"an error inside the proxy; its log calls it {bug(error)}"
-            self.fail(Failed(500, "server", message))
+            self.fail(Failed(500, "server", internal_error(error)))
         finally:
             self.ended.set()
             self.done.set()
@@ -197,7 +196,7 @@ class Delivery:
         self._bytes += len(data)
         if self._bytes > self._max_body_bytes:
             self._pieces = []
-            message = f"the upstream's answer is larger than {self._max_body_bytes} bytes"
+            message = f"the upstream's response is larger than {self._max_body_bytes} bytes"
             self.fail(Failed(502, "server", message))
             return
         self._pieces.append(data)

@@ -13,6 +13,7 @@ from random import random
 
 import anyio
 
+from ccproxy_lite.clock import duration
 from ccproxy_lite.config.secrets import is_renewable
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats.neutral.events import Failed
@@ -96,7 +97,7 @@ class Exchange:
         """A file that holds a refused key may hold another by now."""
         for ring in self._failover.rings.values():
             for state in ring.states:
-                rejected = any(one.reason == "refused" for one in state.cooldowns.values())
+                rejected = any(one.reason == "invalid_key" for one in state.cooldowns.values())
                 if rejected and state.key.secret.startswith("file:"):
                     with suppress(UpstreamError):
                         await self._relay.vault.value(state.key.secret, self._relay.clock.now())
@@ -139,9 +140,10 @@ class Exchange:
         if log.isEnabledFor(DEBUG):
             log.debug("attempt: %s", describe(attempt, failed))
         if cooldown is not None and not upstream.from_client:
-            where, length_s = f"{attempt.route} [{key.label}]", cooldown.until_s - cooldown.since_s
+            scope = attempt.route if cooldown.reason == "rate_limit" else upstream.name
+            where, length = f"{scope} [{key.label}]", duration(cooldown.until_s - cooldown.since_s)
             subject = f"{where} {cooldown.reason}"
-            log.warning("%s rests %.3g s: %s", where, length_s, cooldown.message, extra={"subject": subject})
+            log.warning("%s cooling down for %s: %s", where, length, cooldown.message, extra={"subject": subject})
 
     async def _has_new_secret(self, dispatch: Dispatch, failed: Failed) -> bool:
         """Whether a key was refused whose source gives another secret now."""

@@ -37,7 +37,7 @@ class KeyTotals:
         """An attempt with that outcome; ``usage`` is what its answer has cost."""
         totals = self._of(model)
         totals.requests += 1
-        totals.failures += outcome not in ("ok", "client")
+        totals.failures += outcome not in ("ok", "client_error")
         self.last_outcome, self.last_s = outcome, now
         if usage is not None:
             totals.input_tokens += usage.total_input

@@ -47,5 +47,5 @@ class Relay:
     def clear_rejected(self, secret: str) -> None:
         """A key has a new secret: it counts as rejected no longer."""
         for ring in self.rings.values():
-            ring.clear(secret, "refused")
+            ring.clear(secret, "invalid_key")
         self.wakeup.set()

@@ -52,7 +52,12 @@ class Upstreams:
         """The secret to send. Raises UpstreamError when its source fails."""
         if upstream.from_client:
             if not is_sendable(client_key):
-                raise UpstreamError("this key cannot be sent", status=401, kind="auth", code="no_secret")
+                raise UpstreamError(
+                    "API key contains characters not allowed in an HTTP header",
+                    status=401,
+                    kind="auth",
+                    code="no_secret",
+                )
             return client_key
         return await self.vault.value(spec, self.clock.now())
 
@@ -85,15 +90,15 @@ class Upstreams:
         with anyio.move_on_after(_PATIENCE_S) as scope:
             await self.send(upstream, question.outbound, delivery, head)
         if scope.cancelled_caught:
-            raise UpstreamError(f"{upstream.name} did not answer in {_PATIENCE_S:g} s")
+            raise UpstreamError(f"{upstream.name} did not respond within {_PATIENCE_S:g} s")
         if delivery.failed or delivery.answer is None:
-            raise UpstreamError(delivery.failed.message if delivery.failed else "no answer")
+            raise UpstreamError(delivery.failed.message if delivery.failed else "no response")
         if delivery.answer.status != 200:
-            raise UpstreamError(f"{upstream.name} answered {delivery.answer.status}", status=delivery.answer.status)
+            raise UpstreamError(f"{upstream.name} returned {delivery.answer.status}", status=delivery.answer.status)
         try:
             return question.read(loads(delivery.body))
         except ValueError:
-            raise UpstreamError(f"{upstream.name} did not answer with JSON") from None
+            raise UpstreamError(f"{upstream.name} did not return JSON") from None
 
 
 def check_trust(config: Config) -> None:

@@ -32,16 +32,16 @@ def read_whole(form: Format, whole: Whole, seed: str, redact: Callable[[str], st
     """
     head, body = whole.head, whole.body
     if head is None:
-        raise UpstreamError("the upstream gave no answer")
+        raise UpstreamError("no response from the upstream")
     kind = head.get("content-type").lower()
     if head.status == 304 or not 200 <= head.status < 600:
-        raise UpstreamError(f"the upstream answered {head.status}")
+        raise UpstreamError(f"the upstream returned {head.status}")
     if 300 <= head.status < 400:
         try:
             where = urlsplit(head.get("location")).hostname or "somewhere else"
         except ValueError:
             where = "nowhere"
-        raise UpstreamError(f"the upstream redirects to {where}; keys do not follow redirects")
+        raise UpstreamError(f"upstream redirected to {where}; not followed, to protect the API key")
     if head.status >= 400:
         return [form.read_error(head.status, _json_or_text(body, kind, redact))]
     if whole.events is not None:
@@ -52,7 +52,7 @@ def read_whole(form: Format, whole: Whole, seed: str, redact: Callable[[str], st
         reader = form.reader(seed)
         return [event for part in value for event in reader.feed(SseEvent("", dumps(part)))] + reader.close()
     if not isinstance(value, dict):
-        raise UpstreamError(str(value) or "the upstream's answer was empty")
+        raise UpstreamError(str(value) or "the upstream's response was empty")
     return form.read_body(value, seed)
 
 

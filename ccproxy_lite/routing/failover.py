@@ -76,19 +76,19 @@ class GiveUp(NamedTuple):
 
 
 _OUTCOMES: Mapping[str, Outcome] = {
-    "auth": "refused",
-    "permission": "refused",
-    "billing": "billing",
+    "auth": "invalid_key",
+    "permission": "invalid_key",
+    "billing": "quota_exceeded",
     "rate_limit": "rate_limit",
-    "overloaded": "transient",
-    "not_found": "missing_model",
-    "bad_request": "client",
-    "too_large": "client",
-    "timeout": "transient",
-    "server": "transient",
+    "overloaded": "upstream_error",
+    "not_found": "unknown_model",
+    "bad_request": "client_error",
+    "too_large": "client_error",
+    "timeout": "upstream_error",
+    "server": "upstream_error",
 }
 _LIKELY_TO_PASS: Mapping[Outcome, int] = {
-    "rate_limit": 4, "transient": 3, "billing": 2, "refused": 1, "missing_model": 0, "client": -1
+    "rate_limit": 4, "upstream_error": 3, "quota_exceeded": 2, "invalid_key": 1, "unknown_model": 0, "client_error": -1
 }  # fmt: skip
 """Of several failures the client is told the one with the highest number."""
 
@@ -97,7 +97,7 @@ def outcome_of(failed: Failed | None) -> Outcome:
     """What an answer says about the key. An overload is a cooldown only if the upstream names its length.
 
     >>> outcome_of(Failed(422, "bad_request", "no")), outcome_of(Failed(529, "overloaded", "busy")), outcome_of(None)
-    ('client', 'transient', 'ok')
+    ('client_error', 'upstream_error', 'ok')
     """
     if failed is None:
         return "ok"
@@ -243,15 +243,15 @@ class Failover:
         cooldown = target.ring.report(attempt.lease, Result(outcome, now, retry_after_s, message))
         if failed is None:
             return None
-        if outcome == "client":
+        if outcome == "client_error":
             self._final = GiveUp(failed, attempt.route, attempt=attempt)
-        elif outcome == "missing_model":
+        elif outcome == "unknown_model":
             target.skipped = True
-        elif outcome in ("refused", "billing"):
+        elif outcome in ("invalid_key", "quota_exceeded"):
             self._out.add((target.upstream, attempt.key))
         elif outcome == "rate_limit":
             target.of(attempt.key).rate_limited = True
-        elif outcome == "transient":  # another key cannot reach what cannot be reached
+        elif outcome == "upstream_error":  # another key cannot reach what cannot be reached
             target.faults += _MAX_FAULTS if failed.code == "unreachable" else 1
         return cooldown
 
@@ -331,9 +331,9 @@ class Failover:
         if outcome == "rate_limit":
             shortest_s = min((cooldown.left_s(now) for _, cooldown in cooldowns), default=0.0)
             failed = replace(failed, retry_after_s=max(shortest_s, _FIRST_PAUSE_S))
-        if route.upstream.from_client or outcome not in ("refused", "billing"):
+        if route.upstream.from_client or outcome not in ("invalid_key", "quota_exceeded"):
             return GiveUp(failed, route, attempt=attempt)
-        if outcome == "refused":
+        if outcome == "invalid_key":
             return GiveUp(self._rejected(route, failed), route, should_retry=False)
         return GiveUp(failed, route, should_retry=False, attempt=attempt)
 
@@ -352,7 +352,9 @@ class Failover:
             return Failed(502, "server", failed.message)
         labels = [attempt.key.label for attempt, _ in self.attempts if attempt.route.upstream == route.upstream]
         named = ", ".join(dict.fromkeys(label for label in labels if label)) or "no key"
-        return Failed(502, "server", f"{route.upstream.name} refused the key {named}: {failed.message}")
+        return Failed(
+            502, "server", f"upstream {route.upstream.name} rejected all API keys ({named}): {failed.message}"
+        )
 
 
 def _as_failure(cooldown: Cooldown, now: float) -> Failed:
@@ -361,5 +363,8 @@ def _as_failure(cooldown: Cooldown, now: float) -> Failed:
     overloaded = status in ("503", "529")
     kind: Kind = "overloaded" if overloaded else "rate_limit"
     return Failed(
-        int(status) if overloaded else 429, kind, message or "every key rests", retry_after_s=cooldown.left_s(now)
+        int(status) if overloaded else 429,
+        kind,
+        message or "all API keys are cooling down",
+        retry_after_s=cooldown.left_s(now),
     )

@@ -34,7 +34,9 @@ from typing import Literal, NamedTuple
 
 from ccproxy_lite.config.model import Key
 
-Outcome = Literal["ok", "rate_limit", "billing", "refused", "missing_model", "transient", "client"]
+Outcome = Literal[
+    "ok", "rate_limit", "quota_exceeded", "invalid_key", "unknown_model", "upstream_error", "client_error"
+]
 """What a key's use came to: see ``failover.outcome_of``."""
 
 ANONYMOUS = Key("", "")
@@ -45,8 +47,8 @@ PROBE_S = 3600.0
 
 _BACKOFF_S: dict[Outcome, tuple[float, float]] = {
     "rate_limit": (1.0, 60.0),
-    "billing": (1800.0, 1800.0),
-    "refused": (300.0, 3600.0),
+    "quota_exceeded": (1800.0, 1800.0),
+    "invalid_key": (300.0, 3600.0),
 }
 """The outcomes that begin a cooldown: its first length and its longest, in seconds."""
 
@@ -153,7 +155,7 @@ class KeyRing:
             state = states_before.get(key.secret) or KeyState(key)
             state.key, state.turn = key, 0
             self.states.append(state)
-            self.clear(key.secret, "refused")
+            self.clear(key.secret, "invalid_key")
         self.sessions: dict[str, tuple[str, float]] = before.sessions if before else {}
         self._by_secret = {state.key.secret: state for state in self.states}
         self._side_requests = 0

@@ -32,7 +32,7 @@ def resolve(config: Config, model: str, client_format: str, pinned: str = "") ->
     if pinned:
         upstream = config.upstream(pinned)
         if upstream is None:
-            raise ClientError(404, f"there is no upstream {pinned}")
+            raise ClientError(404, f'unknown upstream "{pinned}"')
         return [Route(upstream, model.removeprefix(f"{pinned}/"))]
     name, slash, name_there = model.partition("/")
     named = config.upstream(name) if slash and name_there else None
@@ -49,7 +49,7 @@ def resolve(config: Config, model: str, client_format: str, pinned: str = "") ->
     open_ended = [upstream for upstream in config.upstreams if not upstream.models]
     if open_ended:
         return [Route(open_ended[0], model)]
-    raise ClientError(404, f"the model {model} does not exist here; there are: {', '.join(model_names(config))}")
+    raise ClientError(404, f'unknown model "{model}"; available: {", ".join(model_names(config))}')
 
 
 def _mapped(config: Config, model: str) -> tuple[str, ...]:

@@ -8,11 +8,13 @@ before it sends JSON to another site.
 from __future__ import annotations
 
 from ccproxy_lite.config.model import Config
-from ccproxy_lite.errors import ClientError
+from ccproxy_lite.errors import ClientError, printable
 from ccproxy_lite.formats import KEY_HEADERS
 from ccproxy_lite.net.address import Address, bracketed
 from ccproxy_lite.net.heads import OutHeaders, RequestHead
 from ccproxy_lite.relay.headers import presented_keys
+
+_MAX_SHOWN_CHARS = 100
 
 
 class Access:
@@ -36,11 +38,11 @@ class Access:
     def check_source(self, head: RequestHead) -> None:
         """Refuse what a page in a browser might send. Raises ClientError."""
         if not self._address.path and not self._knows_host(head.host):
-            raise ClientError(403, "this Host is not allowed; name it in allowed_hosts", kind="permission")
+            raise _not_allowed("Host", head.host, "allowed_hosts")
         origin = head.get("origin")
         allowed = _is_same(origin, head.host) or origin in self._origins  # the dashboard's own
         if origin is not None and not allowed:
-            raise ClientError(403, "this Origin is not allowed; name it in cors_origins", kind="permission")
+            raise _not_allowed("Origin", origin, "cors_origins")
         is_link = head.path == "/" and head.get("sec-fetch-mode") == "navigate"  # to a page that holds no data
         if not allowed and not is_link and head.get("sec-fetch-site") in ("cross-site", "same-site"):
             raise ClientError(403, "requests from other sites are not allowed", kind="permission")
@@ -52,11 +54,12 @@ class Access:
         import hmac  # which brings all of OpenSSL's hashes, and is needed for keys only
 
         given = set(presented_keys(head))
-        attempt = given.pop().encode("utf-8", "replace") if len(given) == 1 else b""
-        matches = [hmac.compare_digest(attempt, key) for key in self._keys]
+        one = next(iter(given)).encode("utf-8", "replace") if len(given) == 1 else b""
+        matches = [hmac.compare_digest(one, key) for key in self._keys]
         if not any(matches):
             places = ["Authorization: Bearer", *KEY_HEADERS]
-            raise ClientError(401, f"a valid client key is needed: {', '.join(places[:-1])} or {places[-1]}")
+            problem = "invalid client key" if one else "several client keys" if given - {""} else "missing client key"
+            raise ClientError(401, f"{problem}; send it as {', '.join(places[:-1])} or {places[-1]}")
 
     def is_preflight(self, head: RequestHead) -> bool:
         """Whether a browser asks what it may send from an origin that is allowed."""
@@ -92,12 +95,17 @@ def _is_same(origin: str | None, host: str) -> bool:
     return origin is not None and host != "" and origin.partition("://")[2].lower() == host.lower()
 
 
+def _not_allowed(header: str, value: str, setting: str) -> ClientError:
+    shown = printable(value[:_MAX_SHOWN_CHARS])
+    return ClientError(403, f'{header} "{shown}" is not allowed; add it to {setting}', kind="permission")
+
+
 def check_body_type(head: RequestHead) -> None:
     """JSON only: a web page could send anything else without asking first. Raises ClientError."""
     kind, _, parameters = (head.get("content-type") or "").lower().partition(";")
     if kind.strip() != "application/json":
         raise ClientError(415, "Content-Type must be application/json")
     if "charset" in parameters and "utf-8" not in parameters and "utf8" not in parameters:
-        raise ClientError(415, "JSON is UTF-8")
+        raise ClientError(415, "request body must be UTF-8")
     if (head.get("content-encoding") or "identity").lower() != "identity":
         raise ClientError(415, "compressed request bodies are not supported")

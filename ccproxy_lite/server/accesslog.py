@@ -9,9 +9,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ccproxy_lite.config.model import Log
-from ccproxy_lite.errors import ConfigError
+from ccproxy_lite.errors import ConfigError, printable
 from ccproxy_lite.jsontext import dumps
-from ccproxy_lite.log import log, printable
+from ccproxy_lite.log import log
 from ccproxy_lite.relay.record import Record
 
 _LONGEST = 2000

@@ -13,7 +13,7 @@ from ccproxy_lite.errors import ClientError, kind_of
 from ccproxy_lite.formats import DEFAULT_FORMAT, FORMATS, Format, dialect
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.jsontext import dumps, loads
-from ccproxy_lite.log import bug, log
+from ccproxy_lite.log import internal_error, log
 from ccproxy_lite.net.connection import Connection, Response
 from ccproxy_lite.net.heads import OutHeaders, RequestHead
 from ccproxy_lite.net.listener import Listener
@@ -91,15 +91,14 @@ class App:
             record.status, record.error = 400, "nested too deep"
             self._tell(client, form, Failed(400, "bad_request", "the body is nested too deep"))
         except Exception as error:
-            mark = bug(error)
-            record.status, record.error = 500, f"bug {mark}"
-            self._tell(client, form, Failed(500, "server", f"an error inside the proxy; its log calls it {mark}"))
+            record.status, record.error = 500, internal_error(error)
+            self._tell(client, form, Failed(500, "server", record.error))
         finally:
             if not record.status and client.cut:
-                record.status, record.error = 503, "cut at the end of draining"
+                record.status, record.error = 503, "interrupted by shutdown"
                 self._tell(client, form, Failed(503, "overloaded", "the proxy is shutting down"))
             elif not record.status:
-                record.status, record.error = 499, "the client went away"
+                record.status, record.error = 499, "client disconnected"
             now = self.relay.clock.now()
             if not is_unlogged:
                 self.history.metrics.end(record, now, self.relay.clock.wall())
@@ -110,7 +109,7 @@ class App:
     def _endpoint(self, head: RequestHead, matched: Match) -> Endpoint:
         """The endpoint, if it is there and whoever asks may do so. Raises ClientError."""
         if matched.pinned and self.relay.config.upstream(matched.pinned) is None:
-            raise ClientError(404, f"there is no upstream {matched.pinned}")
+            raise ClientError(404, f'unknown upstream "{matched.pinned}"')
         endpoint = endpoint_for(matched, head.method, head.path, upgrades=head.get("upgrade") is not None)
         if not endpoint.open:
             self.access.check_key(head)
@@ -163,7 +162,7 @@ async def _models(app: App, call: Call) -> None:
 async def _model(app: App, call: Call) -> None:
     name = call.path.model
     if name not in await app.catalog.names(call.pinned):
-        raise ClientError(404, f"the model {name} does not exist here")
+        raise ClientError(404, f'unknown model "{name}"')
     call.record.status = 200
     call.client.respond(Response(200, JSON, dumps(call.form.write_model(name, _STARTED)).encode()))
 
@@ -197,7 +196,7 @@ async def _metrics(app: App, call: Call) -> None:
 async def _status(app: App, call: Call) -> None:
     """What is known of the keys; a POST ends the rests of one."""
     call.record.status = 200
-    answer = {"ended": reset(app.relay, _named_key(call.raw))} if call.head.method == "POST" else {}
+    answer = {"cleared": reset(app.relay, _named_key(call.raw))} if call.head.method == "POST" else {}
     body = dumps({**overview(app.relay, app.history, f"http://{call.head.host}"), **answer}).encode()
     call.client.respond(Response(200, [*JSON, ("cache-control", "no-store")], body))
 

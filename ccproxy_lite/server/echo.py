@@ -54,7 +54,7 @@ class Echo:
         form = reading[0] if reading else FORMATS[DEFAULT_FORMAT]
         try:
             if reading is None or reading[1].action == "compact":
-                raise ClientError(404, f"the echo knows no {head.path}")
+                raise ClientError(404, f"unknown endpoint: {head.path}")
             request = form.read_request(loads(body), reading[1])
             if reading[1].action == "count":
                 from ccproxy_lite.formats.neutral.tokens import estimate

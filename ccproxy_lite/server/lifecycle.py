@@ -133,7 +133,7 @@ class Running:
 async def _client_keys(config: Config, parts: Parts) -> tuple[str, ...]:
     keys = tuple([await parts.vault.value(spec, parts.clock.now()) for spec in config.client_keys])
     if any(not key for key in keys):
-        raise ConfigError(["client_keys: an empty key would let everybody in"])
+        raise ConfigError(["client_keys: a client key resolved to an empty string"])
     return keys
 
 
@@ -148,7 +148,9 @@ async def _renew_client_keys(proxy: Running) -> None:
 async def _app(config: Config, parts: Parts, history: History, before: Relay | None = None) -> App:
     client_keys = await _client_keys(config, parts)
     if not client_keys and not Address.parse(config.listen).is_local:  # also after a reload that keeps the address
-        raise ConfigError([f"listen: other machines can reach {config.listen}: client_keys must not be empty"])
+        raise ConfigError(
+            [f"listen: client_keys is required when listening on a non-loopback address ({config.listen})"]
+        )
     relay = await relay_for(config, parts, before)
     history.loaded_at, history.failed_at, history.problems = parts.clock.wall(), None, ()
     return App(relay, Access(config, client_keys), history)
@@ -213,7 +215,9 @@ async def until_stopped(
     first = await anext(signals)
     stopping()
     if listener.connections:
-        log.info("draining %d connections; once more stops at once", listener.connections)
+        log.info(
+            "shutting down: waiting for %d connections (press Ctrl-C again to stop immediately)", listener.connections
+        )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_drained, listener, tasks.cancel_scope)
         async for _ in signals:

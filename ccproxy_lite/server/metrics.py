@@ -155,7 +155,7 @@ class Metrics:
         total = ((labels, tally.total) for labels, tally in tallies)
         yield from _histograms("ccproxy_first_byte_seconds", "From a request's start to the first content.", first)
         yield from _histograms("ccproxy_request_seconds", "From a request's start to its end.", total)
-        yield from family("ccproxy_live_requests", "gauge", "Requests under way.", [({}, len(self.live))])
+        yield from family("ccproxy_live_requests", "gauge", "Requests in flight.", [({}, len(self.live))])
 
 
 def family(name: str, kind: str, about: str, samples: Iterable[tuple[dict[str, str], float]]) -> Iterator[str]:

@@ -89,12 +89,12 @@ def endpoint_for(matched: Match, method: str, path: str, *, upgrades: bool = Fal
     """
     endpoint = matched.endpoint
     if endpoint is None:
-        hint = "; leave /v1 out of the base URL" if matched.path.startswith("/v1/v1/") else ""
-        raise ClientError(404, f"there is nothing at {method} {path}{hint}")
+        hint = '; remove "/v1" from the client\'s base URL' if matched.path.startswith("/v1/v1/") else ""
+        raise ClientError(404, f"unknown endpoint: {method} {path}{hint}")
     if method in endpoint.methods:
         return endpoint
     if endpoint.action == "model" and endpoint.info.model:  # which may be a method of Google's that is not served here
-        raise ClientError(404, f"there is nothing at {method} {path}")
+        raise ClientError(404, f"unknown endpoint: {method} {path}")
     if upgrades:
-        raise ClientError(426, "WebSockets are not spoken here; use HTTP")
-    raise ClientError(405, f"use {' or '.join(endpoint.methods)} here")
+        raise ClientError(426, "WebSocket is not supported; use HTTP")
+    raise ClientError(405, f"method not allowed; use {' or '.join(endpoint.methods)}")

@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from ccproxy_lite.config.model import Config
 from ccproxy_lite.errors import CcproxyError, ConfigError
-from ccproxy_lite.log import bug, log
+from ccproxy_lite.log import internal_error, log
 from ccproxy_lite.server.lifecycle import Running
 
 _LOOK_S = 1.0
@@ -71,18 +71,17 @@ async def _reload(proxy: Running, source: Source) -> None:
     try:
         config, name = await anyio.to_thread.run_sync(source.read)
         if is_gone:  # and with no file at all, the environment would be served instead
-            raise ConfigError([f"{history.source} is gone"])
+            raise ConfigError([f"{history.source} was deleted"])
         log_anew = source.prepare_log(config)
         await proxy.use(config)
         log_anew()
     except Exception as error:  # whatever it is, what serves goes on serving
-        is_ours = isinstance(error, CcproxyError)
-        problems = (
-            error.problems if isinstance(error, ConfigError) else [str(error) if is_ours else f"bug {bug(error)}"]
-        )
+        problems = [str(error) if isinstance(error, CcproxyError) else internal_error(error)]
+        if isinstance(error, ConfigError):
+            problems = error.problems
         history.failed_at, history.problems = proxy.parts.clock.wall(), tuple(problems)
         for problem in problems:
-            log.error("not reloaded: %s", problem)
+            log.error("reload failed, keeping the previous configuration: %s", problem)
     else:
         history.source = name
         log.info("reloaded from %s", name)

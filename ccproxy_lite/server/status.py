@@ -1,4 +1,4 @@
-"""What ``GET /status`` tells: every key, what it has done, whether it rests and why; never a secret."""
+"""What ``GET /status`` shows: every key, what it has done, its cooldowns and their reasons; never a secret."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def metrics(relay: Relay, history: History, connections: int) -> str:
     now, keys, sessions = relay.clock.now(), [], 0
     for name, ring in relay.rings.items():
         cooling = sum(any(one.left_s(now) for one in state.cooldowns.values()) for state in ring.states)
-        keys += [({"upstream": name, "state": "resting"}, cooling)]
+        keys += [({"upstream": name, "state": "cooling_down"}, cooling)]
         keys += [({"upstream": name, "state": "ready"}, len(ring.states) - cooling)]
         sessions += len(ring.sessions)
     failed = history.failed_at is not None and bool(history.problems)
@@ -100,7 +100,7 @@ def _key(relay: Relay, state: KeyState, now: float) -> dict[str, Any]:
         {
             "model": model or None,
             "reason": cooldown.reason,
-            "hinted": not cooldown.is_estimate,
+            "source": cooldown.source,
             "left_s": round(cooldown.until_s - now, 1),
             "probe_s": round(cooldown.left_s(now), 1),
             "message": relay.vault.redact(cooldown.message),
@@ -112,7 +112,7 @@ def _key(relay: Relay, state: KeyState, now: float) -> dict[str, Any]:
         "label": _label(state),
         "key": mask(secret) if secret else "",
         "weight": state.key.weight,
-        "rests": cooldowns,
+        "cooldowns": cooldowns,
     }
 
 
@@ -128,7 +128,7 @@ def _totals(relay: Relay, upstream: Upstream, state: KeyState, now: float) -> di
 
 
 def reset(relay: Relay, name: str) -> list[str]:
-    """End the rests of the keys of that name: ``upstream/label``, label, last four characters, upstream, or ``all``.
+    """Clear cooldowns of the keys of that name: ``upstream/label``, label, last four characters, upstream, or ``all``.
 
     Returns the keys that had one. Raises ClientError (404) if there is no such key.
     """
@@ -136,11 +136,11 @@ def reset(relay: Relay, name: str) -> list[str]:
     named = [one for one in keys if name in _names(relay, one[0], one[2])]
     if not named:
         names = ", ".join(_names(relay, upstream, state)[0] for upstream, _, state in keys)
-        raise ClientError(404, f"there is no key {name}; there are: {names}")
-    ended = [_names(relay, upstream, state)[0] for upstream, ring, state in named if ring.clear(state.key.secret)]
+        raise ClientError(404, f'unknown key "{name}"; known keys: {names}')
+    cleared = [_names(relay, upstream, state)[0] for upstream, ring, state in named if ring.clear(state.key.secret)]
     relay.wakeup.set()
-    log.info("rests ended by hand: %s", ", ".join(ended) or "none")
-    return ended
+    log.info("cleared cooldowns: %s", ", ".join(cleared) or "none")
+    return cleared
 
 
 def _names(relay: Relay, upstream: str, state: KeyState) -> tuple[str, ...]:

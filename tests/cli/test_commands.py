@@ -33,7 +33,7 @@ def test_the_first_run_says_what_to_paste(tmp_path: Path) -> None:
     with process({}, "--listen", "127.0.0.1:0", usual=True, ANTHROPIC_API_KEY=KEY) as served:
         assert served.process.stdout is not None
         lines = [served.process.stdout.readline() for _ in range(6)]
-        assert lines[0] == "behind it: anthropic (anthropic) (from the environment)\n"
+        assert lines[0] == "upstreams: anthropic (anthropic) (config: the environment)\n"
         exports = "".join(lines)
         url = f"http://127.0.0.1:{served.port}"
         assert f"export ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=none-needed" in exports
@@ -66,7 +66,7 @@ def test_init_writes_references_that_only_the_owner_can_read(tmp_path: Path) -> 
     assert json.loads(text)["upstreams"]["gemini"] == {"format": "gemini", "keys": ["$GEMINI_API_KEY"]}
     assert cli("check", home=tmp_path, **keys).returncode == 0
     again = cli("init", home=tmp_path, **keys)
-    assert (again.returncode, "exists and stays as it is" in again.stderr) == (1, True)
+    assert (again.returncode, "already exists; not overwritten" in again.stderr) == (1, True)
     assert path.read_text() == text
 
 
@@ -85,9 +85,9 @@ def test_init_elsewhere_and_for_one_model(tmp_path: Path) -> None:
 def test_init_without_keys_or_a_home(tmp_path: Path) -> None:
     done = cli("init", home=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "set ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY, GOOGLE_API_KEY, and run this again" in done.stderr
+    assert "Set one of ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY, GOOGLE_API_KEY and try again" in done.stderr
     done = cli("init", home=tmp_path, OPENAI_API_KEY=KEY, HOME="")
-    assert (done.returncode, done.stderr) == (1, "ccproxy-lite: there is no HOME: say where with --config FILE\n")
+    assert (done.returncode, done.stderr) == (1, "ccproxy-lite: HOME is unset: use --config FILE\n")
 
 
 def test_health(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_health(tmp_path: Path) -> None:
         listen = f"127.0.0.1:{served.port}"
         assert cli("health", "--listen", listen, home=tmp_path).stdout == "ok\n"
     done = cli("health", "--listen", listen, home=tmp_path)
-    assert (done.returncode, "no proxy answers at" in done.stderr) == (1, True)
+    assert (done.returncode, "no proxy is running at" in done.stderr) == (1, True)
     path = config_file(tmp_path, {**ECHO, "listen": f"unix:{tmp_path}/sock"})
     with subprocess.Popen(
         [sys.executable, "-m", "ccproxy_lite", "--config", path], env=clean_environment(tmp_path),
@@ -111,7 +111,7 @@ def test_health(tmp_path: Path) -> None:
         with subprocess.Popen([sys.executable, "-c", _OTHER, str(other.fileno())], pass_fds=[other.fileno()]) as child:
             done = cli("health", "--listen", f"127.0.0.1:{port}", home=tmp_path)
             child.kill()
-    assert done.returncode == 1 and "no ccproxy-lite" in done.stderr
+    assert done.returncode == 1 and "not ccproxy-lite" in done.stderr
 
 
 _OTHER = """
@@ -181,7 +181,7 @@ def test_env_leads_codex_by_a_function(tmp_path: Path) -> None:
 
 
 def test_env_of_what_has_no_url(tmp_path: Path) -> None:
-    for listen, message in (("unix:/x", "no unix socket by a URL"), ("127.0.0.1:0", "port 0 tells no address")):
+    for listen, message in (("unix:/x", "cannot use a unix socket as base URL"), ("127.0.0.1:0", "listen port is 0")):
         done = cli("env", "--listen", listen, home=tmp_path)
         assert (done.returncode, message in done.stderr) == (1, True)
 
@@ -464,7 +464,7 @@ def test_the_value_of_an_option_is_no_command_and_an_empty_one_is_a_mistake(tmp_
     assert (done.returncode, "serve: No such file" in done.stderr) == (2, True)
     for option in ("--config", "--listen", "--log-file"):
         done = cli("serve", option, "", home=tmp_path)
-        assert (done.returncode, "it is empty" in done.stderr) == (2, True)
+        assert (done.returncode, "value is empty" in done.stderr) == (2, True)
     assert "usage: ccproxy-lite check" in cli("help", "check", home=tmp_path).stdout
     assert "commands:" in cli("help", home=tmp_path).stdout
     for listen in ("a\nb:80", "a b:80"):
@@ -508,7 +508,7 @@ def test_env_uses_a_variable_before_it_unsets_it(tmp_path: Path) -> None:
 def test_bundle_runs_nothing_of_the_working_directory_and_replaces_files_only(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("open('ran', 'w'); raise SystemExit(1)")
     os.mkfifo(tmp_path / "fifo")
-    for output, message in (("fifo", "it is no file"), (".", "it is no file"), ("x.pyz", "")):
+    for output, message in (("fifo", "not a regular file"), (".", "not a regular file"), ("x.pyz", "")):
         command = [
             sys.executable,
             "-P" if sys.version_info >= (3, 11) else "-s",
@@ -536,5 +536,5 @@ def test_init_where_the_folder_is_a_file(tmp_path: Path) -> None:
     done = cli("init", "--config", str(tmp_path / "file" / "c.json"), home=tmp_path, OPENAI_API_KEY=KEY)
     assert (done.returncode, done.stderr) == (
         1,
-        f"ccproxy-lite: {tmp_path}/file is no folder: say where with --config FILE\n",
+        f"ccproxy-lite: {tmp_path}/file is not a directory: use --config FILE\n",
     )

@@ -112,7 +112,7 @@ def test_failing(page: Any) -> None:
                 "2 keys rest",
                 "min more, rate limit",
                 "refused",
-                "was not reloaded",
+                "was reload failed",
                 "base_ur: unknown key",
             )
             assert page.inner_text("#errors").count("POST /v1/messages") == 4

@@ -55,7 +55,9 @@ def two_services(fault: str) -> Iterator[tuple[Proxy, Any, Any]]:
 
 def check(google: Any, other: Any, fault: str) -> None:
     """Each service was asked as it should be, and nothing of Google's seal reached the other."""
-    assert len(google.calls) == (3 if fault == "reset" else 2), "a kept connection that is gone is opened anew, once"
+    assert len(google.calls) == (3 if fault == "reset" else 2), (
+        "a kept connection that was deleted is opened anew, once"
+    )
     assert len(other.seen) == 1
     body = other.seen[0].json
     assert [turn["role"] for turn in body["messages"]] == ["user", "assistant", "user"]
@@ -173,4 +175,4 @@ def test_a_thousand_requests_with_two_bad_keys(stream: bool) -> None:
     assert statuses == {200: 1000}
     calls = Counter(scripted.calls)
     assert calls["t"] == 1000 and calls["r"] <= 8 and calls["s"] <= 8
-    assert [[rest["reason"] for rest in key["rests"]] for key in shown] == [["refused"], ["billing"], []]
+    assert [[rest["reason"] for rest in key["cooldowns"]] for key in shown] == [["invalid_key"], ["quota_exceeded"], []]

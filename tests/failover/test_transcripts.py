@@ -8,12 +8,12 @@ used in which order, how long the proxy would have waited, and what ``/status`` 
     ask -> 200
     calls a a
     waits 1
-    rests -
+    cooldowns -
 
 ``upstream NAME FORMAT KEY ...`` (default ``upstream up anthropic a``; ``a*3`` has weight 3), ``set NAME=JSON``,
 ``models NAME -> TARGET, TARGET``, ``KEY[/MODEL]: ANSWER | ANSWER`` (``NAME.KEY`` for other upstreams than the first;
 answers are explained in ``services.py``, and the last one is repeated), ``ask [stream] [as FORMAT] [model M] [session S]
--> STATUS [retry-after=N] [should-retry=false] [by TARGET] ["WORDS"]``, ``calls``, ``waits``, ``rests``, ``sessions KEY=N``,
+-> STATUS [retry-after=N] [should-retry=false] [by TARGET] ["WORDS"]``, ``calls``, ``waits``, ``cooldowns``, ``sessions KEY=N``,
 ``advance SECONDS``, ``reset KEY``, ``reload``. ``in FORMAT ...`` runs the case with upstreams of each of these formats.
 """
 
@@ -81,7 +81,7 @@ def test_there_are_enough_cases_and_each_has_a_name_of_its_own() -> None:
 def test_every_case_looks_at_everything() -> None:
     for case in CASES:
         words = {line.split()[0] for line in case.lines}
-        assert {"ask", "calls", "rests"} <= words, case.name
+        assert {"ask", "calls", "cooldowns"} <= words, case.name
 
 
 @dataclass
@@ -219,16 +219,19 @@ class Stage:
         found: dict[str, Any] = answer.json["upstreams"]
         return found
 
-    def rests(self, rest: str) -> None:
+    def cooldowns(self, expected: str) -> None:
         first = next(iter(self.services))
         seen = []
         for name, upstream in self.status().items():
             for key in upstream["keys"]:
                 label = key["label"] if name == first else f"{name}.{key['label']}"
-                for one in key["rests"]:
+                for one in key["cooldowns"]:
                     place = label + (f"/{one['model']}" if one["model"] else "")
-                    seen.append(f"{place} {one['reason']} {one['left_s']:g}" + (" hinted" if one["hinted"] else ""))
-        assert sorted(seen) == sorted(line.strip() for line in rest.replace("-", "").split(",") if line.strip())
+                    seen.append(
+                        f"{place} {one['reason']} {one['left_s']:g}"
+                        + (" retry_after" if one["source"] == "retry_after" else "")
+                    )
+        assert sorted(seen) == sorted(line.strip() for line in expected.replace("-", "").split(",") if line.strip())
 
     def sessions(self, rest: str) -> None:
         seen = {key["label"]: key["sessions"] for upstream in self.status().values() for key in upstream["keys"]}

@@ -64,4 +64,4 @@ def test_lists_that_are_asked_for_at_once_are_asked_for_once() -> None:
 def test_a_list_that_is_no_json_is_told(caplog: pytest.LogCaptureFixture) -> None:
     with upstream([http(200, b"<html>", "text/html")]) as up, proxy(behind(up, "openai-chat")) as served:
         assert get(served.port, "/v1/models").json["data"] == []
-    assert "up did not answer with JSON" in caplog.text
+    assert "up did not return JSON" in caplog.text

@@ -13,11 +13,11 @@ def test_attempts_failures_and_tokens_are_counted_by_key_and_model() -> None:
     ledger = Ledger([("up", A), ("up", B)])
     totals = ledger.of("up", A)
     totals.add("m", "ok", 1.0, Usage(5, 7, cache_read=2))
-    totals.add("m", "transient", 2.0, None)
-    totals.add("m", "client", 3.0, None)
+    totals.add("m", "upstream_error", 2.0, None)
+    totals.add("m", "client_error", 3.0, None)
     model = totals.models["m"]
     assert (model.requests, model.failures, model.input_tokens, model.output_tokens) == (3, 1, 7, 7)
-    assert (totals.last_outcome, totals.last_s) == ("client", 3.0)
+    assert (totals.last_outcome, totals.last_s) == ("client_error", 3.0)
     assert ledger.of("up", B).models == {}
 
 

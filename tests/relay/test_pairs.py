@@ -104,7 +104,7 @@ def test_a_late_failure_is_told_in_the_clients_way(client: str, up_format: str) 
                 if raw.endswith(LAST):
                     break
     assert raw.startswith(b"HTTP/1.1 200 ")
-    assert b"closed the connection early" in raw
+    assert b"closed the connection before the response was complete" in raw
     assert raw.endswith(LAST) is (client != "gemini")
 
 
@@ -269,7 +269,7 @@ def test_an_invalid_google_key_is_the_proxys_trouble_and_not_the_clients() -> No
     path, asked = WIRES["anthropic"].asked(False)
     with upstream([http(400, body)]) as up, proxy({**behind(up, "gemini"), "retries": 0}) as served:
         answer = ask(served.port, path, asked)
-    assert answer.status == 502 and "refused the key" in answer.json["error"]["message"]
+    assert answer.status == 502 and "rejected all API keys" in answer.json["error"]["message"]
 
 
 def test_a_conversation_that_changes_its_service_stays_valid() -> None:
@@ -313,7 +313,7 @@ def test_nothing_of_one_answer_is_kept_for_the_next() -> None:
 def test_a_list_that_cannot_be_had_is_told(caplog: pytest.LogCaptureFixture) -> None:
     with upstream([http(500, {"error": {"message": "no list today"}})]) as up, proxy(behind(up, "gemini")) as served:
         assert ask(served.port, "/v1beta/models", None, "GET").json == {"models": []}
-    assert "up does not list its models" in caplog.text
+    assert "could not list models of up" in caplog.text
 
 
 @pytest.mark.parametrize("form", WIRES)
@@ -365,7 +365,7 @@ def test_a_break_in_the_middle_of_an_event_leaves_whole_events_only(form: str) -
             raw += data
             if raw.endswith(LAST):
                 break
-    assert b'{"a"' not in raw and b"closed the connection early" in raw
+    assert b'{"a"' not in raw and b"closed the connection before the response was complete" in raw
 
 
 @pytest.mark.parametrize("client", WIRES)

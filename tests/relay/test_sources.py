@@ -56,7 +56,7 @@ def test_a_helper_is_run_again_after_a_401_and_the_client_notices_nothing(tmp_pa
             keys = ask(served.port, "/status", method="GET").json["upstreams"]["up"]["keys"]
     assert answers == [200, 200, 200]
     assert scripted.calls == ["a", "a", "b", "b"]
-    assert keys[0]["rests"] == [] and keys[0]["failures"] == 0
+    assert keys[0]["cooldowns"] == [] and keys[0]["failures"] == 0
 
 
 def test_a_helper_whose_new_key_is_refused_too_is_believed(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_helper_whose_new_key_is_refused_too_is_believed(tmp_path: Path) -> No
             assert ask(served.port, "/v1/messages", ANTHROPIC_ASK).status == 502
             keys = ask(served.port, "/status", method="GET").json["upstreams"]["up"]["keys"]
     assert scripted.calls == ["a", "b"]
-    assert keys[0]["rests"][0]["reason"] == "refused"
+    assert keys[0]["cooldowns"][0]["reason"] == "invalid_key"
 
 
 def test_a_helper_that_gives_the_same_key_again(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_helper_that_fails(tmp_path: Path, script: str, message: str) -> None:
             answer = ask(served.port, "/v1/chat/completions", CHAT_ASK)
     assert answer.status == 502 and answer.headers["x-should-retry"] == "false"
     assert message in answer.json["error"]["message"]
-    assert "refused the key" not in answer.json["error"]["message"]
+    assert "rejected all API keys" not in answer.json["error"]["message"]
     assert "secret-stuff" not in answer.body.decode()
 
 

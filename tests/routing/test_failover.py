@@ -89,7 +89,7 @@ def test_when_all_keys_are_refused_the_client_hears_that_its_own_is_fine() -> No
     assert play(steps, REFUSED) == ["up:a", "give up 502"]
     last = steps.next(0.0)
     assert isinstance(last, GiveUp) and last.should_retry is False
-    assert last.failed.message == "up refused the key a: 401"
+    assert last.failed.message == "upstream up rejected all API keys (a): 401"
 
 
 def test_with_the_clients_own_key_a_refusal_is_passed_on() -> None:
@@ -148,7 +148,7 @@ def test_the_most_hopeful_failure_is_told() -> None:
 
 
 def test_what_cannot_be_reached_is_not_tried_with_every_key() -> None:
-    gone = Failed(502, "server", "refused", "unreachable")
+    gone = Failed(502, "server", "invalid_key", "unreachable")
     both = [Route(UP, "m"), Route(OTHER, "n")]
     assert play(exchange(A, B, C, routes=both), gone, None) == ["up:a", "other:a", "ok"]
 
@@ -162,7 +162,7 @@ def test_a_broken_service_is_not_tried_with_every_key() -> None:
 def test_ready_keys_of_any_target_come_before_guessed_rests() -> None:
     both = [Route(UP, "m"), Route(OTHER, "n")]
     rings = {"up": KeyRing((A,)), "other": KeyRing((B,))}
-    rings["up"].report(Lease(A, "m", 0.0), Result("refused", 0.0))
+    rings["up"].report(Lease(A, "m", 0.0), Result("invalid_key", 0.0))
     assert play(Failover(both, rings), BUSY, None) == ["other:b", "up:a", "ok"]
 
 
@@ -186,7 +186,7 @@ def test_a_guess_of_others_does_not_become_a_wait() -> None:
     steps.report(first, failed(429, "rate_limit"), 0.0)
     wait = steps.next(0.0)
     assert isinstance(wait, Wait) and wait.seconds == 1.0
-    ring.report(Lease(A, "m", 0.5), Result("billing", 0.5))
+    ring.report(Lease(A, "m", 0.5), Result("quota_exceeded", 0.5))
     assert isinstance(steps.next(1.0), Attempt)
 
 
@@ -241,7 +241,9 @@ def test_the_number_of_calls_is_bounded(outcomes: list[Failed | None], retries: 
     assert sum(entry.startswith("wait") for entry in log) <= len(calls), "each wait is for a call"
 
 
-@pytest.mark.parametrize(("kind", "outcome"), [("auth", "refused"), ("timeout", "transient"), ("too_large", "client")])
+@pytest.mark.parametrize(
+    ("kind", "outcome"), [("auth", "invalid_key"), ("timeout", "upstream_error"), ("too_large", "client_error")]
+)
 def test_outcomes(kind: str, outcome: str) -> None:
     assert outcome_of(failed(0, kind)) == outcome
 

@@ -91,8 +91,8 @@ def test_fill_first() -> None:
     ("outcome", "lengths", "where"),
     [
         ("rate_limit", [1, 2, 4, 8, 16, 32, 60, 60], "a/m"),
-        ("billing", [1800, 1800, 1800], "a"),
-        ("refused", [300, 600, 1200, 2400, 3600, 3600], "a"),
+        ("quota_exceeded", [1800, 1800, 1800], "a"),
+        ("invalid_key", [300, 600, 1200, 2400, 3600, 3600], "a"),
     ],
 )
 def test_guesses_double_from_one_rest_to_the_next(outcome: Outcome, lengths: list[float], where: str) -> None:
@@ -107,7 +107,7 @@ def test_guesses_double_from_one_rest_to_the_next(outcome: Outcome, lengths: lis
     assert rests(ring, now + 2) == {where: lengths[0]}, "a success starts the guesses anew"
 
 
-@pytest.mark.parametrize("outcome", ["transient", "client", "missing_model", "ok"])
+@pytest.mark.parametrize("outcome", ["upstream_error", "client_error", "unknown_model", "ok"])
 def test_what_rests_no_key(outcome: Outcome) -> None:
     ring = KeyRing((A,))
     report(ring, A, "m", outcome, 1.0)
@@ -191,8 +191,8 @@ def test_what_is_no_attempt_takes_no_turn_and_no_probe() -> None:
     assert [pick(ring, "m", 1.0) for _ in range(4)] == [A, B, A, B]
     assert pick(ring, "m", PROBE_S, {A, B}) == C
     assert KeyRing((A,)).key_for_side_request("m", 0.0) == A
-    report(ring, A, "m", "refused", 0.0)
-    report(ring, B, "m", "refused", 0.0)
+    report(ring, A, "m", "invalid_key", 0.0)
+    report(ring, B, "m", "invalid_key", 0.0)
     assert ring.key_for_side_request("m", 1.0) is None
 
 
@@ -206,7 +206,7 @@ def test_turns_begin_anew_with_a_new_configuration() -> None:
 
 def test_guessed_rests_are_used_when_nothing_else_is_left_the_soonest_first() -> None:
     ring = KeyRing((A, B, C))
-    report(ring, A, "m", "billing", 0.0)
+    report(ring, A, "m", "quota_exceeded", 0.0)
     report(ring, B, "m", "rate_limit", 0.0)
     report(ring, C, "m", "rate_limit", 0.0, retry_after_s=0.5)
     assert pick(ring, "m", 0.1) is None
@@ -241,7 +241,7 @@ def test_sessions_share_the_keys_by_weight() -> None:
 def test_a_rest_unbinds_a_session_and_a_passing_failure_does_not() -> None:
     ring = KeyRing((A, B))
     assert pick(ring, "m", 0.0, session="s") == A
-    report(ring, A, "m", "transient", 0.0)
+    report(ring, A, "m", "upstream_error", 0.0)
     assert pick(ring, "m", 0.0, {A}, session="s") == B
     assert pick(ring, "m", 1.0, session="s") == A
     report(ring, A, "m", "rate_limit", 2.0)
@@ -261,14 +261,14 @@ def test_the_session_that_was_used_longest_ago_is_forgotten_first() -> None:
 def test_of_two_rests_the_longer_one_is_told() -> None:
     ring = KeyRing((A,))
     report(ring, A, "m", "rate_limit", 0.0)
-    report(ring, A, "m", "billing", 0.0)
+    report(ring, A, "m", "quota_exceeded", 0.0)
     cooldown = ring.states[0].cooldown("m", 0.5)
-    assert cooldown is not None and cooldown.reason == "billing"
+    assert cooldown is not None and cooldown.reason == "quota_exceeded"
 
 
 def test_a_key_that_a_reload_has_removed_is_reported_in_vain() -> None:
     ring = KeyRing((A,))
-    report(ring, B, "m", "refused", 0.0)
+    report(ring, B, "m", "invalid_key", 0.0)
     assert rests(ring, 0.0) == {}
 
 
@@ -281,8 +281,8 @@ def test_a_guess_after_a_hint_begins_anew() -> None:
 
 def test_a_refusal_after_a_spent_quota_begins_anew() -> None:
     ring = KeyRing((A,))
-    report(ring, A, "m", "billing", 0.0)
-    report(ring, A, "m", "refused", 1801.0, started_s=1800.5)
+    report(ring, A, "m", "quota_exceeded", 0.0)
+    report(ring, A, "m", "invalid_key", 1801.0, started_s=1800.5)
     assert rests(ring, 1801.0) == {"a": 300.0}
 
 
@@ -302,8 +302,8 @@ def test_sessions_are_bounded() -> None:
 def test_what_is_known_of_a_key_survives_a_new_configuration() -> None:
     ring = KeyRing((A, B, C))
     report(ring, A, "m", "rate_limit", 0.0, retry_after_s=60.0)
-    report(ring, B, "m", "refused", 0.0)
-    report(ring, C, "m", "billing", 0.0)
+    report(ring, B, "m", "invalid_key", 0.0)
+    report(ring, C, "m", "quota_exceeded", 0.0)
     bound = {f"s{number}": pick(ring, "n", 0.0, session=f"s{number}") for number in range(2)}
     renamed = Key("a", "work", 5)
     new = KeyRing((renamed, B, Key("d", "d")), before=ring)

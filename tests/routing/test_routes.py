@@ -64,7 +64,7 @@ def test_a_model_that_nobody_has() -> None:
 
 
 def test_an_upstream_that_does_not_exist() -> None:
-    with pytest.raises(ClientError, match="there is no upstream nope"):
+    with pytest.raises(ClientError, match='unknown upstream "nope"'):
         routes("m", pinned="nope")
 
 

@@ -202,9 +202,9 @@ WRONG = [
     (b'{"model": "m", "messages": ' + b"[" * 100_000, "nested too deep"),
     (b'{"model": "m", "x": NaN}', "NaN is not JSON"),
     (b'{"model": "m", "x": "\xff"}', "not UTF-8"),
-    (b"{}", "model: a string is required"),
-    (b'{"model": 5}', "model: a string is required"),
-    (b'{"model": "a\\nb"}', "model: control characters are not allowed"),
+    (b"{}", "model is required"),
+    (b'{"model": 5}', "model is required"),
+    (b'{"model": "a\\nb"}', "model must not contain control characters"),
 ]
 
 
@@ -220,15 +220,15 @@ def test_wrong_bodies(path: str, body: bytes, message: str) -> None:
 
 def test_wrong_types_name_their_path() -> None:
     wrong = [
-        ({"messages": "hi"}, "messages: an array expected"),
-        ({"messages": [{"role": "robot", "content": ""}]}, "messages[0].role: user, assistant or system expected"),
+        ({"messages": "hi"}, "messages must be an array"),
+        ({"messages": [{"role": "robot", "content": ""}]}, "messages[0].role must be user, assistant or system"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image", "source": 5}]}]},
-            "messages[0].content[0].source: an object expected",
+            "messages[0].content[0].source must be an object",
         ),
-        ({"temperature": "hot"}, "temperature: a number expected"),
-        ({"tools": [{"input_schema": {}}]}, "tools[0].name: a string expected"),
-        ({"thinking": {"type": "maybe"}}, "thinking.type: enabled, adaptive, between_tools or disabled expected"),
+        ({"temperature": "hot"}, "temperature must be a number"),
+        ({"tools": [{"input_schema": {}}]}, "tools[0].name is required"),
+        ({"thinking": {"type": "maybe"}}, "thinking.type must be enabled, adaptive, between_tools or disabled"),
     ]
     with upstream([http(200, CHAT_BODY)]) as up, proxy(behind(up, "openai-chat")) as served:
         for more, message in wrong:
@@ -271,7 +271,7 @@ def test_a_bug_is_a_500_with_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
             patch.setattr("ccproxy_lite.relay.exchange.answer", broken)
             answer = ask(served.port, "/v1/messages", ANTHROPIC_ASK)
         assert answer.status == 500
-        assert "an error inside the proxy; its log calls it " in answer.json["error"]["message"]
+        assert "internal error in ccproxy-lite " in answer.json["error"]["message"]
         assert "ZeroDivisionError" not in answer.body.decode()
         assert get(served.port, "/healthz").status == 200
 
@@ -324,6 +324,6 @@ def test_the_log_has_one_line_a_request(tmp_path: Any) -> None:
     assert first["request"] == "POST /v1/messages"
     assert (first["format"], first["upstream"], first["model"], first["status"]) == ("anthropic", "up/m", "m", 200)
     assert (first["input_tokens"], first["output_tokens"], first["dropped"]) == (3, 1, "top_k")
-    assert first["attempts"] == "up/m [***] 500 server: the upstream answered 500; up/m [***] ok"
+    assert first["attempts"] == "up/m [***] 500 server: the upstream returned 500; up/m [***] ok"
     assert 0 < first["first_byte_s"] <= first["total_s"]
     assert len(lines) == 1

@@ -55,7 +55,7 @@ def test_what_is_counted() -> None:
     assert value(found, "ccproxy_request_seconds_count", **place) == 2
     assert value(found, "ccproxy_first_byte_seconds_count", **place) == 1
     assert value(found, "ccproxy_request_seconds_bucket", le="+Inf", **place) == 2
-    assert value(found, "ccproxy_keys", upstream="up", state="resting") == 1
+    assert value(found, "ccproxy_keys", upstream="up", state="cooling_down") == 1
     assert value(found, "ccproxy_keys", upstream="up", state="ready") == 1
     assert value(found, "ccproxy_live_requests") == 0
     assert value(found, "ccproxy_configuration_broken") == 0

@@ -62,12 +62,12 @@ def test_no_version_and_no_folder_is_a_session(url: str) -> None:
 @pytest.mark.parametrize(
     ("method", "url", "upgrades", "status", "words"),
     [
-        ("POST", "/v1/nothing", False, 404, "there is nothing at POST /v1/nothing"),
-        ("POST", "/v1/v1/messages", False, 404, "leave /v1 out of the base URL"),
-        ("GET", "/v1/messages", False, 405, "use POST here"),
-        ("GET", "/v1/responses", True, 426, "WebSockets"),
-        ("DELETE", "/status", False, 405, "use GET or HEAD or POST here"),
-        ("POST", "/v1beta/models/m:embedContent", False, 404, "there is nothing at POST"),
+        ("POST", "/v1/nothing", False, 404, "unknown endpoint: POST /v1/nothing"),
+        ("POST", "/v1/v1/messages", False, 404, 'remove "/v1" from the client\'s base URL'),
+        ("GET", "/v1/messages", False, 405, "use POST"),
+        ("GET", "/v1/responses", True, 426, "WebSocket is not supported"),
+        ("DELETE", "/status", False, 405, "use GET or HEAD or POST"),
+        ("POST", "/v1beta/models/m:embedContent", False, 404, "unknown endpoint: POST"),
     ],
 )
 def test_what_cannot_be_asked_so(method: str, url: str, upgrades: bool, status: int, words: str) -> None:

@@ -51,12 +51,12 @@ def test_what_it_tells() -> None:
     assert (upstream["format"], upstream["from_client"]) == ("anthropic", False)
     first, second = sorted(upstream["keys"], key=lambda key: key["label"])
     assert (first["label"], second["label"], second["key"], second["weight"]) == ("...wxyz", "work", "***", 2)
-    rested = [key for key in (first, second) if key["rests"]]
+    rested = [key for key in (first, second) if key["cooldowns"]]
     assert len(rested) == 1
-    rest = rested[0]["rests"][0]
-    assert (rest["model"], rest["reason"], rest["hinted"]) == ("m", "rate_limit", True)
+    rest = rested[0]["cooldowns"][0]
+    assert (rest["model"], rest["reason"], rest["source"]) == ("m", "rate_limit", "retry_after")
     assert 49 < rest["left_s"] <= 50 and rest["message"] == "429 the service says 429"
-    good = next(key for key in (first, second) if not key["rests"])
+    good = next(key for key in (first, second) if not key["cooldowns"])
     assert good["models"] == {"m": {"requests": 1, "failures": 0, "input_tokens": 3, "output_tokens": 1}}
     assert (good["requests"], good["failures"], good["last"], good["sessions"]) == (1, 0, "ok", 1)
     assert LONG not in answer.body.decode() and "short" not in answer.body.decode()
@@ -88,7 +88,7 @@ def test_a_reset_that_names_no_key(body: bytes) -> None:
 def test_a_page_in_the_browser_cannot_reset() -> None:
     with service("anthropic") as (_, up), proxy(behind(up, "anthropic")) as served:
         assert ask(served.port, "/status", {"reset": "all"}, origin="https://evil.example").status == 403
-        assert ask(served.port, "/status?reset=all", method="GET").json.get("ended") is None
+        assert ask(served.port, "/status?reset=all", method="GET").json.get("cleared") is None
         assert (
             ask(served.port, "/status", {"reset": "all"}, origin="http://localhost").status == 200
         )  # its own page may
@@ -122,9 +122,9 @@ def test_the_names_of_a_key(name: str) -> None:
         with proxy({**behind(up, "anthropic", keys=[LONG])}) as served:
             ask(served.port, "/v1/messages", ANTHROPIC_ASK)
             answer = ask(served.port, "/status", {"reset": name})
-            assert answer.json["ended"] == ["up/...wxyz"]
-            assert answer.json["upstreams"]["up"]["keys"][0]["rests"] == []
-            assert ask(served.port, "/status", {"reset": name}).json["ended"] == []
+            assert answer.json["cleared"] == ["up/...wxyz"]
+            assert answer.json["upstreams"]["up"]["keys"][0]["cooldowns"] == []
+            assert ask(served.port, "/status", {"reset": name}).json["cleared"] == []
             unknown = ask(served.port, "/status", {"reset": "nobody"})
             assert unknown.status == 404 and "up/...wxyz" in unknown.json["error"]["message"]
 
@@ -142,19 +142,23 @@ def test_the_command() -> None:
             shown = command(served.home, "--config", str(path))
             assert shown.returncode == 0, shown.stderr
             assert "up: anthropic at http://127.0.0.1:" in shown.stdout
-            assert "$UP_KEY (...wxyz): rests, 1 request, 1 failed, last refused" in shown.stdout
-            assert "all models for 4m5" in shown.stdout and "401 the service says 401" in shown.stdout
+            assert "$UP_KEY (...wxyz): cooling down, 1 attempt, 1 failed, last: invalid key" in shown.stdout
+            assert (
+                "all models: " in shown.stdout
+                and "left (invalid key, estimated" in shown.stdout
+                and "401 the service says 401" in shown.stdout
+            )
             assert LONG not in shown.stdout
             ended = command(served.home, "--config", str(path), "--reset", "$UP_KEY")
-            assert ended.stdout.startswith("ended the rests of up/$UP_KEY\n")
+            assert ended.stdout.startswith("cleared cooldowns: up/$UP_KEY\n")
             as_json = command(served.home, "--config", str(path), "--json")
-            assert json.loads(as_json.stdout)["upstreams"]["up"]["keys"][0]["rests"] == []
+            assert json.loads(as_json.stdout)["upstreams"]["up"]["keys"][0]["cooldowns"] == []
             nobody = command(served.home, "--config", str(path), "--reset", "nobody")
             assert (nobody.returncode, nobody.stdout) == (1, "") and "there is no key nobody" in nobody.stderr
             assert command(served.home, "--listen", f"127.0.0.1:{served.port}").returncode == 1, "it shows no key"
             assert served.stop() == 0
             gone = command(served.home, "--config", str(path))
-            assert (gone.returncode, gone.stderr.count("\n")) == (1, 1) and "no proxy answers at" in gone.stderr
+            assert (gone.returncode, gone.stderr.count("\n")) == (1, 1) and "no proxy is running at" in gone.stderr
 
 
 def test_the_command_through_a_unix_socket(tmp_path: Path) -> None:
@@ -191,7 +195,7 @@ def test_the_command_before_something_else(tmp_path: Path, body: bytes) -> None:
     with upstream([http(200, body)]) as other:
         shown = command(tmp_path, "--listen", f"127.0.0.1:{other.port}", "--reset", "a")
     assert shown.stdout == ""
-    assert (shown.returncode, shown.stderr.count("\n")) == (1, 1) and "no ccproxy-lite" in shown.stderr
+    assert (shown.returncode, shown.stderr.count("\n")) == (1, 1) and "not ccproxy-lite" in shown.stderr
 
 
 def test_a_long_message_is_cut() -> None:
@@ -207,4 +211,4 @@ def test_a_configuration_that_was_not_reloaded_is_shown() -> None:
         "version": "1", "sessions": 0, "upstreams": {},
         "configuration": {"source": "a.json", "loaded_at": "T1", "failed_at": "T2", "problems": ["a.json:1:2: no"]},
     }  # fmt: skip
-    assert "not reloaded at T2: a.json:1:2: no" in list(lines(found))
+    assert "reload failed at T2, keeping the previous configuration: a.json:1:2: no" in list(lines(found))

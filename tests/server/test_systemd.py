@@ -76,7 +76,7 @@ def test_sockets_that_are_handed_over_are_served_and_the_manager_is_told(tmp_pat
         port = tcp.getsockname()[1]
         options = ["--config", config(tmp_path, listen="127.0.0.1:1")]
         with activated(tmp_path, [tcp, unix], *options, NOTIFY_SOCKET=str(tmp_path / "notify")) as child:
-            assert manager.recv(1000).decode().startswith("READY=1\nSTATUS=serving at ")
+            assert manager.recv(1000).decode().startswith("READY=1\nSTATUS=listening on ")
             assert ask(port, "/v1/messages", ANTHROPIC_ASK).status == 200
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.connect(str(path))
@@ -98,10 +98,7 @@ def test_a_unix_socket_beside_it_does_not_open_the_other_one_to_every_name(tmp_p
         unix.listen()
         port = tcp.getsockname()[1]
         with activated(tmp_path, [tcp, unix], "--config", config(tmp_path)) as child:
-            assert (
-                child.stdout is not None
-                and child.stdout.readline() == f"ccproxy-lite serves at http://127.0.0.1:{port}\n"
-            )
+            assert child.stdout is not None and child.stdout.readline() == f"listening on http://127.0.0.1:{port}\n"
             evil = {"host": "evil.example", "origin": "http://evil.example"}
             with connect(port) as sock:
                 lines = [f"{name}: {value}\r\n" for name, value in evil.items()]
@@ -113,9 +110,9 @@ def test_a_public_socket_needs_client_keys(tmp_path: Path) -> None:
     with socket.create_server(("0.0.0.0", 0)) as tcp:
         with activated(tmp_path, [tcp], "--config", config(tmp_path)) as child:
             assert child.wait(PATIENCE_S) == 2
-            assert child.stderr is not None and "set client_keys" in child.stderr.read()
+            assert child.stderr is not None and "client_keys is required" in child.stderr.read()
         with activated(tmp_path, [tcp], "--config", config(tmp_path, client_keys=["the-client-key"])) as child:
-            assert child.stdout is not None and child.stdout.readline().startswith("ccproxy-lite serves at http://")
+            assert child.stdout is not None and child.stdout.readline().startswith("listening on http://")
 
 
 @pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not installed")

@@ -60,7 +60,7 @@ def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
         return [failed_of(body, 500)]
     content = body.get("content")
     if not isinstance(content, list):
-        raise UpstreamError("the upstream's answer holds no content")
+        raise UpstreamError("the upstream's response has no content")
     reader = Reader(seed)
     events = reader.step("message_start", {"message": body})
     for index, block in enumerate(content):

@@ -41,7 +41,7 @@ def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
     error = shape.error_object(body)
     name = shape.lenient(error, "type")
     kind, implied = _KINDS.get(name, (kind_of(status), status))
-    message = shape.lenient(error, "message") or name or f"the upstream answered {status}"
+    message = shape.lenient(error, "message") or name or f"the upstream returned {status}"
     return refine(
         Failed(status if status not in (200, 500) else implied, kind, message, code=name),
         error,

@@ -43,7 +43,7 @@ def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
     if not 400 <= code < 600:
         code = STATUS[_KINDS[name]] if status == 500 and name in _KINDS else status
     kind = kind_of(code) if code != 500 else _KINDS.get(name, "server")
-    message = shape.lenient(error, "message") or name or f"the upstream answered {status}"
+    message = shape.lenient(error, "message") or name or f"the upstream returned {status}"
     failed = refine(Failed(code, kind, message, code=name), error, status if is_http else None)
     if failed.kind == "bad_request" and "maximum number of tokens" in message:
         failed.code = "context_length_exceeded"

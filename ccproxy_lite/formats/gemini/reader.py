@@ -69,7 +69,7 @@ def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     reader = Reader(shape.lenient(body, "responseId") or seed)
     events = reader.chunk(body)
     if not body.get("candidates") and not reader.finish:
-        raise UpstreamError("the upstream's answer holds no candidate")
+        raise UpstreamError("the upstream's response has no candidate")
     reader.finish = reader.finish or "STOP"
     return events + reader.close()
 

@@ -193,7 +193,7 @@ def _read_output(config: shape.Object) -> Output | None:
     form = shape.text(config, "responseMimeType", at, "text/plain")
     wanted = _read_schema(config, at, "responseJsonSchema", "responseSchema")
     if form not in ("text/plain", "application/json"):
-        raise ClientError(400, f"{at}.responseMimeType: {form} has no counterpart", param=f"{at}.responseMimeType")
+        raise ClientError(400, f"{at}.responseMimeType {form} is not supported", param=f"{at}.responseMimeType")
     if wanted is not None:
         return Output(wanted, strict=True)
     return Output() if form == "application/json" else None

@@ -167,4 +167,4 @@ def fold(events: Iterable[Event]) -> tuple[list[WholePart], End | Failed]:
                 parts.append(WholePart(start, "".join(pieces), event))
             case End() | Failed():
                 return parts, event
-    return parts, Failed(502, "server", "the answer ended early")
+    return parts, Failed(502, "server", "the response ended early")

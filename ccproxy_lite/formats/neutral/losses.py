@@ -1,11 +1,11 @@
 """What each format cannot express, and what then happens: the one table of it. Pure.
 
 silent
-    has no effect on the answer; nobody is told
+    has no effect on the response; not reported
 dropped
-    softens the answer: named in ``x-ccproxy-dropped`` and in the log, refused when the client or the file says strict
+    changes the response slightly: named in ``x-ccproxy-dropped`` and in the log; an error in strict mode
 refused
-    the answer would be wrong, or history would be lost: 400, naming the field
+    the response would be wrong, or history would be lost: 400, naming the field
 
 >>> losses = Losses("anthropic", "openai-chat")
 >>> losses.lose("top_k"); losses.dropped
@@ -35,73 +35,73 @@ def _all(action: Action, why: str, *names: str) -> dict[str, Loss]:
 
 
 _EVERYWHERE = {
-    **_all("dropped", "a call without a result is not accepted", "unanswered_call"),
-    **_all("dropped", "a result without a call is not accepted", "orphan_result"),
-    **_all("dropped", "is another provider's own kind of content", "foreign"),
-    **_all("refused", "is content that only another provider can read", "foreign.needed"),
-    **_all("dropped", "the provider runs no such tool", "server_tool"),
-    **_all("refused", "the provider runs no such tool, and the request depends on it", "server_tool.needed"),
-    **_all("refused", "the file is stored at another provider", "file_id"),
-    **_all("refused", "one answer only is converted", "candidates"),
-    **_all("dropped", "thoughts of another provider are not accepted", "thinking"),
-    **_all("silent", "its tiers have other names and prices", "service_tier"),
-    **_all("dropped", "answers are converted without them", "logprobs"),
+    **_all("dropped", "tool calls without a result are rejected", "unanswered_call"),
+    **_all("dropped", "tool results without a call are rejected", "orphan_result"),
+    **_all("dropped", "content type of another provider", "foreign"),
+    **_all("refused", "content that only another provider can read", "foreign.needed"),
+    **_all("dropped", "tool run by another provider", "server_tool"),
+    **_all("refused", "tool run by another provider, and the request depends on it", "server_tool.needed"),
+    **_all("refused", "files uploaded to another provider cannot be referenced", "file_id"),
+    **_all("refused", "only one candidate is supported", "candidates"),
+    **_all("dropped", "reasoning from another provider is rejected", "thinking"),
+    **_all("silent", "service tiers differ", "service_tier"),
+    **_all("dropped", "not part of converted responses", "logprobs"),
 }
 """What holds for every target."""
 
-_STARTED = _all("dropped", "answers cannot be started by the client", "prefill")
-_NO_PICTURES = _all("dropped", "assistants have no pictures or files", "assistant.media")
-_REASONING_MODELS = "reasoning models accept the default only"
+_STARTED = _all("dropped", "assistant prefill not supported", "prefill")
+_NO_PICTURES = _all("dropped", "no media in assistant messages", "assistant.media")
+_REASONING_MODELS = "reasoning models accept only the default"
 
 TO: dict[str, dict[str, Loss]] = {
     "anthropic": {
         **_EVERYWHERE,
         **_NO_PICTURES,
-        **_all("dropped", "has no such parameter", "seed", "frequency_penalty", "presence_penalty", "verbosity"),
-        **_all("dropped", "current Claude models reject sampling parameters", "temperature", "top_p", "top_k"),
-        **_all("silent", "its cache needs no key", "cache_key"),
-        **_all("silent", "images have no detail levels", "image.detail"),
-        **_all("refused", "has no audio", "audio"),
-        **_all("dropped", "stop sequences of white space are not accepted", "stop"),
-        **_all("dropped", "no Claude model answers at such length", "max_tokens"),
-        **_all("refused", "takes jpeg, png, gif and webp only", "image.media_type"),
-        **_all("refused", "takes PDF and plain text only", "file.media_type"),
-        **_all("dropped", "has JSON schemas, but no free JSON mode", "json_object"),
-        **_all("dropped", "the model cannot think", "reasoning"),
-        **_all("dropped", "the model cannot think while a tool is forced, or without its earlier thoughts",
+        **_all("dropped", "no such parameter", "seed", "frequency_penalty", "presence_penalty", "verbosity"),
+        **_all("dropped", "rejected by current Claude models", "temperature", "top_p", "top_k"),
+        **_all("silent", "caching needs no key", "cache_key"),
+        **_all("silent", "no image detail levels", "image.detail"),
+        **_all("refused", "no audio input", "audio"),
+        **_all("dropped", "whitespace-only stop sequences are rejected", "stop"),
+        **_all("dropped", "above the model's output limit", "max_tokens"),
+        **_all("refused", "only JPEG, PNG, GIF and WebP", "image.media_type"),
+        **_all("refused", "only PDF and plain text", "file.media_type"),
+        **_all("dropped", "JSON schema only, no schema-less JSON mode", "json_object"),
+        **_all("dropped", "model does not support reasoning", "reasoning"),
+        **_all("dropped", "no reasoning with a forced tool, or without the previous reasoning",
                "reasoning.conflict"),
     },
     "openai-chat": {
         **_EVERYWHERE,
         **_NO_PICTURES,
         **_STARTED,
-        **_all("dropped", "has no such parameter", "top_k"),
+        **_all("dropped", "no such parameter", "top_k"),
         **_all("dropped", _REASONING_MODELS, "temperature", "top_p", "stop"),
-        **_all("dropped", "takes four stop sequences at the most", "stop.more"),
-        **_all("refused", "takes files by content only, not by URL", "file.url"),
-        **_all("dropped", "has no place for thoughts", "thinking"),
-        **_all("dropped", "the service or model takes no effort", "reasoning"),
+        **_all("dropped", "at most 4 stop sequences", "stop.more"),
+        **_all("refused", "files by URL not supported", "file.url"),
+        **_all("dropped", "no field for reasoning content", "thinking"),
+        **_all("dropped", "model does not support a reasoning effort", "reasoning"),
     },
     "openai-responses": {
         **_EVERYWHERE,
         **_NO_PICTURES,
         **_STARTED,
-        **_all("dropped", "has no such parameter", "top_k", "stop", "seed", "frequency_penalty", "presence_penalty"),
+        **_all("dropped", "no such parameter", "top_k", "stop", "seed", "frequency_penalty", "presence_penalty"),
         **_all("dropped", _REASONING_MODELS, "temperature", "top_p"),
-        **_all("refused", "tool results have no audio", "result.audio"),
-        **_all("dropped", "the service or model takes no effort", "reasoning"),
-        **_all("dropped", "files by URL have no names", "file.name"),
+        **_all("refused", "no audio in tool results", "result.audio"),
+        **_all("dropped", "model does not support a reasoning effort", "reasoning"),
+        **_all("dropped", "no file name for files by URL", "file.name"),
     },
     "gemini": {
         **_EVERYWHERE,
         **_STARTED,
-        **_all("dropped", "has no such parameter", "parallel_tools", "verbosity"),
-        **_all("silent", "its cache needs no key", "cache_key"),
-        **_all("silent", "knows no end users", "user"),
-        **_all("silent", "images have no detail levels", "image.detail"),
-        **_all("dropped", "takes five stop sequences at the most", "stop.more"),
-        **_all("dropped", "files have no names", "file.name"),
-        **_all("dropped", "the model cannot think", "reasoning"),
+        **_all("dropped", "no such parameter", "parallel_tools", "verbosity"),
+        **_all("silent", "caching needs no key", "cache_key"),
+        **_all("silent", "no end-user field", "user"),
+        **_all("silent", "no image detail levels", "image.detail"),
+        **_all("dropped", "at most 5 stop sequences", "stop.more"),
+        **_all("dropped", "no file name field", "file.name"),
+        **_all("dropped", "model does not support reasoning", "reasoning"),
     },
 }  # fmt: skip
 """By target: what of the neutral model it cannot express."""
@@ -109,7 +109,7 @@ TO: dict[str, dict[str, Loss]] = {
 _OPENAI = {
     **_all(
         "silent",
-        "storage, billing or statistics of the service",
+        "storage, billing or statistics of the provider",
         "store",
         "metadata",
         "moderation",
@@ -118,67 +118,67 @@ _OPENAI = {
         "prompt_cache_breakpoint",
         "cache_control",
     ),
-    **_all("silent", "handled here", "stream_options"),
-    **_all("silent", "written by the client's library", "index", "parsed_arguments", "parsed", "annotations"),
+    **_all("silent", "handled by the proxy", "stream_options"),
+    **_all("silent", "added by the client's library", "index", "parsed_arguments", "parsed", "annotations"),
 }
 
 FROM: dict[str, dict[str, Loss]] = {
     "anthropic": {
-        **_all("silent", "a cache marker", "cache_control"),
-        **_all("silent", "billing, routing or statistics of the service", "inference_geo", "diagnostics", "speed",
+        **_all("silent", "cache marker", "cache_control"),
+        **_all("silent", "billing, routing or statistics of the provider", "inference_geo", "diagnostics", "speed",
                "fallback_credit_token", "billing_policy", "user_profile_id", "betas", "workspace_id"),
         **_all("silent", "the client sends the whole history", "context_management", "compaction"),
-        **_all("silent", "a hint for the service's own tool search", "defer_loading", "eager_input_streaming",
+        **_all("silent", "hint for the provider's tool search", "defer_loading", "eager_input_streaming",
                "allowed_callers", "toolset_name", "caller"),
-        **_all("silent", "the image is sent as it is", "transformations"),
-        **_all("dropped", "examples have no place", "input_examples"),
-        **_all("dropped", "sources have no place", "citations"),
-        **_all("dropped", "the note has no place", "context"),
-        **_all("dropped", "another model is not tried by the service", "fallbacks"),
-        **_all("silent", "handled like the service's other tools", "mcp_servers"),
-        **_all("silent", "how thoughts are shown", "thinking.display"),
-        **_all("refused", "the state is stored at another provider", "container", "thread"),
+        **_all("silent", "the image is sent unchanged", "transformations"),
+        **_all("dropped", "no equivalent field", "input_examples"),
+        **_all("dropped", "no equivalent field", "citations"),
+        **_all("dropped", "no equivalent field", "context"),
+        **_all("dropped", "server-side fallback not supported", "fallbacks"),
+        **_all("silent", "handled like other server tools", "mcp_servers"),
+        **_all("silent", "how reasoning is shown", "thinking.display"),
+        **_all("refused", "state stored at another provider", "container", "thread"),
     },
     "openai-chat": {
         **_OPENAI,
-        **_all("dropped", "has no such parameter", "logit_bias"),
-        **_all("silent", "a speed-up", "prediction"),
-        **_all("silent", "a label of the speaker", "name"),
-        **_all("silent", "written by the client's library", "extra_content", "refusal", "function_call", "reasoning",
+        **_all("dropped", "no such parameter", "logit_bias"),
+        **_all("silent", "latency optimization", "prediction"),
+        **_all("silent", "label of the speaker", "name"),
+        **_all("silent", "added by the client's library", "extra_content", "refusal", "function_call", "reasoning",
                "reasoning_details"),
-        **_all("refused", "answers are text", "modalities", "audio"),
+        **_all("refused", "only text output", "modalities", "audio"),
     },
     "openai-responses": {
         **_OPENAI,
-        **_all("refused", "the conversation is stored at another provider", "previous_response_id", "conversation",
+        **_all("refused", "conversation stored at another provider", "previous_response_id", "conversation",
                "background", "prompt"),
-        **_all("refused", "histories are compacted by the service itself", "compact"),
-        **_all("silent", "how much of the answer is told", "include", "reasoning.generate_summary"),
+        **_all("refused", "only the original provider can compact", "compact"),
+        **_all("silent", "controls response verbosity only", "include", "reasoning.generate_summary"),
         **_all("silent", "the client sends the whole history", "context_management", "reasoning.context"),
-        **_all("silent", "billing, routing or statistics of the service", "client_metadata", "access_programs",
+        **_all("silent", "billing, routing or statistics of the provider", "client_metadata", "access_programs",
                "prompt_cache_key", "internal_chat_message_metadata_passthrough"),
-        **_all("silent", "the service's own numbering and state", "id", "status", "phase", "logprobs", "created_by",
+        **_all("silent", "numbering and state of the provider", "id", "status", "phase", "logprobs", "created_by",
                "end_turn"),
-        **_all("silent", "a hint for the service's own tool search", "defer_loading", "allowed_callers",
+        **_all("silent", "hint for the provider's tool search", "defer_loading", "allowed_callers",
                "caller", "output_schema"),
-        **_all("dropped", "too long a conversation is an error elsewhere", "truncation"),
-        **_all("dropped", "the mode has no counterpart", "reasoning.mode", "async"),
-        **_all("dropped", "limits tools that the service runs", "max_tool_calls"),
-        **_all("silent", "options of what the service runs", "image", "background_options"),
+        **_all("dropped", "elsewhere a conversation that is too long is an error", "truncation"),
+        **_all("dropped", "no equivalent mode", "reasoning.mode", "async"),
+        **_all("dropped", "limits server tools", "max_tool_calls"),
+        **_all("silent", "options of server tools", "image", "background_options"),
     },
     "gemini": {
-        **_all("silent", "the service's own filters", "safetySettings"),
-        **_all("silent", "storage, billing or statistics of the service", "store", "labels", "partMetadata"),
+        **_all("silent", "filters of the provider", "safetySettings"),
+        **_all("silent", "storage, billing or statistics of the provider", "store", "labels", "partMetadata"),
         **_all("refused", "the content is stored at another provider", "cachedContent"),
-        **_all("refused", "answers are text", "generationConfig.responseModalities", "generationConfig.speechConfig"),
-        **_all("refused", "goes on with an answer of another provider", "generationConfig.continuationToken"),
-        **_all("dropped", "pictures and sound have no such settings", "generationConfig.imageConfig",
+        **_all("refused", "only text output", "generationConfig.responseModalities", "generationConfig.speechConfig"),
+        **_all("refused", "continues a response of another provider", "generationConfig.continuationToken"),
+        **_all("dropped", "no equivalent media settings", "generationConfig.imageConfig",
                "generationConfig.mediaResolution", "mediaResolution", "videoMetadata"),
-        **_all("silent", "the thought itself says so", "thought"),
-        **_all("silent", "for tools that the service runs", "toolConfig.retrievalConfig",
+        **_all("silent", "redundant", "thought"),
+        **_all("silent", "for server tools", "toolConfig.retrievalConfig",
                "toolConfig.includeServerSideToolInvocations"),
-        **_all("silent", "describes the result, which the client makes", "response", "responseJsonSchema"),
-        **_all("dropped", "calls are answered at once", "behavior", "willContinue", "scheduling"),
+        **_all("silent", "describes the result, which the client produces", "response", "responseJsonSchema"),
+        **_all("dropped", "no asynchronous tool calls", "behavior", "willContinue", "scheduling"),
     },
 }  # fmt: skip
 """By origin: fields that no other format has. A field that is not listed is dropped, and named."""
@@ -246,7 +246,7 @@ class Losses:
         for name in extra:
             if name.startswith("("):  # the format's own note, no field of the client's
                 continue
-            loss = table.get(name) or table.get(name.rpartition(".")[2]) or Loss("dropped", "is unknown here")
+            loss = table.get(name) or table.get(name.rpartition(".")[2]) or Loss("dropped", "unknown field")
             self._note(loss, f"{at}.{name}" if at else name)
 
     def without_server_tools(self, request: Request) -> Request:
@@ -263,13 +263,15 @@ class Losses:
             if isinstance(tool, ServerTool):
                 self.lose("server_tool.needed" if needed else "server_tool", tool.at)
         if choice.names and not left:
-            raise ClientError(400, f"tool_choice: there is no tool {choice.names[0]}", param="tool_choice")
+            raise ClientError(
+                400, f"tool_choice names a tool that is not in tools: {choice.names[0]}", param="tool_choice"
+            )
         return replace(request, tools=tools, tool_choice=request.tool_choice and replace(choice, names=left))
 
     def empty(self) -> ClientError:
         """The error for a request that says nothing."""
         field = self._paths.get("messages", "messages")
-        return ClientError(400, f"{field}: at least one message is required", param=field)
+        return ClientError(400, f"{field} must have at least one message", param=field)
 
     def _note(self, loss: Loss, path: str) -> None:
         if loss.action == "silent":
@@ -280,7 +282,7 @@ class Losses:
             self.dropped.append(path)
 
     def _refusal(self, loss: Loss, path: str) -> ClientError:
-        message = f"{path}: cannot be sent to a service that speaks {self._target}: {loss.why}"
+        message = f"{path} is not supported by {self._target}: {loss.why}"
         return ClientError(400, message, param=path)
 
 

@@ -80,10 +80,10 @@ def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
         return [failed_of(body, 500)]
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise UpstreamError("the upstream's answer holds no choice")
+        raise UpstreamError("the upstream's response has no choice")
     message = choices[0].get("message")
     if not isinstance(message, dict):
-        raise UpstreamError("the upstream's answer holds no message")
+        raise UpstreamError("the upstream's response has no message")
     reader = Reader(shape.lenient(body, "id") or seed)
     calls = message.get("tool_calls")
     if isinstance(calls, list):

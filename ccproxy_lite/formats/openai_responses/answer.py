@@ -52,7 +52,7 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
         if isinstance(event, End):
             return writer.ended(event)
         writer.write(event)
-    raise UpstreamError("the answer ended early")
+    raise UpstreamError("the response ended early")
 
 
 def _annotation(citation: Citation, length: int) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def _read_citation(annotation: Any) -> tuple[Citation, ...]:
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A whole answer as events: the same reader takes it as the last event of a stream. Raises UpstreamError."""
     if not body.get("error") and body.get("status") != "failed" and not isinstance(body.get("output"), list):
-        raise UpstreamError("the upstream's answer holds no output")
+        raise UpstreamError("the upstream's response has no output")
     return Reader(shape.lenient(body, "id") or seed).ending(body)
 
 
@@ -62,7 +62,7 @@ def _failed(response: Any) -> Failed:
     error = response.get("error") if isinstance(response, dict) else None
     if isinstance(error, dict | str) and error:
         return failed_of({"error": error}, 500)
-    return Failed(502, "server", "the upstream's answer failed without a reason")
+    return Failed(502, "server", "the upstream's response failed without a reason")
 
 
 _Number = tuple[str, int]
@@ -138,7 +138,7 @@ class Reader:
         waits = response.get("status") in ("queued", "in_progress") and not response.get("background")
         output = response.get("output")
         if not self._items and not output and (waits or not response):
-            return [Failed(502, "server", "the upstream's answer is empty")]
+            return [Failed(502, "server", "the upstream's response is empty")]
         events = self._begin(response)
         for index, item in enumerate(output if isinstance(output, list) else ()):
             self._item_done({"item": item, "output_index": index}, "")
