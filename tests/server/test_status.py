@@ -154,7 +154,7 @@ def test_the_command() -> None:
             as_json = command(served.home, "--config", str(path), "--json")
             assert json.loads(as_json.stdout)["upstreams"]["up"]["keys"][0]["cooldowns"] == []
             nobody = command(served.home, "--config", str(path), "--reset", "nobody")
-            assert (nobody.returncode, nobody.stdout) == (1, "") and "there is no key nobody" in nobody.stderr
+            assert (nobody.returncode, nobody.stdout) == (1, "") and 'unknown key "nobody"' in nobody.stderr
             assert command(served.home, "--listen", f"127.0.0.1:{served.port}").returncode == 1, "it shows no key"
             assert served.stop() == 0
             gone = command(served.home, "--config", str(path))
