@@ -1,10 +1,30 @@
 """The server's side of one connection: bytes in protocol callbacks, one request at a time, absolute deadlines.
 
-It knows HTTP/1.1 and nothing about what is asked. The application decides in ``admit`` whether a request may send its
-body, and answers in ``serve``, through the methods ``respond``, ``begin``, ``write``, ``finish`` and ``abort`` here.
+It knows HTTP/1.1 and nothing about endpoints. The application decides in ``admit`` whether a request may send its body,
+and responds in ``serve``, through the methods ``respond``, ``begin``, ``write``, ``finish`` and ``abort`` here.
 
     waiting -> head -> body -> serving -> waiting ...
-                 `------`---------`---> lingering (the last answer is out, input is discarded) -> closed
+                 `------`---------`---> lingering -> closed
+
+``waiting``
+    between requests; ``idle_s`` until the connection is closed without a word
+``head``, ``body``
+    a request arrives; each has one deadline from its first byte on, so that a byte now and then does not extend it.
+    A request that breaks the protocol or a limit gets its error, and the connection ends: where the next request
+    would begin cannot be known any more.
+``serving``
+    the application's task runs, and no deadline: an upstream may think for minutes. What arrives meanwhile (a pipelined
+    request) is kept in ``_inbox`` and read when the response is complete.
+``lingering``
+    the last response is sent, and input is read and discarded. Closing a socket with unread input would send a reset,
+    which may overtake the response.
+
+Who changes the state: the callbacks of asyncio (``data_received``, ``connection_lost``), the application's calls, and
+``expire``, which the watchdog calls once the deadline has passed. All of them run in the event loop's thread, so there
+are no locks. When the connection fails in the middle of a response, the writes that still come do nothing.
+
+Back pressure: when the peer does not read, asyncio calls ``pause_writing``; ``on_blocked`` passes that on to whoever
+feeds the response, and ``write_s`` is the longest that a peer may take nothing at all.
 """
 
 from __future__ import annotations
@@ -33,7 +53,7 @@ State = Literal["waiting", "head", "body", "serving", "lingering", "closed"]
 
 
 class Response(NamedTuple):
-    """A whole answer."""
+    """A complete response."""
 
     status: int
     headers: OutHeaders
@@ -44,13 +64,13 @@ class Application(Protocol):
     """What the connection needs from the program."""
 
     def admit(self, head: RequestHead) -> Response | Any:
-        """Refuse a request before its body is read, or return what ``serve`` shall be given again."""
+        """A response that rejects the request before its body is read; or anything else, to be handed to ``serve``."""
 
     def refuse(self, head: RequestHead | None, status: int, message: str) -> Response:
-        """The answer to a request that broke the protocol or a limit."""
+        """The response to a request that broke the protocol or a limit."""
 
     async def serve(self, head: RequestHead, admitted: Any, body: bytes, client: Connection) -> None:
-        """Answer a request; ``admitted`` is what ``admit`` has returned, maybe that of an application before."""
+        """Respond to a request; ``admitted`` is what ``admit`` returned, possibly before a reload."""
 
 
 class Limits(NamedTuple):
@@ -81,10 +101,10 @@ class Shared:
 class Connection(asyncio.Protocol):
     """One accepted connection.
 
-    :ivar on_blocked: is told when the peer's window is full, and when it drains
+    :ivar on_blocked: called with True when the peer stops reading, with False when it goes on
     :ivar gone: the peer has closed its side
-    :ivar cut: the listener ends the answer that is under way
-    :ivar extra_headers: stand on the answer to the current request, whatever it is
+    :ivar cut: a shutdown interrupts the response in flight
+    :ivar extra_headers: headers of the response to the current request, whatever it is
     """
 
     def __init__(self, shared: Shared) -> None:
@@ -95,7 +115,7 @@ class Connection(asyncio.Protocol):
         self.extra_headers: OutHeaders = []
         self._shared = shared
         self._inbox = bytearray()
-        self._searched = 0
+        self._searched = 0  # bytes of the inbox in which the end of the head was not found
         self._head: RequestHead | None = None
         self._admitted: Any = None
         self._decoder = Decoder(0)
@@ -105,9 +125,9 @@ class Connection(asyncio.Protocol):
         self._cancel_on_eof = False
         self._began = False
         self._chunked = False
-        self._pending = b""
+        self._pending = b""  # a head that goes out with the first piece of its body, in one packet
         self._blocked = False
-        self._unsent = 0
+        self._unsent = 0  # bytes that the peer had not taken when the deadline was set
 
     # --- asyncio.Protocol
 
@@ -117,6 +137,7 @@ class Connection(asyncio.Protocol):
         shared = self._shared
         shared.watchdog.watch(self)
         self._due(shared.limits.head_s)
+        # a client that is told so can retry elsewhere; one that is left in the backlog only waits
         if len(shared.connections) >= shared.limits.max_connections:
             self._refuse(503, "too many connections")
             self._transport.close()
@@ -130,13 +151,13 @@ class Connection(asyncio.Protocol):
             self._inbox += data
             self._next_head()
         elif self.state == "serving":
-            if len(self._inbox) > _MAX_PIPELINED_BYTES:  # nobody pipelines that much: read on only to see the end
+            if len(self._inbox) > _MAX_PIPELINED_BYTES:  # no client pipelines that much: read on only to see EOF
                 cast(RequestHead, self._head).keep_alive = False
             else:
                 self._inbox += data
 
     def eof_received(self) -> bool:
-        """A half-close. Clients of AI services never do that to wait: while an upstream works, EOF means gone."""
+        """A half-close. No AI client half-closes and then waits: while an upstream works, EOF means disconnected."""
         self.gone = True
         if self.state == "serving":
             if self._cancel_on_eof and self._scope is not None:
@@ -191,12 +212,12 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def close_when_idle(self) -> None:
-        """The listener drains: nothing new is read, a running answer is finished."""
+        """The listener drains: no new request is read, a response in flight is finished."""
         if self.state in ("waiting", "head"):
             self._transport.close()
 
     def cancel(self) -> None:
-        """The listener's patience has ended: the answer is cut, in its own format where it has one."""
+        """The drain timeout is over: cancel the response, so that the application can end it in its own format."""
         self.cut = True
         if self._scope is not None:
             self._scope.cancel()
@@ -207,12 +228,12 @@ class Connection(asyncio.Protocol):
 
     @property
     def began(self) -> bool:
-        """Whether the head of an answer is out."""
+        """Whether the head of a response was sent."""
         return self._began
 
     @property
     def blocked(self) -> bool:
-        """Whether the peer takes what is sent slower than it comes."""
+        """Whether the peer reads slower than the response is written."""
         return self._blocked
 
     def cancel_on_eof(self) -> None:
@@ -222,7 +243,7 @@ class Connection(asyncio.Protocol):
             self._scope.cancel()
 
     def respond(self, response: Response) -> None:
-        """Send a whole answer."""
+        """Send a complete response; ignored if another one has begun."""
         if self._began or self.state == "closed":
             return
         length = [("content-length", str(len(response.body)))]
@@ -233,16 +254,16 @@ class Connection(asyncio.Protocol):
         self._finished()
 
     def begin(self, status: int, headers: OutHeaders) -> None:
-        """Start an answer of unknown length; its head goes out together with the first ``write``."""
+        """Start a response of unknown length; its head is sent together with the first ``write``."""
         assert self._head is not None
-        chunked = not self._head.http_10
+        chunked = not self._head.http_10  # HTTP/1.0 knows no chunks: there the end of the connection ends the body
         self._head.keep_alive = self._head.keep_alive and chunked
         framing = [("transfer-encoding", "chunked")] if chunked else []
         self._pending = self._head_bytes(status, headers + framing)
         self._began, self._chunked = True, chunked
 
     def write(self, data: bytes) -> None:
-        """Send a piece of the answer that was begun."""
+        """Send a piece of the response that was begun."""
         if self.state == "closed" or not data:
             return
         framed = encode_chunk(data) if self._chunked else data
@@ -251,7 +272,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(framed)
 
     def finish(self) -> None:
-        """End the answer that was begun."""
+        """End the response that was begun."""
         if self.state == "closed":
             return
         last = self._pending + (LAST_CHUNK if self._chunked else b"")
@@ -261,7 +282,7 @@ class Connection(asyncio.Protocol):
         self._finished()
 
     def abort(self, *, at_once: bool = False) -> None:
-        """End the connection so that the client sees a broken answer, after what was written has been sent."""
+        """End the connection so that the client sees an incomplete response, after what was written has been sent."""
         if self.state == "closed":
             return
         if at_once:
@@ -271,7 +292,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(self._pending)
             self._pending = b""
         self.state = "lingering"
-        if self._began and not self._chunked:  # only a reset tells that a body without a length is broken
+        if self._began and not self._chunked:  # only a reset shows that a body without a length is broken
             sock = self._transport.get_extra_info("socket")
             if sock is not None and sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -281,12 +302,12 @@ class Connection(asyncio.Protocol):
     # --- heads
 
     def _next_head(self) -> None:
-        """Go on reading a head, as far as the bytes reach."""
+        """Read a head, as far as the bytes reach."""
         inbox = self._inbox
-        if self.state not in ("waiting", "head") or self._blocked:
+        if self.state not in ("waiting", "head") or self._blocked:  # a peer that does not read gets no more responses
             return
         if self.state == "waiting":
-            if inbox.startswith(b"\r\n"):  # RFC 9112 section 2.2
+            if inbox.startswith(b"\r\n"):  # an empty line before a request line is allowed: RFC 9112 section 2.2
                 del inbox[:2]
             if not inbox or inbox == b"\r":
                 return
@@ -311,7 +332,7 @@ class Connection(asyncio.Protocol):
         limit = self._shared.limits.max_body_bytes
         if not isinstance(admitted, Response) and isinstance(head.framing, int) and head.framing > limit:
             admitted = self._shared.app.refuse(head, 413, f"the body is larger than {limit} bytes")
-        if isinstance(admitted, Response):
+        if isinstance(admitted, Response):  # the body that follows is not worth reading: no further request here
             head.keep_alive = head.keep_alive and head.framing == 0
             self.state = "serving"
             self._inbox += behind_head
@@ -322,7 +343,7 @@ class Connection(asyncio.Protocol):
         self._pieces, self._body_bytes = [], 0
         self.state = "body"
         self._due(self._shared.limits.body_s)
-        if head.expects_continue and not behind_head:
+        if head.expects_continue and not behind_head:  # who sends the body at once needs no invitation
             self._transport.write(_CONTINUE)
         self._feed_body(behind_head)
 
@@ -359,11 +380,12 @@ class Connection(asyncio.Protocol):
                     await self._shared.app.serve(head, admitted, body, self)
                 except Exception as error:
                     bug(error)
-        if self._head is head and self.state == "serving":  # not finished: nothing true can be said any more
+        if self._head is head and self.state == "serving":  # not finished: the client must not take it for complete
             self.abort()
 
     def _head_bytes(self, status: int, headers: OutHeaders) -> bytes:
         head = self._head
+        # decided when the head is written: a shutdown that begins earlier still closes after this response
         keep_alive = head is not None and head.keep_alive and not self._shared.draining and not self.gone
         if head is not None:
             head.keep_alive = keep_alive
@@ -378,7 +400,7 @@ class Connection(asyncio.Protocol):
         return machine.send(event) or b""
 
     def _finished(self) -> None:
-        """An answer is complete: on to the next request, or close."""
+        """A response is complete: on to the next request, or close."""
         head = self._head
         self.on_blocked = self._scope = None
         if head is None or not head.keep_alive or self._shared.draining:
@@ -388,7 +410,7 @@ class Connection(asyncio.Protocol):
         self._began = self._chunked = self._cancel_on_eof = False
         self.extra_headers = []
         self.state = "waiting"
-        if self._blocked:  # the next request waits until this answer is taken
+        if self._blocked:  # the next request waits until this response is read
             self._due(self._shared.limits.write_s)
         else:
             self._await_next()
@@ -396,10 +418,12 @@ class Connection(asyncio.Protocol):
     def _await_next(self) -> None:
         self._due(self._shared.limits.idle_s)
         if self._inbox:
-            asyncio.get_running_loop().call_soon(self._next_head)
+            asyncio.get_running_loop().call_soon(
+                self._next_head
+            )  # not at once: a thousand pipelined ones would recurse
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer a broken request and close: what follows it cannot be trusted."""
+        """Respond to an invalid request and close: what follows it cannot be trusted."""
         self._scope = None
         if self._head is not None:
             self._head.keep_alive = False
@@ -407,7 +431,7 @@ class Connection(asyncio.Protocol):
         self.respond(self._shared.app.refuse(self._head, status, message))
 
     def _linger(self) -> None:
-        """Close so that the answer survives: closing with unread input would reset the connection under it."""
+        """Close so that the response arrives: closing with unread input would reset the connection."""
         self.state = "lingering"
         self._inbox.clear()
         self._pieces = []
@@ -415,7 +439,7 @@ class Connection(asyncio.Protocol):
             self._due(self._shared.limits.write_s)
             self._transport.close()
             return
-        self._transport.set_write_buffer_limits(high=0)  # so that the end of the answer is told, and counts
+        self._transport.set_write_buffer_limits(high=0)  # so that resume_writing tells when everything is sent
         self._due(self._shared.limits.write_s if self._transport.get_write_buffer_size() else _LINGER_S)
         self._transport.write_eof()
 

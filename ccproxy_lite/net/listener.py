@@ -1,4 +1,10 @@
-"""Accepting connections: TCP, IPv6 and unix sockets, a cap on their number, and draining."""
+"""Accepting connections: TCP, IPv6 and unix sockets, a cap on their number, and draining.
+
+Shutting down has three steps. *Draining*: no connection is accepted, idle ones are closed, and responses in flight may
+finish. After ``drain_s``, or at a second signal, *cutting*: the task of each response is cancelled, and ends it with an
+error in the client's format. What is still open then is *aborted*. A listener that is only used for a while (tests,
+``run``) goes through the last two steps when its block ends.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +51,7 @@ class Listener:
         try:
             if address.path:
                 _free_unix_path(address.path)
-                mask = os.umask(0o177)
+                mask = os.umask(0o177)  # the file must never be open to others, not even for a moment
                 try:
                     server = await loop.create_unix_server(lambda: Connection(shared), address.path)
                 finally:
@@ -61,7 +67,7 @@ class Listener:
         self._servers.append(server)
 
     async def adopt(self, sock: socket.socket) -> None:
-        """Serve on a socket that listens already; whoever has opened it owns its address."""
+        """Serve on a socket that already listens; its opener owns the address, and removes a socket file."""
         shared = self._shared
         server = await asyncio.get_running_loop().create_server(lambda: Connection(shared), sock=sock)
         name = sock.getsockname()
@@ -69,11 +75,11 @@ class Listener:
         self._servers.append(server)
 
     def use(self, app: Application, limits: Limits) -> None:
-        """Serve with another application from the next request on; what is under way goes on as it began."""
+        """Serve with another application from the next request on; requests in flight are not affected."""
         self._shared.app, self._shared.limits = app, limits
 
     async def drain(self) -> None:
-        """Stop accepting, finish what runs within ``drain_s``, cut the rest."""
+        """Stop accepting, let requests in flight finish within ``drain_s``, cut those that do not."""
         shared = self._shared
         shared.draining = True
         await self._stop_accepting()
@@ -83,7 +89,7 @@ class Listener:
             await self._wait_empty()
         for connection in list(shared.connections):
             connection.cancel()
-        with anyio.move_on_after(1):
+        with anyio.move_on_after(1):  # time for the last errors to be written
             await self._wait_empty()
 
     async def _wait_empty(self) -> None:
@@ -108,7 +114,7 @@ class Listener:
         await _settle()
         for server in self._servers:
             server.close()
-        for path, inode in self._bound:  # a socket file that somebody else has bound since is not ours
+        for path, inode in self._bound:  # another process may have bound the path since
             with contextlib.suppress(OSError):
                 if os.stat(path).st_ino == inode:
                     os.unlink(path)
@@ -143,7 +149,7 @@ async def serve(
 
 
 async def _settle() -> None:
-    """Let the loop finish what it has begun."""
+    """Let callbacks that are already scheduled run: three turns of the loop are as deep as asyncio nests them."""
     with anyio.CancelScope(shield=True):
         for _ in range(3):
             await anyio.lowlevel.checkpoint()

@@ -1,8 +1,26 @@
 """The client's side: connections to upstreams, a pool of idle ones per origin, one request at a time on each.
 
-An answer is told to a ``Sink`` in protocol callbacks. A pooled connection that the peer has closed meanwhile is left
-out; if the peer closes it just as the request is sent, and no byte of an answer was read, the request is sent once
-more on a fresh connection. Nothing else is ever sent twice from here.
+A response is handed to a ``Sink`` in protocol callbacks: ``head``, ``data`` any number of times, then exactly one of
+``end`` and ``failed_upstream``. The task that has sent the request only waits until the response begins.
+
+A connection is in one of these states, told by ``_sink`` and ``_decoder``:
+
+idle
+    no sink; in the pool, for ``_IDLE_S`` seconds. Bytes that arrive now answer no request, so the connection is closed.
+waiting
+    a sink, no decoder: the request is sent, the head is awaited for ``first_byte_s``
+receiving
+    both: the body arrives, with at most ``idle_s`` between two reads. While the client does not read, the transport is
+    paused and the deadline is off, for the silence is not the upstream's fault.
+closed
+    ``closed`` is True; the sink, if there was one, has been told why
+
+After a complete response the connection goes back to the pool, unless the upstream asked to close it, sent more than it
+announced, or has not read the whole request: in those cases the next response could not be attributed for sure.
+
+Sending twice. An upstream may close an idle connection in the moment in which a request is sent on it. If not one byte
+of a response was read, the request is sent once more, on a fresh connection. Nothing else is ever sent twice from here:
+whether a request may be repeated is decided by ``routing.failover``.
 """
 
 from __future__ import annotations
@@ -35,6 +53,7 @@ _MAX_HEADERS = 200
 _MAX_INFORMATIONAL = 10
 _MAX_IDLE_PER_ORIGIN = 32
 _IDLE_S = 60.0
+_COPIED_BYTES = 65_536
 
 
 class Origin(NamedTuple):
@@ -61,7 +80,7 @@ class Origin(NamedTuple):
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
     def addressed(self, target: str) -> tuple[str, list[tuple[str, str]]]:
-        """The target and the headers that the way there adds: a proxy without a tunnel is told the whole URL."""
+        """The target, and headers for a proxy on the way: one without a tunnel needs the whole URL."""
         if self.proxy is None or self.tls:
             return target, []
         login = self.proxy.authorization
@@ -90,13 +109,13 @@ class Timeouts(NamedTuple):
 
 
 class Sink(Protocol):
-    """Who is told of an answer. Exactly one of ``end`` and ``failed_upstream`` is the last call."""
+    """Receives a response. Exactly one of ``end`` and ``failed_upstream`` is the last call."""
 
     def connected(self, connection: Connection) -> None:
         """The request goes out on this connection now, which can be paused and dropped; maybe once more, on another."""
 
     def head(self, head: AnswerHead) -> None:
-        """The final head; interim answers are skipped."""
+        """The final head; 1xx responses are skipped."""
 
     def data(self, data: bytes) -> None:
         """Bytes of the body, decoded."""
@@ -105,7 +124,7 @@ class Sink(Protocol):
         """The body is complete."""
 
     def failed_upstream(self, error: UpstreamError) -> None:
-        """The answer broke off, or never came."""
+        """The response is incomplete, or never came."""
 
 
 class _Stale(Exception):
@@ -133,7 +152,7 @@ class Connection(asyncio.Protocol):
         self._got_bytes = False
         self._informational = 0
         self._paused = False
-        self._timeouts: Timeouts  # of the request under way
+        self._timeouts: Timeouts  # of the request in flight
 
     # --- asyncio.Protocol
 
@@ -143,7 +162,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         sink = self._sink
-        if sink is None:  # bytes nobody asked for: the connection is poisoned
+        if sink is None:  # it answers no request: whatever comes next could be taken for the wrong response
             self.close()
             return
         self._got_bytes = True
@@ -180,7 +199,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._end()
         elif self.used and not self._got_bytes and self._answered is not None and not self._answered.done():
-            self._sink = None
+            self._sink = None  # the pool sends the request again, on a fresh connection
             self._answered.set_exception(_Stale())
         else:
             self._fail(UpstreamError(f"{self.origin.host} closed the connection without a response"))
@@ -200,7 +219,7 @@ class Connection(asyncio.Protocol):
     # --- what the pool and the relay call
 
     async def exchange(self, outbound: HttpRequest, sink: Sink, timeouts: Timeouts) -> None:
-        """Send a request; returns once the answer has begun or failed. Raises _Stale."""
+        """Send a request; returns once the response has begun or failed. Raises _Stale."""
         assert self._transport is not None
         self._machine = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
         self._sink, self._timeouts = sink, timeouts
@@ -214,16 +233,18 @@ class Connection(asyncio.Protocol):
         encoded = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
         event = h11.Request(method=outbound.method, target=target, headers=encoded)
         head = self._machine.send(event) or b""
-        self._transport.write(head + outbound.body if len(outbound.body) < 65_536 else head)
-        if len(outbound.body) >= 65_536:
+        # small requests are one packet; large bodies are not copied to put a head in front of them
+        self._transport.write(head + outbound.body if len(outbound.body) < _COPIED_BYTES else head)
+        if len(outbound.body) >= _COPIED_BYTES:
             self._transport.write(outbound.body)
         self._due(timeouts.first_byte_s)
-        # the answer may be complete, and the connection in another request's hands, before this task goes on
+        # the response may be complete, and the connection serve another request, before this task goes on: so it
+        # must touch nothing of this connection afterwards
         answered = self._answered = asyncio.get_running_loop().create_future()
         await answered
 
     def pause(self, paused: bool) -> None:
-        """Stop or go on reading, because the client does not keep up, or does again."""
+        """Stop reading while the client does not keep up, or go on."""
         if self.closed or self._transport is None or paused == self._paused or self._sink is None:
             return
         self._paused = paused
@@ -235,12 +256,12 @@ class Connection(asyncio.Protocol):
             self._due(self._timeouts.idle_s)
 
     def drop(self, sink: Sink) -> None:
-        """Whoever waits with this sink has lost interest: close, unless the answer was complete."""
+        """The response is not needed any more: close, unless it was complete."""
         if self._sink is sink:
             self.close()
 
     def close(self) -> None:
-        """Close at once, whatever is under way; nobody is told."""
+        """Close at once; the sink is not told."""
         self._sink = None
         self.deadline = NEVER
         self._pool.forget(self)
@@ -262,6 +283,7 @@ class Connection(asyncio.Protocol):
             if self._informational > _MAX_INFORMATIONAL:
                 raise UpstreamError(f"{self.origin.host} sent too many 1xx responses")
         proxy = self.origin.proxy
+        # without a tunnel the proxy's own refusal looks like a response of the upstream
         if proxy is not None and not self.origin.tls and event.status_code == 407:
             raise UpstreamError(
                 f"proxy {proxy.authority} {refusal(proxy, 407, self.origin.authority)}", code="unreachable"
@@ -282,7 +304,7 @@ class Connection(asyncio.Protocol):
     def _choose_inflater(self, headers: Headers) -> None:
         coding = b",".join(tokens(headers, b"content-encoding")).decode("latin-1")
         if coding in ("", "identity"):
-            self._sniff = True
+            self._sniff = True  # some services compress without saying so
         elif coding in ("gzip", "x-gzip", "deflate"):
             self._sniff = False
             self._inflater = Inflater(coding)
@@ -301,7 +323,7 @@ class Connection(asyncio.Protocol):
                 body = self._inflater.feed(body)
             if body:
                 sink.data(body)
-        if decoder.done and self._sink is sink:
+        if decoder.done and self._sink is sink:  # the sink may have dropped this connection in ``data``
             self._end()
 
     def _end(self) -> None:
@@ -310,6 +332,7 @@ class Connection(asyncio.Protocol):
             self._fail(UpstreamError("upstream's compressed response ends early"))
             return
         self._sink = None
+        # trailing bytes, or a request that was not read to its end: the next response could not be told from this one
         clean = self._keep_alive and not self.closed and not (self._decoder and self._decoder.trailing)
         if clean and self._transport is not None and self._transport.get_write_buffer_size() == 0:
             if self._paused:
@@ -344,7 +367,7 @@ class Pool:
     _open: set[Connection] = field(default_factory=set)
 
     async def fetch(self, origin: Origin, outbound: HttpRequest, sink: Sink, timeouts: Timeouts) -> None:
-        """Send a request and tell the sink of its answer; returns when the answer has begun or failed.
+        """Send a request and hand its response to the sink; returns when the response has begun or failed.
 
         Raises UpstreamError when no connection can be made.
         """
@@ -361,7 +384,7 @@ class Pool:
         await connection.exchange(outbound, sink, timeouts)
 
     def give_back(self, connection: Connection) -> None:
-        """A clean connection whose answer is complete."""
+        """Keep a connection whose response is complete."""
         idle = self._idle.setdefault(connection.origin, [])
         connection.used = True
         if len(idle) >= _MAX_IDLE_PER_ORIGIN:
@@ -370,7 +393,7 @@ class Pool:
             idle.append(connection)
 
     def forget(self, connection: Connection) -> None:
-        """A connection that is closed."""
+        """Remove a closed connection."""
         self.watchdog.forget(connection)
         self._open.discard(connection)
         idle = self._idle.get(connection.origin)

@@ -1,7 +1,8 @@
-"""One attempt: a call as one target wants it, sent with one key, and its answer brought to the client.
+"""One attempt: a call written for one target, sent with one key, and its response brought to the client.
 
-``prepare`` writes the request: where both sides speak one format the client's own bytes are passed on, and only the
-value of ``model`` is exchanged; else it is converted. A ``Dispatch`` sends it and sees the answer through.
+``prepare`` writes the request: if both sides speak the same format the client's bytes are passed on, and only the
+value of ``model`` is replaced; otherwise it is converted. A ``Dispatch`` sends it, and either streams the response
+through a ``Delivery`` or judges it once it is complete. What it cannot deliver, it reports as ``failed``.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from ccproxy_lite.routing.routes import Route
 
 
 class Prepared(NamedTuple):
-    """A request as one target wants it; ``outgoing`` is None where both sides speak one format."""
+    """A request written for one target; ``outgoing`` is None if both sides speak the same format."""
 
     form: Format
     outgoing: Outgoing | None
@@ -46,12 +47,12 @@ class Prepared(NamedTuple):
 
     @property
     def restorer(self) -> Restorer:
-        """Gives the answer the names that the client knows."""
+        """Gives the tool calls of the response the names that the client knows."""
         return Restorer(self.outgoing.names, self.outgoing.custom) if self.outgoing else Restorer({}, frozenset())
 
 
 def prepare(call: Call, route: Route, upstreams: Upstreams) -> Prepared:
-    """What is asked of a target. Raises ClientError for what the target cannot express, or nobody understands."""
+    """The request for a target. Raises ClientError if the target cannot express it, or if it is invalid."""
     form = upstreams.format_of(route.upstream, call.form.name)
     if form is call.form:
         headers = merged(form.fixed_headers, JSON, for_upstream(call.head))
@@ -79,8 +80,8 @@ def target_of(call: Call, route: Route, upstreams: Upstreams) -> Target:
 class Dispatch:
     """One request to one target, with one key.
 
-    :param reply: the client's end of a streamed answer; None where it asks for a whole one
-    :ivar failed: what came of it, once it has run: None if the client has its answer
+    :param reply: the client's end of a streamed response; None if it wants a complete one
+    :ivar failed: the outcome, once it has run: None if the client has its response
     :ivar secret: the key as it was sent
     """
 
@@ -99,11 +100,11 @@ class Dispatch:
 
     @property
     def is_answered(self) -> bool:
-        """Whether the client has an answer, or the first part of one, so that no other attempt can help."""
+        """Whether the client has a response, or the beginning of one, so that no other attempt can help."""
         return self.failed is None or (self.delivery is not None and self.delivery.committed)
 
     async def run(self) -> None:
-        """Send it, and see the answer through."""
+        """Send the request, and deliver its response."""
         failed = await self._send()
         if failed is not None:
             answer = self.delivery.answer if self.delivery else None
@@ -142,7 +143,7 @@ class Dispatch:
         return delivery.failed
 
     def error_as_it_came(self, retry_after_s: float | None) -> Response | None:
-        """The upstream's own error, where the client's format is the same; None if its body names another time.
+        """The upstream's own error response, if the client speaks the same format; None if its body names another time.
 
         :param retry_after_s: when the client is told to come again
         """
@@ -157,7 +158,7 @@ class Dispatch:
         headers = [(name, value) for name, value in self._call.headers_for_client(answer) if name != "retry-after-ms"]
         return Response(answer.status, headers, delivery.body)
 
-    # --- the answer
+    # --- the response
 
     @property
     def _is_passed_on(self) -> bool:
@@ -176,7 +177,7 @@ class Dispatch:
         return Converted(parser, form.reader(call.reply.id), self.prepared.restorer, call.form.writer(call.reply))
 
     def _hand_over(self, delivery: Delivery, headers: OutHeaders) -> Failed | None:
-        """Judge an answer that was collected, and hand it to the client if it is one."""
+        """Judge a response that was collected, and send it to the client if it is one."""
         call, record, prepared = self._call, self._call.record, self.prepared
         limit = self._upstreams.config.limits.max_event_bytes
         parser = self._framing.parser(limit) if delivery.is_event_stream else None
@@ -184,7 +185,7 @@ class Dispatch:
             events = read_whole(prepared.form, Whole(delivery.answer, delivery.body, parser), call.id, call.redact)
         except UpstreamError as error:
             return failed_of(error)
-        except Exception as error:  # whatever an upstream has sent, another may still answer
+        except Exception as error:  # whatever this upstream has sent, another may still respond
             return Failed(500, "server", internal_error(error))
         last = events[-1] if events else Failed(502, "server", "the upstream's response was empty")
         if isinstance(last, Failed):

@@ -1,6 +1,6 @@
-"""One request of a client: what it asks, where its answer goes, and what is noted about it on the way.
+"""One request of a client: its content, where its response goes, and what is recorded about it.
 
-It is read only as far as somebody needs it: most of it, where nothing is converted, never.
+It is parsed lazily: without a conversion, most of it never is.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _LONGEST_MODEL = 1000
 
 @dataclass
 class Call:
-    """What one client asks: its format, its bytes, and what the path and the headers say.
+    """One request: its format, its bytes, and what the path and the headers say.
 
-    :ivar client: where the answer goes
-    :ivar record: what the log will say of it
+    :ivar client: the connection that gets the response
+    :ivar record: what the log will say about it
     :ivar pinned: the upstream that the path names
-    :ivar own_secret: the client's key, where it is the one that the service is shown
+    :ivar passed_secret: the client's key, if it is the one that is sent to the upstream
     """
 
     form: Format
@@ -51,7 +51,7 @@ class Call:
 
     @cached_property
     def id(self) -> str:
-        """What names are made from where an upstream gives none."""
+        """The seed of ids that an upstream does not provide."""
         return os.urandom(12).hex()
 
     @cached_property
@@ -99,32 +99,32 @@ class Call:
 
     @cached_property
     def reply(self) -> ReplyInfo:
-        """What writers need; where nothing is converted, the request is not even read."""
+        """What writers need to know; this parses the request."""
         return ReplyInfo(self.request, self.id, self.created)
 
     @cached_property
     def cleaned(self) -> dict[str, Any] | None:
-        """The body without what this format's services would refuse; None if all is well."""
+        """The body without reasoning that this format's upstreams would reject; None if there is none."""
         return self.form.without_foreign(self.body)
 
     @cached_property
     def session(self) -> str:
-        """What the client calls its conversation, or the empty string: by path, header or body, in this order."""
+        """The client's id of the conversation, or the empty string: from path, header or body, in this order."""
         named = (self.named_session, *(self.head.get(name) for name in SESSION_HEADERS))
         return next((name for text in named if (name := session_name(text))), "") or session_in(self.body)
 
     @property
     def is_strict(self) -> bool:
-        """Whether what a conversion cannot express is an error."""
+        """Whether a field that a conversion would drop is an error."""
         return self.head.get("x-ccproxy-strict") == "1"
 
     @property
     def client_key(self) -> str:
-        """The key that the client shows, or the empty string."""
+        """The key that the client sends, or the empty string."""
         return next(filter(None, presented_keys(self.head)), "")
 
     def redact(self, text: str) -> str:
-        """A text without any secret, the client's own key included."""
+        """A text without any secret, the client's key included."""
         if len(self.passed_secret) >= SHORTEST_REDACTED:
             text = text.replace(self.passed_secret, "[redacted]")
         return self.vault.redact(text)
@@ -140,7 +140,7 @@ class Call:
         return [(name, self.redact(value)) for name, value in for_client(answer.headers)]
 
     def with_model(self, model: str) -> bytes:
-        """The client's bytes, with another model name and without thoughts that only other providers understand."""
+        """The client's bytes with another model name, and without reasoning that was signed by another provider."""
         if self.cleaned is not None:
             return dumps(self.cleaned if self.path.model else {**self.cleaned, "model": model}).encode()
         places = [member for member in self.members if member.key == "model" and not self.path.model]

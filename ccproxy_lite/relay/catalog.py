@@ -1,4 +1,4 @@
-"""What models there are: the configuration's own names, and the upstreams' lists, remembered for five minutes."""
+"""The models that clients can request: the configuration's names, and the upstreams' lists, kept for five minutes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_BYTES = 16_777_216
 
 
 class Catalog:
-    """The models that a client can ask for."""
+    """The models that a client can request."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
@@ -26,7 +26,7 @@ class Catalog:
         self._asking: dict[str, anyio.Lock] = {}
 
     async def names(self, pinned: str = "") -> list[str]:
-        """Aliases first, then what each upstream lists, each name once; of a ``pinned`` upstream its own names only."""
+        """Aliases first, then what each upstream lists, each name once; if one is ``pinned``, only its own."""
         config = self._relay.config
         one = config.upstream(pinned)
         if one is not None and one.models:
@@ -41,7 +41,7 @@ class Catalog:
         return list(dict.fromkeys([*aliases, *(name for names in lists for name in names)]))
 
     async def ask(self, upstream: Upstream) -> list[str]:
-        """The upstream's own list, now. Raises UpstreamError."""
+        """The list of an upstream, requested now. Raises UpstreamError."""
         relay, upstreams = self._relay, self._relay.upstreams
         form = upstreams.format_of(upstream)
         ring = relay.rings[upstream.name]
@@ -53,7 +53,9 @@ class Catalog:
 
     async def _refresh(self, upstream: Upstream) -> None:
         now_s = self._relay.clock.now()
-        async with self._asking.setdefault(upstream.name, anyio.Lock()):  # one asks, the others have its answer
+        async with self._asking.setdefault(
+            upstream.name, anyio.Lock()
+        ):  # one request at a time; the others use its result
             names, until_s = self._lists.get(upstream.name, ([], 0.0))
             if now_s < until_s:
                 return

@@ -18,7 +18,7 @@ _MOST_BYTES = 1_048_576
 
 
 async def count(relay: Relay, call: Call) -> None:
-    """Answer a call that asks for a count; it always has an answer. Raises ClientError for what nobody understands."""
+    """Respond with a token count, at worst an estimate. Raises ClientError for an invalid request."""
     record = call.record
     record.model = call.model
     route = resolve(relay.config, call.model, call.form.name, call.pinned)[0]
@@ -27,7 +27,7 @@ async def count(relay: Relay, call: Call) -> None:
     headers = about_answer(route, ())
     counted = await _upstream(relay, call, route)
     if counted is None:
-        from ccproxy_lite.formats.neutral.tokens import estimate  # large, and seldom needed
+        from ccproxy_lite.formats.neutral.tokens import estimate  # a large module that is seldom needed
 
         counted = estimate(call.request)
         headers.append(("x-ccproxy-estimate", "1"))
@@ -37,7 +37,7 @@ async def count(relay: Relay, call: Call) -> None:
 
 
 async def _upstream(relay: Relay, call: Call, route: Route) -> int | None:
-    """The upstream's own count; None where it has none or does not give it."""
+    """The upstream's count; None if it has no such endpoint, or does not respond."""
     upstream, upstreams = route.upstream, relay.upstreams
     form = upstreams.format_of(upstream, call.form.name)
     if form.counting is None:
@@ -57,7 +57,7 @@ async def _upstream(relay: Relay, call: Call, route: Route) -> int | None:
 
 
 def _ask(relay: Relay, call: Call, route: Route, form: Format) -> Ask:
-    """What a counting endpoint is asked. Raises ClientError for what the target cannot express."""
+    """The request for a counting endpoint. Raises ClientError for what the target cannot express."""
     assert form.counting is not None
     if form is not call.form:
         target = target_of(call, route, relay.upstreams)._replace(strict=False)

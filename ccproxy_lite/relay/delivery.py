@@ -1,27 +1,29 @@
-"""One attempt's answer on its way to the client: held until its first content, then passed on as it comes.
+"""One attempt's response on its way to the client: held until its first content, then passed on as it arrives.
 
 A ``Delivery`` is the sink of one upstream connection: everything here runs in protocol callbacks, without a task
-switch. It knows no wire format. Its states, and what leads from one to the next:
+switch. It knows no wire format. It is held back because an error before the first content can still be answered by
+another key or upstream, without the client noticing; afterwards it cannot. Its states, and what leads from one to the
+next:
 
-    head -> undecided -> collecting            no stream, an error, or a body that turns out to be no stream
+    head -> undecided -> collecting            not a stream, an error, or a body that turns out not to be a stream
        `-------+------> holding -> passing -> over
-    any of them -> over                        the answer is broken: ``failed``
+    any of them -> over                        the response is incomplete or invalid: ``failed`` says why
 
 ``head``
     nothing has come yet
 ``undecided``
-    a stream was asked for, and the answer does not say what it is: its first bytes will show
+    a stream was requested, and the content type does not say what this is: the first bytes will show
 ``collecting``
-    the answer is kept whole, for whoever waits to judge: when ``done`` is set, ``body`` has all of it
+    the response is kept until it is complete: when ``done`` is set, ``body`` has all of it, for the attempt to judge
 ``holding``
     a stream without content yet: nothing has reached the client, another upstream could still answer
 ``passing``
-    content has reached the client; from here on a failure can only be told inside the stream
+    content has reached the client; from here on a failure can only be reported inside the stream
 ``over``
-    the stream is complete, or the answer of whatever kind is broken; what still comes is passed over
+    the stream is complete, or the response, of whatever kind, has failed; what still arrives is ignored
 
-``done`` is set when the task that waits has something to do, ``ended`` when the upstream has nothing more to say: the
-connection can be used again only if it gets that far.
+``done`` is set when the waiting task has something to do, ``ended`` when the HTTP body is complete: the connection can
+be used again only if it gets that far.
 """
 
 from __future__ import annotations
@@ -46,10 +48,10 @@ State = Literal["head", "undecided", "collecting", "holding", "passing", "over"]
 
 
 class Delivery:
-    """The sink of one attempt; without a reply and a stream, the answer is only collected.
+    """The sink of one attempt; without a reply and a stream, the response is only collected.
 
     :ivar committed_s: when the first content reached the client; None if none did
-    :ivar failed: why the answer is broken
+    :ivar failed: why the response is of no use
     """
 
     def __init__(
@@ -72,12 +74,12 @@ class Delivery:
 
     @property
     def body(self) -> bytes:
-        """The whole answer."""
+        """The body as far as it was collected."""
         return b"".join(self._pieces)
 
     @property
     def is_event_stream(self) -> bool:
-        """Whether the answer says that it is a stream of events."""
+        """Whether the content type says that this is a stream of events."""
         kind = self.answer.get("content-type").lower() if self.answer is not None else ""
         return kind.startswith(self._framing.content_type)
 
@@ -87,7 +89,7 @@ class Delivery:
         return self.committed_s is not None
 
     def release(self) -> None:
-        """Nobody waits for this any more: the connection of an answer that is not complete is closed."""
+        """The attempt is over: close the connection, unless its response was complete."""
         if self._reply is not None:
             self._reply.pause_nobody()
         if self._connection is not None:
@@ -115,7 +117,7 @@ class Delivery:
         elif self.state == "collecting":
             self._collect(data)
         elif self.state == "undecided" and data.strip():
-            is_body = data.lstrip()[:1] in (b"{", b"[", b"<")  # JSON and HTML show themselves
+            is_body = data.lstrip()[:1] in (b"{", b"[", b"<")  # JSON and HTML; an event begins with a letter or a colon
             self.state = "collecting" if is_body else "holding"
             self.data(data)
 
@@ -134,7 +136,7 @@ class Delivery:
             self.done.set()
 
     def fail(self, failed: Failed) -> None:
-        """The answer is broken: an attempt that failed, or the in-band error of a stream that has begun."""
+        """The response has failed: before its content the attempt has, afterwards the client gets an in-band error."""
         if self.state == "over":
             return
         error = self.stream.fail(failed) if self.committed and self.stream is not None else None
@@ -183,7 +185,7 @@ class Delivery:
         self._pieces = []
 
     def _finish(self, failed: Failed | None = None, error: bytes | None = None) -> None:
-        """The stream is over; a client that has seen content of a broken one hears the ``error`` inside it."""
+        """The stream is over; if it has failed after its first content, ``error`` is written into it."""
         self.state, self.failed = "over", failed
         if self._reply is not None and self.committed:
             if failed is None:

@@ -1,7 +1,7 @@
-"""The way of one call through the house: read, route, pick a key, write, send, and bring the answer back.
+"""The way of one call: read, route, pick a key, write, send, and bring the response back.
 
 ``routing.failover`` decides what comes next (an attempt, a wait, giving up), ``attempt`` makes one, and an ``Exchange``
-goes on until one answers. Everything that lasts for one call is in it; what lasts longer, in ``relay``.
+goes on until one has responded. Everything that lasts for one call is in it; what lasts longer, in ``relay``.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from ccproxy_lite.routing.routes import resolve
 
 
 async def answer(relay: Relay, call: Call) -> None:
-    """Answer a call that asks for a message. Raises ClientError for what no upstream is asked."""
+    """Respond to a call for a message. Raises ClientError for what is rejected before any upstream is contacted."""
     await Exchange(relay, call).run()
 
 
 class Exchange:
-    """One call and its answer. Raises ClientError where nobody can be asked."""
+    """One call and its response. Raises ClientError if no upstream can be contacted."""
 
     def __init__(self, relay: Relay, call: Call) -> None:
         call.record.model = call.model
@@ -53,7 +53,7 @@ class Exchange:
         self._prepared: dict[int, Prepared] = {}
 
     def _decisions(self) -> Failover:
-        """A client's own key is no business of other calls."""
+        """Keys of the configuration share their state between calls; a client's own key has none beyond this call."""
         config = self._relay.config
         rings = {
             upstream.name: KeyRing((ANONYMOUS,)) if upstream.from_client else self._relay.rings[upstream.name]
@@ -63,7 +63,7 @@ class Exchange:
         return Failover(self._routes, rings, config.retries, config.max_wait_s, random(), session)
 
     async def run(self) -> None:
-        """Answer the call, whatever the answer is."""
+        """Respond to the call, if only with an error."""
         client = self._call.client
         client.cancel_on_eof()
         if self._call.wants_stream:
@@ -94,7 +94,7 @@ class Exchange:
                 return
 
     async def _look_for_new_secrets(self) -> None:
-        """A file that holds a refused key may hold another by now."""
+        """A file whose key was rejected may contain another one by now."""
         for ring in self._failover.rings.values():
             for state in ring.states:
                 rejected = any(one.reason == "invalid_key" for one in state.cooldowns.values())
@@ -105,7 +105,7 @@ class Exchange:
     # --- one attempt
 
     async def _try(self, step: Attempt) -> bool:
-        """Make an attempt; whether the client has its answer."""
+        """Make an attempt; returns whether the client has its response."""
         record = self._call.record
         record.route, record.key = str(step.route), step.key.label
         try:
@@ -127,7 +127,7 @@ class Exchange:
         return dispatch.is_answered
 
     async def _report(self, dispatch: Dispatch) -> None:
-        """Tell what came of an attempt; a key that was refused may have a new secret by now."""
+        """Report the outcome of an attempt, unless a rejected key turns out to have a new secret."""
         relay, record, attempt, failed = self._relay, self._call.record, dispatch.attempt, dispatch.failed
         if failed is not None and await self._has_new_secret(dispatch, failed):
             self._failover.retry_with_new_secret(attempt, failed)
@@ -146,18 +146,18 @@ class Exchange:
             log.warning("%s cooling down for %s: %s", where, length, cooldown.message, extra={"subject": subject})
 
     async def _has_new_secret(self, dispatch: Dispatch, failed: Failed) -> bool:
-        """Whether a key was refused whose source gives another secret now."""
+        """Whether a key was rejected whose file or helper now returns another secret."""
         spec = dispatch.attempt.key.secret
-        is_refused = failed.kind == "auth" and failed.code != "no_secret"
-        if not is_refused or not is_renewable(spec) or not self._failover.may_get_new_secret(dispatch.attempt):
+        is_rejected = failed.kind == "auth" and failed.code != "no_secret"
+        if not is_rejected or not is_renewable(spec) or not self._failover.may_get_new_secret(dispatch.attempt):
             return False
-        value = await self._relay.vault.value(spec, self._relay.clock.now(), refused=dispatch.secret)
+        value = await self._relay.vault.value(spec, self._relay.clock.now(), rejected=dispatch.secret)
         return value != dispatch.secret
 
-    # --- no attempt has answered
+    # --- no attempt has succeeded
 
     def _give_up(self, end: GiveUp) -> None:
-        """Tell the client what became of its request, in its own format, without any secret."""
+        """Send the error in the client's format, without any secret."""
         call, record, failed = self._call, self._call.record, end.failed
         record.route, record.error = str(end.route), call.redact(failed.message)
         record.status, body = call.form.write_error(failed)
@@ -167,10 +167,10 @@ class Exchange:
             return
         dispatch = next((one for one in self._dispatches if one.attempt is end.attempt), None)
         text, headers = dumps(body), about_answer(end.route, dispatch.prepared.dropped if dispatch else ())
-        theirs = dispatch.error_as_it_came(failed.retry_after_s) if dispatch else None
-        if theirs is not None:
-            record.status, text = theirs.status, theirs.body.decode("utf-8", "replace")
-            headers = merged(theirs.headers, headers)
+        passed_on = dispatch.error_as_it_came(failed.retry_after_s) if dispatch else None
+        if passed_on is not None:
+            record.status, text = passed_on.status, passed_on.body.decode("utf-8", "replace")
+            headers = merged(passed_on.headers, headers)
         if failed.retry_after_s is not None:
             headers = merged(headers, [("retry-after", str(ceil(failed.retry_after_s)))])
         if end.should_retry is not None:

@@ -1,4 +1,4 @@
-"""Which headers travel on. Pure."""
+"""Which headers are passed on, and which the proxy adds. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SSE: OutHeaders = [("content-type", "text/event-stream; charset=utf-8"), ("cache
 
 
 def presented_keys(head: RequestHead) -> list[str]:
-    """Every key that a request shows, in the order of their weight."""
+    """Every key that a request carries; the first is the one that counts."""
     keys = [value for name in KEY_HEADERS for value in head.all(name)]
     for value in head.all("authorization"):
         scheme, _, token = value.partition(" ")
@@ -40,7 +40,7 @@ def presented_keys(head: RequestHead) -> list[str]:
 
 
 def for_upstream(head: RequestHead) -> list[tuple[str, str]]:
-    """The client's headers that an upstream of the same format gets."""
+    """The client's headers that are passed on to an upstream of the same format."""
     named = {token.decode("latin-1") for token in tokens(head.headers, b"connection")}
     kept = []
     for raw_name, value in head.headers:
@@ -52,13 +52,13 @@ def for_upstream(head: RequestHead) -> list[tuple[str, str]]:
 
 
 def for_converted(streaming: bool) -> list[tuple[str, str]]:
-    """The headers of a request that was converted: nothing of the client's."""
+    """The headers of a converted request: none of the client's."""
     accept = "text/event-stream" if streaming else "application/json"
     return [("content-type", "application/json"), ("accept", accept), ("user-agent", USER_AGENT)]
 
 
 def for_client(headers: Headers) -> OutHeaders:
-    """The upstream's headers that a client of the same format gets."""
+    """The upstream's headers that are passed on to a client of the same format."""
     named = {token.decode("latin-1") for token in tokens(headers, b"connection")}
     decoded = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
     return [
@@ -92,7 +92,7 @@ def merged(*groups: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def about_answer(route: Route, dropped: tuple[str, ...]) -> OutHeaders:
-    """What the proxy says of itself on every answer."""
+    """The proxy's own headers on a response: its route, and the fields that were dropped."""
     answer_headers: OutHeaders = [("x-ccproxy-upstream", _header_safe(str(route)))]
     if dropped:
         answer_headers.append(("x-ccproxy-dropped", _header_safe(", ".join(dropped))[:2000]))

@@ -1,6 +1,6 @@
-"""What each key has done: attempts, failures and tokens by model, and how its last use ended.
+"""What each key has been used for: attempts, failures and tokens by model, and the outcome of its last use.
 
-Only shown to users; nothing is decided by it. It lasts as long as the key is configured, over reloads.
+Only shown to users, never a basis of decisions. It lasts as long as the key is configured, across reloads.
 """
 
 from __future__ import annotations

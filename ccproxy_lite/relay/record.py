@@ -1,4 +1,4 @@
-"""What one request notes about itself on its way: for the access log, the metrics and the dashboard. Pure."""
+"""What is recorded about one request: for the access log, the metrics and the dashboard. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ccproxy_lite.routing.failover import Attempt
 
 @dataclass(slots=True)
 class Record:
-    """What the access log says of one request; filled in on its way."""
+    """What the access log says about one request; filled in as it proceeds."""
 
     format: str = ""
     method: str = ""
@@ -28,7 +28,7 @@ class Record:
     is_count: bool = False
 
     def fields(self, now_s: float) -> dict[str, object]:
-        """The members of a JSON line; what is empty is left out."""
+        """The members of a JSON log line; empty ones are left out."""
         usage = self.usage
         fields: dict[str, object] = {
             "format": self.format,
@@ -48,7 +48,7 @@ class Record:
         return {name: value for name, value in fields.items() if value not in (None, "")}
 
     def line(self, now_s: float) -> str:
-        """The line for people."""
+        """The text log line."""
         left = self.fields(now_s)
         route = f"{left.pop('format', '-')} {left.pop('model', '')} -> {left.pop('upstream', '-')}"
         head = f"{left.pop('status')} {left.pop('request')} {route}"
@@ -60,7 +60,7 @@ class Record:
 
 
 def describe(attempt: Attempt, failed: Failed | None) -> str:
-    """An attempt as the log tells it: where, with which key, and what came of it."""
+    """An attempt in the log: its route, its key, and its outcome."""
     label = f" [{attempt.key.label}]" if attempt.key.label else ""
     what = "ok" if failed is None else f"{failed.status} {failed.kind}: {failed.message[:100]}"
     hint = f" (retry after {failed.retry_after_s:g} s)" if failed and failed.retry_after_s is not None else ""

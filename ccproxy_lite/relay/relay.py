@@ -1,4 +1,4 @@
-"""What lasts for one configuration: the keys of its upstreams, and the way to them. A call is an ``exchange``."""
+"""What lasts for one configuration: the keys of its upstreams, and the way to them. One call is an ``exchange``."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ccproxy_lite.routing.keys import ANONYMOUS, KeyRing
 
 
 class Wakeup:
-    """Wakes whoever waits for a key, whichever configuration it waits under."""
+    """Wakes the requests that wait for a cooldown, under whichever configuration they wait."""
 
     def __init__(self) -> None:
         self.event = anyio.Event()
 
     def set(self) -> None:
-        """Wake all who wait now; who comes later waits for the next time."""
+        """Wake all that wait now; later ones wait for the next event."""
         self.event.set()
         self.event = anyio.Event()
 
 
 class Relay:
-    """The keys of one configuration, the way to its upstreams, and who waits for a key.
+    """The keys of one configuration, the way to its upstreams, and the event that ends waits early.
 
     :param before: the relay of the configuration before this one, whose keys and sessions are kept where they exist
     """

@@ -1,8 +1,13 @@
-"""The client's end of one streamed answer, which outlives attempts that fail: one head, bytes, keep-alives.
+"""The client's end of one streamed response, which outlives attempts that fail: one head, bytes, keep-alives.
 
 Until the first content the head is held back, so that an early failure is a real HTTP status; but not longer than
-``keepalive_s``: then the head goes out with a first keep-alive, and another upstream may still answer. From there on a
-failure can only be told inside the stream.
+``keepalive_s``: then the head is sent with a first keep-alive, because clients give up on a silent connection. Another
+upstream may still respond behind it, but a failure can from then on only be reported inside the stream.
+
+    held back -> begun (``begun``) -> finished or failed (``_over``)
+
+``expect`` says, before each attempt, which headers its response would bring; ``begin`` sends the head, ``write`` the
+events. The watchdog calls ``expire`` after every interval without a write.
 """
 
 from __future__ import annotations
@@ -22,10 +27,10 @@ from ccproxy_lite.routing.routes import Route
 
 
 class Reply:
-    """The client's end of the streamed answer to a call.
+    """The client's end of the streamed response to a call.
 
-    :param only: the one route that may answer, which can be named in a head that goes out before anybody has
-    :ivar begun: the head is out
+    :param only: the route, if there is only one: it can be named in a head that is sent before it has responded
+    :ivar begun: the head was sent
     """
 
     def __init__(self, call: Call, watchdog: Watchdog, keepalive_s: float, only: Route | None) -> None:
@@ -45,12 +50,12 @@ class Reply:
         watchdog.watch(self)
 
     def expect(self, headers: OutHeaders, *, is_relayed: bool) -> None:
-        """Whose answer may come next: what the proxy says of it, and whether its own headers are passed on."""
+        """The headers of the next attempt's response, and whether the upstream's headers are passed on with them."""
         self._headers, self._is_relayed = headers, is_relayed
         if self._only is not None:
             self._early = headers
 
-    # --- the answer
+    # --- the response
 
     def begin(self, answer: AnswerHead) -> None:
         """A stream begins, whose upstream's head this is."""
@@ -58,19 +63,19 @@ class Reply:
         self._begin(merged(headers, JSON if self._array else [], self._headers))
 
     def write(self, events: bytes) -> None:
-        """More of the answer, as server-sent events."""
+        """More of the response, as server-sent events."""
         self._client.write(events if self._array is None else self._array.feed(events))
         self.deadline = self._now() + self._interval_s
 
     def write_whole(self, events: bytes) -> None:
-        """An answer that came in one piece, written as a stream."""
+        """A response that came in one piece, written as a stream."""
         self._begin(merged(self._content_type, self._headers))
         self.write(events)
         self.finish()
 
     def fail(self, failed: Failed, written: bytes | None = None) -> None:
-        """End the answer with an in-band error: what a stream has ``written``, or one that stands alone."""
-        if self._over:  # the connection may have gone on to the next request
+        """End the response with an in-band error: the one that a stream has ``written``, or one that stands alone."""
+        if self._over:  # the client's connection may serve its next request by now
             return
         self.write(self._call.redact_bytes(self._lone_error(failed) if written is None else written))
         self.finish(broken=True)
@@ -99,14 +104,14 @@ class Reply:
             self._begin(merged(self._content_type, self._early))
             self._client.write(self._call.form.keep_alive)
 
-    # --- back pressure: a client that takes what is sent slower than it comes
+    # --- back pressure: a client that reads slower than the upstream sends
 
     def pause_upstream_with(self, pause: Callable[[bool], None]) -> None:
-        """From now on, ``pause`` is called when the client does not keep up, and when it does again."""
+        """Call ``pause`` with True when the client does not keep up, and with False when it does again."""
         self._client.on_blocked = self._pause = pause
 
     def pause_nobody(self) -> None:
-        """That upstream is done with; its connection may serve another request. What a later one has set stands."""
+        """That upstream's response is over; its connection may serve another request. A later attempt's stays set."""
         if self._client.on_blocked is self._pause:
             self._client.on_blocked = None
         self._pause = None
@@ -118,15 +123,15 @@ class Reply:
         return JSON if self._array else SSE
 
     def _begin(self, headers: OutHeaders) -> None:
-        """Begin the answer, unless a keep-alive has done so."""
+        """Send the head, unless a keep-alive has done so."""
         if not self.begun:
             self.begun = True
             self._client.begin(200, headers)
 
     def _lone_error(self, failed: Failed) -> bytes:
-        """The in-band error of an answer that has nothing but keep-alives before it."""
+        """The in-band error of a response that has nothing but keep-alives before it."""
         form = self._call.form
         try:
             return form.writer(self._call.reply).write(failed)
-        except ClientError:  # the request is not even read where it cannot be
+        except ClientError:  # the request itself cannot be read, so it cannot shape the error
             return form.write_failure(failed, Progress())

@@ -1,8 +1,19 @@
-"""One streamed answer on its way from an upstream to a client: relayed as it is, or converted. Pure.
+"""One streamed response on its way from an upstream to a client: relayed as it is, or converted. Pure.
 
-Both kinds take the upstream's bytes and give the client's, at once: all events of one read are one write.
-Until ``progress.content`` turns true nothing needs to have reached the client, so that another upstream can still be
-tried.
+Three kinds, by what the two sides have in common:
+
+``Relayed``
+    same format, same framing: the bytes are passed on untouched, and each event is only looked at
+``Reframed``
+    same format, other framing: each event is written anew, its data untouched
+``Converted``
+    different formats: bytes to events, to neutral events, and back
+
+All of them take the upstream's bytes and return the client's, at once: the events of one read are one write. Nothing
+is delayed but half an event, which waits for its other half. They keep one ``Progress``, which the ``Delivery`` reads
+after each call: until ``content`` is true nothing needs to have reached the client, so that another upstream can still
+be tried; ``over`` and ``failed`` end the stream. A stream that ends without its format's ending has failed, never
+ended.
 """
 
 from __future__ import annotations
@@ -20,7 +31,7 @@ _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 
 
 class Stream(Protocol):
-    """A streamed answer; ``progress`` says how far it has come."""
+    """A streamed response; ``progress`` says how far it has come."""
 
     progress: Progress
 
@@ -31,13 +42,13 @@ class Stream(Protocol):
         """The upstream's stream has ended."""
 
     def fail(self, failed: Failed) -> bytes:
-        """The answer is cut: the client's in-band error."""
+        """The response is cut off: the client's in-band error."""
 
 
 class Relayed:
     """Both sides speak the same format: the bytes are passed on untouched, and only looked at.
 
-    Half an event waits for its other half, so that an error, or a secret in one, never stands in the middle.
+    Half an event waits for its other half: an error, or a redaction, must not end up in the middle of an event.
     """
 
     def __init__(self, parser: Parser, form: Format) -> None:
@@ -52,7 +63,7 @@ class Relayed:
         for event in events:
             self._look(event, self.progress)
         unfinished = self._parser.unfinished()
-        if unfinished and not events:
+        if unfinished and not events:  # nothing but a piece of an event
             self._tail.append(data)
             return b""
         if self._tail:
@@ -80,7 +91,7 @@ def _end_of_events(data: bytes) -> int:
 
 
 class Reframed(Relayed):
-    """Both sides speak the same format, but the upstream frames its events otherwise: each is written anew."""
+    """Both sides speak the same format, but the upstream frames its events differently: each is written anew."""
 
     def feed(self, data: bytes) -> bytes:
         pieces = []
@@ -134,10 +145,10 @@ class Converted:
 
 
 class ArrayFraming:
-    """Server-sent events as one JSON array that grows: how Gemini streams to clients that do not ask for these."""
+    """Server-sent events as one growing JSON array: how Gemini streams to clients that do not ask for ``alt=sse``."""
 
     def __init__(self) -> None:
-        self._parser = sse.Parser(max_event_bytes=1 << 62)  # they are our own
+        self._parser = sse.Parser(max_event_bytes=1 << 62)  # they were written here, and are bounded already
         self._before = b"["
 
     def feed(self, events: bytes) -> bytes:
@@ -149,7 +160,7 @@ class ArrayFraming:
         return b"".join(pieces)
 
     def close(self) -> bytes:
-        """The end of the array; one that is broken has none."""
+        """The end of the array; a failed stream has none, so that it is not valid JSON."""
         return b"[]" if self._before == b"[" else b"]"
 
 

@@ -1,7 +1,7 @@
-"""Asking the services of one configuration: which secret is sent, where to, over which connection.
+"""Requests to the upstreams of one configuration: which secret is sent, where to, over which connection.
 
-What a request to a service looks like, its provider knows; what is done with an answer, the ``Delivery``. Two ways to
-ask: ``send`` delivers the answer as it comes, and ``collect`` waits for the whole of a small one.
+What a request looks like is known to its provider, what is done with the response to the ``Delivery``. ``send``
+delivers a response as it arrives; ``collect`` waits for a small one, and is for requests of the proxy itself.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from ccproxy_lite.relay.vault import Vault
 Answer = TypeVar("Answer")
 
 _GRACE_S = 0.25
-"""How long the end of an answer's framing is waited for, so that its connection can be used again."""
+"""How long to wait for the end of the HTTP body after the last event, so that the connection can be used again."""
 
 _PATIENCE_S = 10.0
-"""How long a request of the proxy's own may take."""
+"""How long a request of the proxy itself (counting, listing) may take."""
 
 
 class Upstreams:
-    """The services of one configuration."""
+    """The upstreams of one configuration."""
 
     def __init__(self, config: Config, pool: Pool, vault: Vault, clock: Clock) -> None:
         self.config = config
@@ -45,7 +45,7 @@ class Upstreams:
         self._timeouts = Timeouts(t.connect_s, t.first_byte_s, t.idle_s)
 
     def format_of(self, upstream: Upstream, client_format: str = "") -> Format:
-        """The format that an upstream is spoken to in."""
+        """The wire format for requests to an upstream."""
         return FORMATS[upstream.provider.speaks(upstream.format, client_format)]
 
     async def secret_of(self, upstream: Upstream, spec: str, client_key: str = "") -> str:
@@ -64,7 +64,7 @@ class Upstreams:
     async def send(
         self, upstream: Upstream, outbound: Outbound, delivery: Delivery, head: RequestHead | None = None
     ) -> None:
-        """Send, and wait until the delivery is done; a cancelled wait closes the upstream's connection at once.
+        """Send, and wait until the delivery is done. Cancelling the wait closes the upstream connection at once.
 
         :param head: the client's, for the configured headers that copy one of it
         """
@@ -82,7 +82,7 @@ class Upstreams:
     async def collect(
         self, upstream: Upstream, question: Question[Answer], max_body_bytes: int, head: RequestHead | None = None
     ) -> Answer:
-        """The answer to a request of the proxy's own, which affects no key's state.
+        """The response to a request of the proxy itself; it does not affect the state of any key.
 
         Raises UpstreamError for everything but a 200 with a body of JSON.
         """
@@ -102,8 +102,8 @@ class Upstreams:
 
 
 def check_trust(config: Config) -> None:
-    """Read the roots and certificates that are named, afresh. Raises ConfigError for one that cannot be used."""
-    client_context.cache_clear()  # certificates are renewed, too
+    """Read the configured roots and certificates again. Raises ConfigError for one that cannot be used."""
+    client_context.cache_clear()  # certificates are renewed in place
     for upstream in config.upstreams:
         if upstream.ca_file or upstream.client_cert or (named_roots() and upstream.base_url.startswith("https:")):
             context_for(upstream.ca_file, upstream.client_cert)

@@ -1,6 +1,16 @@
-"""Secrets at run time: read when they are needed, read again when they are old or refused, and blotted out of texts.
+"""Secrets at run time: read when they are needed, read again when they are old or rejected, and redacted in all texts.
 
-What a secret string is, and whether it can work at all, ``config.secrets`` knows. Here files are read and helpers run.
+What a secret string is, and whether it can work at all, is known to ``config.secrets``. Here files are read and helpers
+run.
+
+A secret is read at its first use and kept for five minutes. It is read again earlier when an upstream has rejected it,
+because a file or helper may have a new one by then; but a helper that has just returned the rejected value again is
+not run for half a minute. If a source fails, the old value is still used: a token that was valid a minute ago is worth
+more than an error. Only a secret that could never be read is an error. When the value has changed, ``on_change`` tells
+the relay, which clears the cooldowns that the old value has caused.
+
+Redaction: every value that was ever read is remembered, in the spellings that JSON and URLs give it, and replaced in
+everything that is logged, shown or sent to a client. Upstreams quote keys in their error messages.
 """
 
 from __future__ import annotations
@@ -32,9 +42,9 @@ _MOST_REMEMBERED = 4096
 
 
 class Vault:
-    """Resolves secret strings, remembers what it has seen, and blots it out of texts.
+    """Resolves secret strings, and redacts what it has seen.
 
-    :ivar on_change: is told the secret string whose value has changed
+    :ivar on_change: called with the secret string whose value has changed
     """
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
@@ -42,25 +52,28 @@ class Vault:
         self._environ = os.environ if environ is None else environ
         self._values: dict[str, tuple[str, float]] = {}
         self._failures: dict[str, UpstreamError] = {}
-        self._refused: dict[str, tuple[str, float]] = {}
+        self._rejected: dict[str, tuple[str, float]] = {}
         self._locks: dict[str, anyio.Lock] = {}
         self._seen: dict[str, tuple[str, ...]] = {}
 
-    async def value(self, spec: str, now: float, refused: str | None = None) -> str:
-        """The secret, at most 5 minutes old. Raises UpstreamError when its source fails and nothing is known.
+    async def value(self, spec: str, now: float, rejected: str | None = None) -> str:
+        """The secret, at most 5 minutes old. Raises UpstreamError if it could never be read.
 
-        :param refused: what an upstream has refused just now: look for another one, whatever its age
+        :param rejected: the value that an upstream has just rejected: read again, however recent it is
         """
-        if self._is_good(spec, now, refused):
+        if self._is_good(spec, now, rejected):
             return self.peek(spec)
         value_before, failure = self._values.get(spec), self._failures.get(spec)
-        async with self._locks.setdefault(spec, anyio.Lock()):  # one helper at a time; who waited has its result
+        async with self._locks.setdefault(
+            spec, anyio.Lock()
+        ):  # one helper at a time; other requests wait for its result
+            # unchanged while this request waited for the lock: nobody has read it meanwhile
             if self._values.get(spec) is value_before and self._failures.get(spec) is failure:
                 await self._renew(spec, now)
             elif spec not in self._values:
                 raise self._failures[spec]
-        if refused is not None:
-            self._refused[spec] = (refused, now)
+        if rejected is not None:
+            self._rejected[spec] = (rejected, now)
         return self.peek(spec)
 
     def peek(self, spec: str) -> str:
@@ -71,13 +84,15 @@ class Vault:
         """Read every secret again when it is needed."""
         self._values = {spec: (value, -inf) for spec, (value, _) in self._values.items()}
 
-    def _is_good(self, spec: str, now: float, refused: str | None) -> bool:
+    def _is_good(self, spec: str, now: float, rejected: str | None) -> bool:
         value_before = self._values.get(spec)
         if value_before is None or not is_renewable(spec):
             return value_before is not None
-        if refused is not None and value_before[0] == refused:
-            refused_before, since_s = self._refused.get(spec, ("", 0.0))  # a helper that has just said so again
-            return spec.startswith("cmd:") and refused_before == refused and now - since_s < _AGAIN_S
+        if rejected is not None and value_before[0] == rejected:
+            rejected_before, since_s = self._rejected.get(
+                spec, ("", 0.0)
+            )  # a helper may return the rejected value again
+            return spec.startswith("cmd:") and rejected_before == rejected and now - since_s < _AGAIN_S
         return now - value_before[1] < MAX_AGE_S
 
     async def _renew(self, spec: str, now: float) -> None:
@@ -94,7 +109,9 @@ class Vault:
                 self._failures[spec] = UpstreamError(message, kind="auth", code="no_secret")
                 raise self._failures[spec] from None
             log.warning("the key %s cannot be read again: %s", label(spec), reason)
-            again_s = MAX_AGE_S if spec.startswith("cmd:") else _AGAIN_S  # a helper that hangs holds requests up
+            again_s = (
+                MAX_AGE_S if spec.startswith("cmd:") else _AGAIN_S
+            )  # a helper that hangs delays a request each time
             self._values[spec] = (value_before[0], now - MAX_AGE_S + again_s)
             return
         self._values[spec] = (secret, now)
@@ -103,11 +120,11 @@ class Vault:
             self.on_change(spec)
 
     def remember(self, secret: str) -> None:
-        """Blot this value out of every text from now on, however JSON and URLs spell it."""
+        """Redact this value in every text from now on, however JSON and URLs spell it."""
         if len(secret) < SHORTEST_REDACTED or secret in self._seen:
             return
         self._seen[secret] = tuple(dict.fromkeys((secret, secret.replace("/", "\\/"), quote(secret, safe=""))))
-        if len(self._seen) > _MOST_REMEMBERED:  # helpers make new ones for ever
+        if len(self._seen) > _MOST_REMEMBERED:  # helpers issue new tokens without end
             current = {value for value, _ in self._values.values()}
             self._seen.pop(next((old for old in self._seen if old not in current), secret))
 

@@ -1,4 +1,4 @@
-"""An answer that was collected in one piece: what it says, as events, whatever it turns out to be. Pure."""
+"""A response that was collected in one piece: its content as events, whatever it turns out to be. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TAG = re.compile(r"<(script|style).*?</\1>|<[^>]*>|\s+", re.DOTALL | re.IGNOREC
 
 
 class Whole(NamedTuple):
-    """A collected answer: its head, its body, and the parser of its events where it is a stream after all."""
+    """A collected response: its head, its body, and the parser of its events if it is a stream after all."""
 
     head: AnswerHead | None
     body: bytes
@@ -26,9 +26,9 @@ class Whole(NamedTuple):
 
 
 def read_whole(form: Format, whole: Whole, seed: str, redact: Callable[[str], str]) -> list[Event]:
-    """An answer as events; ``Failed`` for everything that is none. Raises UpstreamError.
+    """A response as events; ``Failed`` for an error response. Raises UpstreamError for anything else.
 
-    :param redact: takes secrets out, before a text is cut and a part of one stays
+    :param redact: removes secrets, before a text is cut and half of one remains
     """
     head, body = whole.head, whole.body
     if head is None:

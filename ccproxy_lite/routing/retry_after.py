@@ -1,4 +1,4 @@
-"""How long an upstream asks to be left alone, from all that it says: headers, the error, exhausted buckets. Pure.
+"""How long to wait before using an upstream again, from all its hints: headers, the error, exhausted buckets. Pure.
 
 Sources: RFC 9110 section 10.2.3; Anthropic's and OpenAI's rate limit headers. Bodies are read in ``error_details``.
 """
@@ -10,17 +10,17 @@ from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.net.framing import Headers, header
 
 _LONGEST_S = 32 * 86400.0
-"""A month of quota and a day; what asks for more is a mistake, and is not believed."""
+"""A month of quota and a day; anything longer is a mistake of the upstream, and ignored."""
 _LEAST_EPOCH_S = 1e9
 
 
 def best(failed: Failed, headers: Headers, wall_s: float) -> float | None:
-    """The best hint of an answer, in seconds from now, or None. ``wall_s`` is the time of the wall clock.
+    """The best hint of a response, in seconds from now, or None. ``wall_s`` is the time of the wall clock.
 
-    What is past, or now, or further away than a month, is no hint.
+    Times that are past, or more than a month ahead, are ignored.
     """
     date = header(headers, b"date")
-    wall_s = (_date(date.decode("latin-1")) if date else None) or wall_s  # the upstream's own clock, where it tells it
+    wall_s = (_date(date.decode("latin-1")) if date else None) or wall_s  # the upstream's clock may differ from ours
     at = failed.resets_at_s
     hints = (
         _scaled(_number(header(headers, b"retry-after-ms")), 0.001),
@@ -85,7 +85,7 @@ def _text(headers: Headers, name: bytes) -> str:
 
 
 def _number(raw: bytes | None) -> float | None:
-    """A number as people write it; neither NaN nor infinity."""
+    """A number, but neither NaN nor infinity."""
     try:
         value = float(raw or b"")
     except ValueError:

@@ -1,4 +1,14 @@
-"""Which upstreams may answer a model name, in which order. Pure."""
+"""Which upstreams may serve a model name, in which order. Pure.
+
+The first rule that applies decides:
+
+1. the request's path names an upstream (``/api/provider/NAME/...``)
+2. the model is ``UPSTREAM/MODEL``
+3. ``models`` in the configuration: an exact name before a glob, globs in the order of the file
+4. an upstream lists the model
+5. the name's prefix tells the vendor; of its upstreams one of the client's format, for no conversion beats any
+6. the first upstream without a list, which may support it
+"""
 
 from __future__ import annotations
 
@@ -20,7 +30,7 @@ class Route(NamedTuple):
 
 
 def family(config: Config, model: str) -> tuple[str, ...]:
-    """The formats that usually speak for a model's make, the best first."""
+    """The formats that a model's vendor speaks, the best first."""
     return next((formats for pattern, formats in config.families if pattern.match(model)), ())
 
 
@@ -70,7 +80,7 @@ def _route(config: Config, target: str, model: str) -> Route:
 
 
 def _preferred(upstreams: list[Upstream], client_format: str) -> Upstream:
-    """No conversion beats any conversion."""
+    """The one that needs no conversion, else the first."""
     return next((upstream for upstream in upstreams if upstream.speaks(client_format)), upstreams[0])
 
 
@@ -82,7 +92,7 @@ def _by_family(config: Config, model: str, client_format: str) -> list[Upstream]
 
 
 def model_names(config: Config) -> list[str]:
-    """The model names that the configuration itself mentions, aliases first."""
+    """The model names in the configuration, aliases first."""
     names = [name for name, _ in config.models if not any(char in name for char in "*?[")]
     names += [model for upstream in config.upstreams for model in upstream.models]
     return list(dict.fromkeys(names))

@@ -20,7 +20,7 @@ _MAX_SHOWN_CHARS = 100
 class Access:
     """What one configuration allows.
 
-    :param client_keys: one of these must be shown; nobody is asked for a key where there are none
+    :param client_keys: one of these must be sent; without any, no key is required
     """
 
     def __init__(self, config: Config, client_keys: tuple[str, ...]) -> None:
@@ -32,7 +32,7 @@ class Access:
             self._hosts.add(bracketed(self._address.host.lower()))
 
     def use_keys(self, client_keys: tuple[str, ...]) -> None:
-        """From now on clients must show one of these."""
+        """From now on clients must send one of these."""
         self._keys = [key.encode() for key in client_keys]
 
     def check_source(self, head: RequestHead) -> None:
@@ -67,7 +67,7 @@ class Access:
         return bool(preflighted) and head.get("origin") in self._origins
 
     def cors(self, head: RequestHead) -> OutHeaders:
-        """What a browser is told about its origin; nothing if it is not allowed."""
+        """The CORS headers for a browser; none if its origin is not allowed."""
         origin = head.get("origin")
         if origin is None or origin not in self._origins:
             return []

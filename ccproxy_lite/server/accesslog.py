@@ -1,4 +1,4 @@
-"""The log: one line a request and a few about the process; text for people, JSON for machines; never a secret."""
+"""The log: one line per request and a few about the process, as text or JSON, never with a secret in it."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def _shortened(value: object) -> object:
 
 
 class _Repeats(logging.Filter):
-    """One warning, not a thousand: what is said again within a minute is counted, and told with the next.
+    """A repeated warning is logged once a minute, with the number of repetitions.
 
-    A record's ``subject``, if it has one, says what it is about; else its text does.
+    Warnings are the same if their records have the same ``subject``, or else the same text.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class _Quiet(logging.StreamHandler):  # type: ignore[type-arg]  # no subscript b
 
 
 def _file_handler(path: str) -> logging.Handler:
-    """The same for a file that is moved away, or whose folder is gone. Raises OSError."""
+    """The same for a file, which may be rotated or disappear while the proxy runs. Raises OSError."""
     from logging.handlers import WatchedFileHandler
 
     class QuietFile(WatchedFileHandler):
@@ -103,7 +103,7 @@ def configure(settings: Log, redact: Callable[[str], str], environ: dict[str, st
 
 
 def prepared(settings: Log, redact: Callable[[str], str], environ: dict[str, str]) -> Callable[[], None]:
-    """The same in two steps: what may fail, and what does not. Raises ConfigError."""
+    """The same in two steps: the returned function does what cannot fail. Raises ConfigError."""
     try:
         handler: logging.Handler = _file_handler(settings.file) if settings.file else _Quiet(sys.stderr)
     except (OSError, ValueError) as error:
@@ -120,7 +120,7 @@ def prepared(settings: Log, redact: Callable[[str], str], environ: dict[str, str
         log.setLevel(settings.level.upper())
 
     log.propagate = False
-    logging.getLogger("asyncio").addHandler(logging.NullHandler())  # its complaints come through the loop's handler
+    logging.getLogger("asyncio").addHandler(logging.NullHandler())  # its messages come through the loop's handler
     return install
 
 
@@ -133,13 +133,13 @@ def _is_coloured(terminal: bool, environ: dict[str, str]) -> bool:
 
 
 def close() -> None:
-    """Log nowhere any more."""
+    """Remove all handlers."""
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
 
 
 def access(record: Record, now_s: float, *, is_quiet: bool = False) -> None:
-    """Write the line of a request that is over; a quiet one (a health check) at debug level only."""
+    """Log a request that is over; a quiet one (a health check) at debug level only."""
     level = logging.DEBUG if is_quiet else logging.INFO if record.status < 500 else logging.WARNING
     log.log(level, "", extra={"entry": record, "now_s": now_s})

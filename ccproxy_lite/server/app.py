@@ -1,7 +1,7 @@
-"""Requests in, answers out: what is refused at the door, and who answers the rest, each in the client's own dialect.
+"""Requests in, responses out: what is rejected at once, and which handler responds to the others.
 
-``access`` knows who may ask, ``paths`` what is asked for; here both are put together, and whatever goes wrong becomes
-an answer, a line of the log and a number in the metrics.
+``access`` decides who may send a request, ``paths`` what a URL stands for. Here both are put together, and whatever
+goes wrong becomes a response in the client's format, a line of the log and a number in the metrics.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class App:
     # --- net.connection.Application
 
     def admit(self, head: RequestHead) -> Response | Match:
-        """Refuse a request before its body is read, or tell what it asks for."""
+        """Reject a request before its body is read, or return what its URL stands for."""
         matched = match(head.path, head.raw_path, head.query)
         try:
             if self.access.is_preflight(head) or head.raw_path == "*":
@@ -64,12 +64,12 @@ class App:
         return matched
 
     def refuse(self, head: RequestHead | None, status: int, message: str) -> Response:
-        """The answer to a request that broke the protocol or a limit."""
+        """The response to a request that broke the protocol or a limit."""
         matched = match(head.path, head.raw_path, head.query) if head else None
         return self._refusal(head, matched, ClientError(status, message))
 
     async def serve(self, head: RequestHead, matched: Match, body: bytes, client: Connection) -> None:
-        """Answer a request; whatever goes wrong, the client hears it in its own format."""
+        """Respond to a request; whatever goes wrong, the client gets it in its own format."""
         record = Record(method=head.method, path=head.path, started_s=self.relay.clock.now())
         is_unlogged = head.path in _UNLOGGED
         if not is_unlogged:
@@ -107,7 +107,7 @@ class App:
     # ---
 
     def _endpoint(self, head: RequestHead, matched: Match) -> Endpoint:
-        """The endpoint, if it is there and whoever asks may do so. Raises ClientError."""
+        """The endpoint, if it exists and the client may use it. Raises ClientError."""
         if matched.pinned and self.relay.config.upstream(matched.pinned) is None:
             raise ClientError(404, f'unknown upstream "{matched.pinned}"')
         endpoint = endpoint_for(matched, head.method, head.path, upgrades=head.get("upgrade") is not None)
@@ -136,7 +136,7 @@ class App:
 
 
 def _dialect(head: RequestHead, matched: Match) -> Format:
-    """The format of whoever asks."""
+    """The format of the client."""
     if matched.endpoint is not None and matched.endpoint.form:
         return FORMATS[matched.endpoint.form]
     return dialect(head.get, head.query, matched.path)
@@ -175,7 +175,7 @@ async def _health(app: App, call: Call) -> None:
 
 
 async def _root(app: App, call: Call) -> None:
-    """The dashboard for browsers, a line for everybody else."""
+    """The dashboard for browsers, plain text for other clients."""
     call.record.status = 200
     if "text/html" in (call.head.get("accept") or ""):
         from ccproxy_lite.server import dashboard  # which brings all of OpenSSL's hashes
@@ -194,7 +194,7 @@ async def _metrics(app: App, call: Call) -> None:
 
 
 async def _status(app: App, call: Call) -> None:
-    """What is known of the keys; a POST ends the rests of one."""
+    """The state of the keys; a POST clears the cooldowns of one."""
     call.record.status = 200
     answer = {"cleared": reset(app.relay, _named_key(call.raw))} if call.head.method == "POST" else {}
     body = dumps({**overview(app.relay, app.history, f"http://{call.head.host}"), **answer}).encode()

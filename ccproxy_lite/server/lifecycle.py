@@ -1,4 +1,15 @@
-"""Putting the parts together: a configuration becomes a running proxy, and another one takes its place."""
+"""Putting the parts together: a configuration becomes a running proxy, and a reload replaces it.
+
+What lives how long:
+
+    process         Parts: vault, clock, pool of connections, task group, the embedded service; Listener; History
+    configuration   App, Access, Relay with its key rings, Upstreams, Catalog
+    request         Call, Exchange, Failover, Record
+    attempt         Dispatch, Delivery, Stream
+
+A reload makes the second row anew and hands it to the listener; requests in flight keep the row that they began with.
+Cooldowns, sessions and totals of keys that stay are shared between the old and the new row.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +48,7 @@ _RENEW_S = 30.0
 
 @dataclass(slots=True)
 class Parts:
-    """The half of the proxy that asks, as far as it outlives a configuration."""
+    """The client half of the proxy, as far as it outlives a configuration."""
 
     vault: Vault
     clock: Clock
@@ -47,7 +58,7 @@ class Parts:
 
 
 async def relay_for(config: Config, parts: Parts, before: Relay | None = None) -> Relay:
-    """A relay for a configuration, which inherits what is known of keys. Raises ConfigError."""
+    """A relay for a configuration; the state of keys is taken over from ``before``. Raises ConfigError."""
     check_trust(config)
     config = await _with_embedded(config, parts)
     for upstream in config.upstreams:
@@ -58,7 +69,7 @@ async def relay_for(config: Config, parts: Parts, before: Relay | None = None) -
 
 
 async def _with_embedded(config: Config, parts: Parts) -> Config:
-    """The configuration with the address of the embedded service, which runs once it is named."""
+    """The configuration with the address of the embedded service, which is started when it is first used."""
     if not any(upstream.provider.embedded for upstream in config.upstreams):
         return config
     parts.echo_url = parts.echo_url or await parts.tasks.start(_embedded)
@@ -79,7 +90,7 @@ async def _embedded(*, task_status: anyio.abc.TaskStatus[str]) -> None:
 
 @contextlib.asynccontextmanager
 async def asking(vault: Vault, clock: Clock) -> AsyncIterator[Parts]:
-    """The asking half, until the block ends."""
+    """The client half, until the block ends."""
     watchdog = Watchdog()
     pool = Pool(watchdog)
     async with anyio.create_task_group() as tasks:
@@ -93,7 +104,7 @@ async def asking(vault: Vault, clock: Clock) -> AsyncIterator[Parts]:
 
 @contextlib.asynccontextmanager
 async def upstreams(config: Config, vault: Vault) -> AsyncIterator[Relay]:
-    """The asking half alone, for one configuration."""
+    """The client half alone, for one configuration."""
     async with asking(vault, Clock()) as parts:
         yield await relay_for(config, parts)
 
@@ -117,7 +128,7 @@ class Running:
         return Address.parse(self.relay.config.listen).url(self.listener.port)
 
     async def use(self, config: Config) -> None:
-        """Serve with another configuration; if it cannot be used, raise CcproxyError and change nothing."""
+        """Serve with another configuration. If it cannot be used, CcproxyError is raised and nothing has changed."""
         before = self.relay
         if config.listen != before.config.listen:
             log.warning("listen: %s needs a restart; still at %s", config.listen, before.config.listen)
@@ -190,7 +201,7 @@ def _connection_cap(wanted: int) -> int:
 
 
 def _quieten_loop() -> None:
-    """asyncio's own complaints as one line of the log each, and not one for every connection."""
+    """asyncio's own errors as one line of the log each, and at most one a second."""
     last_s = 0.0
 
     def handle(loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""What the proxy has done: requests under way, the last errors, and counters as Prometheus reads them. Pure.
+"""What the proxy has done: requests in flight, the last errors, and counters for Prometheus. Pure.
 
-It is told of each request at its beginning and its end. No label names a key, and the number of labels is bounded:
+``begin`` and ``end`` are called for each request. No label names a key, and the number of labels is bounded:
 clients name models, so a model beyond the first few hundred counts as ``(other)``.
 """
 
@@ -26,7 +26,7 @@ Place = tuple[str, str]
 
 @dataclass(slots=True)
 class Histogram:
-    """How many took how long; the last count is of those beyond all buckets."""
+    """Durations by bucket; the last count is of those beyond all buckets."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
     sum_s: float = 0.0
@@ -38,7 +38,7 @@ class Histogram:
 
 @dataclass(slots=True)
 class Tally:
-    """What came of the requests for one model of one upstream."""
+    """The requests for one model of one upstream."""
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
@@ -49,7 +49,7 @@ class Tally:
 
     @property
     def errors(self) -> int:
-        """Requests that their clients heard an error for, also within a stream; who went away heard none."""
+        """Requests that ended with an error for the client, also inside a stream; a disconnected client has none."""
         return self.broken + sum(
             count for (_, status), count in self.requests.items() if status >= 400 and status != 499
         )
@@ -65,11 +65,11 @@ class Metrics:
         self.refused: Counter[int] = Counter()
 
     def begin(self, record: Record) -> None:
-        """A request that is being served from now on."""
+        """A request has begun."""
         self.live[id(record)] = record
 
     def end(self, record: Record, now_s: float, wall_s: float) -> None:
-        """It is over."""
+        """The request is over."""
         self.live.pop(id(record), None)
         upstream, _, model = record.route.partition("/")
         tally = self._tally((upstream, model))
@@ -97,7 +97,7 @@ class Metrics:
         return self.tallies.setdefault(place, Tally())
 
     def overview(self, now_s: float) -> dict[str, Any]:
-        """For people: what is under way, what went wrong last, and what each model has cost."""
+        """For the dashboard: requests in flight, recent errors, and tokens per model."""
         return {
             "live": [
                 {

@@ -26,9 +26,9 @@ _SESSION = re.compile(
 
 
 class Endpoint(NamedTuple):
-    """One thing that can be asked for: by which methods, and in whose dialect the answer is (empty: the client's).
+    """An endpoint: its methods, and the format of its responses (empty: the client's).
 
-    ``open`` ones ask for no key. ``info`` is what a wire format's URL says, of one model its name.
+    ``open`` ones require no client key. ``info`` is what a wire format's URL says, for one model its name.
     """
 
     action: Action
@@ -39,7 +39,7 @@ class Endpoint(NamedTuple):
 
 
 class Match(NamedTuple):
-    """What is at a URL: an endpoint, or None; the upstream and the session that stand before it; the path behind."""
+    """What a URL stands for: an endpoint, or None; the upstream and the session before it; the path behind them."""
 
     endpoint: Endpoint | None
     pinned: str
@@ -56,7 +56,7 @@ _OWN = {
 
 
 def match(path: str, raw_path: str, query: str) -> Match:
-    """What is at a URL; ``path`` is percent-decoded, ``raw_path`` as sent."""
+    """What a URL stands for; ``path`` is percent-decoded, ``raw_path`` as sent."""
     pinned = session = ""
     if path.startswith(_PINNED):
         pinned, _, path = path[len(_PINNED) :].partition("/")
@@ -68,7 +68,7 @@ def match(path: str, raw_path: str, query: str) -> Match:
 
 
 def _endpoint_at(path: str, raw_path: str, query: str) -> Endpoint | None:
-    """What is at a path; an escaped slash separates nothing, but may stand in a model's name."""
+    """The endpoint at a path. An escaped slash is not a separator, but may be part of a model's name."""
     for form in asked_for(path):
         info = form.read_path(raw_path, query)
         if info is not None:
@@ -82,10 +82,10 @@ def _endpoint_at(path: str, raw_path: str, query: str) -> Endpoint | None:
 
 
 def endpoint_for(matched: Match, method: str, path: str, *, upgrades: bool = False) -> Endpoint:
-    """The endpoint, if there is one and it may be asked so. Raises ClientError.
+    """The endpoint, if there is one and it has that method. Raises ClientError.
 
     :param path: the whole path, for the message
-    :param upgrades: whether another protocol is asked for
+    :param upgrades: whether the request asks for another protocol
     """
     endpoint = matched.endpoint
     if endpoint is None:
@@ -93,7 +93,7 @@ def endpoint_for(matched: Match, method: str, path: str, *, upgrades: bool = Fal
         raise ClientError(404, f"unknown endpoint: {method} {path}{hint}")
     if method in endpoint.methods:
         return endpoint
-    if endpoint.action == "model" and endpoint.info.model:  # which may be a method of Google's that is not served here
+    if endpoint.action == "model" and endpoint.info.model:  # it may be an unsupported method of Google's
         raise ClientError(404, f"unknown endpoint: {method} {path}")
     if upgrades:
         raise ClientError(426, "WebSocket is not supported; use HTTP")

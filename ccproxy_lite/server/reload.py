@@ -1,4 +1,9 @@
-"""Reading the configuration again, when SIGHUP or a change of the file says so. A broken one changes nothing."""
+"""Reading the configuration again, at SIGHUP or when the file changes. An invalid one changes nothing.
+
+The file is looked at every second. A change is acted on once the file has stayed the same for one more second, because
+editors write in several steps. Everything that can fail (reading, opening the log, resolving client keys) happens
+before the first thing is replaced; requests in flight keep the configuration that they began with.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +26,22 @@ Signature = tuple[str, int, int, int] | None
 
 
 class Source(Protocol):
-    """Where configurations come from."""
+    """Where the configuration comes from."""
 
     def find(self) -> Path | None:
         """The file that would be read now, if there is one."""
 
     def read(self) -> tuple[Config, str]:
-        """The configuration, and what it came from. Raises ConfigError."""
+        """The configuration, and the name of its source. Raises ConfigError."""
 
     def prepare_log(self, config: Config) -> Callable[[], None]:
-        """Get ready to log as a configuration says, and return what then does so. Raises ConfigError."""
+        """Do all of a change of logging that may fail; the returned function does the rest. Raises ConfigError."""
 
 
 async def reloading(proxy: Running, hangups: AsyncIterator[signal.Signals], source: Source, before: Signature) -> None:
     """Reload until cancelled.
 
-    :param hangups: SIGHUP, received since before anybody knew that the proxy serves
+    :param hangups: SIGHUP, received since before the start was announced
     :param before: the file's signature from before the configuration in use was read
     """
     lock = anyio.Lock()
@@ -54,7 +59,7 @@ async def reloading(proxy: Running, hangups: AsyncIterator[signal.Signals], sour
         while True:
             await anyio.sleep(_LOOK_S)
             now = await anyio.to_thread.run_sync(signature, source)
-            if now != read and now == last:  # and whoever writes it has finished
+            if now != read and now == last:  # unchanged for a second: it was written completely
                 read = now
                 if now is not None:
                     await again()
@@ -70,12 +75,12 @@ async def _reload(proxy: Running, source: Source) -> None:
     is_gone = os.path.isabs(history.source) and source.find() is None
     try:
         config, name = await anyio.to_thread.run_sync(source.read)
-        if is_gone:  # and with no file at all, the environment would be served instead
+        if is_gone:  # without this, a deleted file would mean: use the environment
             raise ConfigError([f"{history.source} was deleted"])
         log_anew = source.prepare_log(config)
         await proxy.use(config)
         log_anew()
-    except Exception as error:  # whatever it is, what serves goes on serving
+    except Exception as error:  # whatever it is, the proxy keeps serving
         problems = [str(error) if isinstance(error, CcproxyError) else internal_error(error)]
         if isinstance(error, ConfigError):
             problems = error.problems
@@ -90,7 +95,7 @@ async def _reload(proxy: Running, source: Source) -> None:
 
 
 def signature(source: Source) -> Signature:
-    """What changes when a file does; None if there is none."""
+    """A value that changes when the file does; None if there is no file."""
     try:
         path = source.find()
         stat = os.stat(path) if path is not None else None

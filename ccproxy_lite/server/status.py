@@ -20,7 +20,7 @@ from ccproxy_lite.server.metrics import Metrics, family
 
 @dataclass(slots=True)
 class History:
-    """Where the configuration came from, and how the last attempt to read it again went. Times are since 1970."""
+    """Where the configuration came from, and how the last reload went. Times are seconds since 1970."""
 
     source: str = ""
     loaded_at: float = 0.0
@@ -31,7 +31,7 @@ class History:
 
 
 def overview(relay: Relay, history: History, url: str) -> dict[str, Any]:
-    """The whole state as JSON, for somebody who has asked at that URL."""
+    """The whole state as JSON; ``url`` is the one at which it was requested."""
     upstreams = {upstream.name: _upstream(relay, upstream) for upstream in relay.config.upstreams}
     traffic = history.metrics.overview(relay.clock.now())
     for error in traffic["errors"]:
@@ -53,7 +53,7 @@ def overview(relay: Relay, history: History, url: str) -> dict[str, Any]:
 
 
 def metrics(relay: Relay, history: History, connections: int) -> str:
-    """Everything that Prometheus may know."""
+    """Everything in Prometheus' text format."""
     now, keys, sessions = relay.clock.now(), [], 0
     for name, ring in relay.rings.items():
         cooling = sum(any(one.left_s(now) for one in state.cooldowns.values()) for state in ring.states)

@@ -105,7 +105,7 @@ def test_a_refused_key_runs_the_helper_once_for_all_who_were_refused(tmp_path: P
     vault = Vault({})
 
     async def again(now: float) -> None:
-        assert await vault.value(spec, now, refused="token-1") == "token-1"
+        assert await vault.value(spec, now, rejected="token-1") == "token-1"
 
     async def many() -> None:
         assert await vault.value(spec, 0.0) == "token-1"
