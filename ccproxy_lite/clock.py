@@ -11,7 +11,7 @@ class Clock:
     """The machine's clock."""
 
     def now(self) -> float:
-        """Monotonic seconds: what everything waits and rests by."""
+        """Monotonic seconds: the time of all waits and cooldowns."""
         return time.monotonic()
 
     def wall(self) -> float:
@@ -25,7 +25,7 @@ class Clock:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it.
+    """A time for users.
 
     >>> duration(2.5), duration(90), duration(1800), duration(7300)
     ('2.5 s', '1 min 30 s', '30 min', '2 h 1 min')

@@ -95,7 +95,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """The file, executable, in one step: whoever runs the old one goes on with it. Raises CcproxyError."""
+    """Write the file, executable, in one step: a running old one is not disturbed. Raises CcproxyError."""
     if path.exists() and not path.is_file():
         raise CcproxyError(f"{path} cannot be written: not a regular file")
     beside = path.parent / f".{path.name}.{os.getpid()}"

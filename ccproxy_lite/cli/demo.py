@@ -62,7 +62,7 @@ async def _table(proxy: Running) -> int:
 
 
 async def _missing(proxy: Running, client: Format, upstream: str, stream: bool) -> list[str]:
-    """What does not come back: one question for text, one for tool calls and thoughts, in the client's format."""
+    """What does not round-trip: one request for text, one for tool calls and reasoning, in the client's format."""
     missing = []
     text = Request(f"{upstream}/echo", _said(_TEXT), max_tokens=4096, stream=stream)
     calling = replace(text, messages=_said(_CALLS), tools=(_TOOL,), reasoning=Reasoning("low", visible=True))

@@ -9,7 +9,7 @@ from ccproxy_lite.errors import CcproxyError, printable
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Exit code 0 if it serves, 1 if nobody answers or it is draining."""
+    """Exit code 0 if the proxy is up, 1 if it does not respond or is draining."""
     listen = arguments.listen or address_of(arguments.config)[0]
     status, answer = ask(listen, (), "/healthz", patience_s=5)
     word = answer.get("status") if isinstance(answer, dict) else None

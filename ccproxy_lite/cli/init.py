@@ -34,7 +34,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def content(config: Config, model: str | None) -> dict[str, Any]:
-    """The file's content; keys are named, not copied. Raises ConfigError for a model that nobody has."""
+    """The file's content; keys are named, not copied. Raises ConfigError for an unknown model."""
     upstreams = {
         upstream.name: {"format": upstream.format, "keys": [key.secret for key in upstream.keys]}
         for upstream in config.upstreams

@@ -45,7 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def lines(state_of_proxy: dict[str, Any]) -> Iterator[str]:
-    """The state for people."""
+    """The state as text."""
     settings = state_of_proxy["configuration"]
     yield f"ccproxy-lite {state_of_proxy['version']}, {settings['source'] or 'no file'}, loaded {settings['loaded_at']}"
     for problem in settings["problems"]:

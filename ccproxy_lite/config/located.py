@@ -1,4 +1,4 @@
-"""JSON that people have written: plain values, and the place of a mistake once there is one. Pure.
+"""JSON written by hand: plain values, and the place of a mistake once there is one. Pure.
 
 Only configuration files are read so; what travels is read by ``jsontext``.
 
@@ -60,7 +60,7 @@ def parse(text: str) -> Any:
 
 
 def _explained(text: str, error: json.JSONDecodeError) -> Misplaced:
-    """The error in the terms of somebody who has written the text by hand."""
+    """The error in terms of a text that was written by hand."""
     at = skip(text, error.pos)
     before = text[: at + 1 if text[at : at + 1] == "," else at].rstrip()
     if text[at : at + 2] in ("//", "/*") or text[at : at + 1] == "#":

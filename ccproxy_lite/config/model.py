@@ -34,7 +34,7 @@ class Upstream:
     """One service. ``source`` says where its keys come from; without keys, none is sent.
 
     ``format`` is the word of the file: a format's name, or that of a provider which speaks them all. ``provider`` says
-    where and how it is spoken.
+    where and how its requests are sent.
     """
 
     name: str

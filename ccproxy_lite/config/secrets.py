@@ -56,7 +56,7 @@ def is_renewable(spec: str) -> bool:
 
 
 def label(spec: str) -> str:
-    """What to call a secret in front of people: the reference, or the masked literal."""
+    """How a secret is shown to users: the reference, or the masked literal."""
     if is_literal(spec):
         return mask(spec)
     return spec if not spec.startswith("cmd:") else f"cmd:{spec[4:].lstrip().partition(' ')[0]}"

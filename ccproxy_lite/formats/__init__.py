@@ -1,6 +1,6 @@
 """The wire formats: the registry, and what is known of each before its converters are. Pure.
 
-No format knows another, and nobody else knows one: whoever needs to tell them apart by a path, a header or a parameter
+No format knows another, and nothing outside knows one: code that tells them apart by a path, a header or a parameter
 asks here. A format's converters are imported when it is asked for the first time: most proxies use two of the four.
 
 >>> sorted(FORMATS), model_list_at("/v1beta/models/gemini-3.5-flash")
@@ -24,7 +24,7 @@ class Profile(NamedTuple):
     """What is known of a format without its converters.
 
     ``stem`` is part of all its paths that ask for something. ``key_header`` is where its clients show their key.
-    Whoever sends one of ``headers``, one of ``parameters``, or asks below ``folder`` speaks it, whatever is asked for.
+    A client that sends one of ``headers`` or ``parameters``, or requests a path below ``folder``, speaks this format.
     """
 
     stem: str
@@ -85,7 +85,7 @@ def asked_for(path: str) -> Iterator[Format]:
 
 
 def dialect(get: Callable[[str], str | None], query: str, path: str) -> Format:
-    """The format of whoever asks, where the path alone does not tell.
+    """The format of a client, if the path alone does not tell.
 
     :param get: gives the first value of a header, its name in lower case
     """
@@ -100,7 +100,7 @@ def dialect(get: Callable[[str], str | None], query: str, path: str) -> Format:
 
 
 class ModelList(NamedTuple):
-    """A path that lists models: in one format's dialect (empty: that of whoever asks), all of them (None) or one."""
+    """A path that lists models: in one format (empty: the client's), all of them (None) or one."""
 
     form: str
     model: str | None = None

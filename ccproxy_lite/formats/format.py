@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class PathInfo(NamedTuple):
-    """What the URL says beside the body: what is asked for, and in Gemini's case the rest of it.
+    """What the URL says beside the body: the action, and in Gemini's case the model and the kind of stream.
 
     ``streams`` is None where the body says it. ``array`` asks for a stream as one growing JSON array, and ``version``
     is the API's, as it stands in the path.
@@ -45,7 +45,7 @@ class Target(NamedTuple):
 class Outgoing(NamedTuple):
     """The body of a request in an upstream's format; where it goes, ``write_path`` tells.
 
-    ``names`` maps tool names on the wire to the client's own ones, ``custom`` names the client's free-text tools.
+    ``names`` maps tool names on the wire to the client's, ``custom`` names the client's free-text tools.
     """
 
     body: dict[str, Any]
@@ -71,7 +71,7 @@ class Reader(Protocol):
         """What one server-sent event says. Raises UpstreamError for one that breaks the format."""
 
     def close(self) -> list[Event]:
-        """The stream has ended: ``End`` if the format's own end was seen, else ``Failed``; nothing the second time."""
+        """The stream has ended: ``End`` if the format's ending was seen, else ``Failed``; nothing the second time."""
 
 
 class Writer(Protocol):
@@ -83,7 +83,7 @@ class Writer(Protocol):
 
 @dataclass(slots=True)
 class Progress:
-    """How far a streamed answer has come, as far as somebody must know who only passes it on.
+    """How far a streamed answer has come, as far as code must know that only passes it on.
 
     :ivar content: content has begun; until then nothing needs to have reached the client
     :ivar ended: the format's ending was seen

@@ -1,4 +1,4 @@
-"""Media types and base64 of images, documents and sound. Pure.
+"""Media types and base64 of images, documents and audio. Pure.
 
 >>> data_url("data:image/png;base64,aGk=", "")
 ('image/png', 'aGk=')
@@ -10,7 +10,7 @@ import base64
 import binascii
 
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.formats import shape
+from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.neutral.events import Extra
 from ccproxy_lite.formats.neutral.request import File, Image
 
@@ -73,16 +73,16 @@ def plain(data: str, where: str) -> str:
     try:
         return base64.b64decode(data).decode()
     except ValueError:
-        raise shape.wrong(where, "base64 of UTF-8 text") from None
+        raise fields.wrong(where, "base64 of UTF-8 text") from None
 
 
 def is_text(part: File) -> bool:
-    """Whether a document is there as text, so that it can be said where files cannot be sent."""
+    """Whether a document's text is known, so that it can be sent as text."""
     return bool(part.text) or (part.media_type == "text/plain" and not part.url and not part.file_id)
 
 
 def as_text(part: File) -> str:
-    """A text document as what somebody says, its name first."""
+    """A text document as plain text, its name first."""
     return f"{part.name}\n{part.text}" if part.name else part.text
 
 

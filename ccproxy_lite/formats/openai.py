@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ccproxy_lite.errors import STATUS, Kind, kind_of
-from ccproxy_lite.formats import shape
+from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.format import Target
 from ccproxy_lite.formats.neutral.error_details import refine
 from ccproxy_lite.formats.neutral.events import Failed, Usage
@@ -62,24 +62,26 @@ _STATUS = re.compile(r"[45][0-9]{2}")
 
 def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
     """An error object, in an error answer or in a chunk; ``status`` where it says none itself."""
-    error = shape.error_object(body)
+    error = fields.error_object(body)
     raw = error.get("code")
     code = str(raw) if isinstance(raw, str | int) and not isinstance(raw, bool) else ""
-    name = shape.lenient(error, "type")
+    name = fields.lenient(error, "type")
     stated = next((int(text) for text in (code, str(error.get("status"))) if _STATUS.fullmatch(text)), 0)
     kind = _CODES.get(code) or (kind_of(stated) if stated else _CODES.get(name)) or kind_of(status)
-    message = shape.lenient(error, "message") or code or name or f"the upstream returned {status}"
+    message = fields.lenient(error, "message") or code or name or f"the upstream returned {status}"
     if "context length" in message and kind_of(stated or status) in ("bad_request", "server"):
         kind, code = "bad_request", "context_length_exceeded"
     answered = stated or (STATUS[kind] if status == 500 else status)
     return refine(
-        Failed(answered, kind, message, code or name, shape.lenient(error, "param")), error, status if is_http else None
+        Failed(answered, kind, message, code or name, fields.lenient(error, "param")),
+        error,
+        status if is_http else None,
     )
 
 
 def read_error(status: int, body: Any) -> Failed:
     """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
-    return failed_of(shape.error_body(body), status, is_http=True)
+    return failed_of(fields.error_body(body), status, is_http=True)
 
 
 def is_too_long(failed: Failed) -> bool:
@@ -113,7 +115,7 @@ def write_model(model: str, created: int) -> dict[str, Any]:
 
 def read_models(body: Any) -> list[str]:
     """The ids in an upstream's list."""
-    return shape.listed(body, "data", "id")
+    return fields.listed(body, "data", "id")
 
 
 # ---------------------------------------------------------------- answers
@@ -127,16 +129,16 @@ def read_usage(usage: Any, taken: str, given: str) -> Usage | None:
     """
     if not isinstance(usage, dict):
         return None
-    cached = shape.count(usage, f"{taken}_tokens_details", "cached_tokens")
-    cached = cached or shape.count(usage, "prompt_cache_hit_tokens")  # DeepSeek's
-    written = shape.count(usage, f"{taken}_tokens_details", "cache_write_tokens")
+    cached = fields.count(usage, f"{taken}_tokens_details", "cached_tokens")
+    cached = cached or fields.count(usage, "prompt_cache_hit_tokens")  # DeepSeek's
+    written = fields.count(usage, f"{taken}_tokens_details", "cache_write_tokens")
     details = usage.get(f"{given}_tokens_details")
     return Usage(
-        max(shape.count(usage, f"{taken}_tokens") - cached - written, 0),
-        shape.count(usage, f"{given}_tokens"),
+        max(fields.count(usage, f"{taken}_tokens") - cached - written, 0),
+        fields.count(usage, f"{given}_tokens"),
         cached,
         written,
-        shape.count(details, "reasoning_tokens") if isinstance(details, dict) else None,
+        fields.count(details, "reasoning_tokens") if isinstance(details, dict) else None,
     )
 
 
@@ -148,28 +150,28 @@ _MODES = {"auto": ToolChoice("auto"), "required": ToolChoice("required"), "none"
 def mode(value: str) -> ToolChoice:
     """A tool choice that is one word. Raises ClientError."""
     if value not in _MODES:
-        raise shape.wrong("tool_choice", "none, auto, required or an object")
+        raise fields.wrong("tool_choice", "none, auto, required or an object")
     return _MODES[value]
 
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "auto")
 
 
-def effort(holder: shape.Object, key: str, at: str = "") -> Effort | None:
+def effort(holder: fields.Object, key: str, at: str = "") -> Effort | None:
     """An effort to think. Raises ClientError for a word that is none."""
-    value = shape.optional_text(holder, key, at)
+    value = fields.optional_text(holder, key, at)
     if value is not None and value not in _EFFORTS:
-        raise shape.wrong(shape.join(at, key), ", ".join(_EFFORTS[:-1]))
+        raise fields.wrong(fields.join(at, key), ", ".join(_EFFORTS[:-1]))
     return value  # type: ignore[return-value]
 
 
-def output(form: shape.Object, at: str) -> Output:
+def output(form: fields.Object, at: str) -> Output:
     """A JSON Schema that the answer follows."""
     return Output(
-        shape.as_object(form.get("schema"), f"{at}.schema"),
-        shape.text(form, "name", at, ""),
-        shape.optional_bool(form, "strict", at),
-        shape.text(form, "description", at, ""),
+        fields.as_object(form.get("schema"), f"{at}.schema"),
+        fields.text(form, "name", at, ""),
+        fields.optional_bool(form, "strict", at),
+        fields.text(form, "description", at, ""),
     )
 
 
@@ -257,7 +259,7 @@ def takes_no_effort(target: Target) -> bool:
 def openai_effort(reasoning: Reasoning, model: str) -> str | None:
     """``reasoning_effort`` for a model, or None where nothing should be sent.
 
-    A model of unknown make gets the three levels that everybody knows, and silence for "do not think".
+    A model of an unknown vendor gets one of the three common levels, and nothing for "none".
     """
     effort = effort_of(reasoning)
     if effort == "auto":

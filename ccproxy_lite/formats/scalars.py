@@ -4,7 +4,7 @@ A row says where the format has a parameter of the neutral request, and of what 
 that a reader knows and the names for losses follow from the table:
 
 >>> table = Scalars(top_k=integer("generationConfig.topK"), stop=texts("stop"))
->>> table.read({"generationConfig": {"topK": 4}}), sorted(table.fields()), table.paths["top_k"]
+>>> table.read({"generationConfig": {"topK": 4}}), sorted(table.known_fields()), table.paths["top_k"]
 ({'top_k': 4}, ['generationConfig', 'stop'], 'generationConfig.topK')
 >>> body = {}
 >>> table.write(body, {"top_k": 4}, Losses("", "gemini")); body
@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ccproxy_lite.formats import shape
+from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.neutral.losses import Losses
 
 
@@ -29,26 +29,26 @@ class Scalar(NamedTuple):
     parameter, and yet never be asked for it.
     """
 
-    read: Callable[[shape.Object, str, str], Any]
+    read: Callable[[fields.Object, str, str], Any]
     path: str
     spellings: tuple[str, ...]
     is_written: bool = True
 
 
 def integer(path: str, *spellings: str, is_written: bool = True) -> Scalar:
-    return Scalar(shape.optional_int, path, spellings or (path,), is_written)
+    return Scalar(fields.optional_int, path, spellings or (path,), is_written)
 
 
 def number(path: str) -> Scalar:
-    return Scalar(shape.optional_number, path, (path,))
+    return Scalar(fields.optional_number, path, (path,))
 
 
 def text(path: str, *spellings: str, is_written: bool = True) -> Scalar:
-    return Scalar(shape.optional_text, path, spellings or (path,), is_written)
+    return Scalar(fields.optional_text, path, spellings or (path,), is_written)
 
 
 def texts(path: str) -> Scalar:
-    return Scalar(shape.texts, path, (path,))
+    return Scalar(fields.texts, path, (path,))
 
 
 class _Place(NamedTuple):
@@ -57,7 +57,7 @@ class _Place(NamedTuple):
     name: str
     holder: str
     field: str
-    read: Callable[[shape.Object, str, str], Any]
+    read: Callable[[fields.Object, str, str], Any]
     is_last: bool
 
     @classmethod
@@ -76,19 +76,19 @@ class Scalars:
         self._places = [_Place.of(name, row, path) for name, row in rows.items() for path in row.spellings]
         self._written = {name: _split(row.path) for name, row in rows.items() if row.is_written}
 
-    def fields(self, holder: str = "") -> frozenset[str]:
+    def known_fields(self, holder: str = "") -> frozenset[str]:
         """The fields that the table knows, of the body or of one object in it."""
         here = {place.field for place in self._places if place.holder == holder}
         return frozenset(here if holder else here | {place.holder for place in self._places if place.holder})
 
-    def read(self, body: shape.Object) -> dict[str, Any]:
+    def read(self, body: fields.Object) -> dict[str, Any]:
         """The values in a body, by their neutral names; null and what says nothing are absent. Raises ClientError."""
         values: dict[str, Any] = {}
-        holders: dict[str, shape.Object] = {"": body}
+        holders: dict[str, fields.Object] = {"": body}
         for name, at, field, read, is_last in self._places:
             holder = holders.get(at)
             if holder is None:
-                holder = holders[at] = shape.optional_object(body, at) or {}
+                holder = holders[at] = fields.optional_object(body, at) or {}
             if holder.get(field) is not None and name not in values:
                 value = read(holder, field, at)
                 if value or (is_last and type(value) in (int, float)):

@@ -92,8 +92,8 @@ class Provider(NamedTuple):
     """A kind of host; ``name`` is what the configuration calls it.
 
     ``defaults`` has the defaults for each word that may stand in an upstream's ``format``; a base URL is empty where
-    there is none. ``speaks`` tells the format that such an upstream is spoken to in, given the client's (which
-    is empty where no client asks). ``tidy`` mends a base URL that is written otherwise, and ``quirks_at`` tells what
+    there is none. ``speaks`` tells the wire format for requests to such an upstream, given the client's (which is empty
+    without a client). ``tidy`` mends a base URL that is written otherwise, and ``quirks_at`` tells what
     its host wants. ``embedded`` providers are served by this program itself, at an address that shows only then.
 
     ``message``, ``count_tokens`` and ``models`` make a request out of an ``Ask`` and a key; a count is None where the

@@ -8,7 +8,7 @@ States. For a given model a key is *ready* or in a *cooldown*. A rate limit is a
 or a rejected key one for all of them (kept under the empty model name). ``KeyRing.report`` alone begins, extends and
 ends cooldowns; ``clear`` ends them when a user says so, or when a rejected key has got a new secret.
 
-Two sources. Where the upstream has said how long (``retry_after``), the cooldown is obeyed: nobody uses the key
+Two sources. Where the upstream has said how long (``retry_after``), the cooldown is obeyed: the key is not used
 before. Where it has not, its length is an estimate (``backoff``), which doubles from one failure to the next. An
 estimate may be wrong, so it only puts the key behind all others: ``pick(last_resort=True)`` still hands it out, and
 one hiccup never takes an upstream's only key away.
@@ -20,7 +20,7 @@ until a success removes it.
 
 Probes. Upstreams name absurd times (a day, for a limit that is lifted at once), so an hour after such a cooldown began
 one request may try whether it still holds. ``pick`` notes in the ``Lease`` which cooldowns it probes; the report that
-comes with the same lease decides. For a minute nobody else may probe; ``release`` hands an unused probe back.
+comes with the same lease decides. For a minute no other request may probe; ``release`` hands an unused probe back.
 
 Turns and sessions. Ready keys take turns in proportion to their weights, smoothly (a, b, a, not a, a, b). A session
 stays on the key that it used last while that one is ready, because the upstreams' prompt caches are kept per key.
@@ -132,7 +132,7 @@ class KeyState:
         return not self.cooldowns or self.cooldown(model, now) is None
 
     def lease(self, model: str, now: float) -> Lease:
-        """Hand the key out; the probes that are due go with it, and to nobody else for a minute."""
+        """Hand the key out; the probes that are due go with it, and with no other lease for a minute."""
         if not self.cooldowns:
             return Lease(self.key, model, now)
         lease = Lease(self.key, model, now, tuple(one for one in self.concerning(model) if one.wants_probe(now)))
@@ -195,7 +195,7 @@ class KeyRing:
         return ready[self._side_requests % len(ready)].key if ready else None
 
     def _next_turn(self, ready: list[KeyState]) -> KeyState | None:
-        """Smooth weighted round robin: everybody gains its weight, and the richest pays for all."""
+        """Smooth weighted round robin: each key gains its weight, and the one that is chosen pays the sum."""
         if not ready or self._fill_first:
             return ready[0] if ready else None
         for state in ready:

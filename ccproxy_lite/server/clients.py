@@ -218,7 +218,7 @@ def is_json(text: str) -> bool:
 
 
 def instructions(url: str, key: str) -> list[dict[str, str]]:
-    """How people connect each client by hand: a line for a shell, or the command that does it."""
+    """How to connect each client by hand: a line for a shell, or the command that does it."""
     instructions_ = []
     for name, client in CLIENTS.items():
         line = "export " + " ".join(f"{key}={value}" for key, value in variables(name, url, key).items())

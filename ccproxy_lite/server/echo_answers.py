@@ -1,4 +1,4 @@
-"""What the embedded service says: the last thing that it heard, a call of a tool, thoughts. Pure but for made-up ids.
+"""What the embedded service says: the last thing that it was sent, a tool call, reasoning. Pure but for made-up ids.
 
 It streams the last thing that the user said, in several pieces; calls a tool where the text says ``call NAME`` and a
 tool of that name is offered (with the JSON object that follows, or one made from the tool's schema); thinks where
@@ -36,7 +36,7 @@ def last_text(request: Request) -> str:
 
 
 def answer(request: Request, origin: str) -> list[Event]:
-    """What the echo says, as neutral events; its thoughts are sealed by the format ``origin``."""
+    """What the echo says, as neutral events; its reasoning is signed by the format ``origin``."""
     events: list[Event] = [Begin(NAME, request.model)]
     text = last_text(request)
     if request.reasoning is not None and request.reasoning.effort != "none":
@@ -64,8 +64,12 @@ def answer(request: Request, origin: str) -> list[Event]:
         events += [PartDelta(word) for word in _WORDS.findall(text)]
         events.append(PartEnd())
     output = sum(estimate_text(event.text) for event in events if isinstance(event, PartDelta))
-    thought = 3 + estimate_text(text) if isinstance(events[1], PartStart) and events[1].kind == "thinking" else None
-    usage = Usage(estimate(request), output, reasoning=None if thought is None else min(thought, output))
+    reasoning_tokens = (
+        3 + estimate_text(text) if isinstance(events[1], PartStart) and events[1].kind == "thinking" else None
+    )
+    usage = Usage(
+        estimate(request), output, reasoning=None if reasoning_tokens is None else min(reasoning_tokens, output)
+    )
     events.append(End("tool_use" if calls else "end", usage))
     return events
 

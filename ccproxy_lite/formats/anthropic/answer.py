@@ -1,5 +1,18 @@
 """Anthropic Messages: answers, whole and streamed, read and written. Source: the SDK's ``types.message`` and
 ``types.raw_message_stream_event``, and what its accumulator requires: event lines, contiguous indexes, numeric usage.
+
+A stream, and what the ``Reader`` makes of it:
+
+    message_start                 Begin
+    content_block_start           PartStart; upstreams may put content into it already
+    content_block_delta ...       PartDelta; signatures, citations and the input of a call are kept for the end
+    content_block_stop            PartEnd
+    message_delta                 stop reason and usage, kept: its totals overwrite those of ``message_start``
+    message_stop                  End
+
+One part is open at a time. Some upstreams open a second block before the first is closed: its events are queued and
+replayed once the first has ended. A stream that breaks off after ``message_delta`` is complete all the same; one that
+breaks off earlier has failed. A whole answer is read by the same steps, as if it had been streamed.
 """
 
 from __future__ import annotations
@@ -8,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import shape
+from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.anthropic.blocks import NAME, NAME_LIMITS
 from ccproxy_lite.formats.anthropic.errors import failed_of, write_error
 from ccproxy_lite.formats.format import Progress, ReplyInfo
@@ -71,7 +84,7 @@ def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
 
 
 def _sealed(kind: PartKind, signature: str) -> tuple[str, str]:
-    """Signature and origin of a thought; a mark from an earlier conversion tells the true origin."""
+    """Signature and origin of reasoning; a tag from an earlier conversion names the true origin."""
     if kind not in ("thinking", "redacted"):
         return "", ""
     origin, value = thinking.untag(signature) or (NAME, signature)
@@ -84,28 +97,25 @@ def _read_usage(source: Any) -> Usage | None:
         return None
     details = usage.get("output_tokens_details")
     return Usage(
-        shape.count(usage, "input_tokens"),
-        shape.count(usage, "output_tokens"),
-        shape.count(usage, "cache_read_input_tokens"),
-        shape.count(usage, "cache_creation_input_tokens"),
-        shape.count(details, "thinking_tokens") if isinstance(details, dict) else None,
+        fields.count(usage, "input_tokens"),
+        fields.count(usage, "output_tokens"),
+        fields.count(usage, "cache_read_input_tokens"),
+        fields.count(usage, "cache_creation_input_tokens"),
+        fields.count(details, "thinking_tokens") if isinstance(details, dict) else None,
     )
 
 
 def _read_citations(block: Mapping[str, Any]) -> tuple[Citation, ...]:
     citations = block.get("citations")
     return tuple(
-        Citation(shape.lenient(citation, "url"), shape.lenient(citation, "title"))
+        Citation(fields.lenient(citation, "url"), fields.lenient(citation, "title"))
         for citation in (citations if isinstance(citations, list) else ())
-        if shape.lenient(citation, "url")
+        if fields.lenient(citation, "url")
     )
 
 
 class Reader:
-    """Reads a streamed answer. Totals of tokens in ``message_delta`` overwrite those of ``message_start``.
-
-    One part is open at a time: what an upstream says of a second open block waits until the first is closed.
-    """
+    """Reads a streamed answer; see the module's docstring for its steps."""
 
     def __init__(self, seed: str = "") -> None:
         self._begun = False
@@ -124,21 +134,21 @@ class Reader:
     def feed(self, event: SseEvent) -> list[Event]:
         if self._over or not event.data or event.data == "[DONE]":
             return []
-        data = shape.event_object(event)
+        data = fields.event_object(event)
         kind = str(data.get("type") or event.name)
         if kind == "error" or (kind == "" and "error" in data):
             return self._fail(failed_of(data, 500))
         return self.step(kind, data)
 
     def step(self, kind: str, data: dict[str, Any]) -> list[Event]:
-        """What an event of this kind says."""
+        """The neutral events of one event."""
         step = _STEPS.get(kind)
         return step(self, data) if step else []
 
     def close(self) -> list[Event]:
         if self._over:
             return []
-        if self._reason is not None:  # everything was said; only message_stop is missing
+        if self._reason is not None:  # nothing but message_stop is missing
             return self._stop({})
         return self._fail(Failed(502, "server", "the upstream's stream ended early"))
 
@@ -153,7 +163,7 @@ class Reader:
         self._begun = True
         totals = message.get("usage")
         self._usage.update(totals if isinstance(totals, dict) else {})
-        return [Begin(shape.lenient(message, "id"), shape.lenient(message, "model"), _read_usage(message))]
+        return [Begin(fields.lenient(message, "id"), fields.lenient(message, "model"), _read_usage(message))]
 
     def _begin(self) -> list[Event]:
         if self._begun:
@@ -162,21 +172,21 @@ class Reader:
         return [Begin()]
 
     def _block_start(self, data: dict[str, Any]) -> list[Event]:
-        if self._kind is not None:
+        if self._kind is not None:  # interleaved: replayed by _block_stop
             self._waiting.append({**data, "type": "content_block_start"})
             return []
         block = data.get("content_block")
         events = self._begin()
-        kind = _KINDS.get(shape.lenient(block, "type"))
+        kind = _KINDS.get(fields.lenient(block, "type"))
         self._index, self._kind = data.get("index"), kind
         self._called = self._called or kind == "tool"
         if kind is None or not isinstance(block, dict):
             return events
-        self._signature = shape.lenient(block, "signature")
-        self._citations = list(shape.lenient_list(block, "citations"))
+        self._signature = fields.lenient(block, "signature")
+        self._citations = list(fields.lenient_list(block, "citations"))
         self._input = dumps_text(block["input"]) if kind == "tool" and block.get("input") else ""
-        events.append(PartStart(kind, shape.lenient(block, "id"), shape.lenient(block, "name")))
-        content = shape.lenient(block, {"thinking": "thinking", "redacted": "data", "tool": ""}.get(kind, "text"))
+        events.append(PartStart(kind, fields.lenient(block, "id"), fields.lenient(block, "name")))
+        content = fields.lenient(block, {"thinking": "thinking", "redacted": "data", "tool": ""}.get(kind, "text"))
         if content:
             events.append(PartDelta(content))
         return events
@@ -194,12 +204,12 @@ class Reader:
                 piece = delta.get("text")
             case "input_json_delta":
                 piece = delta.get("partial_json")
-                if piece:
+                if piece:  # what stood in the block's start was a placeholder
                     self._input = ""
             case "thinking_delta":
                 piece = delta.get("thinking")
             case "signature_delta":
-                self._signature = shape.lenient(delta, "signature")
+                self._signature = fields.lenient(delta, "signature")
                 return []
             case "citations_delta":
                 self._citations.append(delta.get("citation"))
@@ -226,8 +236,8 @@ class Reader:
 
     def _message_delta(self, data: dict[str, Any]) -> list[Event]:
         delta = data.get("delta")
-        self._reason = shape.lenient(delta, "stop_reason") or self._reason
-        self._stop_sequence = shape.lenient(delta, "stop_sequence") or self._stop_sequence
+        self._reason = fields.lenient(delta, "stop_reason") or self._reason
+        self._stop_sequence = fields.lenient(delta, "stop_sequence") or self._stop_sequence
         totals = data.get("usage")
         if isinstance(totals, dict):
             self._usage.update((key, value) for key, value in totals.items() if value is not None)
@@ -265,7 +275,7 @@ def look(event: SseEvent, progress: Progress) -> None:
     if name == "content_block_start":
         progress.content = True
         return
-    data = shape.object_in(event.data)
+    data = fields.object_in(event.data)
     if data is None:
         return
     kind = str(data.get("type") or name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ccproxy_lite.formats import media, shape
+from ccproxy_lite.formats import fields, media
 from ccproxy_lite.formats.neutral import names, thinking, turns
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import (
@@ -28,7 +28,7 @@ IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 # ---------------------------------------------------------------- reading
 
 
-def read_content(holder: shape.Object, at: str) -> Iterable[Part]:
+def read_content(holder: fields.Object, at: str) -> Iterable[Part]:
     value = holder.get("content")
     if value is None:
         return
@@ -36,7 +36,7 @@ def read_content(holder: shape.Object, at: str) -> Iterable[Part]:
         if value:
             yield Text(value, at=f"{at}.content")
         return
-    for block, inner in shape.objects(holder, "content", at):
+    for block, inner in fields.objects(holder, "content", at):
         yield from _read_block(block, inner)
 
 
@@ -50,69 +50,69 @@ _TOOL_RESULT = frozenset(("type", "tool_use_id", "content", "is_error"))
 _SEARCH_RESULT = frozenset(("type", "source", "title", "content"))
 
 
-def _read_block(block: shape.Object, at: str) -> Iterable[Part]:
-    match shape.text(block, "type", at):
+def _read_block(block: fields.Object, at: str) -> Iterable[Part]:
+    match fields.text(block, "type", at):
         case "text":
-            yield Text(shape.text(block, "text", at), shape.extra_of(block, TEXT), at)
+            yield Text(fields.text(block, "text", at), fields.extra_of(block, TEXT), at)
         case "image":
             yield _read_image(block, at)
         case "document":
             yield from _read_document(block, at)
         case "search_result":
-            lines = [shape.text(block, "title", at, ""), shape.text(block, "source", at, "")]
-            lines += [shape.text(inner, "text", where, "") for inner, where in shape.objects(block, "content", at)]
-            yield Text("\n".join(filter(None, lines)), shape.extra_of(block, _SEARCH_RESULT), at)
+            lines = [fields.text(block, "title", at, ""), fields.text(block, "source", at, "")]
+            lines += [fields.text(inner, "text", where, "") for inner, where in fields.objects(block, "content", at)]
+            yield Text("\n".join(filter(None, lines)), fields.extra_of(block, _SEARCH_RESULT), at)
         case "thinking":
             yield _read_thinking(block, at)
         case "redacted_thinking":
-            origin, data = thinking.untag(shape.text(block, "data", at)) or (NAME, shape.text(block, "data", at))
-            yield Thinking(redacted=data, origin=origin, extra=shape.extra_of(block, _REDACTED), at=at)
+            origin, data = thinking.untag(fields.text(block, "data", at)) or (NAME, fields.text(block, "data", at))
+            yield Thinking(redacted=data, origin=origin, extra=fields.extra_of(block, _REDACTED), at=at)
         case "tool_use":
-            arguments = dumps_text(shape.optional_object(block, "input", at) or {})
-            name, call_id = shape.text(block, "name", at), shape.text(block, "id", at)
-            yield ToolCall(call_id, name, arguments, extra=shape.extra_of(block, _TOOL_USE), at=at)
+            arguments = dumps_text(fields.optional_object(block, "input", at) or {})
+            name, call_id = fields.text(block, "name", at), fields.text(block, "id", at)
+            yield ToolCall(call_id, name, arguments, extra=fields.extra_of(block, _TOOL_USE), at=at)
         case "tool_result":
             kinds = Text | Image | File | Foreign
             content = tuple(part for part in read_content(block, at) if isinstance(part, kinds))
-            is_error = shape.optional_bool(block, "is_error", at) or False
-            call_id = shape.text(block, "tool_use_id", at)
-            yield ToolResult(call_id, content, is_error, extra=shape.extra_of(block, _TOOL_RESULT), at=at)
+            is_error = fields.optional_bool(block, "is_error", at) or False
+            call_id = fields.text(block, "tool_use_id", at)
+            yield ToolResult(call_id, content, is_error, extra=fields.extra_of(block, _TOOL_RESULT), at=at)
         case kind:
             yield Foreign(kind, dict(block), at)
 
 
-def _read_image(block: shape.Object, at: str) -> Image:
-    source = shape.as_object(block.get("source"), f"{at}.source")
-    extra = shape.extra_of(block, _IMAGE)
+def _read_image(block: fields.Object, at: str) -> Image:
+    source = fields.as_object(block.get("source"), f"{at}.source")
+    extra = fields.extra_of(block, _IMAGE)
     where = f"{at}.source"
-    match shape.text(source, "type", where):
+    match fields.text(source, "type", where):
         case "base64":
-            media_type = shape.text(source, "media_type", where)
-            return Image(media_type, shape.text(source, "data", where), extra=extra, at=at)
+            media_type = fields.text(source, "media_type", where)
+            return Image(media_type, fields.text(source, "data", where), extra=extra, at=at)
         case "url":
-            return Image(url=media.web_url(shape.text(source, "url", where), where), extra=extra, at=at)
+            return Image(url=media.web_url(fields.text(source, "url", where), where), extra=extra, at=at)
         case "file":
-            return Image(file_id=shape.text(source, "file_id", where), extra=extra, at=at)
+            return Image(file_id=fields.text(source, "file_id", where), extra=extra, at=at)
         case _:
-            raise shape.wrong(f"{where}.type", "base64, url or file")
+            raise fields.wrong(f"{where}.type", "base64, url or file")
 
 
-def _read_document(block: shape.Object, at: str) -> Iterable[Part]:
-    source = shape.as_object(block.get("source"), f"{at}.source")
-    extra, where = shape.extra_of(block, _DOCUMENT), f"{at}.source"
-    title = shape.text(block, "title", at, "")
-    match shape.text(source, "type", where):
+def _read_document(block: fields.Object, at: str) -> Iterable[Part]:
+    source = fields.as_object(block.get("source"), f"{at}.source")
+    extra, where = fields.extra_of(block, _DOCUMENT), f"{at}.source"
+    title = fields.text(block, "title", at, "")
+    match fields.text(source, "type", where):
         case "base64":
             media_type, data = (
-                shape.text(source, "media_type", where, "application/pdf"),
-                shape.text(source, "data", where),
+                fields.text(source, "media_type", where, "application/pdf"),
+                fields.text(source, "data", where),
             )
             if media_type.startswith("text/plain"):
                 yield File("text/plain", text=media.plain(data, f"{where}.data"), name=title, extra=extra, at=at)
             else:
                 yield File(media_type, data, name=title, extra=extra, at=at)
         case "text":
-            yield File("text/plain", text=shape.text(source, "data", where), name=title, extra=extra, at=at)
+            yield File("text/plain", text=fields.text(source, "data", where), name=title, extra=extra, at=at)
         case "content":
             parts = list(read_content(source, where))
             lines = [part.text for part in parts if isinstance(part, Text)]
@@ -120,19 +120,19 @@ def _read_document(block: shape.Object, at: str) -> Iterable[Part]:
                 yield File("text/plain", text="\n".join(lines), name=title, extra=extra, at=at)
             yield from (part for part in parts if not isinstance(part, Text))
         case "url":
-            url = media.web_url(shape.text(source, "url", where), where)
+            url = media.web_url(fields.text(source, "url", where), where)
             yield File("application/pdf", url=url, name=title, extra=extra, at=at)
         case "file":
-            yield File(file_id=shape.text(source, "file_id", where), name=title, extra=extra, at=at)
+            yield File(file_id=fields.text(source, "file_id", where), name=title, extra=extra, at=at)
         case _:
-            raise shape.wrong(f"{where}.type", "base64, text, content, url or file")
+            raise fields.wrong(f"{where}.type", "base64, text, content, url or file")
 
 
-def _read_thinking(block: shape.Object, at: str) -> Thinking:
-    signature = shape.text(block, "signature", at, "")
+def _read_thinking(block: fields.Object, at: str) -> Thinking:
+    signature = fields.text(block, "signature", at, "")
     origin, value = thinking.untag(signature) or (NAME, signature)
-    extra = shape.extra_of(block, _THINKING)
-    return Thinking(shape.text(block, "thinking", at, ""), value, origin=origin, extra=extra, at=at)
+    extra = fields.extra_of(block, _THINKING)
+    return Thinking(fields.text(block, "thinking", at, ""), value, origin=origin, extra=extra, at=at)
 
 
 # ---------------------------------------------------------------- writing
@@ -171,7 +171,7 @@ def write_part(part: Part, losses: Losses) -> dict[str, Any]:
             return _write_image(part, losses)
         case File():
             return _write_file(part, losses)
-        case Refusal():  # what the model said
+        case Refusal():  # it was a text for the user
             return {"type": "text", "text": part.text}
     raise AssertionError(part)
 

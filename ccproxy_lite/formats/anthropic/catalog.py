@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from ccproxy_lite.formats import shape
+from ccproxy_lite.formats import fields
 
 COUNTED = frozenset("model messages system tools tool_choice thinking output_config cache_control speed".split())
 """The members that the counting endpoint accepts; others are refused there."""
@@ -31,7 +31,7 @@ def write_model(model: str, created: int) -> dict[str, Any]:
 
 def read_models(body: Any) -> list[str]:
     """The ids in an upstream's list."""
-    return shape.listed(body, "data", "id")
+    return fields.listed(body, "data", "id")
 
 
 def write_count(tokens: int) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def write_count(tokens: int) -> dict[str, Any]:
 
 def read_count(body: Any) -> int:
     """The token count of an upstream."""
-    return shape.count(body, "input_tokens")
+    return fields.count(body, "input_tokens")
 
 
 def counting_body(body: Mapping[str, Any], model: str) -> dict[str, Any]:

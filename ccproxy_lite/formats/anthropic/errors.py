@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ccproxy_lite.errors import Kind, kind_of
-from ccproxy_lite.formats import shape
+from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.neutral.error_details import refine
 from ccproxy_lite.formats.neutral.events import Failed
 
@@ -38,10 +38,10 @@ _KINDS: dict[str, tuple[Kind, int]] = {
 
 def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
     """An error object, in an error answer or in an ``error`` event; ``status`` where its type says none."""
-    error = shape.error_object(body)
-    name = shape.lenient(error, "type")
+    error = fields.error_object(body)
+    name = fields.lenient(error, "type")
     kind, implied = _KINDS.get(name, (kind_of(status), status))
-    message = shape.lenient(error, "message") or name or f"the upstream returned {status}"
+    message = fields.lenient(error, "message") or name or f"the upstream returned {status}"
     return refine(
         Failed(status if status not in (200, 500) else implied, kind, message, code=name),
         error,
@@ -51,7 +51,7 @@ def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
 
 def read_error(status: int, body: Any) -> Failed:
     """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
-    return failed_of(shape.error_body(body), status, is_http=True)
+    return failed_of(fields.error_body(body), status, is_http=True)
 
 
 def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:

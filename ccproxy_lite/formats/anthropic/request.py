@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ccproxy_lite.formats import shape
+from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.anthropic import models, schema
 from ccproxy_lite.formats.anthropic.blocks import (
     NAME,
@@ -48,7 +48,7 @@ SCALARS = Scalars(
     user=text("metadata.user_id"),
     service_tier=text("service_tier", is_written=False),
 )
-_KNOWN = SCALARS.fields() | frozenset(
+_KNOWN = SCALARS.known_fields() | frozenset(
     "model messages system tools tool_choice thinking output_config output_format stream".split()
 )
 _PATHS = {
@@ -62,14 +62,14 @@ _PATHS = {
 # ---------------------------------------------------------------- reading
 
 
-def read_request(body: shape.Object, path: PathInfo) -> Request:
+def read_request(body: fields.Object, path: PathInfo) -> Request:
     """What an Anthropic client asks. Raises ClientError."""
-    config = shape.optional_object(body, "output_config") or {}
-    choice = shape.optional_object(body, "tool_choice")
-    metadata = shape.optional_object(body, "metadata") or {}
+    config = fields.optional_object(body, "output_config") or {}
+    choice = fields.optional_object(body, "tool_choice")
+    metadata = fields.optional_object(body, "metadata") or {}
     system, messages = _read_turns(body)
     return Request(
-        model=shape.text(body, "model", ""),
+        model=fields.text(body, "model", ""),
         messages=messages,
         system=system,
         tools=tuple(_read_tools(body)),
@@ -77,16 +77,16 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
         parallel_tools=_read_parallel(choice or {}),
         reasoning=_read_reasoning(body, config),
         output=_read_output(body, config),
-        stream=shape.optional_bool(body, "stream") or False,
+        stream=fields.optional_bool(body, "stream") or False,
         origin=NAME,
         paths=_PATHS,
         **SCALARS.read(body),
         extra={
-            **shape.extra_of(body, _KNOWN),
-            **shape.extra_of(config, frozenset(("effort", "format")), "output_config"),
-            **shape.extra_of(choice or {}, frozenset(("type", "name", "disable_parallel_tool_use")), "tool_choice"),
-            **shape.extra_of(metadata, SCALARS.fields("metadata"), "metadata"),
-            **shape.extra_of(shape.optional_object(body, "thinking") or {}, _THINKING, "thinking"),
+            **fields.extra_of(body, _KNOWN),
+            **fields.extra_of(config, frozenset(("effort", "format")), "output_config"),
+            **fields.extra_of(choice or {}, frozenset(("type", "name", "disable_parallel_tool_use")), "tool_choice"),
+            **fields.extra_of(metadata, SCALARS.known_fields("metadata"), "metadata"),
+            **fields.extra_of(fields.optional_object(body, "thinking") or {}, _THINKING, "thinking"),
         },
     )
 
@@ -94,17 +94,17 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
 _THINKING = frozenset(("type", "budget_tokens", "display"))
 
 
-def _read_system(body: shape.Object) -> Iterable[Text]:
+def _read_system(body: fields.Object) -> Iterable[Text]:
     value = body.get("system")
     if isinstance(value, str):
         text = _without_billing(value)
         if text:
             yield Text(text, at="system")
         return
-    for block, at in shape.objects(body, "system", ""):
-        text = _without_billing(shape.text(block, "text", at))
+    for block, at in fields.objects(body, "system", ""):
+        text = _without_billing(fields.text(block, "text", at))
         if text:
-            yield Text(text, shape.extra_of(block, TEXT), at)
+            yield Text(text, fields.extra_of(block, TEXT), at)
 
 
 def _without_billing(text: str) -> str:
@@ -114,105 +114,105 @@ def _without_billing(text: str) -> str:
     return text
 
 
-def _read_turns(body: shape.Object) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
+def _read_turns(body: fields.Object) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
     """System messages that stand before the first turn are instructions like ``system``."""
-    messages = [_read_message(*item) for item in shape.objects(body, "messages", "")]
+    messages = [_read_message(*item) for item in fields.objects(body, "messages", "")]
     first = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
     leading = (part for message in messages[:first] for part in message.parts if isinstance(part, Text))
     return (*_read_system(body), *leading), tuple(messages[first:])
 
 
-def _read_message(message: shape.Object, at: str) -> Message:
-    role = shape.text(message, "role", at)
+def _read_message(message: fields.Object, at: str) -> Message:
+    role = fields.text(message, "role", at)
     if role not in ("user", "assistant", "system"):
-        raise shape.wrong(f"{at}.role", "user, assistant or system")
-    extra = shape.extra_of(message, frozenset(("role", "content", "output_config")))
+        raise fields.wrong(f"{at}.role", "user, assistant or system")
+    extra = fields.extra_of(message, frozenset(("role", "content", "output_config")))
     return Message(role, tuple(read_content(message, at)), extra, at)  # type: ignore[arg-type]
 
 
 _TOOL = frozenset(("type", "name", "description", "input_schema", "strict"))
 
 
-def _read_tools(body: shape.Object) -> Iterable[Tool | ServerTool]:
-    for tool, at in shape.objects(body, "tools", ""):
+def _read_tools(body: fields.Object) -> Iterable[Tool | ServerTool]:
+    for tool, at in fields.objects(body, "tools", ""):
         yield _read_tool(tool, at)
-    for server, at in shape.objects(body, "mcp_servers", ""):
-        yield ServerTool(MCP, shape.text(server, "name", at, MCP), dict(server), at)
+    for server, at in fields.objects(body, "mcp_servers", ""):
+        yield ServerTool(MCP, fields.text(server, "name", at, MCP), dict(server), at)
 
 
-def _read_tool(tool: shape.Object, at: str) -> Tool | ServerTool:
-    kind = shape.text(tool, "type", at, "custom")
+def _read_tool(tool: fields.Object, at: str) -> Tool | ServerTool:
+    kind = fields.text(tool, "type", at, "custom")
     if kind != "custom":
-        return ServerTool(kind, shape.text(tool, "name", at, kind), dict(tool), at)
+        return ServerTool(kind, fields.text(tool, "name", at, kind), dict(tool), at)
     return Tool(
-        shape.text(tool, "name", at),
-        shape.text(tool, "description", at, ""),
-        shape.optional_object(tool, "input_schema", at),
-        shape.optional_bool(tool, "strict", at),
-        extra=shape.extra_of(tool, _TOOL),
+        fields.text(tool, "name", at),
+        fields.text(tool, "description", at, ""),
+        fields.optional_object(tool, "input_schema", at),
+        fields.optional_bool(tool, "strict", at),
+        extra=fields.extra_of(tool, _TOOL),
         at=at,
     )
 
 
-def _read_choice(choice: shape.Object) -> ToolChoice:
-    match shape.text(choice, "type", "tool_choice"):
+def _read_choice(choice: fields.Object) -> ToolChoice:
+    match fields.text(choice, "type", "tool_choice"):
         case "auto":
             return ToolChoice("auto")
         case "any":
             return ToolChoice("required")
         case "tool":
-            return ToolChoice("required", (shape.text(choice, "name", "tool_choice"),))
+            return ToolChoice("required", (fields.text(choice, "name", "tool_choice"),))
         case "none":
             return ToolChoice("none")
         case _:
-            raise shape.wrong("tool_choice.type", "auto, any, tool or none")
+            raise fields.wrong("tool_choice.type", "auto, any, tool or none")
 
 
-def _read_parallel(choice: shape.Object) -> bool | None:
-    disabled = shape.optional_bool(choice, "disable_parallel_tool_use", "tool_choice")
+def _read_parallel(choice: fields.Object) -> bool | None:
+    disabled = fields.optional_bool(choice, "disable_parallel_tool_use", "tool_choice")
     return None if disabled is None else not disabled
 
 
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
 
-def _effort_of_last(body: shape.Object) -> str | None:
+def _effort_of_last(body: fields.Object) -> str | None:
     """The effort that a message sets from its place on, as Claude Code does it."""
-    configs = [message.get("output_config") for message, _ in shape.objects(body, "messages", "")]
+    configs = [message.get("output_config") for message, _ in fields.objects(body, "messages", "")]
     last = next((config for config in reversed(configs) if isinstance(config, dict)), {})
-    return shape.optional_text(last, "effort", "output_config")
+    return fields.optional_text(last, "effort", "output_config")
 
 
-def _read_reasoning(body: shape.Object, config: shape.Object) -> Reasoning | None:
-    setting = shape.optional_object(body, "thinking")
-    effort = shape.optional_text(config, "effort", "output_config") or _effort_of_last(body)
+def _read_reasoning(body: fields.Object, config: fields.Object) -> Reasoning | None:
+    setting = fields.optional_object(body, "thinking")
+    effort = fields.optional_text(config, "effort", "output_config") or _effort_of_last(body)
     if effort is not None and effort not in _EFFORTS:
-        raise shape.wrong("output_config.effort", "low, medium, high, xhigh or max")
+        raise fields.wrong("output_config.effort", "low, medium, high, xhigh or max")
     level: Effort = effort or "auto"  # type: ignore[assignment]
     if setting is None:
         return Reasoning(level, at="output_config.effort") if effort else None
     display = setting.get("display")
     visible = display != "omitted" if display else None
-    match shape.text(setting, "type", "thinking"):
+    match fields.text(setting, "type", "thinking"):
         case "disabled":
             return Reasoning("none")
         case "enabled":
-            budget = shape.optional_int(setting, "budget_tokens", "thinking")
+            budget = fields.optional_int(setting, "budget_tokens", "thinking")
             return Reasoning(level, None if effort else budget, visible)
         case "adaptive" | "between_tools" | "auto":
             return Reasoning(level, None, visible)
         case _:
-            raise shape.wrong("thinking.type", "enabled, adaptive, between_tools or disabled")
+            raise fields.wrong("thinking.type", "enabled, adaptive, between_tools or disabled")
 
 
-def _read_output(body: shape.Object, config: shape.Object) -> Output | None:
+def _read_output(body: fields.Object, config: fields.Object) -> Output | None:
     form = config.get("format") or body.get("output_format")
     if form is None:
         return None
-    form = shape.as_object(form, "output_config.format")
-    if shape.text(form, "type", "output_config.format") != "json_schema":
-        raise shape.wrong("output_config.format.type", "json_schema")
-    return Output(shape.as_object(form.get("schema"), "output_config.format.schema"), strict=True)
+    form = fields.as_object(form, "output_config.format")
+    if fields.text(form, "type", "output_config.format") != "json_schema":
+        raise fields.wrong("output_config.format.type", "json_schema")
+    return Output(fields.as_object(form.get("schema"), "output_config.format.schema"), strict=True)
 
 
 # ---------------------------------------------------------------- writing
@@ -281,7 +281,7 @@ def _write_turns(request: Request, target: Target, losses: Losses) -> tuple[list
 
 
 def _ended(messages: Iterable[Message], losses: Losses) -> Iterable[Message]:
-    """The turns without thoughts at their end, where they are not accepted."""
+    """The turns without reasoning at their end, where it is rejected."""
     for message in messages:
         parts = list(message.parts)
         while message.role == "assistant" and parts and isinstance(parts[-1], Thinking):
@@ -355,7 +355,7 @@ def _write_thinking(body: dict[str, Any], request: Request, target: Target, loss
     else:
         body["thinking"] = {"type": "adaptive"}
         visible = reasoning.visible
-        if visible is None and version >= (4, 7):  # these hide their thoughts by default
+        if visible is None and version >= (4, 7):  # these hide their reasoning by default
             visible = True
         if visible is not None:
             body["thinking"]["display"] = "summarized" if visible else "omitted"
@@ -383,7 +383,7 @@ def _write_manual_thinking(body: dict[str, Any], request: Request, target: Targe
 
 
 def _prefills_or_hides_thoughts(messages: list[dict[str, Any]]) -> bool:
-    """Whether the conversation ends in a prefill, or in a tool loop whose thoughts are missing."""
+    """Whether the conversation ends in a prefill, or in a tool loop whose reasoning is missing."""
     if not messages:
         return False
     if messages[-1]["role"] == "assistant":
@@ -422,11 +422,11 @@ def _accepted(body: dict[str, Any], request: Request, target: Target, losses: Lo
 def without_foreign(body: Mapping[str, Any]) -> dict[str, Any] | None:
     """The body without what Anthropic would refuse because of another provider; None if there is nothing of it.
 
-    That is thoughts with another's mark, and manual thinking in a tool loop which began elsewhere, without a thought.
+    That is reasoning tagged by another, and manual thinking in a tool loop that began elsewhere, without reasoning.
     """
     found = False
     messages: list[Any] = []
-    for message in shape.lenient_list(body, "messages"):
+    for message in fields.lenient_list(body, "messages"):
         content = message.get("content") if isinstance(message, dict) else None
         if isinstance(content, list):
             kept = [block for block in content if not _is_foreign(block)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ccproxy_lite.formats import shape
+from ccproxy_lite.formats import fields
 
 
 def write_models(ids: Sequence[str], created: int) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def write_model(model: str, created: int) -> dict[str, Any]:
 
 def read_models(body: Any) -> list[str]:
     """The ids in an upstream's list."""
-    return [name.removeprefix("models/") for name in shape.listed(body, "models", "name")]
+    return [name.removeprefix("models/") for name in fields.listed(body, "models", "name")]
 
 
 def write_count(tokens: int) -> dict[str, Any]:
@@ -31,4 +31,4 @@ def write_count(tokens: int) -> dict[str, Any]:
 
 def read_count(body: Any) -> int:
     """The token count of an upstream."""
-    return shape.count(body, "totalTokens")
+    return fields.count(body, "totalTokens")

@@ -1,7 +1,7 @@
 """Gemini generateContent: contents and their parts, read and written. Source: the SDK's ``types.Content`` and ``Part``.
 
 A signature of thoughts may sit on any part. Neutrally it is a thought: one without text, right before the part that it
-sits on; or the seal of the thought that it sits on.
+stands on; or that of the reasoning on which it stands.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ccproxy_lite.formats import media, shape
+from ccproxy_lite.formats import fields, media
 from ccproxy_lite.formats.format import Target
 from ccproxy_lite.formats.gemini import models
 from ccproxy_lite.formats.neutral import names, thinking, turns
@@ -108,20 +108,20 @@ def write_signature(signature: str, redacted: str, origin: str) -> str:
 # ---------------------------------------------------------------- reading
 
 
-def read_contents(body: shape.Object) -> tuple[Message, ...]:
+def read_contents(body: fields.Object) -> tuple[Message, ...]:
     """The turns. Raises ClientError."""
     calls = _Calls()
     messages: list[Message] = []
-    for content, at in shape.objects(body, "contents", ""):
-        role = shape.text(content, "role", at, "user")
+    for content, at in fields.objects(body, "contents", ""):
+        role = fields.text(content, "role", at, "user")
         if role not in ("user", "model", "function"):
-            raise shape.wrong(f"{at}.role", "user or model")
+            raise fields.wrong(f"{at}.role", "user or model")
         last = messages[-1] if messages else None
         if role == "model" and last is not None and last.role == "user":
             calls.forget()
-        found = shape.objects(content, "parts", at)
+        found = fields.objects(content, "parts", at)
         parts = tuple(read for part, inner in found for read in _read_part(part, inner, calls))
-        extra = shape.extra_of(content, frozenset(("role", "parts")))
+        extra = fields.extra_of(content, frozenset(("role", "parts")))
         turn = Message("assistant" if role == "model" else "user", parts, extra, at)
         if last is not None and last.role == turn.role and not extra:
             messages[-1] = replace(last, parts=last.parts + parts)
@@ -131,7 +131,7 @@ def read_contents(body: shape.Object) -> tuple[Message, ...]:
 
 
 def _joined(turn: Message) -> tuple[Part, ...]:
-    """A model's turn without the seams of a stream: texts as one, and thoughts as one up to their signature."""
+    """A model's turn without the seams of a stream: adjacent texts joined, and reasoning up to its signature."""
     if turn.role != "assistant":
         return turn.parts
     parts: list[Part] = []
@@ -154,13 +154,13 @@ def _continues(part: Part, last: Part | None) -> bool:
 
 
 def detail_of(resolution: str) -> str:
-    """The level of detail for a picture that Gemini's ``MediaResolution`` stands for; empty for those between."""
+    """The image detail that Gemini's ``MediaResolution`` stands for; empty for levels between."""
     level = resolution.rpartition("_")[2].lower()
     return level if level in ("low", "high") else ""
 
 
 def with_detail(messages: tuple[Message, ...], detail: str) -> tuple[Message, ...]:
-    """The turns with a level of detail for every picture that names none."""
+    """The turns with a detail level on every image that has none."""
 
     def detailed(part: Part) -> Part:
         return replace(part, detail=detail) if isinstance(part, Image) and not part.detail else part
@@ -198,12 +198,12 @@ _KINDS = (
 )  # fmt: skip
 
 
-def _read_part(part: shape.Object, at: str, calls: _Calls) -> Iterable[Part]:
+def _read_part(part: fields.Object, at: str, calls: _Calls) -> Iterable[Part]:
     kind = next((kind for kind in _KINDS if part.get(kind) is not None), "")
-    extra = shape.extra_of(part, _META | {kind})
-    signature, redacted, origin = read_signature(shape.text(part, "thoughtSignature", at, ""))
+    extra = fields.extra_of(part, _META | {kind})
+    signature, redacted, origin = read_signature(fields.text(part, "thoughtSignature", at, ""))
     if part.get("thought") is True and kind in ("text", ""):
-        text = shape.text(part, "text", at, "")
+        text = fields.text(part, "text", at, "")
         if text or signature or redacted:
             yield Thinking(text, signature, redacted, origin, {"thought": True}, at)
         return
@@ -211,29 +211,29 @@ def _read_part(part: shape.Object, at: str, calls: _Calls) -> Iterable[Part]:
         yield Thinking("", signature, redacted, origin, at=f"{at}.thoughtSignature")
     match kind:
         case "text":
-            yield Text(shape.text(part, "text", at), extra, at)
+            yield Text(fields.text(part, "text", at), extra, at)
         case "inlineData":
-            detail = detail_of(shape.lenient(part.get("mediaResolution"), "level"))
+            detail = detail_of(fields.lenient(part.get("mediaResolution"), "level"))
             if detail:
                 extra = {key: value for key, value in extra.items() if key != "mediaResolution"}
-            yield _read_blob(shape.as_object(part[kind], f"{at}.{kind}"), detail, extra, at)
+            yield _read_blob(fields.as_object(part[kind], f"{at}.{kind}"), detail, extra, at)
         case "fileData":
-            yield _read_file(shape.as_object(part[kind], f"{at}.{kind}"), extra, at)
+            yield _read_file(fields.as_object(part[kind], f"{at}.{kind}"), extra, at)
         case "functionCall":
-            yield _read_call(shape.as_object(part[kind], f"{at}.{kind}"), extra, at, calls)
+            yield _read_call(fields.as_object(part[kind], f"{at}.{kind}"), extra, at, calls)
         case "functionResponse":
-            yield _read_result(shape.as_object(part[kind], f"{at}.{kind}"), extra, at, calls)
+            yield _read_result(fields.as_object(part[kind], f"{at}.{kind}"), extra, at, calls)
         case _ if part.keys() - _META:
             yield Foreign(kind or next(iter(part.keys() - _META)), dict(part), at)
 
 
-def _read_blob(blob: shape.Object, detail: str, extra: Extra, at: str) -> Image | File | Audio | Foreign:
+def _read_blob(blob: fields.Object, detail: str, extra: Extra, at: str) -> Image | File | Audio | Foreign:
     where = f"{at}.inlineData"
-    data = standard(shape.text(blob, "data", where))
+    data = standard(fields.text(blob, "data", where))
     media_type = _media_type(blob, where) or media.sniffed(data)
     if not media_type:
-        raise shape.wrong(f"{where}.mimeType", "a media type")
-    name = shape.text(blob, "displayName", where, "")
+        raise fields.wrong(f"{where}.mimeType", "a media type")
+    name = fields.text(blob, "displayName", where, "")
     if media_type.startswith("image/"):
         return Image(media_type.replace("image/jpg", "image/jpeg"), data, detail=detail, extra=extra, at=at)
     if media_type.startswith("audio/"):
@@ -245,19 +245,19 @@ def _read_blob(blob: shape.Object, detail: str, extra: Extra, at: str) -> Image 
     return File(media_type, data, name=name, extra=extra, at=at)
 
 
-def _media_type(holder: shape.Object, at: str) -> str:
-    return shape.text(holder, "mimeType", at, "").lower().partition(";")[0].strip()
+def _media_type(holder: fields.Object, at: str) -> str:
+    return fields.text(holder, "mimeType", at, "").lower().partition(";")[0].strip()
 
 
 _AUDIO = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/x-wav": "wav", "audio/wave": "wav"}
 _PROVIDER = "https://generativelanguage.googleapis.com/"
 
 
-def _read_file(file: shape.Object, extra: Extra, at: str) -> Image | File | Foreign:
-    uri = shape.text(file, "fileUri", f"{at}.fileData")
+def _read_file(file: fields.Object, extra: Extra, at: str) -> Image | File | Foreign:
+    uri = fields.text(file, "fileUri", f"{at}.fileData")
     implied = media.type_of_url(uri, "")
     media_type = _media_type(file, f"{at}.fileData") or implied
-    name = shape.text(file, "displayName", f"{at}.fileData", "")
+    name = fields.text(file, "displayName", f"{at}.fileData", "")
     if media_type.startswith(("video/", "audio/")) or "youtube.com/" in uri or "youtu.be/" in uri:
         return Foreign("video", {"fileData": dict(file)}, at)
     is_stored = uri.startswith(_PROVIDER) or not uri.startswith(("http://", "https://"))
@@ -268,33 +268,33 @@ def _read_file(file: shape.Object, extra: Extra, at: str) -> Image | File | Fore
     return replace(known_file, file_id=uri) if is_stored else replace(known_file, url=uri)
 
 
-def _read_call(call: shape.Object, extra: Extra, at: str, calls: _Calls) -> ToolCall:
+def _read_call(call: fields.Object, extra: Extra, at: str, calls: _Calls) -> ToolCall:
     where = f"{at}.functionCall"
-    name = shape.text(call, "name", where)
-    call_id = shape.text(call, "id", where, "") or names.made_up_id(at, name)
+    name = fields.text(call, "name", where)
+    call_id = fields.text(call, "id", where, "") or names.made_up_id(at, name)
     calls.add(call_id, name)
-    arguments = dumps_text(shape.optional_object(call, "args", where) or {})
-    extra = {**extra, **shape.extra_of(call, frozenset(("id", "name", "args")), "functionCall")}
+    arguments = dumps_text(fields.optional_object(call, "args", where) or {})
+    extra = {**extra, **fields.extra_of(call, frozenset(("id", "name", "args")), "functionCall")}
     return ToolCall(call_id, name, arguments, extra=extra, at=at)
 
 
 _RESPONSE = frozenset(("id", "name", "response", "parts"))
 
 
-def _read_result(result: shape.Object, extra: Extra, at: str, calls: _Calls) -> ToolResult:
+def _read_result(result: fields.Object, extra: Extra, at: str, calls: _Calls) -> ToolResult:
     where = f"{at}.functionResponse"
-    name = shape.text(result, "name", where, "")
-    call_id = calls.answer(shape.text(result, "id", where, ""), name, at)
-    response = shape.optional_object(result, "response", where) or {}
+    name = fields.text(result, "name", where, "")
+    call_id = calls.answer(fields.text(result, "id", where, ""), name, at)
+    response = fields.optional_object(result, "response", where) or {}
     is_error = response.get("error") is not None
     value: Any = response
     if response.keys() in ({"output"}, {"error"}, {"result"}):
         value = next(iter(response.values()))
     text = value if isinstance(value, str) else dumps_text(value)
     content: list[Any] = [Text(text, at=f"{where}.response")] if text and response else []
-    for part, inner in shape.objects(result, "parts", where):
+    for part, inner in fields.objects(result, "parts", where):
         content += [read for read in _read_part(part, inner, calls) if isinstance(read, Image | File | Audio | Foreign)]
-    extra = {**extra, **shape.extra_of(result, _RESPONSE, "functionResponse")}
+    extra = {**extra, **fields.extra_of(result, _RESPONSE, "functionResponse")}
     return ToolResult(call_id, tuple(content), is_error, name, extra, at)
 
 
@@ -306,13 +306,13 @@ def write_contents(request: Request, target: Target, losses: Losses) -> list[dic
     rules = turns.Rules(lambda thought: thought.origin == NAME and bool(thought.signature), media=True)
     paired = turns.paired(turns.fitting(turns.downgraded(request.messages), rules, losses), losses)
     called: dict[str, str] = {}
-    asked = max((n for n, turn in enumerate(paired) if _is_question(turn)), default=-1)
+    last_question = max((n for n, turn in enumerate(paired) if _is_question(turn)), default=-1)
     written: list[dict[str, Any]] = []
     if paired and paired[0].role == "assistant":  # the service wants to hear the user first
         written.append({"role": "user", "parts": [{"text": " "}]})
     for number, turn in enumerate(paired):
         called.update((part.id, part.name) for part in turn.parts if isinstance(part, ToolCall))
-        sentinel = number > asked and models.wants_sentinel(target.model, target.quirks)
+        sentinel = number > last_question and models.wants_sentinel(target.model, target.quirks)
         parts = list(_write_turn(turn, called, target, losses, sentinel))
         written.append({"role": "model" if turn.role == "assistant" else "user", "parts": parts})
     turns.name_prefill(paired, losses)
@@ -350,7 +350,7 @@ def _write_part(part: Part, called: Mapping[str, str], target: Target, losses: L
     match part:
         case Text():
             yield {"text": part.text}
-        case Refusal():  # what the model said
+        case Refusal():  # it was a text for the user
             yield {"text": part.text}
         case Thinking():
             seal = {"thoughtSignature": part.signature} if part.signature else {}
@@ -382,7 +382,7 @@ def _write_media(part: Image | File | Audio, losses: Losses) -> dict[str, Any]:
 def _write_result(
     part: ToolResult, called: Mapping[str, str], target: Target, losses: Losses
 ) -> Iterable[dict[str, Any]]:
-    """The result as an object, and its pictures: within it from Gemini 3 on, behind it before."""
+    """The result as an object, and its images: inside it from Gemini 3 on, behind it before."""
     texts, others = [], []
     for inner in part.content:
         if isinstance(inner, Foreign):
@@ -407,8 +407,8 @@ def _write_result(
 # ---------------------------------------------------------------- the same format on both sides
 
 
-def without_foreign(body: shape.Object) -> dict[str, Any] | None:
-    """The body without thoughts of other providers; None if there are none."""
+def without_foreign(body: fields.Object) -> dict[str, Any] | None:
+    """The body without reasoning of other providers; None if there is none."""
     inner = body.get("generateContentRequest")
     if isinstance(inner, dict):
         mended = without_foreign(inner)
@@ -424,12 +424,12 @@ def without_foreign(body: shape.Object) -> dict[str, Any] | None:
         found = True
         if part.get("thought") is True:
             return None
-        rest = {name: inner for name, inner in part.items() if name != key}
+        without_signature = {name: inner for name, inner in part.items() if name != key}
         is_call = "functionCall" in part or "function_call" in part
-        return {**rest, key: models.SENTINEL} if is_call else rest
+        return {**without_signature, key: models.SENTINEL} if is_call else without_signature
 
     contents = []
-    for content in shape.lenient_list(body, "contents"):
+    for content in fields.lenient_list(body, "contents"):
         if isinstance(content, dict) and isinstance(content.get("parts"), list):
             parts = [part for part in map(cleaned, content["parts"]) if part]
             if content["parts"] and not parts:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ccproxy_lite.errors import STATUS, Kind, kind_of
-from ccproxy_lite.formats import shape
+from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.neutral.error_details import refine
 from ccproxy_lite.formats.neutral.events import Failed
 
@@ -37,13 +37,13 @@ _KINDS: dict[str, Kind] = {
 
 def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
     """An error object, in an error answer or in a chunk; ``status`` where it says none itself."""
-    error = shape.error_object(body)
-    name = shape.lenient(error, "status")
-    code = shape.count(error, "code")
+    error = fields.error_object(body)
+    name = fields.lenient(error, "status")
+    code = fields.count(error, "code")
     if not 400 <= code < 600:
         code = STATUS[_KINDS[name]] if status == 500 and name in _KINDS else status
     kind = kind_of(code) if code != 500 else _KINDS.get(name, "server")
-    message = shape.lenient(error, "message") or name or f"the upstream returned {status}"
+    message = fields.lenient(error, "message") or name or f"the upstream returned {status}"
     failed = refine(Failed(code, kind, message, code=name), error, status if is_http else None)
     if failed.kind == "bad_request" and "maximum number of tokens" in message:
         failed.code = "context_length_exceeded"
@@ -52,7 +52,7 @@ def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
 
 def read_error(status: int, body: Any) -> Failed:
     """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
-    return failed_of(shape.error_body(body), status, is_http=True)
+    return failed_of(fields.error_body(body), status, is_http=True)
 
 
 def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:

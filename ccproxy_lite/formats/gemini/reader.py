@@ -1,4 +1,13 @@
-"""Gemini generateContent: answers, whole and streamed, read. Source: the SDK's ``types.GenerateContentResponse``."""
+"""Gemini generateContent: answers, whole and streamed, read. Source: the SDK's ``types.GenerateContentResponse``.
+
+Every chunk is a complete answer with a few more parts; a tool call always arrives whole. So the ``Reader`` has at most
+one open part, a text or reasoning, which a part of another kind closes. There is no last event: the stream ends after
+the chunk with a ``finishReason``, and without one it has failed.
+
+Two things refer to parts that came earlier. A ``thoughtSignature`` belongs to the part on which it stands; on anything
+but reasoning it becomes a reasoning part without text in front of that part. ``groundingMetadata`` has citations that
+count bytes from the beginning of a part, and ``_places`` says where in the running text each part began.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import shape
+from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.format import Progress
 from ccproxy_lite.formats.gemini.contents import NAME, read_signature, standard
 from ccproxy_lite.formats.gemini.errors import failed_of, write_error
@@ -46,17 +55,17 @@ _BROKEN = frozenset(
         "MALFORMED_FUNCTION_CALL UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS MISSING_THOUGHT_SIGNATURE MALFORMED_RESPONSE"
     ).split()
 )
-"""Endings that are failures of the model, not answers."""
+"""Finish reasons that are failures of the model, not answers."""
 
 
 def _read_usage(usage: Any) -> Usage | None:
     if not isinstance(usage, dict):
         return None
-    cached, thoughts = shape.count(usage, "cachedContentTokenCount"), shape.count(usage, "thoughtsTokenCount")
-    prompt = shape.count(usage, "promptTokenCount") + shape.count(usage, "toolUsePromptTokenCount")
+    cached, thoughts = fields.count(usage, "cachedContentTokenCount"), fields.count(usage, "thoughtsTokenCount")
+    prompt = fields.count(usage, "promptTokenCount") + fields.count(usage, "toolUsePromptTokenCount")
     return Usage(
         max(prompt - cached, 0),
-        shape.count(usage, "candidatesTokenCount") + thoughts,
+        fields.count(usage, "candidatesTokenCount") + thoughts,
         cached,
         reasoning=thoughts if "thoughtsTokenCount" in usage else None,
     )
@@ -66,7 +75,7 @@ def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A whole answer as events: the same reader takes it as one chunk. Raises UpstreamError."""
     if body.get("error"):
         return [failed_of(body, 500)]
-    reader = Reader(shape.lenient(body, "responseId") or seed)
+    reader = Reader(fields.lenient(body, "responseId") or seed)
     events = reader.chunk(body)
     if not body.get("candidates") and not reader.finish:
         raise UpstreamError("the upstream's response has no candidate")
@@ -75,7 +84,7 @@ def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
 
 
 class Reader:
-    """Reads a streamed answer. There is no last event: the stream ends after the chunk that says why."""
+    """Reads a streamed answer; see the module's docstring."""
 
     def __init__(self, seed: str = "") -> None:
         self.finish = ""
@@ -93,23 +102,23 @@ class Reader:
     def feed(self, event: SseEvent) -> list[Event]:
         if self._over or not event.data or event.data.strip() == "[DONE]":
             return []
-        if event.data.startswith("["):  # as a stream without server-sent events holds it
-            parts = shape.event_object(SseEvent(event.name, f'{{"parts":{event.data}}}'))["parts"]
+        if event.data.startswith("["):  # an array of chunks, as a stream without ``alt=sse`` sends them
+            parts = fields.event_object(SseEvent(event.name, f'{{"parts":{event.data}}}'))["parts"]
             return [read for part in parts for read in self.feed(SseEvent(event.name, dumps(part)))]
-        data = shape.event_object(event)
+        data = fields.event_object(event)
         if data.get("error") or event.name == "error":
             self._over = True
             return [failed_of(data, 500)]
         return self.chunk(data)
 
     def chunk(self, data: Mapping[str, Any]) -> list[Event]:
-        """What one chunk says."""
+        """The neutral events of one chunk."""
         events: list[Event] = []
         self._usage = _read_usage(data.get("usageMetadata")) or self._usage
         candidates, feedback = data.get("candidates"), data.get("promptFeedback")
         if not self._begun:
             self._begun = True
-            events.append(Begin(shape.lenient(data, "responseId"), shape.lenient(data, "modelVersion")))
+            events.append(Begin(fields.lenient(data, "responseId"), fields.lenient(data, "modelVersion")))
         if isinstance(feedback, dict) and feedback.get("blockReason"):
             self.finish = "SAFETY"
         for candidate in candidates if isinstance(candidates, list) else ():
@@ -126,7 +135,7 @@ class Reader:
             return [Failed(502, "server", self._detail or f"the model ended with {self.finish}")]
         if not self.finish or not self._begun:
             return [Failed(502, "server", "the upstream's stream ended early")]
-        self._shut(events)
+        self._close_part(events)
         reason = settled(_REASONS.get(self.finish, "end"), self._calls > 0)
         return [*events, End(reason, self._usage)]
 
@@ -134,8 +143,8 @@ class Reader:
         content = candidate.get("content")
         parts = content.get("parts") if isinstance(content, dict) else None
         parts = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
-        brings_text = any(shape.lenient(part, "text") for part in parts)
-        if not brings_text:  # the open text may be closed by what comes
+        brings_text = any(fields.lenient(part, "text") for part in parts)
+        if not brings_text:  # before the parts, which may close the text that it belongs to
             self._ground(candidate.get("groundingMetadata"))
         for number, part in enumerate(parts):
             if number not in self._places:
@@ -144,47 +153,47 @@ class Reader:
             self._part(part, events)
         if brings_text:
             self._ground(candidate.get("groundingMetadata"))
-        finish = shape.lenient(candidate, "finishReason")
+        finish = fields.lenient(candidate, "finishReason")
         self.finish = finish if finish and finish != "FINISH_REASON_UNSPECIFIED" else self.finish
-        self._detail = shape.lenient(candidate, "finishMessage") or self._detail
+        self._detail = fields.lenient(candidate, "finishMessage") or self._detail
 
     def _part(self, part: Mapping[str, Any], events: list[Event]) -> None:
-        text, signature = shape.lenient(part, "text"), shape.lenient(part, "thoughtSignature")
+        text, signature = fields.lenient(part, "text"), fields.lenient(part, "thoughtSignature")
         sealed, redacted, origin = read_signature(signature) if signature else ("", "", NAME)
         call, blob = part.get("functionCall"), part.get("inlineData")
         if part.get("thought") is True and call is None:
             if text:
-                self._say("thinking", text, events)
+                self._add_text("thinking", text, events)
             if sealed and self._open == "thinking":
                 events.append(PartEnd(sealed, origin))
                 self._open, self._text = None, []
             elif sealed:
-                self._seal(sealed, origin, events)
+                self._add_signature(sealed, origin, events)
             elif redacted:
-                self._shut(events)
+                self._close_part(events)
                 events += [PartStart("redacted"), PartDelta(redacted), PartEnd("", origin)]
             return
         if text and self._open == "text":
-            self._say("text", text, events)
+            self._add_text("text", text, events)
             text = ""
         if sealed:
-            self._seal(sealed, origin, events)
+            self._add_signature(sealed, origin, events)
         if text:
-            self._say("text", text, events)
+            self._add_text("text", text, events)
         if isinstance(call, dict):
             self._call(call, events)
-        elif isinstance(blob, dict) and shape.lenient(blob, "data"):
-            self._shut(events)
-            kind = shape.lenient(blob, "mimeType")
+        elif isinstance(blob, dict) and fields.lenient(blob, "data"):
+            self._close_part(events)
+            kind = fields.lenient(blob, "mimeType")
             if kind.startswith("image/"):
                 events += [PartStart("image", media_type=kind), PartDelta(standard(blob["data"])), PartEnd()]
 
     def _call(self, call: Mapping[str, Any], events: list[Event]) -> None:
-        self._shut(events)
-        name, arguments = shape.lenient(call, "name"), call.get("args")
+        self._close_part(events)
+        name, arguments = fields.lenient(call, "name"), call.get("args")
         if not name:
             raise UpstreamError("the upstream called a tool without saying which")
-        call_id = shape.lenient(call, "id") or names.made_up_id(self._seed, self._calls, name)
+        call_id = fields.lenient(call, "id") or names.made_up_id(self._seed, self._calls, name)
         self._calls += 1
         events.append(PartStart("tool", call_id, name))
         if isinstance(arguments, dict) and arguments:
@@ -193,20 +202,20 @@ class Reader:
             events.append(PartDelta(arguments))
         events.append(PartEnd())
 
-    def _say(self, kind: PartKind, text: str, events: list[Event]) -> None:
+    def _add_text(self, kind: PartKind, text: str, events: list[Event]) -> None:
         if self._open != kind:
-            self._shut(events)
+            self._close_part(events)
             self._open = kind
             events.append(PartStart(kind))
         self._text.append(text)
         events.append(PartDelta(text))
 
-    def _seal(self, signature: str, origin: str, events: list[Event]) -> None:
-        """A signature of what is no thought becomes a thought of its own, without text."""
-        self._shut(events)
+    def _add_signature(self, signature: str, origin: str, events: list[Event]) -> None:
+        """A signature on anything but reasoning becomes a reasoning part without text."""
+        self._close_part(events)
         events += [PartStart("thinking"), PartEnd(signature, origin)]
 
-    def _shut(self, events: list[Event]) -> None:
+    def _close_part(self, events: list[Event]) -> None:
         if self._open == "thinking":
             events.append(PartEnd(origin=NAME))
         elif self._open is not None:
@@ -224,20 +233,20 @@ class Reader:
         supports = metadata.get("groundingSupports")
         for support in supports if isinstance(supports, list) else ():
             segment = support.get("segment") if isinstance(support, dict) else None
-            offset = self._places.get(shape.count(segment, "partIndex"), 0)
-            start, end = offset + shape.count(segment, "startIndex"), offset + shape.count(segment, "endIndex")
+            offset = self._places.get(fields.count(segment, "partIndex"), 0)
+            start, end = offset + fields.count(segment, "startIndex"), offset + fields.count(segment, "endIndex")
             place = len(raw[:start].decode("utf-8", "ignore")), len(raw[:end].decode("utf-8", "ignore"))
             indexes = support.get("groundingChunkIndices") if isinstance(support, dict) else None
             for index in indexes if isinstance(indexes, list) else ():
-                if isinstance(index, int) and 0 <= index < len(pages) and shape.lenient(pages[index], "uri"):
+                if isinstance(index, int) and 0 <= index < len(pages) and fields.lenient(pages[index], "uri"):
                     page = pages[index]
-                    citation = Citation(shape.lenient(page, "uri"), shape.lenient(page, "title"), *place)
+                    citation = Citation(fields.lenient(page, "uri"), fields.lenient(page, "title"), *place)
                     self._citations += [citation] if citation not in self._citations else []
         if not self._citations:
             self._citations = [
-                Citation(shape.lenient(page, "uri"), shape.lenient(page, "title"))
+                Citation(fields.lenient(page, "uri"), fields.lenient(page, "title"))
                 for page in pages
-                if shape.lenient(page, "uri")
+                if fields.lenient(page, "uri")
             ]
 
 
@@ -250,19 +259,19 @@ def look(event: SseEvent, progress: Progress) -> None:
     notable = '"finishReason"' in data or '"usageMetadata"' in data or '"error"' in data
     if progress.content and not notable:
         return
-    chunk = shape.object_in(data)
+    chunk = fields.object_in(data)
     if chunk is None:
         return
     if chunk.get("error"):
         progress.failed = failed_of(chunk, 500)
     progress.usage = _read_usage(chunk.get("usageMetadata")) or progress.usage
-    for candidate in shape.lenient_list(chunk, "candidates"):
+    for candidate in fields.lenient_list(chunk, "candidates"):
         if isinstance(candidate, dict):
             content = candidate.get("content")
             progress.content = progress.content or bool(isinstance(content, dict) and content.get("parts"))
             progress.ended = progress.ended or bool(candidate.get("finishReason"))
-            if shape.lenient(candidate, "finishReason") in _BROKEN and not progress.content:
-                detail = shape.lenient(candidate, "finishMessage") or candidate["finishReason"]
+            if fields.lenient(candidate, "finishReason") in _BROKEN and not progress.content:
+                detail = fields.lenient(candidate, "finishMessage") or candidate["finishReason"]
                 progress.failed = Failed(502, "server", f"the model ended with {detail}")
     feedback = chunk.get("promptFeedback")
     is_blocked = isinstance(feedback, dict) and bool(feedback.get("blockReason"))

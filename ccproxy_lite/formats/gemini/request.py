@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.formats import shape
+from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
 from ccproxy_lite.formats.gemini import models, schema
 from ccproxy_lite.formats.gemini.contents import (
@@ -38,10 +38,10 @@ SCALARS = Scalars(
     candidates=integer("generationConfig.candidateCount", is_written=False),
     service_tier=text("serviceTier", is_written=False),
 )
-_KNOWN = SCALARS.fields() | frozenset(
+_KNOWN = SCALARS.known_fields() | frozenset(
     "contents systemInstruction tools toolConfig generateContentRequest model".split()
 )
-_CONFIG = SCALARS.fields("generationConfig") | frozenset(
+_CONFIG = SCALARS.known_fields("generationConfig") | frozenset(
     "responseMimeType responseSchema responseJsonSchema responseLogprobs logprobs thinkingConfig".split()
 )
 _PATHS = {
@@ -60,25 +60,25 @@ _CALLING = frozenset(("mode", "allowedFunctionNames"))
 # ---------------------------------------------------------------- reading
 
 
-def read_request(body: shape.Object, path: PathInfo) -> Request:
+def read_request(body: fields.Object, path: PathInfo) -> Request:
     """What a Gemini client asks; model and method stand in the path. Raises ClientError."""
     body = camel(body)
     if path.action == "count" and "generateContentRequest" in body:
-        body = shape.as_object(body["generateContentRequest"], "generateContentRequest")
-    config = shape.optional_object(body, "generationConfig") or {}
+        body = fields.as_object(body["generateContentRequest"], "generateContentRequest")
+    config = fields.optional_object(body, "generationConfig") or {}
     at = "generationConfig"
     calling = _calling(body)
     choice, strict = _read_choice(calling)
-    messages, resolution = read_contents(body), shape.text(config, "mediaResolution", at, "")
+    messages, resolution = read_contents(body), fields.text(config, "mediaResolution", at, "")
     detail = detail_of(resolution)
-    wants_logprobs = shape.optional_bool(config, "responseLogprobs", at)
+    wants_logprobs = fields.optional_bool(config, "responseLogprobs", at)
     return Request(
-        model=path.model or shape.text(body, "model", "", "").removeprefix("models/"),
+        model=path.model or fields.text(body, "model", "", "").removeprefix("models/"),
         messages=with_detail(messages, detail) if detail else messages,
         system=tuple(_read_system(body)),
         tools=tuple(_read_tools(body, strict)),
         tool_choice=choice,
-        logprobs=(shape.optional_int(config, "logprobs", at) or 0) if wants_logprobs else None,
+        logprobs=(fields.optional_int(config, "logprobs", at) or 0) if wants_logprobs else None,
         reasoning=_read_reasoning(config),
         output=_read_output(config),
         stream=path.streams or False,
@@ -89,15 +89,15 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
     )
 
 
-def _read_extra(body: shape.Object, config: shape.Object, calling: shape.Object) -> Mapping[str, Any]:
-    setting = shape.optional_object(config, "thinkingConfig", "generationConfig") or {}
-    tool_config = shape.optional_object(body, "toolConfig") or {}
+def _read_extra(body: fields.Object, config: fields.Object, calling: fields.Object) -> Mapping[str, Any]:
+    setting = fields.optional_object(config, "thinkingConfig", "generationConfig") or {}
+    tool_config = fields.optional_object(body, "toolConfig") or {}
     extra = {
-        **shape.extra_of(body, _KNOWN),
-        **shape.extra_of(config, _CONFIG, "generationConfig"),
-        **shape.extra_of(setting, _THINKING, "generationConfig.thinkingConfig"),
-        **shape.extra_of(calling, _CALLING, "toolConfig.functionCallingConfig"),
-        **shape.extra_of(tool_config, frozenset(("functionCallingConfig",)), "toolConfig"),
+        **fields.extra_of(body, _KNOWN),
+        **fields.extra_of(config, _CONFIG, "generationConfig"),
+        **fields.extra_of(setting, _THINKING, "generationConfig.thinkingConfig"),
+        **fields.extra_of(calling, _CALLING, "toolConfig.functionCallingConfig"),
+        **fields.extra_of(tool_config, frozenset(("functionCallingConfig",)), "toolConfig"),
     }
     if extra.get("generationConfig.responseModalities") == ["TEXT"]:
         del extra["generationConfig.responseModalities"]
@@ -106,29 +106,31 @@ def _read_extra(body: shape.Object, config: shape.Object, calling: shape.Object)
     return extra
 
 
-def _read_system(body: shape.Object) -> Iterable[Text]:
+def _read_system(body: fields.Object) -> Iterable[Text]:
     value = body.get("systemInstruction")
     if isinstance(value, str):  # as the SDKs' users write it
         yield Text(value, at="systemInstruction")
         return
-    for part, at in shape.objects(shape.optional_object(body, "systemInstruction") or {}, "parts", "systemInstruction"):
-        text = shape.text(part, "text", at, "")
+    for part, at in fields.objects(
+        fields.optional_object(body, "systemInstruction") or {}, "parts", "systemInstruction"
+    ):
+        text = fields.text(part, "text", at, "")
         if text:
-            yield Text(text, shape.extra_of(part, frozenset(("text", "thought"))), at)
+            yield Text(text, fields.extra_of(part, frozenset(("text", "thought"))), at)
         elif part.keys() - {"text"}:
-            raise shape.wrong(at, "text")
+            raise fields.wrong(at, "text")
 
 
-def _calling(body: shape.Object) -> shape.Object:
-    config = shape.optional_object(body, "toolConfig") or {}
-    return shape.optional_object(config, "functionCallingConfig", "toolConfig") or {}
+def _calling(body: fields.Object) -> fields.Object:
+    config = fields.optional_object(body, "toolConfig") or {}
+    return fields.optional_object(config, "functionCallingConfig", "toolConfig") or {}
 
 
-def _read_choice(calling: shape.Object) -> tuple[ToolChoice | None, bool | None]:
+def _read_choice(calling: fields.Object) -> tuple[ToolChoice | None, bool | None]:
     """The choice, and whether calls must follow their schemas."""
     at = "toolConfig.functionCallingConfig"
-    called = shape.texts(calling, "allowedFunctionNames", at)
-    match shape.text(calling, "mode", at, "").upper():
+    called = fields.texts(calling, "allowedFunctionNames", at)
+    match fields.text(calling, "mode", at, "").upper():
         case "AUTO":
             return ToolChoice("auto", called), None
         case "ANY":
@@ -140,21 +142,21 @@ def _read_choice(calling: shape.Object) -> tuple[ToolChoice | None, bool | None]
         case "" | "MODE_UNSPECIFIED":
             return (ToolChoice("auto", called) if called else None), None
         case _:
-            raise shape.wrong(f"{at}.mode", "AUTO, ANY, NONE or VALIDATED")
+            raise fields.wrong(f"{at}.mode", "AUTO, ANY, NONE or VALIDATED")
 
 
 _FUNCTION = frozenset(("name", "description", "parameters", "parametersJsonSchema"))
 
 
-def _read_tools(body: shape.Object, strict: bool | None) -> Iterable[Tool | ServerTool]:
-    for tool, at in shape.objects(body, "tools", ""):
-        for function, inner in shape.objects(tool, "functionDeclarations", at):
+def _read_tools(body: fields.Object, strict: bool | None) -> Iterable[Tool | ServerTool]:
+    for tool, at in fields.objects(body, "tools", ""):
+        for function, inner in fields.objects(tool, "functionDeclarations", at):
             yield Tool(
-                shape.text(function, "name", inner),
-                shape.text(function, "description", inner, ""),
+                fields.text(function, "name", inner),
+                fields.text(function, "description", inner, ""),
                 _read_schema(function, inner, "parametersJsonSchema", "parameters"),
                 strict,
-                extra=shape.extra_of(function, _FUNCTION),
+                extra=fields.extra_of(function, _FUNCTION),
                 at=inner,
             )
         for kind in tool:
@@ -162,23 +164,23 @@ def _read_tools(body: shape.Object, strict: bool | None) -> Iterable[Tool | Serv
                 yield ServerTool(kind, kind, {kind: tool[kind]}, f"{at}.{kind}")
 
 
-def _read_schema(holder: shape.Object, at: str, *keys: str) -> Mapping[str, Any] | None:
+def _read_schema(holder: fields.Object, at: str, *keys: str) -> Mapping[str, Any] | None:
     """The first of the fields for a schema that is there, as JSON Schema."""
-    declared = next((shape.optional_object(holder, key, at) for key in keys if holder.get(key) is not None), None)
+    declared = next((fields.optional_object(holder, key, at) for key in keys if holder.get(key) is not None), None)
     return None if declared is None else schema.from_gemini(declared)
 
 
-def _read_reasoning(config: shape.Object) -> Reasoning | None:
+def _read_reasoning(config: fields.Object) -> Reasoning | None:
     at = "generationConfig.thinkingConfig"
-    setting = shape.optional_object(config, "thinkingConfig", "generationConfig")
+    setting = fields.optional_object(config, "thinkingConfig", "generationConfig")
     if not setting:
         return None
-    visible = shape.optional_bool(setting, "includeThoughts", at) or False
-    level = shape.text(setting, "thinkingLevel", at, "").upper()
+    visible = fields.optional_bool(setting, "includeThoughts", at) or False
+    level = fields.text(setting, "thinkingLevel", at, "").upper()
     effort = models.GEMINI_EFFORTS.get(level)
     if effort is None and level not in ("", "THINKING_LEVEL_UNSPECIFIED"):
-        raise shape.wrong(f"{at}.thinkingLevel", ", ".join(models.GEMINI_EFFORTS))
-    budget = shape.optional_int(setting, "thinkingBudget", at)
+        raise fields.wrong(f"{at}.thinkingLevel", ", ".join(models.GEMINI_EFFORTS))
+    budget = fields.optional_int(setting, "thinkingBudget", at)
     if effort is not None:
         return Reasoning(effort, visible=visible, at=at)
     if budget is None and not visible:
@@ -188,9 +190,9 @@ def _read_reasoning(config: shape.Object) -> Reasoning | None:
     return Reasoning("auto", None if budget is None or budget < 0 else budget, visible, at)
 
 
-def _read_output(config: shape.Object) -> Output | None:
+def _read_output(config: fields.Object) -> Output | None:
     at = "generationConfig"
-    form = shape.text(config, "responseMimeType", at, "text/plain")
+    form = fields.text(config, "responseMimeType", at, "text/plain")
     wanted = _read_schema(config, at, "responseJsonSchema", "responseSchema")
     if form not in ("text/plain", "application/json"):
         raise ClientError(400, f"{at}.responseMimeType {form} is not supported", param=f"{at}.responseMimeType")
@@ -297,7 +299,7 @@ def _write_config(request: Request, target: Target, losses: Losses) -> dict[str,
     return config
 
 
-def counting_body(body: shape.Object, model: str) -> dict[str, Any]:
+def counting_body(body: fields.Object, model: str) -> dict[str, Any]:
     """A request body as the counting endpoint accepts it: a client's own, or a converted one wrapped."""
     inner = body.get("generateContentRequest") or body.get("generate_content_request")
     if not isinstance(inner, dict) and body.keys() <= {"contents"}:

@@ -27,7 +27,7 @@ def resolved(schema: Any) -> Any:
     """The schema with every local ``$ref`` replaced by what it refers to.
 
     A reference inside its own definition becomes an object of any kind; a schema may not grow beyond all measure, so
-    after 2000 replacements the rest do too.
+    after 2000 replacements all others do too.
     """
     budget = [2000]
 
@@ -74,7 +74,7 @@ _GEMINI = (
 
 
 def _strict(schema: dict[str, Any]) -> dict[str, Any]:
-    """For Gemini's older OpenAPI fields: its keywords only, one upper-case type, text enums; the rest is told."""
+    """For Gemini's older OpenAPI fields: its keywords only, upper-case types, text enums; the others described."""
     schema = _mild(schema)
     for branch in schema.pop("allOf", None) or ():
         if isinstance(branch, Mapping):

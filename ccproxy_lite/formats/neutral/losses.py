@@ -287,7 +287,7 @@ class Losses:
 
 
 def rows() -> list[tuple[str, str, str, str]]:
-    """The table for people: direction, fields, what happens, why."""
+    """The table for the README: direction, fields, what happens, why."""
     table_rows: list[tuple[str, str, str, str]] = []
     sections: list[tuple[str, Mapping[str, Loss]]] = [(f"to {target}", table) for target, table in TO.items()]
     sections += [(f"from {origin} to any other", table) for origin, table in FROM.items()]

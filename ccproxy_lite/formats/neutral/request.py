@@ -61,7 +61,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """Recorded speech or sound: base64 ``data`` in ``format`` (wav, mp3, ...)."""
+    """Audio: base64 ``data`` in ``format`` (wav, mp3, ...)."""
 
     data: str
     format: str
@@ -180,7 +180,7 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """How much to think: an effort or a budget in tokens, and whether the client wants to see the thoughts."""
+    """How much to reason: an effort or a budget in tokens, and whether the client wants to see it."""
 
     effort: Effort = "auto"
     budget: int | None = None

@@ -46,14 +46,14 @@ def untag(value: str) -> tuple[str, str] | None:
 
 
 def seal(signature: str, redacted: str, origin: str, form: str) -> str:
-    """What stands in the one opaque slot of the format ``form`` for a thought's signature or hidden text."""
+    """What stands in the one opaque slot of the format ``form`` for reasoning's signature or redacted text."""
     if redacted:
         return tag(origin + _REDACTED, redacted)
     return signature if origin == form or not signature else tag(origin, signature)
 
 
 def unseal(value: str, form: str) -> tuple[str, str, str]:
-    """Signature, hidden text and origin of what stands in the one opaque slot of the format ``form``."""
+    """Signature, redacted text and origin of what stands in the one opaque slot of the format ``form``."""
     origin, inner = untag(value) or (form, value)
     if origin.endswith(_REDACTED):
         return "", inner, origin.removesuffix(_REDACTED)

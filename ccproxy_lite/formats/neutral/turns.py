@@ -50,7 +50,7 @@ def _after(turn: Message, message: Message, seam: str) -> tuple[Part, ...]:
 
 
 class Rules(NamedTuple):
-    """What a format's turns can hold: which thoughts, and whether blank texts, the assistant's own media, and sound."""
+    """What a format's turns can contain: which reasoning; and blank texts, media of the assistant, audio, or not."""
 
     thought: Callable[[Thinking], bool]
     blanks: bool = True
@@ -99,7 +99,7 @@ def paired(messages: Iterable[Message], losses: Losses, seam: str = "") -> list[
     """Merged turns in which each call is answered at the start of what follows it.
 
     A result may come late within the user's turn, or twice (the last one counts). A call that is never answered and a
-    result that nobody asked for are refused by every service, so they are left out, and named.
+    result without a call are rejected by every provider, so they are dropped and named.
     """
     turns = merged(messages, seam)
     done: list[Message] = []

@@ -86,9 +86,9 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
     text = "".join(part.text for part in by_kind.get("text", ()))
     refusal = "".join(part.text for part in by_kind.get("refusal", ()))
     message: dict[str, Any] = {"role": "assistant", "content": text or None, "refusal": refusal or None}
-    thoughts = [part.text for part in by_kind.get("thinking", ()) if part.text]
-    if thoughts:
-        message["reasoning_content"] = "\n\n".join(thoughts)
+    reasoning = [part.text for part in by_kind.get("thinking", ()) if part.text]
+    if reasoning:
+        message["reasoning_content"] = "\n\n".join(reasoning)
     calls, signature = [], ""
     for part in parts:
         if part.start.kind in ("tool", "custom"):
@@ -119,7 +119,7 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
 
 
 def _signature(end: PartEnd) -> str:
-    """What a thought without text leaves for the call behind it."""
+    """The signature that reasoning without text leaves for the call behind it."""
     return thinking.seal(end.signature, "", end.origin, NAME)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ccproxy_lite.formats import media, shape
+from ccproxy_lite.formats import fields, media
 from ccproxy_lite.formats.format import Target
 from ccproxy_lite.formats.neutral import names, thinking, turns
 from ccproxy_lite.formats.neutral.events import NOTHING
@@ -38,14 +38,14 @@ _MESSAGE = frozenset(
 )
 
 
-def read_messages(body: shape.Object) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
+def read_messages(body: fields.Object) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
     """The leading instructions, and the turns after them. Raises ClientError."""
     system: list[Text] = []
     messages: list[Message] = []
     legacy_ids: dict[str, str] = {}
-    for message, at in shape.objects(body, "messages", ""):
-        role = shape.text(message, "role", at)
-        extra = shape.extra_of(message, _MESSAGE)
+    for message, at in fields.objects(body, "messages", ""):
+        role = fields.text(message, "role", at)
+        extra = fields.extra_of(message, _MESSAGE)
         if role in ("system", "developer"):
             parts = tuple(_read_instructions(message, at))
             if messages:
@@ -59,18 +59,18 @@ def read_messages(body: shape.Object) -> tuple[tuple[Text, ...], tuple[Message, 
         elif role in ("tool", "function"):
             messages.append(Message("user", (_read_result(message, at, legacy_ids),), extra, at))
         else:
-            raise shape.wrong(f"{at}.role", "system, developer, user, assistant or tool")
+            raise fields.wrong(f"{at}.role", "system, developer, user, assistant or tool")
     return tuple(system), tuple(messages)
 
 
-def _read_instructions(message: shape.Object, at: str) -> Iterable[Text]:
+def _read_instructions(message: fields.Object, at: str) -> Iterable[Text]:
     for part in _read_content(message, at):
         if not isinstance(part, Text):
-            raise shape.wrong(part.at, "text")
+            raise fields.wrong(part.at, "text")
         yield part
 
 
-def _read_content(message: shape.Object, at: str) -> Iterable[Part]:
+def _read_content(message: fields.Object, at: str) -> Iterable[Part]:
     value = message.get("content")
     if value is None:
         return
@@ -78,63 +78,63 @@ def _read_content(message: shape.Object, at: str) -> Iterable[Part]:
         if value:
             yield Text(value, at=f"{at}.content")
         return
-    for part, inner in shape.objects(message, "content", at):
+    for part, inner in fields.objects(message, "content", at):
         yield _read_part(part, inner)
 
 
-def _read_part(part: shape.Object, at: str) -> Part:
-    match shape.text(part, "type", at):
+def _read_part(part: fields.Object, at: str) -> Part:
+    match fields.text(part, "type", at):
         case "text":
-            return Text(shape.text(part, "text", at), shape.extra_of(part, frozenset(("type", "text"))), at)
+            return Text(fields.text(part, "text", at), fields.extra_of(part, frozenset(("type", "text"))), at)
         case "refusal":
-            return Refusal(shape.text(part, "refusal", at), at=at)
+            return Refusal(fields.text(part, "refusal", at), at=at)
         case "image_url":
             image = part.get("image_url")
-            holder = {"url": image} if isinstance(image, str) else shape.as_object(image, f"{at}.image_url")
-            extra = shape.extra_of(part, frozenset(("type", "image_url")))
-            detail = shape.text(holder, "detail", at, "")
-            return media.image(shape.text(holder, "url", f"{at}.image_url"), detail, extra, at)
+            holder = {"url": image} if isinstance(image, str) else fields.as_object(image, f"{at}.image_url")
+            extra = fields.extra_of(part, frozenset(("type", "image_url")))
+            detail = fields.text(holder, "detail", at, "")
+            return media.image(fields.text(holder, "url", f"{at}.image_url"), detail, extra, at)
         case "input_audio":
-            audio = shape.as_object(part.get("input_audio"), f"{at}.input_audio")
+            audio = fields.as_object(part.get("input_audio"), f"{at}.input_audio")
             where = f"{at}.input_audio"
-            return Audio(shape.text(audio, "data", where), shape.text(audio, "format", where, "wav"), at=at)
+            return Audio(fields.text(audio, "data", where), fields.text(audio, "format", where, "wav"), at=at)
         case "file":
-            return _read_file(shape.as_object(part.get("file"), f"{at}.file"), at)
+            return _read_file(fields.as_object(part.get("file"), f"{at}.file"), at)
         case kind:
             return Foreign(kind, dict(part), at)
 
 
-def _read_file(file: shape.Object, at: str) -> File:
-    name = shape.text(file, "filename", at, "")
+def _read_file(file: fields.Object, at: str) -> File:
+    name = fields.text(file, "filename", at, "")
     if file.get("file_id"):
-        return File(file_id=shape.text(file, "file_id", at), name=name, at=at)
-    return media.file(shape.text(file, "file_data", f"{at}.file"), name, NOTHING, at, f"{at}.file.file_data")
+        return File(file_id=fields.text(file, "file_id", at), name=name, at=at)
+    return media.file(fields.text(file, "file_data", f"{at}.file"), name, NOTHING, at, f"{at}.file.file_data")
 
 
-def _read_assistant(message: shape.Object, at: str, legacy_ids: dict[str, str]) -> Iterable[Part]:
+def _read_assistant(message: fields.Object, at: str, legacy_ids: dict[str, str]) -> Iterable[Part]:
     yield from _read_thoughts(message, at)
     yield from _read_content(message, at)
-    refusal = shape.text(message, "refusal", at, "")
+    refusal = fields.text(message, "refusal", at, "")
     if refusal:
         yield Refusal(refusal, at=f"{at}.refusal")
-    for call, inner in shape.objects(message, "tool_calls", at):
+    for call, inner in fields.objects(message, "tool_calls", at):
         signature, redacted, origin = thinking.unseal(read_signature(call), NAME)
         if signature or redacted:
             yield Thinking("", signature, redacted, origin, at=f"{inner}.extra_content")
         yield _read_call(call, inner)
-    legacy = shape.optional_object(message, "function_call", at)
+    legacy = fields.optional_object(message, "function_call", at)
     if legacy:
-        name = shape.text(legacy, "name", f"{at}.function_call")
+        name = fields.text(legacy, "name", f"{at}.function_call")
         legacy_ids[name] = names.made_up_id(at, name)
-        arguments = shape.text(legacy, "arguments", f"{at}.function_call", "")
+        arguments = fields.text(legacy, "arguments", f"{at}.function_call", "")
         yield ToolCall(legacy_ids[name], name, arguments, at=f"{at}.function_call")
 
 
-def read_signature(call: shape.Object) -> str:
-    """A call's signature of thoughts, which stands where Google's own Chat endpoint puts it."""
+def read_signature(call: fields.Object) -> str:
+    """A call's reasoning signature, where Google's Chat endpoint puts it."""
     extra = call.get("extra_content")
     google = extra.get("google") if isinstance(extra, dict) else None
-    return shape.lenient(google, "thought_signature")
+    return fields.lenient(google, "thought_signature")
 
 
 def write_signature(signature: str) -> dict[str, Any]:
@@ -142,11 +142,11 @@ def write_signature(signature: str) -> dict[str, Any]:
     return {"extra_content": {"google": {"thought_signature": signature}}} if signature else {}
 
 
-def without_foreign(body: shape.Object) -> dict[str, Any] | None:
+def without_foreign(body: fields.Object) -> dict[str, Any] | None:
     """The body without signatures of other providers; None if there are none."""
     found = False
     messages: list[Any] = []
-    for message in shape.lenient_list(body, "messages"):
+    for message in fields.lenient_list(body, "messages"):
         calls = message.get("tool_calls") if isinstance(message, dict) else None
         if isinstance(calls, list) and any(isinstance(call, dict) and _is_foreign(call) for call in calls):
             found = True
@@ -156,63 +156,63 @@ def without_foreign(body: shape.Object) -> dict[str, Any] | None:
     return {**body, "messages": messages} if found else None
 
 
-def _is_foreign(call: shape.Object) -> bool:
+def _is_foreign(call: fields.Object) -> bool:
     return thinking.unseal(read_signature(call), NAME)[2] != NAME
 
 
-def _plain(call: shape.Object) -> dict[str, Any]:
+def _plain(call: fields.Object) -> dict[str, Any]:
     return {key: value for key, value in call.items() if key != "extra_content"}
 
 
-def _read_thoughts(message: shape.Object, at: str) -> Iterable[Thinking]:
-    """The conventions for thoughts: LiteLLM's blocks and OpenRouter's details are signed, plain text is not."""
+def _read_thoughts(message: fields.Object, at: str) -> Iterable[Thinking]:
+    """The conventions for reasoning: LiteLLM's blocks and OpenRouter's details are signed, plain text is not."""
     signed = []
     for key in ("thinking_blocks", "reasoning_details"):
-        for block, inner in shape.objects(message, key, at):
+        for block, inner in fields.objects(message, key, at):
             if key == "thinking_blocks" or str(block.get("format") or "").startswith("anthropic"):
                 signed.append(_read_signed(block, inner))
-    if any(thought.signature or thought.redacted for thought in signed):
+    if any(one.signature or one.redacted for one in signed):
         yield from signed
         return
     for key in ("reasoning_content", "reasoning"):
-        thought = message.get(key)
-        if isinstance(thought, str) and thought:
-            yield Thinking(thought, origin=NAME, at=f"{at}.{key}")
+        plain = message.get(key)
+        if isinstance(plain, str) and plain:
+            yield Thinking(plain, origin=NAME, at=f"{at}.{key}")
             return
 
 
-def _read_signed(block: shape.Object, at: str) -> Thinking:
+def _read_signed(block: fields.Object, at: str) -> Thinking:
     if block.get("type") in ("redacted_thinking", "reasoning.encrypted"):
-        data = shape.text(block, "data", at, "")
+        data = fields.text(block, "data", at, "")
         origin, value = thinking.untag(data) or ("anthropic", data)
         return Thinking(redacted=value, origin=origin, at=at)
-    text = shape.text(block, "thinking", at, "") or shape.text(block, "text", at, "")
-    signature = shape.text(block, "signature", at, "")
+    text = fields.text(block, "thinking", at, "") or fields.text(block, "text", at, "")
+    signature = fields.text(block, "signature", at, "")
     origin, value = thinking.untag(signature) or ("anthropic", signature)
     return Thinking(text, value, origin=origin, at=at)
 
 
-def _read_call(call: shape.Object, at: str) -> ToolCall:
-    call_id = shape.text(call, "id", at, "") or names.made_up_id(at)
-    extra = shape.extra_of(call, frozenset(("id", "type", "function", "custom")))
+def _read_call(call: fields.Object, at: str) -> ToolCall:
+    call_id = fields.text(call, "id", at, "") or names.made_up_id(at)
+    extra = fields.extra_of(call, frozenset(("id", "type", "function", "custom")))
     if call.get("type") == "custom":
-        custom = shape.as_object(call.get("custom"), f"{at}.custom")
-        name, text = shape.text(custom, "name", at), shape.text(custom, "input", at, "")
+        custom = fields.as_object(call.get("custom"), f"{at}.custom")
+        name, text = fields.text(custom, "name", at), fields.text(custom, "input", at, "")
         return ToolCall(call_id, name, text, "custom", extra, at)
-    function = shape.as_object(call.get("function"), f"{at}.function")
-    name = shape.text(function, "name", f"{at}.function")
+    function = fields.as_object(call.get("function"), f"{at}.function")
+    name = fields.text(function, "name", f"{at}.function")
     if isinstance(function.get("arguments"), dict):  # as some servers want it
         return ToolCall(call_id, name, dumps_text(function["arguments"]), extra=extra, at=at)
-    return ToolCall(call_id, name, shape.text(function, "arguments", f"{at}.function", ""), extra=extra, at=at)
+    return ToolCall(call_id, name, fields.text(function, "arguments", f"{at}.function", ""), extra=extra, at=at)
 
 
-def _read_result(message: shape.Object, at: str, legacy_ids: dict[str, str]) -> ToolResult:
+def _read_result(message: fields.Object, at: str, legacy_ids: dict[str, str]) -> ToolResult:
     kinds = Text | Image | File | Audio | Foreign
     content = tuple(part for part in _read_content(message, at) if isinstance(part, kinds))
     if message.get("role") == "function":
-        name = shape.text(message, "name", at)
+        name = fields.text(message, "name", at)
         return ToolResult(legacy_ids.get(name, ""), content, name=name, at=at)
-    return ToolResult(shape.text(message, "tool_call_id", at), content, at=at)
+    return ToolResult(fields.text(message, "tool_call_id", at), content, at=at)
 
 
 # ---------------------------------------------------------------- writing
@@ -247,7 +247,7 @@ def write_messages(request: Request, target: Target, losses: Losses, native: boo
 
 
 def _spoken(turn: Message, losses: Losses) -> Message:
-    """A turn without thoughts, if it has nothing else: a message cannot hold them alone."""
+    """A turn without reasoning, if it has nothing else: a message cannot consist of it alone."""
     if turn.role != "assistant" or any(not isinstance(part, Thinking) for part in turn.parts):
         return turn
     for part in turn.parts:
@@ -256,21 +256,21 @@ def _spoken(turn: Message, losses: Losses) -> Message:
 
 
 def _write_user(message: Message, losses: Losses) -> Iterable[dict[str, Any]]:
-    pictures: list[dict[str, Any]] = []
-    rest: list[Part] = []
+    media_parts: list[dict[str, Any]] = []
+    others: list[Part] = []
     for part in message.parts:
         if isinstance(part, ToolResult):
-            yield _write_result(part, pictures, losses)
+            yield _write_result(part, media_parts, losses)
         else:
-            rest.append(part)
-    content = pictures + _write_content(rest, losses)
+            others.append(part)
+    content = media_parts + _write_content(others, losses)
     if len(content) == 1 and content[0]["type"] == "text" and len(content[0]) == 2:
         yield {"role": "user", "content": content[0]["text"]}
     elif content:
         yield {"role": "user", "content": content}
 
 
-def _write_result(part: ToolResult, pictures: list[dict[str, Any]], losses: Losses) -> dict[str, Any]:
+def _write_result(part: ToolResult, media_parts: list[dict[str, Any]], losses: Losses) -> dict[str, Any]:
     """A tool message holds text only; what else the result holds follows the batch, labelled with the call's id."""
     losses.lose_extra(part.extra, part.at)
     call_id = names.fit_id(part.call_id, NAME_LIMITS)
@@ -279,7 +279,7 @@ def _write_result(part: ToolResult, pictures: list[dict[str, Any]], losses: Loss
     others = [inner for inner in content if inner["type"] != "text"]
     if others:
         lines = lines or ["(see the content below)"]
-        pictures += [{"type": "text", "text": f"Content of the tool result {call_id}:"}, *others]
+        media_parts += [{"type": "text", "text": f"Content of the tool result {call_id}:"}, *others]
     text = "\n".join(lines)
     if part.is_error and not text.startswith("Error: "):
         text = f"Error: {text}"
@@ -323,7 +323,7 @@ def _write_file(part: File, losses: Losses) -> dict[str, Any]:
 
 
 def _write_assistant(message: Message, losses: Losses, native: bool) -> dict[str, Any]:
-    text, thoughts, refusals, calls, signature = [], [], [], [], ""
+    text, reasoning, refusals, calls, signature = [], [], [], [], ""
     for part in message.parts:
         losses.lose_extra(part.extra, part.at)
         match part:
@@ -337,12 +337,12 @@ def _write_assistant(message: Message, losses: Losses, native: bool) -> dict[str
             case Thinking() if part.signature and not part.text:
                 signature = part.signature
             case Thinking():
-                thoughts.append(part.text)
+                reasoning.append(part.text)
     written: dict[str, Any] = {"role": "assistant", "content": "".join(text) if text else None}
     if refusals:
         written["refusal"] = "\n".join(refusals)
-    if thoughts:
-        written["reasoning_content"] = "\n\n".join(thoughts)
+    if reasoning:
+        written["reasoning_content"] = "\n\n".join(reasoning)
     if calls:
         written["tool_calls"] = calls
     return written

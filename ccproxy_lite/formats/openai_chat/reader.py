@@ -1,5 +1,16 @@
 """OpenAI Chat Completions: answers, whole and streamed, read. Source: the SDK's ``types.chat``, and what compatible
 servers make of it: late names and ids, interleaved or unnumbered calls, usage anywhere, no finish.
+
+A chunk's ``delta`` has pieces of text, reasoning, refusal and tool calls in any mixture, and nothing says where a part
+ends. So the ``Reader`` keeps one part open and decides:
+
+- A piece of the open part is passed on at once. A piece of another kind closes the open part and opens its own.
+- A tool call is not closed that way, because fragments of several calls arrive interleaved. While the open call's
+  arguments are not a complete JSON object, everything else waits: text in ``_waiting``, other calls as ``_Call``.
+- A call opens once its name is known; an id may come later, and is made up if it never comes.
+
+States of a call: ``waiting`` (not passed on yet), ``open`` (passed on as it grows), ``sent`` (closed), ``void`` (an
+empty fragment that never became a call). The end is ``[DONE]`` or a ``finish_reason``; with neither, the stream has failed.
 """
 
 from __future__ import annotations
@@ -9,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import shape
+from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.format import Progress
 from ccproxy_lite.formats.neutral import names
 from ccproxy_lite.formats.neutral.events import (
@@ -51,15 +62,15 @@ def _text_of(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        return "".join(shape.lenient(part, "text") for part in value)
+        return "".join(fields.lenient(part, "text") for part in value)
     return ""
 
 
-def _thought_of(message: Mapping[str, Any]) -> str:
+def _reasoning_of(message: Mapping[str, Any]) -> str:
     for key in ("reasoning_content", "reasoning"):
         value = message.get(key)
         if value:
-            return _text_of(value) if not isinstance(value, dict) else shape.lenient(value, "text")
+            return _text_of(value) if not isinstance(value, dict) else fields.lenient(value, "text")
     return ""
 
 
@@ -68,9 +79,9 @@ def _read_citations(message: Mapping[str, Any]) -> tuple[Citation, ...]:
     citations = []
     for annotation in annotations if isinstance(annotations, list) else ():
         source = annotation.get("url_citation") if isinstance(annotation, dict) else None
-        if isinstance(source, dict) and shape.lenient(source, "url"):
-            start, end = shape.place(source, "start_index"), shape.place(source, "end_index")
-            citations.append(Citation(shape.lenient(source, "url"), shape.lenient(source, "title"), start, end))
+        if isinstance(source, dict) and fields.lenient(source, "url"):
+            start, end = fields.place(source, "start_index"), fields.place(source, "end_index")
+            citations.append(Citation(fields.lenient(source, "url"), fields.lenient(source, "title"), start, end))
     return tuple(citations)
 
 
@@ -84,7 +95,7 @@ def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     message = choices[0].get("message")
     if not isinstance(message, dict):
         raise UpstreamError("the upstream's response has no message")
-    reader = Reader(shape.lenient(body, "id") or seed)
+    reader = Reader(fields.lenient(body, "id") or seed)
     calls = message.get("tool_calls")
     if isinstance(calls, list):
         calls = [{**call, "index": i} for i, call in enumerate(calls) if isinstance(call, dict)]
@@ -94,7 +105,7 @@ def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
 
 @dataclass(slots=True)
 class _Call:
-    """A tool call of a stream, as far as it is known."""
+    """A tool call, as far as its fragments have arrived."""
 
     id: str = ""
     name: str = ""
@@ -106,7 +117,7 @@ class _Call:
     checked: int = -1
 
     def is_complete(self) -> bool:
-        """Whether the arguments are a whole JSON object, after which nothing can come; looked at once per length."""
+        """Whether the arguments are a complete JSON object, so that nothing can follow; parsed once per length."""
         if self.kind == "custom" or self.checked == len(self.arguments):
             return False
         try:
@@ -117,11 +128,7 @@ class _Call:
 
 
 class Reader:
-    """Reads a streamed answer.
-
-    One part is open at a time. Fragments of a call that is not the open one wait; they are let through as soon as the
-    open call's arguments are complete JSON. Text that comes within a call waits in the same way.
-    """
+    """Reads a streamed answer; see the module's docstring for its rules."""
 
     def __init__(self, seed: str = "") -> None:
         self._seed = seed
@@ -143,14 +150,14 @@ class Reader:
         if event.data.strip() == "[DONE]":
             self._done = True
             return self.close()
-        data = shape.event_object(event)
+        data = fields.event_object(event)
         if data.get("error") or event.name == "error":
             self._over = True
             return [failed_of(data, 500)]
         return self.chunk(data)
 
     def chunk(self, data: Mapping[str, Any]) -> list[Event]:
-        """What one chunk says."""
+        """The neutral events of one chunk."""
         events: list[Event] = []
         if data.get("usage"):
             self._usage = _read_usage(data["usage"])
@@ -159,13 +166,13 @@ class Reader:
             return events
         if not self._begun:
             self._begun = True
-            events.append(Begin(shape.lenient(data, "id"), shape.lenient(data, "model")))
+            events.append(Begin(fields.lenient(data, "id"), fields.lenient(data, "model")))
         for choice in choices:
             if isinstance(choice, dict) and choice.get("index", 0) in (0, None):
                 delta = choice.get("delta")
                 if isinstance(delta, dict):
                     self._delta(delta, events)
-                self._finish = shape.lenient(choice, "finish_reason") or self._finish
+                self._finish = fields.lenient(choice, "finish_reason") or self._finish
                 if choice.get("usage"):
                     self._usage = _read_usage(choice["usage"])
         return events
@@ -189,19 +196,19 @@ class Reader:
 
     def _delta(self, delta: Mapping[str, Any], events: list[Event]) -> None:
         self._citations += _read_citations(delta)
-        thought = _thought_of(delta)
-        if thought:
-            self._say("thinking", thought, events)
+        reasoning = _reasoning_of(delta)
+        if reasoning:
+            self._add_text("thinking", reasoning, events)
         text = _text_of(delta.get("content"))
         if text:
-            self._say("text", text, events)
+            self._add_text("text", text, events)
         refusal = delta.get("refusal")
         if isinstance(refusal, str) and refusal:
             self._refused = True
-            self._say("refusal", refusal, events)
+            self._add_text("refusal", refusal, events)
         images = delta.get("images")
         for image in images if isinstance(images, list) else ():
-            url = shape.lenient(image.get("image_url") if isinstance(image, dict) else None, "url")
+            url = fields.lenient(image.get("image_url") if isinstance(image, dict) else None, "url")
             if url.startswith("data:") and ";base64," in url:
                 self._images.append(url)
         calls = delta.get("tool_calls")
@@ -212,33 +219,33 @@ class Reader:
             if isinstance(fragment, dict):
                 self._fragment(fragment, position, events)
 
-    def _say(self, kind: PartKind, text: str, events: list[Event]) -> None:
+    def _add_text(self, kind: PartKind, text: str, events: list[Event]) -> None:
         if self._open == kind:
             events.append(PartDelta(text))
-        elif self._free(events):
-            self._emit(kind, text, events)
+        elif self._try_close_call(events):
+            self._open_text(kind, text, events)
         else:
             self._waiting.append((kind, text))
 
-    def _emit(self, kind: PartKind, text: str, events: list[Event]) -> None:
+    def _open_text(self, kind: PartKind, text: str, events: list[Event]) -> None:
         if self._open != kind:
-            self._shut(events)
+            self._close_part(events)
             self._open = kind
             events.append(PartStart(kind))
         events.append(PartDelta(text))
 
-    def _free(self, events: list[Event]) -> bool:
-        """Whether another part may open now; if so, the open call is closed and the text that waited is out."""
+    def _try_close_call(self, events: list[Event]) -> bool:
+        """Whether another part may open now; if so, the open call is closed, and waiting text passed on."""
         if isinstance(self._open, _Call):
             if not self._open.is_complete():
                 return False
-            self._shut(events)
+            self._close_part(events)
         waiting, self._waiting = self._waiting, []
         for kind, text in waiting:
-            self._emit(kind, text, events)
+            self._open_text(kind, text, events)
         return True
 
-    def _shut(self, events: list[Event]) -> None:
+    def _close_part(self, events: list[Event]) -> None:
         if self._open is None:
             return
         if isinstance(self._open, _Call):
@@ -258,8 +265,8 @@ class Reader:
             body, call.kind = fragment["custom"], "custom"
         if not isinstance(body, dict):
             body = {}
-        call.id = call.id or shape.lenient(fragment, "id")
-        call.name = call.name or shape.lenient(body, "name")
+        call.id = call.id or fields.lenient(fragment, "id")
+        call.name = call.name or fields.lenient(body, "name")
         call.signature = call.signature or read_signature(fragment)
         arguments = body.get("arguments" if call.kind == "tool" else "input")
         if isinstance(arguments, dict):
@@ -273,8 +280,8 @@ class Reader:
 
         Some servers number every call 0, or none: another id on a complete call, and a name after one, is a new call.
         """
-        index, call_id = fragment.get("index"), shape.lenient(fragment, "id")
-        named = bool(shape.lenient(fragment.get("function"), "name"))
+        index, call_id = fragment.get("index"), fields.lenient(fragment, "id")
+        named = bool(fields.lenient(fragment.get("function"), "name"))
         new = ("unnumbered", len(self._calls), position)
         if isinstance(index, int):
             call = self._calls.get(index)
@@ -290,17 +297,17 @@ class Reader:
         return self._calls.setdefault(index, _Call())
 
     def _advance(self, call: _Call, events: list[Event]) -> None:
-        """Let through what may be: more of the open call, or the calls that waited for its end."""
+        """Pass on what can be: more of the open call, or the calls that waited for its end."""
         if call is self._open:
             self._pass_on(call, events)
             return
         for other in self._calls.values():
             named = other.name and (other.id or other.arguments)  # an id may come after the name
-            if other.state == "waiting" and named and self._free(events):
+            if other.state == "waiting" and named and self._try_close_call(events):
                 self._start(other, events)
 
     def _start(self, call: _Call, events: list[Event]) -> None:
-        self._shut(events)
+        self._close_part(events)
         number = list(self._calls.values()).index(call)
         call.id = call.id or names.made_up_id(self._seed, number, call.name)
         call.state, self._open = "open", call
@@ -315,11 +322,11 @@ class Reader:
             call.sent = len(call.arguments)
 
     def _flush(self, events: list[Event]) -> None:
-        """Everything that waits, now that nothing more comes."""
-        self._shut(events)
-        self._free(events)
+        """Pass on everything that waits, because nothing more will arrive."""
+        self._close_part(events)
+        self._try_close_call(events)
         for url in self._images:
-            self._shut(events)
+            self._close_part(events)
             media_type, _, data = url[5:].partition(";base64,")
             events += [PartStart("image", media_type=media_type), PartDelta(data), PartEnd()]
         for call in self._calls.values():
@@ -327,7 +334,7 @@ class Reader:
                 self._start(call, events)
             elif call.state == "waiting" and not (call.id or call.arguments):
                 call.state = "void"
-        self._shut(events)
+        self._close_part(events)
 
 
 # ---------------------------------------------------------------- looking on
@@ -342,13 +349,13 @@ def look(event: SseEvent, progress: Progress) -> None:
         progress.content = progress.content or progress.ended
         progress.ended = progress.over = True
         return
-    chunk = shape.object_in(data)
+    chunk = fields.object_in(data)
     if chunk is None:
         return
     if chunk.get("error"):
         progress.failed = failed_of(chunk, 500)
     progress.usage = _read_usage(chunk.get("usage")) or progress.usage
-    for choice in shape.lenient_list(chunk, "choices"):
+    for choice in fields.lenient_list(chunk, "choices"):
         if isinstance(choice, dict):
             progress.ended = progress.ended or bool(choice.get("finish_reason"))
             delta = choice.get("delta")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ccproxy_lite.formats import openai, shape
+from ccproxy_lite.formats import fields, openai
 from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral import names
 from ccproxy_lite.formats.neutral.losses import Losses
@@ -29,7 +29,7 @@ SCALARS = Scalars(
     cache_key=text("prompt_cache_key"),
     service_tier=text("service_tier"),
 )
-_KNOWN = SCALARS.fields() | frozenset(
+_KNOWN = SCALARS.known_fields() | frozenset(
     "model messages stream tools tool_choice functions function_call parallel_tool_calls response_format "
     "reasoning_effort reasoning thinking logprobs top_logprobs web_search_options".split()
 )
@@ -50,27 +50,27 @@ _TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 # ---------------------------------------------------------------- reading
 
 
-def read_request(body: shape.Object, path: PathInfo) -> Request:
+def read_request(body: fields.Object, path: PathInfo) -> Request:
     """What a Chat client asks. Raises ClientError."""
     system, messages = read_messages(body)
     extra = {
-        **shape.extra_of(body, _KNOWN),
-        **shape.extra_of(shape.optional_object(body, "reasoning") or {}, _GATEWAY, "reasoning"),
-        **shape.extra_of(shape.optional_object(body, "thinking") or {}, _THINKING, "thinking"),
+        **fields.extra_of(body, _KNOWN),
+        **fields.extra_of(fields.optional_object(body, "reasoning") or {}, _GATEWAY, "reasoning"),
+        **fields.extra_of(fields.optional_object(body, "thinking") or {}, _THINKING, "thinking"),
     }
     if extra.get("modalities") == ["text"]:
         extra = {key: value for key, value in extra.items() if key != "modalities"}
     return Request(
-        model=shape.text(body, "model", ""),
+        model=fields.text(body, "model", ""),
         messages=messages,
         system=system,
         tools=tuple(_read_tools(body)),
         tool_choice=_read_choice(body),
-        parallel_tools=shape.optional_bool(body, "parallel_tool_calls"),
+        parallel_tools=fields.optional_bool(body, "parallel_tool_calls"),
         logprobs=_read_logprobs(body),
         reasoning=_read_reasoning(body),
         output=_read_output(body),
-        stream=shape.optional_bool(body, "stream") or False,
+        stream=fields.optional_bool(body, "stream") or False,
         origin=NAME,
         extra=extra,
         paths=_PATHS,
@@ -78,93 +78,93 @@ def read_request(body: shape.Object, path: PathInfo) -> Request:
     )
 
 
-def _read_tools(body: shape.Object) -> Iterable[Tool | ServerTool]:
-    for tool, at in shape.objects(body, "tools", ""):
-        match shape.text(tool, "type", at, "function"):
+def _read_tools(body: fields.Object) -> Iterable[Tool | ServerTool]:
+    for tool, at in fields.objects(body, "tools", ""):
+        match fields.text(tool, "type", at, "function"):
             case "function":
-                yield _read_function(shape.as_object(tool.get("function"), f"{at}.function"), f"{at}.function")
+                yield _read_function(fields.as_object(tool.get("function"), f"{at}.function"), f"{at}.function")
             case "custom":
-                custom = shape.as_object(tool.get("custom"), f"{at}.custom")
-                name = shape.text(custom, "name", f"{at}.custom")
-                about = shape.text(custom, "description", f"{at}.custom", "")
-                extra = shape.extra_of(custom, frozenset(("name", "description", "format")))
+                custom = fields.as_object(tool.get("custom"), f"{at}.custom")
+                name = fields.text(custom, "name", f"{at}.custom")
+                about = fields.text(custom, "description", f"{at}.custom", "")
+                extra = fields.extra_of(custom, frozenset(("name", "description", "format")))
                 grammar = _read_grammar(custom, f"{at}.custom")
                 yield Tool(name, about, kind="custom", grammar=grammar, extra=extra, at=f"{at}.custom")
             case kind:
                 yield ServerTool(kind, kind, dict(tool), at)
-    for function, at in shape.objects(body, "functions", ""):
+    for function, at in fields.objects(body, "functions", ""):
         yield _read_function(function, at)
-    search = shape.optional_object(body, _SEARCH)
+    search = fields.optional_object(body, _SEARCH)
     if search is not None:
         yield ServerTool(_SEARCH, _SEARCH, search, _SEARCH)
 
 
-def _read_grammar(custom: shape.Object, at: str) -> tuple[str, str] | None:
-    form = shape.optional_object(custom, "format", at) or {}
+def _read_grammar(custom: fields.Object, at: str) -> tuple[str, str] | None:
+    form = fields.optional_object(custom, "format", at) or {}
     if form.get("type", "text") == "text":
         return None
-    inner = shape.as_object(form.get("grammar"), f"{at}.format.grammar")
+    inner = fields.as_object(form.get("grammar"), f"{at}.format.grammar")
     where = f"{at}.format.grammar"
-    return shape.text(inner, "syntax", where), shape.text(inner, "definition", where)
+    return fields.text(inner, "syntax", where), fields.text(inner, "definition", where)
 
 
-def _read_function(function: shape.Object, at: str) -> Tool:
+def _read_function(function: fields.Object, at: str) -> Tool:
     return Tool(
-        shape.text(function, "name", at),
-        shape.text(function, "description", at, ""),
-        shape.optional_object(function, "parameters", at),
-        shape.optional_bool(function, "strict", at),
-        extra=shape.extra_of(function, frozenset(("name", "description", "parameters", "strict"))),
+        fields.text(function, "name", at),
+        fields.text(function, "description", at, ""),
+        fields.optional_object(function, "parameters", at),
+        fields.optional_bool(function, "strict", at),
+        extra=fields.extra_of(function, frozenset(("name", "description", "parameters", "strict"))),
         at=at,
     )
 
 
-def _read_choice(body: shape.Object) -> ToolChoice | None:
+def _read_choice(body: fields.Object) -> ToolChoice | None:
     value = body.get("tool_choice") or body.get("function_call")
     if value is None:
         return None
     if isinstance(value, str):
         return openai.mode(value)
-    choice = shape.as_object(value, "tool_choice")
+    choice = fields.as_object(value, "tool_choice")
     if "name" in choice and "type" not in choice:  # the old function_call
-        return ToolChoice("required", (shape.text(choice, "name", "function_call"),))
-    kind = shape.text(choice, "type", "tool_choice")
+        return ToolChoice("required", (fields.text(choice, "name", "function_call"),))
+    kind = fields.text(choice, "type", "tool_choice")
     if kind == "allowed_tools":
-        allowed = shape.as_object(choice.get("allowed_tools"), "tool_choice.allowed_tools")
+        allowed = fields.as_object(choice.get("allowed_tools"), "tool_choice.allowed_tools")
         at = "tool_choice.allowed_tools"
-        called = tuple(_name_of(tool, where) for tool, where in shape.objects(allowed, "tools", at))
+        called = tuple(_name_of(tool, where) for tool, where in fields.objects(allowed, "tools", at))
         return ToolChoice("required" if allowed.get("mode") == "required" else "auto", called)
     return ToolChoice("required", (_name_of(choice, "tool_choice"),))
 
 
-def _name_of(tool: shape.Object, at: str) -> str:
-    kind = shape.text(tool, "type", at)
+def _name_of(tool: fields.Object, at: str) -> str:
+    kind = fields.text(tool, "type", at)
     if kind not in ("function", "custom"):
         return kind
-    return shape.text(shape.as_object(tool.get(kind), f"{at}.{kind}"), "name", f"{at}.{kind}")
+    return fields.text(fields.as_object(tool.get(kind), f"{at}.{kind}"), "name", f"{at}.{kind}")
 
 
-def _read_logprobs(body: shape.Object) -> int | None:
-    wanted = shape.optional_bool(body, "logprobs")
-    return (shape.optional_int(body, "top_logprobs") or 0) if wanted else None
+def _read_logprobs(body: fields.Object) -> int | None:
+    wanted = fields.optional_bool(body, "logprobs")
+    return (fields.optional_int(body, "top_logprobs") or 0) if wanted else None
 
 
-def _read_reasoning(body: shape.Object) -> Reasoning | None:
+def _read_reasoning(body: fields.Object) -> Reasoning | None:
     """``reasoning_effort``, or the spellings of gateways: ``reasoning.effort`` and ``thinking.type``."""
     effort, budget, at = openai.effort(body, "reasoning_effort"), None, "reasoning_effort"
-    gateway, other = shape.optional_object(body, "reasoning"), shape.optional_object(body, "thinking")
+    gateway, other = fields.optional_object(body, "reasoning"), fields.optional_object(body, "thinking")
     if gateway:
         at = at if effort else "reasoning"
         effort = effort or openai.effort(gateway, "effort", "reasoning")
-        budget = shape.optional_int(gateway, "max_tokens", "reasoning")
-        if effort is None and shape.optional_bool(gateway, "enabled", "reasoning") is not None:
+        budget = fields.optional_int(gateway, "max_tokens", "reasoning")
+        if effort is None and fields.optional_bool(gateway, "enabled", "reasoning") is not None:
             effort = "auto" if gateway["enabled"] else "none"
     if other:
         at = at if effort else "thinking"
         if other.get("type") == "disabled":
             effort = effort or "none"
         else:
-            budget = shape.optional_int(other, "budget_tokens", "thinking")
+            budget = fields.optional_int(other, "budget_tokens", "thinking")
             effort = effort or "auto"
     if effort is None and budget is None:
         return None
@@ -172,20 +172,20 @@ def _read_reasoning(body: shape.Object) -> Reasoning | None:
     return Reasoning(level, budget if level == "auto" else None, at=at)
 
 
-def _read_output(body: shape.Object) -> Output | None:
-    form = shape.optional_object(body, "response_format")
+def _read_output(body: fields.Object) -> Output | None:
+    form = fields.optional_object(body, "response_format")
     if form is None:
         return None
-    match shape.text(form, "type", "response_format"):
+    match fields.text(form, "type", "response_format"):
         case "text":
             return None
         case "json_object":
             return Output()
         case "json_schema":
             at = "response_format.json_schema"
-            return openai.output(shape.as_object(form.get("json_schema"), at), at)
+            return openai.output(fields.as_object(form.get("json_schema"), at), at)
         case _:
-            raise shape.wrong("response_format.type", "text, json_object or json_schema")
+            raise fields.wrong("response_format.type", "text, json_object or json_schema")
 
 
 # ---------------------------------------------------------------- writing

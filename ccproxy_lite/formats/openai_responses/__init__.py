@@ -1,6 +1,6 @@
 """The OpenAI Responses format, in both roles."""
 
-from ccproxy_lite.formats import openai, shape
+from ccproxy_lite.formats import fields, openai
 from ccproxy_lite.formats.format import Counting, Format, PathInfo, fixed_paths
 from ccproxy_lite.formats.openai_responses import answer, items, reader, request
 
@@ -34,7 +34,7 @@ FORMAT = Format(
     counting=Counting(
         lambda model, path: "/responses/input_tokens",
         request.counting_body,
-        lambda body: shape.count(body, "input_tokens"),
+        lambda body: fields.count(body, "input_tokens"),
     ),
     write_count=lambda tokens: {"object": "response.input_tokens", "input_tokens": tokens},
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ccproxy_lite.formats import media, shape
+from ccproxy_lite.formats import fields, media
 from ccproxy_lite.formats.neutral import names, thinking, turns
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import (
@@ -32,18 +32,18 @@ NAME = "openai-responses"
 FlatName = Callable[[str, str], str]
 
 
-def input_items(body: shape.Object) -> list[Entry]:
+def input_items(body: fields.Object) -> list[Entry]:
     """The items of the input; a bare string is what the user says."""
     if isinstance(body.get("input"), str):
         return [({"role": "user", "content": body["input"]}, "input")]
-    return shape.objects(body, "input", "")
+    return fields.objects(body, "input", "")
 
 
 def tools_within(items: Iterable[Entry]) -> Iterable[Entry]:
     """Tools that the conversation brings in on its way."""
     for item, at in items:
         if item.get("type") in ("additional_tools", "tool_search_output"):
-            yield from shape.objects(item, "tools", at)
+            yield from fields.objects(item, "tools", at)
 
 
 def read_items(items: Iterable[Entry], flat_name: FlatName) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
@@ -51,7 +51,7 @@ def read_items(items: Iterable[Entry], flat_name: FlatName) -> tuple[tuple[Text,
     system: list[Text] = []
     messages: list[Message] = []
     for item, at in items:
-        kind = shape.text(item, "type", at, "message" if "role" in item else "item_reference")
+        kind = fields.text(item, "type", at, "message" if "role" in item else "item_reference")
         if kind == "additional_tools":
             continue
         message = _read_message(item, at) if kind == "message" else _read_item(kind, item, at, flat_name)
@@ -65,26 +65,26 @@ def read_items(items: Iterable[Entry], flat_name: FlatName) -> tuple[tuple[Text,
 _MESSAGE = frozenset(("type", "role", "content"))
 
 
-def _read_message(item: shape.Object, at: str) -> Message:
-    role = shape.text(item, "role", at)
+def _read_message(item: fields.Object, at: str) -> Message:
+    role = fields.text(item, "role", at)
     if role not in ("user", "assistant", "system", "developer"):
-        raise shape.wrong(f"{at}.role", "user, assistant, system or developer")
+        raise fields.wrong(f"{at}.role", "user, assistant, system or developer")
     parts = tuple(_read_content(item, "content", at))
     if role in ("user", "assistant"):
-        return Message(role, parts, shape.extra_of(item, _MESSAGE), at)  # type: ignore[arg-type]
+        return Message(role, parts, fields.extra_of(item, _MESSAGE), at)  # type: ignore[arg-type]
     for part in parts:
         if not isinstance(part, Text):
-            raise shape.wrong(part.at, "text")
-    return Message("system", parts, shape.extra_of(item, _MESSAGE), at)
+            raise fields.wrong(part.at, "text")
+    return Message("system", parts, fields.extra_of(item, _MESSAGE), at)
 
 
-def _read_content(holder: shape.Object, key: str, at: str) -> Iterable[Part]:
+def _read_content(holder: fields.Object, key: str, at: str) -> Iterable[Part]:
     value = holder.get(key)
     if isinstance(value, str):
         if value:
             yield Text(value, at=f"{at}.{key}")
         return
-    for part, inner in shape.objects(holder, key, at):
+    for part, inner in fields.objects(holder, key, at):
         yield _read_part(part, inner)
 
 
@@ -93,35 +93,35 @@ _IMAGE = frozenset(("type", "image_url", "file_id", "detail"))
 _FILE = frozenset(("type", "file_data", "file_url", "file_id", "filename", "detail"))
 
 
-def _read_part(part: shape.Object, at: str) -> Part:
-    match shape.text(part, "type", at):
+def _read_part(part: fields.Object, at: str) -> Part:
+    match fields.text(part, "type", at):
         case "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text":
-            return Text(shape.text(part, "text", at), shape.extra_of(part, _TEXT), at)
+            return Text(fields.text(part, "text", at), fields.extra_of(part, _TEXT), at)
         case "refusal":
-            return Refusal(shape.text(part, "refusal", at), at=at)
+            return Refusal(fields.text(part, "refusal", at), at=at)
         case "input_image" | "computer_screenshot":
-            extra, detail = shape.extra_of(part, _IMAGE), shape.text(part, "detail", at, "")
+            extra, detail = fields.extra_of(part, _IMAGE), fields.text(part, "detail", at, "")
             if part.get("file_id"):
-                return Image(file_id=shape.text(part, "file_id", at), detail=detail, extra=extra, at=at)
-            return media.image(shape.text(part, "image_url", at), detail, extra, at)
+                return Image(file_id=fields.text(part, "file_id", at), detail=detail, extra=extra, at=at)
+            return media.image(fields.text(part, "image_url", at), detail, extra, at)
         case "input_file":
             return _read_file(part, at)
         case "input_audio":
             where = f"{at}.input_audio"
-            audio = shape.as_object(part.get("input_audio"), where)
-            return Audio(shape.text(audio, "data", where), shape.text(audio, "format", where, "wav"), at=at)
+            audio = fields.as_object(part.get("input_audio"), where)
+            return Audio(fields.text(audio, "data", where), fields.text(audio, "format", where, "wav"), at=at)
         case kind:
             return Foreign(kind, dict(part), at)
 
 
-def _read_file(part: shape.Object, at: str) -> File:
-    name, extra = shape.text(part, "filename", at, ""), shape.extra_of(part, _FILE)
+def _read_file(part: fields.Object, at: str) -> File:
+    name, extra = fields.text(part, "filename", at, ""), fields.extra_of(part, _FILE)
     if part.get("file_id"):
-        return File(file_id=shape.text(part, "file_id", at), name=name, extra=extra, at=at)
+        return File(file_id=fields.text(part, "file_id", at), name=name, extra=extra, at=at)
     if part.get("file_url"):
-        url = shape.text(part, "file_url", at)
+        url = fields.text(part, "file_url", at)
         return File(media.type_of_url(url, "application/pdf"), url=url, name=name, extra=extra, at=at)
-    return media.file(shape.text(part, "file_data", at), name, extra, at, f"{at}.file_data")
+    return media.file(fields.text(part, "file_data", at), name, extra, at, f"{at}.file_data")
 
 
 _CALL = frozenset(("type", "call_id", "name", "namespace", "arguments", "input"))
@@ -135,35 +135,35 @@ _BUILT_IN = {
 """Calls of tools that the client runs, and the field that says what to do."""
 
 
-def _read_item(kind: str, item: shape.Object, at: str, flat_name: FlatName) -> Message:
+def _read_item(kind: str, item: fields.Object, at: str, flat_name: FlatName) -> Message:
     part: Part
     match kind:
         case "function_call" | "custom_tool_call":
-            name = flat_name(shape.text(item, "namespace", at, ""), shape.text(item, "name", at))
+            name = flat_name(fields.text(item, "namespace", at, ""), fields.text(item, "name", at))
             is_custom = kind == "custom_tool_call"
-            text = shape.text(item, "input" if is_custom else "arguments", at, "")
-            extra = shape.extra_of(item, _CALL)
-            call_id = shape.text(item, "call_id", at)
+            text = fields.text(item, "input" if is_custom else "arguments", at, "")
+            extra = fields.extra_of(item, _CALL)
+            call_id = fields.text(item, "call_id", at)
             part = ToolCall(call_id, name, text, "custom" if is_custom else "function", extra, at)
         case "function_call_output" | "custom_tool_call_output":
             part = ToolResult(
-                shape.text(item, "call_id", at), _results(item, at), extra=shape.extra_of(item, _OUTPUT), at=at
+                fields.text(item, "call_id", at), _results(item, at), extra=fields.extra_of(item, _OUTPUT), at=at
             )
         case "reasoning":
             part = _read_reasoning(item, at)
         case "tool_search_call" if item.get("execution") == "client":
             arguments = dumps_text(item.get("arguments") or {})
-            part = ToolCall(shape.text(item, "call_id", at), SEARCH, arguments, at=at)
+            part = ToolCall(fields.text(item, "call_id", at), SEARCH, arguments, at=at)
         case "tool_search_output" if item.get("execution") == "client":
-            tool_names = ", ".join(tool.name for tool in read_tools(shape.objects(item, "tools", at)))
+            tool_names = ", ".join(tool.name for tool in read_tools(fields.objects(item, "tools", at)))
             content = (Text(f"Now there are these tools: {tool_names}", at=at),)
-            part = ToolResult(shape.text(item, "call_id", at), content, at=at)
+            part = ToolResult(fields.text(item, "call_id", at), content, at=at)
         case _ if kind in _BUILT_IN:
-            call_id = shape.text(item, "call_id", at)
+            call_id = fields.text(item, "call_id", at)
             arguments = dumps_text(item.get(_BUILT_IN[kind]) or {})
             part = ToolCall(call_id, kind.removesuffix("_call"), arguments, at=at)
         case _ if kind.removesuffix("_output") in _BUILT_IN:
-            call_id = shape.text(item, "call_id", at, "") or shape.text(item, "id", at)
+            call_id = fields.text(item, "call_id", at, "") or fields.text(item, "id", at)
             failed = item.get("status") == "failed"
             part = ToolResult(call_id, _results(item, at), failed, at=at)
         case _:
@@ -171,7 +171,7 @@ def _read_item(kind: str, item: shape.Object, at: str, flat_name: FlatName) -> M
     return Message("user" if isinstance(part, ToolResult) else "assistant", (part,), at=at)
 
 
-def _results(item: shape.Object, at: str) -> tuple[Text | Image | File | Audio | Foreign, ...]:
+def _results(item: fields.Object, at: str) -> tuple[Text | Image | File | Audio | Foreign, ...]:
     value = item.get("output")
     if isinstance(value, dict):
         value = [value] if "image_url" in value or "file_id" in value else dumps_text(value)
@@ -184,14 +184,14 @@ def _results(item: shape.Object, at: str) -> tuple[Text | Image | File | Audio |
 _REASONING = frozenset(("type", "id", "summary", "content", "encrypted_content"))
 
 
-def _read_reasoning(item: shape.Object, at: str) -> Thinking:
+def _read_reasoning(item: fields.Object, at: str) -> Thinking:
     texts = [part for key in ("summary", "content") for part in _read_content(item, key, at) if isinstance(part, Text)]
-    sealed = shape.text(item, "encrypted_content", at, "")
+    sealed = fields.text(item, "encrypted_content", at, "")
     if sealed and thinking.untag(sealed) is None:
-        sealed = f"{shape.text(item, 'id', at, '')}.{sealed}"
+        sealed = f"{fields.text(item, 'id', at, '')}.{sealed}"
     signature, redacted, origin = thinking.unseal(sealed, NAME)
     text = "\n\n".join(part.text for part in texts)
-    return Thinking(text, signature, redacted, origin, shape.extra_of(item, _REASONING), at)
+    return Thinking(text, signature, redacted, origin, fields.extra_of(item, _REASONING), at)
 
 
 # ---------------------------------------------------------------- writing
@@ -303,8 +303,8 @@ def _write_file(part: File, losses: Losses) -> dict[str, Any]:
     return {"type": "input_file", "filename": name, "file_data": f"data:{part.media_type};base64,{part.data}"}
 
 
-def without_foreign(body: shape.Object) -> dict[str, Any] | None:
-    """The body without thoughts of other providers; None if there are none."""
+def without_foreign(body: fields.Object) -> dict[str, Any] | None:
+    """The body without reasoning of other providers; None if there is none."""
     items = body.get("input")
     if not isinstance(items, list):
         return None

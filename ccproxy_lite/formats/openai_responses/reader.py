@@ -1,5 +1,17 @@
 """OpenAI Responses: answers, whole and streamed, read. Source: the SDK's ``types.responses``, and what compatible
 servers make of it: text or arguments only in the ``done`` events, or only in the last one.
+
+A stream is a list of output items that grow at the same time, each event naming its item by ``output_index``:
+
+    response.created              Begin
+    output_item.added             a tool call opens here; text and reasoning with their first piece
+    ... .delta                    PartDelta
+    ... .done, output_item.done   what was not streamed yet, then PartEnd
+    response.completed            End, after whatever of the whole answer was not heard yet
+
+Neutral parts come one after the other, so every item's events go through ``OrderedParts``: the oldest item is passed on
+as it grows, younger ones wait. ``_Item.streamed`` remembers which texts have arrived in pieces, so that the ``done``
+events, which repeat them, are used only where nothing was streamed.
 """
 
 from __future__ import annotations
@@ -10,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import shape
+from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.format import Progress
 from ccproxy_lite.formats.neutral import names, thinking
 from ccproxy_lite.formats.neutral.events import (
@@ -29,7 +41,7 @@ from ccproxy_lite.formats.neutral.events import (
 )
 from ccproxy_lite.formats.openai import failed_of, is_too_long, read_usage
 from ccproxy_lite.formats.openai_responses.items import NAME
-from ccproxy_lite.formats.openai_responses.lanes import Lanes
+from ccproxy_lite.formats.openai_responses.ordered_parts import OrderedParts
 from ccproxy_lite.formats.openai_responses.tools import SEARCH
 from ccproxy_lite.formats.sse import Event as SseEvent
 from ccproxy_lite.formats.sse import encode
@@ -44,18 +56,18 @@ def _read_usage(usage: Any) -> Usage | None:
 
 
 def _read_citation(annotation: Any) -> tuple[Citation, ...]:
-    url = shape.lenient(annotation, "url")
+    url = fields.lenient(annotation, "url")
     if not url:
         return ()
-    place = shape.place(annotation, "start_index"), shape.place(annotation, "end_index")
-    return (Citation(url, shape.lenient(annotation, "title"), *place),)
+    place = fields.place(annotation, "start_index"), fields.place(annotation, "end_index")
+    return (Citation(url, fields.lenient(annotation, "title"), *place),)
 
 
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A whole answer as events: the same reader takes it as the last event of a stream. Raises UpstreamError."""
     if not body.get("error") and body.get("status") != "failed" and not isinstance(body.get("output"), list):
         raise UpstreamError("the upstream's response has no output")
-    return Reader(shape.lenient(body, "id") or seed).ending(body)
+    return Reader(fields.lenient(body, "id") or seed).ending(body)
 
 
 def _failed(response: Any) -> Failed:
@@ -71,10 +83,10 @@ _Number = tuple[str, int]
 
 @dataclass(slots=True)
 class _Item:
-    """An output item, as far as it is known. ``said`` holds the numbers of the texts that came in pieces."""
+    """An output item, as far as it has arrived. ``streamed`` has the numbers of the texts that came in pieces."""
 
     type: str
-    lane: int
+    key: int
     id: str = ""
     call_id: str = ""
     open: tuple[PartKind, _Number] | None = None
@@ -92,7 +104,7 @@ _ALL = ("content", 0)
 
 
 class Reader:
-    """Reads a streamed answer. Items that grow at the same time come one after the other."""
+    """Reads a streamed answer; see the module's docstring for its events."""
 
     def __init__(self, seed: str = "") -> None:
         self._seed = seed
@@ -102,12 +114,12 @@ class Reader:
         self._refused = False
         self._items: list[_Item] = []
         self._by_index: dict[int, _Item] = {}
-        self._lanes: Lanes[int, Event] = Lanes()
+        self._ordered: OrderedParts[int, Event] = OrderedParts()
 
     def feed(self, event: SseEvent) -> list[Event]:
         if self._over or not event.data or event.data.strip() == "[DONE]":
             return []
-        data = shape.event_object(event)
+        data = fields.event_object(event)
         kind = str(data.get("type") or event.name)
         response = data.get("response")
         if kind in ("response.created", "response.in_progress", "response.queued"):
@@ -122,7 +134,7 @@ class Reader:
             return []
         begun = self._begin({})
         step(self, data, kind)
-        return begun + self._lanes.flush()
+        return begun + self._ordered.flush()
 
     def close(self) -> list[Event]:
         if self._over:
@@ -131,7 +143,7 @@ class Reader:
         return [Failed(502, "server", "the upstream's stream ended early")]
 
     def ending(self, response: Mapping[str, Any], incomplete: bool = False) -> list[Event]:
-        """The last event, which holds the whole answer once more: what was not heard yet is taken from it."""
+        """The last event, which has the whole answer once more: what was not streamed is taken from it."""
         self._over = True
         if response.get("error") or response.get("status") in ("failed", "cancelled"):
             return [_failed(response)]
@@ -146,9 +158,9 @@ class Reader:
             self._finish(item_, {})
         details = response.get("incomplete_details")
         reason: StopReason = "refusal" if self._refused else "end"
-        if incomplete or response.get("status") == "incomplete" or shape.lenient(details, "reason"):
-            reason = _INCOMPLETE.get(shape.lenient(details, "reason"), "max_tokens")
-        return [*events, *self._lanes.flush(), End(settled(reason, self._called), _read_usage(response.get("usage")))]
+        if incomplete or response.get("status") == "incomplete" or fields.lenient(details, "reason"):
+            reason = _INCOMPLETE.get(fields.lenient(details, "reason"), "max_tokens")
+        return [*events, *self._ordered.flush(), End(settled(reason, self._called), _read_usage(response.get("usage")))]
 
     # --- which item
 
@@ -158,13 +170,13 @@ class Reader:
         Some services count items wrongly or not at all, and others change ids on the way.
         """
         item = data.get("item")
-        item_id = shape.lenient(item, "id") or shape.lenient(data, "item_id")
-        call_id = shape.lenient(item, "call_id")
+        item_id = fields.lenient(item, "id") or fields.lenient(data, "item_id")
+        call_id = fields.lenient(item, "call_id")
         for item_ in reversed(self._items):  # nearly always the newest
             same_call = call_id and item_.call_id == call_id and not (item_id and item_.id)
             if (item_id and item_.id == item_id) or same_call:
                 return item_
-        index = shape.place(data, "output_index")
+        index = fields.place(data, "output_index")
         place = len(self._items) if index is None and fresh else (index or 0)
         there = self._by_index.get(place)
         if there is None and index is None and self._items:
@@ -174,7 +186,7 @@ class Reader:
             there = _Item(kind, len(self._items), item_id, call_id)
             self._items.append(there)
             self._by_index[place] = there
-            self._lanes.add(there.lane)
+            self._ordered.add(there.key)
         return there
 
     # --- what an event says
@@ -183,20 +195,20 @@ class Reader:
         if self._begun:
             return []
         self._begun = True
-        return [Begin(shape.lenient(response, "id"), shape.lenient(response, "model"))]
+        return [Begin(fields.lenient(response, "id"), fields.lenient(response, "model"))]
 
     def _item_added(self, data: Mapping[str, Any], event: str) -> None:
         item = data.get("item")
         if isinstance(item, dict):
-            item_ = self._item_of(data, shape.lenient(item, "type"), fresh=True)
-            if shape.lenient(item, "name"):
+            item_ = self._item_of(data, fields.lenient(item, "type"), fresh=True)
+            if fields.lenient(item, "name"):
                 self._start_call(item_, item)
 
     def _item_done(self, data: Mapping[str, Any], event: str) -> None:
         item = data.get("item")
         if not isinstance(item, dict):
             return
-        item_ = self._item_of(data, shape.lenient(item, "type"))
+        item_ = self._item_of(data, fields.lenient(item, "type"))
         if item_.done:
             return
         if item_.type in _CALLS:
@@ -206,9 +218,11 @@ class Reader:
             self._texts(item_, "content", item)
         elif item_.type == "reasoning" and not item_.streamed:
             self._texts(item_, "summary" if item.get("summary") else "content", item)
-        elif item_.type == "image_generation_call" and shape.lenient(item, "result"):
-            media_type = f"image/{shape.lenient(item, 'output_format') or 'png'}"
-            self._lanes.add(item_.lane, PartStart("image", media_type=media_type), PartDelta(item["result"]), PartEnd())
+        elif item_.type == "image_generation_call" and fields.lenient(item, "result"):
+            media_type = f"image/{fields.lenient(item, 'output_format') or 'png'}"
+            self._ordered.add(
+                item_.key, PartStart("image", media_type=media_type), PartDelta(item["result"]), PartEnd()
+            )
         self._finish(item_, item)
 
     def _texts(self, item_: _Item, field_name: str, item: Mapping[str, Any]) -> None:
@@ -217,9 +231,9 @@ class Reader:
         for index, part in enumerate(parts if isinstance(parts, list) else ()):
             number = (field_name, index)
             kind: PartKind = "thinking" if item_.type == "reasoning" else "text"
-            text = shape.lenient(part, "text")
-            if shape.lenient(part, "type") == "refusal":
-                kind, text = "refusal", shape.lenient(part, "refusal")
+            text = fields.lenient(part, "text")
+            if fields.lenient(part, "type") == "refusal":
+                kind, text = "refusal", fields.lenient(part, "refusal")
             found = part.get("annotations") if isinstance(part, dict) else None
             if isinstance(found, list) and not item_.citations.get(number):
                 item_.citations[number] = tuple(citation for one in found for citation in _read_citation(one))
@@ -230,14 +244,14 @@ class Reader:
         """A piece of a text, or all of it where no piece came."""
         item_ = self._item_of(data, "reasoning" if "reasoning" in event else "message")
         where = "summary" if "summary" in event else "content"
-        number = (where, shape.place(data, f"{where}_index") or 0)
+        number = (where, fields.place(data, f"{where}_index") or 0)
         part: PartKind = "thinking" if "reasoning" in event else "refusal" if "refusal" in event else "text"
         if item_.type in _CALLS:
             return
         if event.endswith(".delta"):
-            self._stream_text(item_, part, number, shape.lenient(data, "delta"))
+            self._stream_text(item_, part, number, fields.lenient(data, "delta"))
         elif number not in item_.streamed:
-            self._stream_text(item_, part, number, shape.lenient(data, "text") or shape.lenient(data, "refusal"))
+            self._stream_text(item_, part, number, fields.lenient(data, "text") or fields.lenient(data, "refusal"))
 
     def _arguments(self, data: Mapping[str, Any], event: str) -> None:
         item_ = self._item_of(data, "custom_tool_call" if "custom" in event else "function_call")
@@ -245,13 +259,13 @@ class Reader:
             return  # who is called comes with the item
         if not event.endswith(".delta"):
             self._finish_arguments(item_, data.get(_CALLS[item_.type][1]))
-        elif shape.lenient(data, "delta"):
+        elif fields.lenient(data, "delta"):
             item_.streamed.add(_ALL)
-            self._lanes.add(item_.lane, PartDelta(data["delta"]))
+            self._ordered.add(item_.key, PartDelta(data["delta"]))
 
     def _annotation(self, data: Mapping[str, Any], event: str) -> None:
         item_ = self._item_of(data, "message")
-        number = ("content", shape.place(data, "content_index") or 0)
+        number = ("content", fields.place(data, "content_index") or 0)
         item_.citations[number] = item_.citations.get(number, ()) + _read_citation(data.get("annotation"))
 
     # --- what becomes of it
@@ -265,60 +279,60 @@ class Reader:
             if item_.open[1] != number:
                 text = f"\n\n{text}"
         elif item_.open != (kind, number):
-            self._shut(item_)
-            self._lanes.add(item_.lane, PartStart(kind))
+            self._close_part(item_)
+            self._ordered.add(item_.key, PartStart(kind))
         item_.open = (kind, number)
-        self._lanes.add(item_.lane, PartDelta(text))
+        self._ordered.add(item_.key, PartDelta(text))
 
     def _start_call(self, item_: _Item, item: Mapping[str, Any]) -> None:
         if item_.type not in _CALLS or item_.open is not None or item_.done:
             return
         kind, _ = _CALLS[item_.type]
-        name, space = shape.lenient(item, "name"), shape.lenient(item, "namespace")
+        name, space = fields.lenient(item, "name"), fields.lenient(item, "namespace")
         if item_.type == "tool_search_call":
             if item.get("execution") != "client":
                 return
             name = SEARCH
         if not name:
             raise UpstreamError("the upstream called a tool without saying which")
-        call_id = shape.lenient(item, "call_id") or shape.lenient(item, "id")
-        call_id = call_id or names.made_up_id(self._seed, item_.lane, name)
-        item_.open, item_.call_id = (kind, _ALL), item_.call_id or shape.lenient(item, "call_id")
+        call_id = fields.lenient(item, "call_id") or fields.lenient(item, "id")
+        call_id = call_id or names.made_up_id(self._seed, item_.key, name)
+        item_.open, item_.call_id = (kind, _ALL), item_.call_id or fields.lenient(item, "call_id")
         self._called = True
-        self._lanes.add(item_.lane, PartStart(kind, call_id, f"{space}__{name}" if space else name))
+        self._ordered.add(item_.key, PartStart(kind, call_id, f"{space}__{name}" if space else name))
 
     def _finish_arguments(self, item_: _Item, value: Any) -> None:
         """The arguments as a whole, where no piece came."""
         text = value if isinstance(value, str) else dumps_text(value) if isinstance(value, dict) and value else ""
         if item_.open is not None and _ALL not in item_.streamed and text:
             item_.streamed.add(_ALL)
-            self._lanes.add(item_.lane, PartDelta(text))
+            self._ordered.add(item_.key, PartDelta(text))
 
-    def _shut(self, item_: _Item) -> None:
+    def _close_part(self, item_: _Item) -> None:
         if item_.open is not None:
             kind, number = item_.open
             cited = item_.citations.get(number, ()) if kind == "text" else ()
-            self._lanes.add(item_.lane, PartEnd(origin=NAME) if kind == "thinking" else PartEnd(citations=cited))
+            self._ordered.add(item_.key, PartEnd(origin=NAME) if kind == "thinking" else PartEnd(citations=cited))
             item_.open = None
 
     def _finish(self, item_: _Item, item: Mapping[str, Any]) -> None:
         if item_.done:
             return
         item_.done = True
-        sealed = shape.lenient(item, "encrypted_content") if item_.type == "reasoning" else ""
+        sealed = fields.lenient(item, "encrypted_content") if item_.type == "reasoning" else ""
         if sealed and thinking.untag(sealed) is None:
-            sealed = f"{shape.lenient(item, 'id')}.{sealed}"
+            sealed = f"{fields.lenient(item, 'id')}.{sealed}"
         signature, redacted, origin = thinking.unseal(sealed, NAME)
         if redacted:
-            self._shut(item_)
-            self._lanes.add(item_.lane, PartStart("redacted"), PartDelta(redacted), PartEnd("", origin))
+            self._close_part(item_)
+            self._ordered.add(item_.key, PartStart("redacted"), PartDelta(redacted), PartEnd("", origin))
         elif signature:
             if item_.open is None:
-                self._lanes.add(item_.lane, PartStart("thinking"))
-            self._lanes.add(item_.lane, PartEnd(signature, origin))
+                self._ordered.add(item_.key, PartStart("thinking"))
+            self._ordered.add(item_.key, PartEnd(signature, origin))
         else:
-            self._shut(item_)
-        self._lanes.end(item_.lane)
+            self._close_part(item_)
+        self._ordered.end(item_.key)
 
 
 _STEPS = {
@@ -348,7 +362,7 @@ def look(event: SseEvent, progress: Progress) -> None:
     progress.last = event.data
     kind = event.name or _type_in(event.data)
     if kind == "response.created" or kind in _ENDINGS:
-        data = shape.object_in(event.data)
+        data = fields.object_in(event.data)
         if data is not None:
             _look_at_response(kind, data, progress)
     elif kind.startswith("response.") and kind.endswith((".added", ".delta", ".done")):
@@ -390,7 +404,7 @@ def _type_in(data: str) -> str:
     if found.startswith("response.") or found == "error":
         return found
     try:
-        return shape.lenient(loads(data), "type")
+        return fields.lenient(loads(data), "type")
     except ValueError:
         return ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ccproxy_lite.formats import openai, shape
+from ccproxy_lite.formats import fields, openai
 from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral import names, thinking
 from ccproxy_lite.formats.neutral.losses import Losses
@@ -29,7 +29,7 @@ SCALARS = Scalars(
     cache_key=text("prompt_cache_key"),
     service_tier=text("service_tier"),
 )
-_KNOWN = SCALARS.fields() | frozenset(
+_KNOWN = SCALARS.known_fields() | frozenset(
     "model input instructions tools tool_choice parallel_tool_calls reasoning top_logprobs stream".split()
 )
 _PATHS = {
@@ -47,33 +47,35 @@ _LEAST_TOKENS = 16
 # ---------------------------------------------------------------- reading
 
 
-def read_request(body: shape.Object, path: PathInfo) -> Request:
+def read_request(body: fields.Object, path: PathInfo) -> Request:
     """What a Responses client asks. Raises ClientError."""
     items = input_items(body)
-    tools = read_tools([*shape.objects(body, "tools", ""), *tools_within(items)])
+    tools = read_tools([*fields.objects(body, "tools", ""), *tools_within(items)])
     flat = flat_names(tools)
     leading, messages = read_items(items, lambda space, name: flat.get((space, name)) or _flat(space, name))
-    instructions = shape.text(body, "instructions", "", "")
+    instructions = fields.text(body, "instructions", "", "")
     extra = {
-        **shape.extra_of(body, _KNOWN),
-        **shape.extra_of(shape.optional_object(body, "reasoning") or {}, _REASONING, "reasoning"),
-        **shape.extra_of(shape.optional_object(body, "text") or {}, SCALARS.fields("text") | {"format"}, "text"),
+        **fields.extra_of(body, _KNOWN),
+        **fields.extra_of(fields.optional_object(body, "reasoning") or {}, _REASONING, "reasoning"),
+        **fields.extra_of(
+            fields.optional_object(body, "text") or {}, SCALARS.known_fields("text") | {"format"}, "text"
+        ),
     }
     if extra.get("truncation") == "disabled":  # the default
         del extra["truncation"]
     if path.action == "compact":
         extra["compact"] = True
     return Request(
-        model=shape.text(body, "model", ""),
+        model=fields.text(body, "model", ""),
         messages=messages,
         system=(*([Text(instructions, at="instructions")] if instructions else []), *leading),
         tools=tools,
         tool_choice=read_choice(body, flat),
-        parallel_tools=shape.optional_bool(body, "parallel_tool_calls"),
-        logprobs=shape.optional_int(body, "top_logprobs") or None,
+        parallel_tools=fields.optional_bool(body, "parallel_tool_calls"),
+        logprobs=fields.optional_int(body, "top_logprobs") or None,
         reasoning=_read_reasoning(body),
         output=_read_output(body),
-        stream=shape.optional_bool(body, "stream") or False,
+        stream=fields.optional_bool(body, "stream") or False,
         origin=NAME,
         extra=extra,
         paths=_PATHS,
@@ -88,23 +90,23 @@ def _flat(space: str, name: str) -> str:
 _REASONING = frozenset(("effort", "summary", "generate_summary"))
 
 
-def _read_reasoning(body: shape.Object) -> Reasoning | None:
-    setting = shape.optional_object(body, "reasoning")
+def _read_reasoning(body: fields.Object) -> Reasoning | None:
+    setting = fields.optional_object(body, "reasoning")
     if not setting:
         return None
     effort = openai.effort(setting, "effort", "reasoning")
-    summary = shape.optional_text(setting, "summary", "reasoning")
-    summary = summary or shape.optional_text(setting, "generate_summary", "reasoning")
+    summary = fields.optional_text(setting, "summary", "reasoning")
+    summary = summary or fields.optional_text(setting, "generate_summary", "reasoning")
     if effort is None and summary is None:
         return None
     return Reasoning(effort or "auto", visible=summary not in (None, "none"), at="reasoning")
 
 
-def _read_output(body: shape.Object) -> Output | None:
-    form = shape.optional_object(shape.optional_object(body, "text") or {}, "format", "text")
+def _read_output(body: fields.Object) -> Output | None:
+    form = fields.optional_object(fields.optional_object(body, "text") or {}, "format", "text")
     if form is None:
         return None
-    match shape.text(form, "type", "text.format"):
+    match fields.text(form, "type", "text.format"):
         case "text":
             return None
         case "json_object":
@@ -112,7 +114,7 @@ def _read_output(body: shape.Object) -> Output | None:
         case "json_schema":
             return openai.output(form, "text.format")
         case _:
-            raise shape.wrong("text.format.type", "text, json_object or json_schema")
+            raise fields.wrong("text.format.type", "text, json_object or json_schema")
 
 
 # ---------------------------------------------------------------- writing
@@ -155,7 +157,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
 
 
 def _write_reasoning(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
-    """The effort, a summary of the thoughts where the client wants to see them, and their sealed form to send back."""
+    """The effort, a summary if the client wants to see the reasoning, and its encrypted form for the next request."""
     setting = request.reasoning
     if openai.is_openai_reasoning(target.model):
         body.setdefault("include", []).append("reasoning.encrypted_content")
@@ -182,7 +184,7 @@ def _write_output(body: dict[str, Any], request: Request) -> None:
         body["text"] = {"format": {"type": "json_schema", **openai.write_output(output)}}
 
 
-def counting_body(body: shape.Object, model: str) -> dict[str, Any]:
+def counting_body(body: fields.Object, model: str) -> dict[str, Any]:
     """A request body as the counting endpoint accepts it. Source: ``input_token_count_params``."""
     kept = (
         "model input instructions tools tool_choice parallel_tool_calls reasoning text truncation previous_response_id "

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from ccproxy_lite.formats import openai, shape
+from ccproxy_lite.formats import fields, openai
 from ccproxy_lite.formats.neutral import names
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Request, ServerTool, Tool, ToolChoice
 
-Entry = tuple[shape.Object, str]
+Entry = tuple[fields.Object, str]
 """A tool as the client wrote it, and the path where it stands."""
 
 NAME_LIMITS = names.Limits(names.WORD, 64, names.PRINTABLE, 64)
@@ -51,8 +51,8 @@ def flat_names(tools: Iterable[Tool | ServerTool]) -> dict[tuple[str, str], str]
     }
 
 
-def _read_tool(tool: shape.Object, at: str) -> Iterable[Tool | ServerTool]:
-    match shape.text(tool, "type", at, "function"):
+def _read_tool(tool: fields.Object, at: str) -> Iterable[Tool | ServerTool]:
+    match fields.text(tool, "type", at, "function"):
         case "function":
             yield _read_function(tool, at)
         case "custom":
@@ -60,38 +60,38 @@ def _read_tool(tool: shape.Object, at: str) -> Iterable[Tool | ServerTool]:
         case "namespace":
             yield from _read_namespace(tool, at)
         case "tool_search" if tool.get("execution") == "client":
-            about = shape.text(tool, "description", at, "")
-            parameters = shape.optional_object(tool, "parameters", at)
+            about = fields.text(tool, "description", at, "")
+            parameters = fields.optional_object(tool, "parameters", at)
             yield Tool(SEARCH, about, parameters, extra={NOTE: True}, at=at)
         case kind:
             yield ServerTool(kind, kind, dict(tool), at)
 
 
-def _read_function(tool: shape.Object, at: str) -> Tool:
+def _read_function(tool: fields.Object, at: str) -> Tool:
     return Tool(
-        shape.text(tool, "name", at),
-        shape.text(tool, "description", at, ""),
-        shape.optional_object(tool, "parameters", at),
-        shape.optional_bool(tool, "strict", at),
-        extra=shape.extra_of(tool, frozenset(("type", "name", "description", "parameters", "strict"))),
+        fields.text(tool, "name", at),
+        fields.text(tool, "description", at, ""),
+        fields.optional_object(tool, "parameters", at),
+        fields.optional_bool(tool, "strict", at),
+        extra=fields.extra_of(tool, frozenset(("type", "name", "description", "parameters", "strict"))),
         at=at,
     )
 
 
-def _read_custom(tool: shape.Object, at: str) -> Tool:
-    form = shape.optional_object(tool, "format", at) or {}
+def _read_custom(tool: fields.Object, at: str) -> Tool:
+    form = fields.optional_object(tool, "format", at) or {}
     grammar = None
     if form.get("type", "text") != "text":
         where = f"{at}.format"
-        grammar = shape.text(form, "syntax", where), shape.text(form, "definition", where)
-    extra = shape.extra_of(tool, frozenset(("type", "name", "description", "format")))
-    about = shape.text(tool, "description", at, "")
-    return Tool(shape.text(tool, "name", at), about, kind="custom", grammar=grammar, extra=extra, at=at)
+        grammar = fields.text(form, "syntax", where), fields.text(form, "definition", where)
+    extra = fields.extra_of(tool, frozenset(("type", "name", "description", "format")))
+    about = fields.text(tool, "description", at, "")
+    return Tool(fields.text(tool, "name", at), about, kind="custom", grammar=grammar, extra=extra, at=at)
 
 
-def _read_namespace(space: shape.Object, at: str) -> Iterable[Tool | ServerTool]:
-    name, about = shape.text(space, "name", at), shape.text(space, "description", at, "")
-    for inner, where in shape.objects(space, "tools", at):
+def _read_namespace(space: fields.Object, at: str) -> Iterable[Tool | ServerTool]:
+    name, about = fields.text(space, "name", at), fields.text(space, "description", at, "")
+    for inner, where in fields.objects(space, "tools", at):
         for tool in _read_tool(inner, where):
             if isinstance(tool, Tool):
                 extra = {**tool.extra, "(namespace)": name, "(inner)": tool.name}
@@ -100,25 +100,25 @@ def _read_namespace(space: shape.Object, at: str) -> Iterable[Tool | ServerTool]
             yield tool
 
 
-def read_choice(body: shape.Object, flat: dict[tuple[str, str], str]) -> ToolChoice | None:
+def read_choice(body: fields.Object, flat: dict[tuple[str, str], str]) -> ToolChoice | None:
     """``tool_choice``, which is flat here: the name stands beside the type."""
     value = body.get("tool_choice")
     if value is None:
         return None
     if isinstance(value, str):
         return openai.mode(value)
-    choice = shape.as_object(value, "tool_choice")
-    if shape.text(choice, "type", "tool_choice") == "allowed_tools":
-        called = tuple(_name_of(tool, at, flat) for tool, at in shape.objects(choice, "tools", "tool_choice"))
+    choice = fields.as_object(value, "tool_choice")
+    if fields.text(choice, "type", "tool_choice") == "allowed_tools":
+        called = tuple(_name_of(tool, at, flat) for tool, at in fields.objects(choice, "tools", "tool_choice"))
         return ToolChoice("required" if choice.get("mode") == "required" else "auto", called)
     return ToolChoice("required", (_name_of(choice, "tool_choice", flat),))
 
 
-def _name_of(tool: shape.Object, at: str, flat: dict[tuple[str, str], str]) -> str:
-    kind = shape.text(tool, "type", at)
+def _name_of(tool: fields.Object, at: str, flat: dict[tuple[str, str], str]) -> str:
+    kind = fields.text(tool, "type", at)
     if kind not in ("function", "custom"):
         return kind
-    name, space = shape.text(tool, "name", at), shape.text(tool, "namespace", at, "")
+    name, space = fields.text(tool, "name", at), fields.text(tool, "namespace", at, "")
     return flat.get((space, name), name)
 
 

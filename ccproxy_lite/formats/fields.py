@@ -1,4 +1,7 @@
-"""Typed access to JSON that somebody else wrote: the value, or a ClientError that names its path.
+"""Typed access to JSON from outside: the value, or a ClientError that names its path.
+
+Two families: functions for requests raise ``ClientError`` for a wrong type; ``lenient``, ``count`` and the like are for
+responses of upstreams, where a missing or odd value is never worth an error.
 
 >>> text({"model": "m"}, "model", "")
 'm'
