@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from ccproxy_lite.errors import ClientError, UpstreamError
@@ -13,9 +12,7 @@ from ccproxy_lite.formats.neutral.events import Event, Failed, check
 from ccproxy_lite.formats.neutral.names import Restorer
 from ccproxy_lite.formats.neutral.request import Request
 from ccproxy_lite.formats.sse import Parser
-
-CASES = Path(__file__).parent / "cases"
-Case = dict[str, Any]
+from tests.cases import Case
 
 SMALLEST = {
     "anthropic": {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]},
@@ -23,15 +20,6 @@ SMALLEST = {
     "openai-responses": {"model": "m", "input": "hi"},
     "gemini": {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]},
 }
-
-
-def load() -> list[Case]:
-    """Every case of every file, with the file's name in front of its own."""
-    cases = []
-    for path in sorted(CASES.glob("*.json")):
-        for case in json.loads(path.read_text()):
-            cases.append({**case, "name": f"{path.stem}: {case['name']}"})
-    return cases
 
 
 def read_request(case: Case, body: dict[str, Any]) -> Request:

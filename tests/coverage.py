@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 
 from ccproxy_lite.formats import FORMATS
-from tests.conversions import CASES
+from tests.cases import FOLDER, of_file
 
 SHORT = {"anthropic": "A", "openai-chat": "C", "openai-responses": "R", "gemini": "G"}
 REQUESTS = "turns system tools tool_results thinking sampling output media ids_and_names losses".split()
@@ -18,9 +17,9 @@ PAIRS = [(a, b) for a in FORMATS for b in FORMATS if a != b]
 def counted() -> Counter[tuple[str, str, str, str]]:
     """Cases by kind (request or answer), topic, and the formats that they lead from and to."""
     found: Counter[tuple[str, str, str, str]] = Counter()
-    for path in CASES.glob("*.json"):
-        topic = re.sub(r"^[a-z]+(?:_answers_for|_to)_[a-z]+_", "", path.stem)
-        for case in json.loads(path.read_text()):
+    for path in FOLDER.glob("*.json"):
+        topic = re.sub(r"^[a-z]+_(?:answers_)?", "", path.stem)
+        for case in of_file(path):
             kind = "request" if "request" in case else "answer"
             found[kind, topic, case["from"], case["to"]] += 1
     return found

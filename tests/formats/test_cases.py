@@ -1,26 +1,22 @@
-"""The conversion cases in ``tests/cases``: data, readable as documentation.
+"""The conversion cases in ``tests/cases``, whose README says what a case is, through the converters.
 
-A request case holds the client's ``request`` in the format ``from`` and expects the whole body for the upstream that
-speaks ``to``; or names in ``refused`` the path that the 400 must name. Optional: ``model`` (the target's), ``quirks``,
-``strict``, ``dropped`` (the paths in ``x-ccproxy-dropped``, none if absent).
-
-An answer case holds an upstream's ``response`` (a body) or ``stream`` (a list of events) in the format ``from`` and
-expects the whole body that the client, speaking ``to``, ends up with; a failure is ``{"error": {"kind", "message"}}``.
-Optional: ``asked`` (members of the client's request), ``emits`` (the exact payloads of the stream for the client).
-
-``rows`` says which known fact a case shows: ``b`` and a number for a bug that users of other proxies met, ``m`` and a
-section for a rule of the formats. ``python -m tests.coverage`` prints how the cases cover the topics of every pair.
+``python -m tests.coverage`` prints how the cases cover the topics of every pair.
 """
 
 from __future__ import annotations
+
+import json
+from typing import Any
 
 import pytest
 
 from ccproxy_lite.errors import ClientError, UpstreamError
 from tests import conversions as run
+from tests.cases import FOLDER, Case, load, of_file, written
+from tests.cases.__main__ import fill
 from tests.coverage import gaps
 
-CASES = run.load()
+CASES = load()
 
 
 def test_no_cell_of_topic_and_pair_is_empty() -> None:
@@ -32,7 +28,7 @@ def of_kind(kind: str) -> list[object]:
 
 
 @pytest.mark.parametrize("case", of_kind("request"))
-def test_request(case: run.Case) -> None:
+def test_request(case: Case) -> None:
     if "refused" in case:
         with pytest.raises(ClientError) as caught:
             run.convert_request(case)
@@ -45,7 +41,7 @@ def test_request(case: run.Case) -> None:
 
 
 @pytest.mark.parametrize("case", of_kind("response"))
-def test_response(case: run.Case) -> None:
+def test_response(case: Case) -> None:
     if case["expect"].get("error"):
         with pytest.raises(UpstreamError) as caught:
             run.convert_response(case)
@@ -55,7 +51,7 @@ def test_response(case: run.Case) -> None:
 
 
 @pytest.mark.parametrize("case", of_kind("stream"))
-def test_stream(case: run.Case) -> None:
+def test_stream(case: Case) -> None:
     raw = run.sse_bytes(case["stream"])
     sse = run.convert_stream(case, [raw])
     assert run.whole_of(case, sse) == case["expect"]
@@ -65,3 +61,27 @@ def test_stream(case: run.Case) -> None:
     assert run.convert_stream(case, [event + b"\n\n" for event in events[:-1]]) == sse
     assert run.convert_stream(case, [raw[i : i + 1] for i in range(len(raw))]) == sse
     assert run.convert_stream(case, [raw.replace(b"\n", b"\r\n")]) == sse
+
+
+def test_files_are_written_as_the_tool_writes_them() -> None:
+    for path in FOLDER.glob("*.json"):
+        assert path.read_text() == written(json.loads(path.read_text())), f"python -m tests.cases fill {path}"
+
+
+def test_missing_expectations_are_filled_in() -> None:
+    """With what the tests then accept: for a request, one that is refused, and an answer."""
+    request = {"model": "m", "max_tokens": 9, "top_k": 4, "messages": [{"role": "user", "content": "hi"}]}
+    kept = {"expect": {"written": "by hand"}}
+    case: Any = {"name": "n", "from": "anthropic", "request": request, "to": {"openai-chat": {}, "gemini": [{}, kept]}}
+    cases = [case, {**case, "request": {**request, "container": "c"}, "to": {"gemini": {}}}]
+    assert fill(cases) == ["n [openai-chat]", "n [gemini]", "n [gemini]"]
+    assert case["to"]["openai-chat"]["dropped"] == ["top_k"]
+    assert case["to"]["gemini"][0]["expect"]["generationConfig"] == {"maxOutputTokens": 9, "topK": 4}
+    assert case["to"]["gemini"][1] == {"expect": {"written": "by hand"}}
+    assert cases[1]["to"] == {"gemini": {"refused": "container"}}
+    for one in of_file(FOLDER / "chat_answers_text.json")[:5]:
+        name = one.pop("name")
+        target, expected = one.pop("to"), one.pop("expect")
+        again = [{**one, "name": name, "to": {target: {}}}]
+        fill(again)
+        assert again[0]["to"][target] == {"expect": expected}

@@ -10,7 +10,8 @@ ends. So the ``Reader`` keeps one part open and decides:
 - A call opens once its name is known; an id may come later, and is made up if it never comes.
 
 States of a call: ``waiting`` (not passed on yet), ``open`` (passed on as it grows), ``sent`` (closed), ``void`` (an
-empty fragment that never became a call). The end is ``[DONE]`` or a ``finish_reason``; with neither, the stream has failed.
+empty fragment that never became a call). The end is ``[DONE]`` or a ``finish_reason``; without both, the stream has
+failed.
 """
 
 from __future__ import annotations
