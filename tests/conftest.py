@@ -1,6 +1,41 @@
-"""Settings for all tests."""
+"""Settings for all tests, and which of them are slow."""
 
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("quick", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("quick")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts a process is slow, by whatever helper it does so; other slow tests carry the marker themselves."""
+    for item in items:
+        if isinstance(item, pytest.Function) and _starts_process(item.function, set()):
+            item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(300))
+
+
+def _starts_process(function: Any, seen: set[Any]) -> bool:
+    """Whether a function of the tests, or one that it calls, uses ``subprocess`` or forks."""
+    function = getattr(function, "__wrapped__", function)  # of a context manager or a cache
+    if not isinstance(function, types.FunctionType) or function in seen or not function.__module__.startswith("tests"):
+        return False
+    seen.add(function)
+    names = set(_names(function.__code__))
+    if names & {"subprocess", "Popen", "fork"}:
+        return True
+    return any(_starts_process(function.__globals__.get(name), seen) for name in names)
+
+
+def _names(code: types.CodeType) -> Iterable[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)

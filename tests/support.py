@@ -26,10 +26,12 @@ from ccproxy_lite.config import file as configfile
 from ccproxy_lite.config.model import Config
 from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.server.lifecycle import Running, running
+from tests.ports import free_port, listening
 
 ROOT = Path(__file__).parent.parent
 ECHO = {"upstreams": {"echo": {"format": "echo"}}}
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
+"""The longest that anything is waited for; on a busy machine all things take their time."""
 
 
 # ---------------------------------------------------------------- a proxy in a thread
@@ -74,7 +76,7 @@ class FakeClock(Clock):
 
 def settings_of(config: dict[str, Any], environ: dict[str, str] | None = None) -> Config:
     """A configuration as it would be read from a file."""
-    text = json.dumps({"listen": "127.0.0.1:0", **config})
+    text = json.dumps({"listen": f"127.0.0.1:{free_port()}", **config})
     return configfile.read(text, "test.json", {"HOME": "/nonexistent", **(environ or {})}, read_text)
 
 
@@ -165,7 +167,7 @@ def process(config: dict[str, Any], *options: str, usual: bool = False, **enviro
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         path = home / "proxy.json"
-        path.write_text(json.dumps({"listen": "127.0.0.1:0", **config}))
+        path.write_text(json.dumps({"listen": f"127.0.0.1:{free_port()}", **config}))
         path.chmod(0o600)
         stderr_path = home / "stderr"
         with stderr_path.open("w") as stderr:
@@ -272,7 +274,7 @@ def is_closed(sock: socket.socket, timeout_s: float = PATIENCE_S) -> bool:
     return True
 
 
-def eventually(condition: Callable[[], bool], patience_s: float = 5.0) -> bool:
+def eventually(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool:
     """Whether a condition comes true; asked again at short intervals."""
     until = time.monotonic() + patience_s
     while time.monotonic() < until:
@@ -405,7 +407,7 @@ def upstream(
 ) -> Iterator[Scripted]:
     """A scripted upstream on a free loopback port."""
     scripted = Scripted(list(scripts) or [[]], choose, _tls=tls)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listening() as listener:
         scripted.port = listener.getsockname()[1]
         thread = threading.Thread(target=scripted._serve, args=(listener,), daemon=True)
         thread.start()

@@ -24,6 +24,7 @@ from ccproxy_lite.formats.format import PathInfo
 from ccproxy_lite.formats.neutral.events import End, fold
 from ccproxy_lite.formats.sse import Parser
 from ccproxy_lite.server import clients
+from tests.ports import listening
 from tests.support import (
     ANTHROPIC_ASK,
     CHAT_ASK,
@@ -144,7 +145,7 @@ def test_a_signal_right_after_the_first_line(number: int, code: int) -> None:
 
 
 def test_port_in_use(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with listening() as taken:
         port = taken.getsockname()[1]
         done = cli("--listen", f"127.0.0.1:{port}", home=tmp_path)
     assert done.returncode == 1

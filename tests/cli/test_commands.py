@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from ccproxy_lite.cli.arguments import COMMANDS
 from ccproxy_lite.server.clients import CLIENTS, environment
 from tests.bundles import bundle, public_copy, public_python
 from tests.cli.test_cli import cli, config_file
+from tests.ports import listening
 from tests.support import ANTHROPIC_ASK, ECHO, ask, clean_environment, eventually, process
 from tests.terminals import terminal
 
@@ -106,7 +106,7 @@ def test_health(tmp_path: Path) -> None:
             assert cli("health", "--config", path, home=tmp_path).stdout == "ok\n"
         finally:
             child.kill()
-    with socket.create_server(("127.0.0.1", 0)) as other:  # somebody else
+    with listening() as other:  # somebody else
         port = other.getsockname()[1]
         with subprocess.Popen([sys.executable, "-c", _OTHER, str(other.fileno())], pass_fds=[other.fileno()]) as child:
             done = cli("health", "--listen", f"127.0.0.1:{port}", home=tmp_path)
@@ -472,7 +472,7 @@ def test_the_value_of_an_option_is_no_command_and_an_empty_one_is_a_mistake(tmp_
 
 
 def test_health_of_somebody_who_drips(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
+    with listening() as other:
         words = [sys.executable, "-c", _DRIPS, str(other.fileno())]
         with subprocess.Popen(words, pass_fds=[other.fileno()]) as child:
             try:

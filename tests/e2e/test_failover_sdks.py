@@ -151,6 +151,7 @@ def test_the_google_sdk_takes_keep_alives() -> None:
     assert "".join(part.text for chunk in chunks for part in chunk.candidates[0].content.parts if part.text) == "hello"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_a_thousand_requests_with_two_bad_keys(stream: bool) -> None:
     with service("anthropic") as (scripted, up):

@@ -209,8 +209,8 @@ def test_errors(form: str, status: int, stream: bool) -> None:
         body["type"] = "error"
     if form == "gemini":
         body = {"error": {"code": status, "message": "the upstream's own words", "status": GOOGLE[status]}}
-    with upstream([http(status, body, retry_after="3")]) as up, proxy({**behind(up, form), "retries": 0}) as served:
-        for module, ask, client in ((anthropic, ask_anthropic, anthropic_client), (openai, ask_openai, openai_client)):
+    for module, ask, client in ((anthropic, ask_anthropic, anthropic_client), (openai, ask_openai, openai_client)):
+        with upstream([http(status, body, retry_after="3")]) as up, proxy({**behind(up, form), "retries": 0}) as served:
             with pytest.raises(getattr(module, RAISED[status])) as caught:
                 ask(client(served), stream, messages=said("hi"))
             assert "the upstream's own words" in str(caught.value)

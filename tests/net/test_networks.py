@@ -19,6 +19,7 @@ import pytest
 
 from ccproxy_lite.errors import ConfigError
 from ccproxy_lite.net.tls import client_context
+from tests.ports import listening
 from tests.support import (
     ANTHROPIC_ASK,
     CHAT_ASK,
@@ -112,7 +113,7 @@ def test_tls_to_a_port_without_it() -> None:
             sock.recv(100)
             sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listening() as listener:
         thread = threading.Thread(target=refuse, args=(listener,))
         thread.start()
         with proxy(tls_config(Scripted([], port=listener.getsockname()[1]))) as served:
@@ -182,7 +183,7 @@ def pump(one: socket.socket, other: socket.socket) -> None:
 
 @contextlib.contextmanager
 def between(up: Scripted, **settings: Any) -> Iterator[Between]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listening() as listener:
         proxy = Between(listener.getsockname()[1], elsewhere=up.port, **settings)
         threading.Thread(target=proxy.serve, args=(listener,), daemon=True).start()
         try:
@@ -272,14 +273,14 @@ def test_what_a_proxy_refuses_is_said(authority: Any, answer: bytes, login: str,
 
 
 def test_a_proxy_that_is_not_there(authority: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listening() as listener:
         port = listener.getsockname()[1]
     with proxy(corporate(authority, proxy=f"http://127.0.0.1:{port}")) as served:
         assert told(served) == (502, f"proxy 127.0.0.1:{port} refused the connection")
 
 
 def test_a_proxy_that_says_nothing(authority: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listening() as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with proxy({**corporate(authority, proxy=url), "timeouts": {"connect_s": 0.2}}) as served:
             status, said = told(served)
@@ -333,7 +334,7 @@ BasicAuth me secret-of-mine
 @pytest.mark.skipif(not shutil.which("tinyproxy"), reason="tinyproxy is not installed")
 def test_through_a_proxy_that_others_have_written(authority: Any, tmp_path: Path) -> None:
     with upstream(CHAT_STREAM, tls=server_context(authority, "localhost")) as up:
-        with socket.create_server(("127.0.0.1", 0)) as free:
+        with listening() as free:
             port = free.getsockname()[1]
         conf = tmp_path / "tinyproxy.conf"
         conf.write_text(TINYPROXY.format(port=port, folder=tmp_path, upstream=up.port))

@@ -11,6 +11,7 @@ import pytest
 
 from ccproxy_lite.errors import ConfigError
 from ccproxy_lite.net import systemd
+from tests.ports import listening
 
 
 def test_what_is_not_meant_for_this_process_is_left_alone() -> None:
@@ -43,7 +44,7 @@ def test_nobody_to_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 
 def test_addresses() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
+    with listening() as sock:
         assert systemd.address_of(sock) == f"127.0.0.1:{sock.getsockname()[1]}"
     with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6) as sock:
         assert systemd.address_of(sock) == f"[::1]:{sock.getsockname()[1]}"

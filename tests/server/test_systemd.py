@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import listening
 from tests.support import (
     ANTHROPIC_ASK,
     ECHO,
@@ -65,7 +66,7 @@ def config(home: Path, **more: object) -> str:
 def test_sockets_that_are_handed_over_are_served_and_the_manager_is_told(tmp_path: Path) -> None:
     path = tmp_path / "sock"
     with (
-        socket.create_server(("127.0.0.1", 0)) as tcp,
+        listening() as tcp,
         socket.socket(socket.AF_UNIX) as unix,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
     ):
@@ -93,7 +94,7 @@ def test_sockets_that_are_handed_over_are_served_and_the_manager_is_told(tmp_pat
 
 
 def test_a_unix_socket_beside_it_does_not_open_the_other_one_to_every_name(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+    with listening() as tcp, socket.socket(socket.AF_UNIX) as unix:
         unix.bind("\0ccproxy-lite-test")
         unix.listen()
         port = tcp.getsockname()[1]
@@ -117,7 +118,7 @@ def test_a_public_socket_needs_client_keys(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not installed")
 def test_started_by_the_first_connection(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
+    with listening() as free:
         port = free.getsockname()[1]
     child = subprocess.Popen(
         ["systemd-socket-activate", "-l", f"127.0.0.1:{port}", "-E", "PYTHONPATH", "-E", "HOME", sys.executable,
