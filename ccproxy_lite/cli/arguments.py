@@ -86,20 +86,20 @@ def parser_of(command: str) -> Parser:
     return parser
 
 
-def _config(parser: Parser) -> None:
+def _add_config_option(parser: Parser) -> None:
     about = "configuration file (default: $CCPROXY_CONFIG, then ~/.config/ccproxy-lite/config.json)"
-    parser.add_argument("-c", "--config", metavar="FILE", type=_given, help=about)
+    parser.add_argument("-c", "--config", metavar="FILE", type=_non_empty, help=about)
 
 
-def _listen(parser: Parser) -> None:
-    parser.add_argument("--listen", metavar="ADDRESS", type=_given, help="host:port, [::1]:port or unix:/path")
+def _add_listen_option(parser: Parser) -> None:
+    parser.add_argument("--listen", metavar="ADDRESS", type=_non_empty, help="host:port, [::1]:port or unix:/path")
 
 
-def _json(parser: Parser) -> None:
+def _add_json_option(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
-def _logging(parser: Parser) -> None:
+def _add_logging_options(parser: Parser) -> None:
     levels = ("debug", "info", "warning", "error")
     parser.add_argument("--log-level", choices=levels, help="minimum log level")
     parser.add_argument(
@@ -112,17 +112,17 @@ def _logging(parser: Parser) -> None:
         "--log-format", choices=("auto", "text", "json"), help="log format (auto: text on a terminal, JSON otherwise)"
     )
     parser.add_argument(
-        "--log-file", metavar="FILE", type=_given, help="write the log to FILE (safe to rotate while running)"
+        "--log-file", metavar="FILE", type=_non_empty, help="write the log to FILE (safe to rotate while running)"
     )
 
 
-def _run(parser: Parser) -> None:
+def _add_run_options(parser: Parser) -> None:
     parser.add_argument("--model", metavar="M", help="answer every model the command requests with M")
     parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD ...", help="the command and its arguments")
     parser.set_defaults(listen="127.0.0.1:0")
 
 
-def _env(parser: Parser) -> None:
+def _add_env_options(parser: Parser) -> None:
     from ccproxy_lite.server.clients import CLIENTS
 
     parser.add_argument("client", nargs="?", choices=tuple(CLIENTS), metavar="CLIENT", help=", ".join(CLIENTS))
@@ -131,15 +131,15 @@ def _env(parser: Parser) -> None:
     )
 
 
-def _init(parser: Parser) -> None:
+def _add_init_options(parser: Parser) -> None:
     parser.add_argument("--model", metavar="M", help="answer every model that clients request with M")
 
 
-def _check(parser: Parser) -> None:
+def _add_check_options(parser: Parser) -> None:
     parser.add_argument("--live", action="store_true", help="contact every upstream with every key (lists models)")
 
 
-def _status(parser: Parser) -> None:
+def _add_status_options(parser: Parser) -> None:
     parser.add_argument(
         "--reset",
         metavar="KEY",
@@ -147,17 +147,17 @@ def _status(parser: Parser) -> None:
     )
 
 
-def _bundle(parser: Parser) -> None:
+def _add_bundle_options(parser: Parser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", default="ccproxy-lite.pyz", help="output file (default: ccproxy-lite.pyz)"
     )
 
 
-def _completion(parser: Parser) -> None:
+def _add_completion_options(parser: Parser) -> None:
     parser.add_argument("shell", choices=SHELLS, help="the shell")
 
 
-def _convert(parser: Parser) -> None:
+def _add_convert_options(parser: Parser) -> None:
     parser.add_argument("--from", dest="source", required=True, metavar="FORMAT", help="the format of the input")
     parser.add_argument("--to", dest="target", required=True, metavar="FORMAT", help="the format of the output")
     what = parser.add_mutually_exclusive_group()
@@ -175,22 +175,22 @@ def _convert(parser: Parser) -> None:
 
 
 _OPTIONS: dict[str, tuple[Callable[[Parser], None], ...]] = {
-    "serve": (_config, _listen, _logging),
-    "run": (_config, _logging, _run),
-    "env": (_config, _listen, _json, _env),
-    "init": (_config, _init),
-    "check": (_config, _json, _check),
-    "models": (_config, _json),
-    "convert": (_convert,),
-    "status": (_config, _listen, _json, _status),
-    "health": (_config, _listen, _logging),  # so that both can be given the same
-    "bundle": (_bundle,),
-    "completion": (_completion,),
+    "serve": (_add_config_option, _add_listen_option, _add_logging_options),
+    "run": (_add_config_option, _add_logging_options, _add_run_options),
+    "env": (_add_config_option, _add_listen_option, _add_json_option, _add_env_options),
+    "init": (_add_config_option, _add_init_options),
+    "check": (_add_config_option, _add_json_option, _add_check_options),
+    "models": (_add_config_option, _add_json_option),
+    "convert": (_add_convert_options,),
+    "status": (_add_config_option, _add_listen_option, _add_json_option, _add_status_options),
+    "health": (_add_config_option, _add_listen_option, _add_logging_options),  # so that both can be given the same
+    "bundle": (_add_bundle_options,),
+    "completion": (_add_completion_options,),
     "demo": (),
 }
 
 
-def _meant(word: str, choices: Iterable[str]) -> str:
+def _did_you_mean(word: str, choices: Iterable[str]) -> str:
     import difflib
 
     close = difflib.get_close_matches(word, sorted(choices), 1)
@@ -209,7 +209,7 @@ def _place_of_command(words: list[str]) -> int | None:
     return None
 
 
-def _given(text: str) -> str:
+def _non_empty(text: str) -> str:
     """An unset variable of a script is no value."""
     if not text:
         raise argparse.ArgumentTypeError("value is empty")
@@ -228,7 +228,7 @@ def parsed(words: list[str]) -> argparse.Namespace:
         general().parse_args(words[:1])
     at = _place_of_command(before_command)
     if at == 0 and before_command[0] not in COMMANDS:
-        general().error(f'unknown command "{before_command[at]}"' + _meant(before_command[at], COMMANDS))
+        general().error(f'unknown command "{before_command[at]}"' + _did_you_mean(before_command[at], COMMANDS))
     at = at if at is not None and before_command[at] in COMMANDS else None
     command = "serve" if at is None else words[at]
     parser = parser_of(command)
@@ -238,7 +238,7 @@ def parsed(words: list[str]) -> argparse.Namespace:
         word = unknown[0].partition("=")[0]
         choices = {name for action in parser.options for name in action.option_strings} - {"-h", "--help"}
         alias = _OTHERS_CALL_IT.get(word)
-        meant = f' (did you mean "{alias}"?)' if alias in choices else _meant(word, choices)
+        meant = f' (did you mean "{alias}"?)' if alias in choices else _did_you_mean(word, choices)
         if word.startswith("-"):
             parser.error(f"unknown option {word} for {command}{meant}")
         remedy = " (use --config FILE)" if "--config" in choices else ""

@@ -88,13 +88,13 @@ sys.stdout.buffer.write(marshal.dumps(codes))
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0, 1 if the file cannot be written."""
     archive = getattr(getattr(ccproxy_lite, "__loader__", None), "archive", None)  # if one runs
-    content = Path(archive).read_bytes() if archive else _made()
-    _write(Path(arguments.output), content)
+    content = Path(archive).read_bytes() if archive else _build_archive()
+    _write_atomically(Path(arguments.output), content)
     print(f"wrote {arguments.output}: {len(content) / 1e6:.1f} MB, sha256 {hashlib.sha256(content).hexdigest()}")
     return 0
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write_atomically(path: Path, content: bytes) -> None:
     """Write the file, executable, in one step: a running old one is not disturbed. Raises CcproxyError."""
     if path.exists() and not path.is_file():
         raise CcproxyError(f"{path} cannot be written: not a regular file")
@@ -108,8 +108,8 @@ def _write(path: Path, content: bytes) -> None:
         raise CcproxyError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _made() -> bytes:
-    names, missing = _needed()
+def _build_archive() -> bytes:
+    names, missing = _dependencies()
     files = {f"ccproxy_lite/{name}": path for name, path in _own_modules()}
     for name in names:
         files.update(_files_of(name))
@@ -117,7 +117,7 @@ def _made() -> bytes:
         remedy = ": Python 3.10 cannot run the file (pip install exceptiongroup, and again)"
         print(f"note: {name} is not installed here{remedy if name == 'exceptiongroup' else ''}", file=sys.stderr)
     content = {"__main__.py": _MAIN.encode(), **{f"src/{name}": path.read_bytes() for name, path in files.items()}}
-    pythons = {version: python for version, python in _pythons().items() if not missing or version > (3, 10)}
+    pythons = {version: python for version, python in _interpreters().items() if not missing or version > (3, 10)}
     content |= {zipped.entry(version): _compiled(python, files) for version, python in pythons.items()}
     versions = ", ".join("{}.{}".format(*version) for version in pythons)
     print(f"includes bytecode for Python {versions}; other versions compile at startup")
@@ -136,7 +136,7 @@ def archive(content: Mapping[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-def _needed() -> tuple[list[str], list[str]]:
+def _dependencies() -> tuple[list[str], list[str]]:
     """The distributions that any version of Python needs; and those of them that are not here."""
     found, missing, wanted = [], [], ["h11", "anyio", "certifi"]
     for name in wanted:  # grows while it is walked
@@ -169,14 +169,14 @@ def _files_of(name: str) -> Iterator[tuple[str, Path]]:
             yield inner, Path(str(file.locate()))
 
 
-def _pythons() -> dict[tuple[int, int], str]:
+def _interpreters() -> dict[tuple[int, int], str]:
     """The interpreters of this machine by version; this one stands for its own."""
     found = {version: shutil.which("python{}.{}".format(*version)) for version in _VERSIONS}
     found[sys.version_info[:2]] = sys.executable
-    return {version: python for version, python in sorted(found.items()) if python and _is(python, version)}
+    return {version: python for version, python in sorted(found.items()) if python and _is_version(python, version)}
 
 
-def _is(python: str, version: tuple[int, int]) -> bool:
+def _is_version(python: str, version: tuple[int, int]) -> bool:
     """Whether it is what its name says: version managers leave names behind that lead nowhere."""
     script = "import sys; print(sys.implementation.cache_tag)"
     done = subprocess.run([python, "-I", "-S", "-c", script], capture_output=True, text=True)

@@ -35,12 +35,12 @@ def main(arguments: argparse.Namespace) -> int:
         print(dumps({"ok": False, "problems": error.problems}))
         return 2
     report = described(config, source)
-    live = anyio.run(_ask, config) if arguments.live else []
+    live = anyio.run(_ask_upstreams, config) if arguments.live else []
     failed = any("error" in answer for answer in live)
     if arguments.json:
         print(dumps({"ok": not failed, **report, **({"live": live} if arguments.live else {})}))
     else:
-        for line in [*_lines(report), *map(_live, live)]:
+        for line in [*_report_lines(report), *map(_live_line, live)]:
             print(line)
         if not failed:
             print("ok")
@@ -73,7 +73,7 @@ def described(config: Config, source: str) -> dict[str, Any]:
     }
 
 
-def _lines(report: dict[str, Any]) -> Iterator[str]:
+def _report_lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"configuration: {report['source']}"
     yield f"listen: {report['listen']}" + ("" if report["client_keys"] else " (no client key required)")
     for upstream in report["upstreams"]:
@@ -92,7 +92,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"looked for: {', '.join(report['looked_for'])}"
 
 
-def _live(answer: dict[str, Any]) -> str:
+def _live_line(answer: dict[str, Any]) -> str:
     outcome = answer.get("error") or answer.get("note") or f"{answer.get('models')} models"
     return f"live {answer['upstream']}" + (f" with {answer['key']}: {outcome}" if "key" in answer else f": {outcome}")
 
@@ -107,7 +107,7 @@ def _file_notes(source: str, config: Config) -> list[str]:
     return []
 
 
-async def _ask(config: Config) -> list[dict[str, Any]]:
+async def _ask_upstreams(config: Config) -> list[dict[str, Any]]:
     """What each upstream answers to each key."""
     answers: list[dict[str, Any]] = []
     for upstream in config.upstreams:

@@ -16,12 +16,12 @@ _PARSERS = {name: parser_of(name) for name in COMMANDS}
 
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0."""
-    script = {"bash": _bash, "zsh": _zsh, "fish": _fish}[arguments.shell]
+    script = {"bash": _bash_script, "zsh": _zsh_script, "fish": _fish_script}[arguments.shell]
     sys.stdout.write("\n".join(script()) + "\n")
     return 0
 
 
-def _values(action: argparse.Action) -> list[str] | None:
+def _value_completions(action: argparse.Action) -> list[str] | None:
     """What may stand behind an option: None for anything, an empty list for a file."""
     if action.choices:
         return [str(choice) for choice in action.choices]
@@ -34,7 +34,7 @@ def _takes_value(action: argparse.Action) -> bool:
     return action.nargs != 0
 
 
-def _bash() -> Iterator[str]:
+def _bash_script() -> Iterator[str]:
     commands = "|".join(COMMANDS)
     yield f"""# bash completion for ccproxy-lite
 _ccproxy_lite() {{
@@ -58,7 +58,7 @@ _ccproxy_lite() {{
   case ${{command:-serve}}:$before in"""
     for name, parser in _PARSERS.items():
         for action in filter(_takes_value, parser.options):
-            values, where = _values(action), "|".join(f"{name}:{option}" for option in action.option_strings)
+            values, where = _value_completions(action), "|".join(f"{name}:{option}" for option in action.option_strings)
             reply = f'compgen -W "{" ".join(values)}"' if values else "compgen -f"
             if values is None:
                 yield f"    {where}) return ;;"
@@ -72,7 +72,7 @@ _ccproxy_lite() {{
     yield "  esac\n}\ncomplete -o filenames -F _ccproxy_lite ccproxy-lite"
 
 
-def _zsh() -> Iterator[str]:
+def _zsh_script() -> Iterator[str]:
     yield "#compdef ccproxy-lite\n_ccproxy_lite() {\n  local -a subcommands=("
     yield from (f"    {shlex.quote(f'{name}:{about}')}" for name, about in COMMANDS.items())
     yield "  )\n  local command=${words[2]}\n  if ((CURRENT == 2)); then"
@@ -93,13 +93,13 @@ def _zsh() -> Iterator[str]:
 
 def _zsh_option(action: argparse.Action, option: str) -> str:
     about = (action.help or "").replace("[", "(").replace("]", ")").replace(":", " ")
-    values = _values(action)
+    values = _value_completions(action)
     kind = f"({' '.join(values)})" if values else "_files"
     value = "" if not _takes_value(action) else ":value: " if values is None else f":value:{kind}"
     return shlex.quote(f"{option}[{about}]{value}")
 
 
-def _fish() -> Iterator[str]:
+def _fish_script() -> Iterator[str]:
     yield "# fish completion for ccproxy-lite\ncomplete -c ccproxy-lite -f"
     first_word = f"not __fish_seen_subcommand_from {' '.join(COMMANDS)}"
     for name, about in COMMANDS.items():
@@ -108,7 +108,7 @@ def _fish() -> Iterator[str]:
         seen = f"-n '__fish_seen_subcommand_from {name}'"
         for action in parser.options:
             names = " ".join(f"-l {o[2:]}" if o.startswith("--") else f"-s {o[1:]}" for o in action.option_strings)
-            values = _values(action)
+            values = _value_completions(action)
             value = "" if not _takes_value(action) else " -r" if not values else f" -x -a '{' '.join(values)}'"
             value += " -F" if values == [] and _takes_value(action) else ""
             yield f"complete -c ccproxy-lite {seen} {names}{value} -d {fish_quoted(action.help or '')}"

@@ -16,26 +16,26 @@ from ccproxy_lite.jsontext import dumps, loads
 
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0, 1 for input that cannot be converted, 2 for a format that does not exist."""
-    source, target = _format(arguments.source), _format(arguments.target)
+    source, target = _format_named(arguments.source), _format_named(arguments.target)
     if source is target:
         raise ConfigError([f"ccproxy-lite: --from and --to are both {source.name}: nothing to convert"])
     raw = sys.stdin.buffer.read()
     try:
         if arguments.what == "stream":
-            events = _events(raw, source)
-            writer = target.writer(_reply(arguments.model))
+            events = _read_events(raw, source)
+            writer = target.writer(_fixed_reply(arguments.model))
             sys.stdout.buffer.write(b"".join(writer.write(event) for event in events))
             return int(not events or isinstance(events[-1], Failed))
         body = loads(raw)
         if not isinstance(body, dict):
             raise CcproxyError("the input is not a JSON object")
         if arguments.what == "request":
-            return _request(body, source, target, arguments)
+            return _convert_request(body, source, target, arguments)
         events = source.read_body(body, "id")
         if events and isinstance(events[-1], Failed):
             print(dumps(target.write_error(events[-1])[1]))
         else:
-            print(dumps(target.write_body(events, _reply(arguments.model))))
+            print(dumps(target.write_body(events, _fixed_reply(arguments.model))))
     except ValueError as error:
         raise CcproxyError(f"the input is not JSON: {error}") from None
     except ClientError as error:
@@ -43,13 +43,13 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _format(name: str) -> Format:
+def _format_named(name: str) -> Format:
     if name not in FORMATS:
         raise ConfigError([f'ccproxy-lite: unknown format "{name}"; known: {", ".join(FORMATS)}'])
     return FORMATS[name]
 
 
-def _request(body: dict[str, object], source: Format, target: Format, arguments: argparse.Namespace) -> int:
+def _convert_request(body: dict[str, object], source: Format, target: Format, arguments: argparse.Namespace) -> int:
     request = source.read_request(body, PathInfo(model=str(body.get("model") or "model")))
     quirks = frozenset(arguments.quirk)
     outgoing = target.write_request(request, Target(arguments.model or request.model, quirks, strict=arguments.strict))
@@ -59,12 +59,12 @@ def _request(body: dict[str, object], source: Format, target: Format, arguments:
     return 0
 
 
-def _events(raw: bytes, source: Format) -> list[Event]:
+def _read_events(raw: bytes, source: Format) -> list[Event]:
     reader, parser = source.reader("id"), Parser()
     return [event for part in parser.feed(raw) for event in reader.feed(part)] + reader.close()
 
 
-def _reply(model: str) -> ReplyInfo:
+def _fixed_reply(model: str) -> ReplyInfo:
     """Identity and time come from outside in the proxy; here they are always the same."""
     extra = {"stream_options": {"include_usage": True}}
     return ReplyInfo(Request(model or "model", stream=True, extra=extra), "0", 0)

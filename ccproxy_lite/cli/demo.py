@@ -29,10 +29,10 @@ _TOOL = Tool("look_up", "Looks a word up.", {"type": "object", "properties": {"w
 
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0 if every pair brought everything back, 1 if not."""
-    return anyio.run(_demo)
+    return anyio.run(_run_demo)
 
 
-async def _demo() -> int:
+async def _run_demo() -> int:
     accesslog.configure(Log(level="error"), lambda text: text, dict(os.environ))
     async with echoing() as url:
         config = Config(
@@ -41,17 +41,17 @@ async def _demo() -> int:
         )
         async with running(config, Vault()) as proxy:
             print(f"Testing all format pairs through a proxy at {proxy.url} (built-in echo upstream)\n")
-            return await _table(proxy)
+            return await _print_table(proxy)
 
 
-async def _table(proxy: Running) -> int:
+async def _print_table(proxy: Running) -> int:
     width = max(map(len, FORMATS)) + 2
     print("client \\ upstream".ljust(width) + "".join(name.ljust(width) for name in FORMATS))
     faults = 0
     for client in FORMATS.values():
         cells = []
         for name in FORMATS:
-            seen = [await _missing(proxy, client, name, stream) for stream in (False, True)]
+            seen = [await _missing_parts(proxy, client, name, stream) for stream in (False, True)]
             faults += any(seen)
             cells.append(" / ".join(f"no {', '.join(missing)}" if missing else "ok" for missing in seen))
         print(client.name.ljust(width) + "".join(cell.ljust(width) for cell in cells))
@@ -61,17 +61,17 @@ async def _table(proxy: Running) -> int:
     return 1 if faults else 0
 
 
-async def _missing(proxy: Running, client: Format, upstream: str, stream: bool) -> list[str]:
+async def _missing_parts(proxy: Running, client: Format, upstream: str, stream: bool) -> list[str]:
     """What does not round-trip: one request for text, one for tool calls and reasoning, in the client's format."""
     missing = []
-    text = Request(f"{upstream}/echo", _said(_TEXT), max_tokens=4096, stream=stream)
-    calling = replace(text, messages=_said(_CALLS), tools=(_TOOL,), reasoning=Reasoning("low", visible=True))
-    parts, end = fold(await _events(proxy, client, text))
+    text = Request(f"{upstream}/echo", _user_message(_TEXT), max_tokens=4096, stream=stream)
+    calling = replace(text, messages=_user_message(_CALLS), tools=(_TOOL,), reasoning=Reasoning("low", visible=True))
+    parts, end = fold(await _received_events(proxy, client, text))
     if "".join(part.text for part in parts if part.start.kind == "text") != _TEXT:
         missing.append("text")
     if not isinstance(end, End) or end.usage is None or not (end.usage.input and end.usage.output):
         missing.append("usage")
-    parts, end = fold(await _events(proxy, client, calling))
+    parts, end = fold(await _received_events(proxy, client, calling))
     calls = [(part.start.name, loads(part.text or "{}")) for part in parts if part.start.kind == "tool"]
     if not calls:
         missing.append("tool call")
@@ -84,22 +84,22 @@ async def _missing(proxy: Running, client: Format, upstream: str, stream: bool) 
     return missing
 
 
-def _said(text: str) -> tuple[Message, ...]:
+def _user_message(text: str) -> tuple[Message, ...]:
     return (Message("user", (Text(text),)),)
 
 
-async def _events(proxy: Running, client: Format, request: Request) -> list[Event]:
+async def _received_events(proxy: Running, client: Format, request: Request) -> list[Event]:
     """What a client of that format hears."""
     outgoing = client.write_request(request, Target(request.model))
     path = client.write_path(request.model, PathInfo(streams=request.stream))
-    answer = await _post(proxy.listener.port, path, dumps(outgoing.body).encode())
+    answer = await _post_request(proxy.listener.port, path, dumps(outgoing.body).encode())
     if not request.stream:
         return client.read_body(loads(answer), "")
     reader, parser = client.reader(""), Parser()
     return [event for part in parser.feed(answer) for event in reader.feed(part)] + reader.close()
 
 
-async def _post(port: int, path: str, body: bytes) -> bytes:
+async def _post_request(port: int, path: str, body: bytes) -> bytes:
     """One request with nothing but sockets; HTTP/1.0, so that the answer ends with the connection."""
     path = path if path.startswith("/v1") else f"/v1{path}"
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -55,7 +55,7 @@ _SHELLS = {
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0, 1 if the address of the proxy cannot be known, 2 if it is wrong."""
     config, _ = load(arguments.config)
-    url = _url(arguments.listen or config.listen)
+    url = _proxy_url(arguments.listen or config.listen)
     key = config.client_keys[0] if config.client_keys else clients.NO_KEY
     variables = clients.variables(arguments.client, url, _KEY)
     cleared = [name for name in clients.redirecting(arguments.client) if name in os.environ and name not in variables]
@@ -68,7 +68,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(dumps({"set": variables, "unset": cleared, "flags": flags}))
         return 0
-    for line in _lines(_SHELLS[arguments.shell], variables, cleared, flags, variable):
+    for line in _shell_lines(_SHELLS[arguments.shell], variables, cleared, flags, variable):
         print(line)
     file = clients.file_of(arguments.client or "")
     if file and file.content:
@@ -76,14 +76,14 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _url(listen: str) -> str:
+def _proxy_url(listen: str) -> str:
     address = address_at(listen)
     if address.path:
         raise CcproxyError(f"clients cannot use a unix socket as base URL; also listen on a port: {listen}")
     return address.url(address.port)
 
 
-def _lines(
+def _shell_lines(
     shell: Shell, variables: dict[str, str], cleared: Sequence[str], flags: dict[str, list[str]], variable: str | None
 ) -> Iterator[str]:
     for name, text in variables.items():

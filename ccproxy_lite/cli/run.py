@@ -51,7 +51,7 @@ def main(arguments: argparse.Namespace) -> int:
     if config.is_embedded and "no API key" in source:
         remedy = f'Set one of {", ".join(key_variables())}, or run "ccproxy-lite init"'
         print(f"ccproxy-lite: {source}; requests will only be echoed back. {remedy}", file=sys.stderr)
-    return anyio.run(_run, config, words, _inherited())
+    return anyio.run(_run_behind_proxy, config, words, _inherited())
 
 
 def _inherited() -> list[int]:
@@ -72,7 +72,7 @@ def _with_model(config: Config, model: str) -> Config:
     return replace(config, models=(("*", tuple(str(route) for route in routes)),))
 
 
-async def _run(config: Config, words: list[str], inherited: list[int]) -> int:
+async def _run_behind_proxy(config: Config, words: list[str], inherited: list[int]) -> int:
     vault = Vault()
     log_file = config.log.file or _log_path()
     accesslog.configure(config.log._replace(file=log_file), vault.redact, dict(os.environ))
@@ -80,7 +80,7 @@ async def _run(config: Config, words: list[str], inherited: list[int]) -> int:
     vault.remember(key)
     wanted = [number for number in _PASSED_ON if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores one
     with (
-        _folder() if file else nullcontext() as folder,
+        _settings_folder() if file else nullcontext() as folder,
         anyio.open_signal_receiver(*wanted) as signals,
     ):
         async with running(replace(config, client_keys=(key,)), vault) as proxy:
@@ -124,7 +124,7 @@ def _has_the_terminal() -> bool:
 
 
 @contextmanager
-def _folder() -> Iterator[Path | None]:
+def _settings_folder() -> Iterator[Path | None]:
     """A folder for the settings of a client, gone with the block; None if there can be none."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="ccproxy-lite-")

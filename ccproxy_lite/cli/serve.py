@@ -25,7 +25,7 @@ from ccproxy_lite.server.reload import reloading, signature
 
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0 after SIGTERM, 130 after SIGINT."""
-    return anyio.run(_serve, Source(arguments, Vault(), systemd.inherited(os.environ)))
+    return anyio.run(_serve_until_stopped, Source(arguments, Vault(), systemd.inherited(os.environ)))
 
 
 class Source:
@@ -63,7 +63,7 @@ def _exposure(address: Address) -> int:
     return 0 if address.path else 1 if address.is_local else 3 if address.is_everywhere else 2
 
 
-async def _serve(source: Source) -> int:
+async def _serve_until_stopped(source: Source) -> int:
     before = signature(source)  # before the reading: a change in between would else be missed for good
     config, name = source.read()
     source.prepare_log(config)()

@@ -54,23 +54,23 @@ def lines(state_of_proxy: dict[str, Any]) -> Iterator[str]:
         where = f" at {upstream['base_url']}" if upstream["base_url"] else ""
         yield f"{name}: {upstream['format']}{where}" + (", the client's own key" if upstream["from_client"] else "")
         for key in upstream["keys"]:
-            yield from _key(key)
+            yield from _key_lines(key)
     yield f"sessions: {state_of_proxy['sessions']}"
 
 
-def _key(key: dict[str, Any]) -> Iterator[str]:
+def _key_lines(key: dict[str, Any]) -> Iterator[str]:
     last = f", last: {key['last'].replace('_', ' ')} {duration(key['last_s'])} ago" if key["last"] else ""
     state = "cooling down" if key["cooldowns"] else "ready"
     named = key["label"] if key["key"] in ("", key["label"]) else f"{key['label']} ({key['key']})"
-    yield f"  {named}: {state}, {_counts(key, 'attempt')}{last}"
+    yield f"  {named}: {state}, {_count_text(key, 'attempt')}{last}"
     for cooldown in key["cooldowns"]:
         scope, reason = cooldown["model"] or "all models", cooldown["reason"].replace("_", " ")
         how = "from retry-after" if cooldown["source"] == "retry_after" else "estimated; still used as a last resort"
         yield f"    {scope}: {duration(cooldown['left_s'])} left ({reason}, {how}): {cooldown['message']}"
     for model, totals in key["models"].items():
         tokens = f"{totals['input_tokens']:,} in / {totals['output_tokens']:,} out"
-        yield f"    {model}: {_counts(totals, 'attempt')}, {tokens}"
+        yield f"    {model}: {_count_text(totals, 'attempt')}, {tokens}"
 
 
-def _counts(counts: dict[str, Any], noun: str) -> str:
+def _count_text(counts: dict[str, Any], noun: str) -> str:
     return f"{counts['requests']:,} {noun}{'s' * (counts['requests'] != 1)}, {counts['failures']:,} failed"

@@ -63,14 +63,14 @@ def read(source: str, filename: str, environ: Mapping[str, str], read_text: secr
         raise ConfigError([line_of(error.offset, "", error.message)]) from None
     config = None
     with Place(report) as top:
-        config = _config(document, top)
+        config = _build_config(document, top)
     if config is None or report.problems:
         found = [(find(source, path, key=key), dotted(path), message) for path, message, key in report.problems]
         raise ConfigError([line_of(*problem) for problem in sorted(found)])
     return config
 
 
-def _config(document: Any, top: Place) -> Config:
+def _build_config(document: Any, top: Place) -> Config:
     given = members(document, top, FIELDS, later=("workers", "mounts"))
     if not document.get("upstreams") and document.get("upstreams") in (None, {}):
         top.at("upstreams").error("at least one upstream is required")
@@ -99,7 +99,7 @@ def _check_targets(models: Mapping[str, Any], upstreams: list[str], place: Place
                 place.at(*path).error(f'unknown upstream "{upstream}"{hint if upstreams else ""}')
 
 
-def _listen(value: Any, place: Place) -> str:
+def _read_listen(value: Any, place: Place) -> str:
     try:
         Address.parse(text(value, place))
     except Invalid:
@@ -109,7 +109,7 @@ def _listen(value: Any, place: Place) -> str:
     return str(value)
 
 
-def _origin(value: Any, place: Place) -> str:
+def _read_origin(value: Any, place: Place) -> str:
     try:
         parts = urlsplit(text(value, place))
         is_origin = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.path.strip("/")
@@ -122,25 +122,25 @@ def _origin(value: Any, place: Place) -> str:
     return str(value).rstrip("/")
 
 
-def _target(value: Any, place: Place) -> str:
+def _read_target(value: Any, place: Place) -> str:
     if not text(value, place).partition("/")[2]:
         raise Invalid('expected "upstream/model"')
     return str(value)
 
 
-def _targets(value: Any, place: Place) -> tuple[str, ...]:
+def _read_targets(value: Any, place: Place) -> tuple[str, ...]:
     if not isinstance(value, list):
-        return (_target(value, place),)
+        return (_read_target(value, place),)
     if not value:
         raise Invalid("at least one target is required")
-    return list_of(_target)(value, place)
+    return list_of(_read_target)(value, place)
 
 
-def _models(value: Any, place: Place) -> Models:
-    return tuple(dict_of(_targets)(value, place).items())
+def _read_models(value: Any, place: Place) -> Models:
+    return tuple(dict_of(_read_targets)(value, place).items())
 
 
-def _budgets(value: Any, place: Place) -> Mapping[str, int]:
+def _read_budgets(value: Any, place: Place) -> Mapping[str, int]:
     levels = {level: integer(1) for level in BUDGETS if level != "auto"}
     return MappingProxyType({**BUDGETS, **members(value, place, levels)})
 
@@ -148,11 +148,11 @@ def _budgets(value: Any, place: Place) -> Mapping[str, int]:
 # ---------------------------------------------------------------- upstreams
 
 
-def _upstreams(value: Any, place: Place) -> tuple[Upstream, ...]:
-    return tuple(dict_of(_upstream)(value, place).values())
+def _read_upstreams(value: Any, place: Place) -> tuple[Upstream, ...]:
+    return tuple(dict_of(_read_upstream)(value, place).values())
 
 
-def _upstream(value: Any, place: Place) -> Upstream:
+def _read_upstream(value: Any, place: Place) -> Upstream:
     name = str(place.path[-1])
     if not name or not all(char.isalnum() or char in "-_." for char in name):
         place.error("a name has letters, digits, '-', '_' and '.' only")
@@ -163,7 +163,7 @@ def _upstream(value: Any, place: Place) -> Upstream:
     base_url = defaults(kind).base_url
     if "base_url" in given:
         with place.at("base_url"):
-            base_url = _base_url(given["base_url"], kind, given.pop("allow_http", False))
+            base_url = _checked_base_url(given["base_url"], kind, given.pop("allow_http", False))
     keys, from_client, source = given.get("keys", ((), False, ""))
     if "keys" not in value:
         keys, from_client, source = _usual_keys(name, kind, base_url, place)
@@ -190,7 +190,7 @@ def _upstream(value: Any, place: Place) -> Upstream:
     )
 
 
-def _base_url(url: str, kind: str, allow_http: bool) -> str:
+def _checked_base_url(url: str, kind: str, allow_http: bool) -> str:
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  a bad port shows only when it is read
@@ -209,7 +209,7 @@ def _base_url(url: str, kind: str, allow_http: bool) -> str:
     return provider_of(kind).tidy(url, kind)
 
 
-def _proxy(value: Any, place: Place) -> tuple[proxies.Proxy | None, str]:
+def _read_proxy(value: Any, place: Place) -> tuple[proxies.Proxy | None, str]:
     """The proxy that the file names: a URL, a variable that holds one, or ``none``."""
     named, environ = text(value, place), place.report.environ
     variable = secrets.variable(named)
@@ -229,7 +229,7 @@ def _usual_proxy(base_url: str, place: Place) -> tuple[proxies.Proxy | None, str
         raise Invalid(str(error)) from None
 
 
-def _header(value: Any, place: Place) -> str:
+def _read_header(value: Any, place: Place) -> str:
     name, content = str(place.path[-1]), text(value, place)
     if not name.isascii() or not all(char.isalnum() or char in "-_" for char in name) or not name:
         raise Invalid("not a header name")
@@ -240,20 +240,20 @@ def _header(value: Any, place: Place) -> str:
     return content
 
 
-def _headers(value: Any, place: Place) -> tuple[tuple[str, str], ...]:
-    return tuple((name.lower(), content) for name, content in dict_of(_header)(value, place).items())
+def _read_headers(value: Any, place: Place) -> tuple[tuple[str, str], ...]:
+    return tuple((name.lower(), content) for name, content in dict_of(_read_header)(value, place).items())
 
 
 # ---------------------------------------------------------------- keys
 
 
-def _keys(value: Any, place: Place) -> Keys:
+def _read_keys(value: Any, place: Place) -> Keys:
     if value == "from-client":
         return (), True, "the client's own key"
     keys: list[Key] = []
 
     def add(item: Any, inner: Place) -> None:
-        key = _key(item, inner)
+        key = _read_key(item, inner)
         if any(key.secret == other.secret for other in keys):
             raise Invalid('same API key listed twice; use "weight" to change its share')
         same = sum(other.label.partition(" #")[0] == key.label for other in keys)
@@ -263,17 +263,17 @@ def _keys(value: Any, place: Place) -> Keys:
     return tuple(keys), False, "the file"
 
 
-def _key(value: Any, place: Place) -> Key:
+def _read_key(value: Any, place: Place) -> Key:
     if isinstance(value, str):
         return Key(secret(value, place), secrets.label(value))
-    given = members(value, place, {"key": secret, "label": _label, "weight": integer(1)})
+    given = members(value, place, {"key": secret, "label": _read_label, "weight": integer(1)})
     if "key" not in value:
         raise Invalid('expected a secret string or {"key": ...}')
     spec = given.get("key", str(value["key"]))
     return Key(spec, given.get("label", secrets.label(spec)), given.get("weight", 1))
 
 
-def _label(value: Any, place: Place) -> str:
+def _read_label(value: Any, place: Place) -> str:
     if not text(value, place).isprintable() or not value.strip():
         raise Invalid("label must be non-empty printable text")
     return str(value)
@@ -303,19 +303,19 @@ def _usual_keys(name: str, kind: str, base_url: str, place: Place) -> Keys:
 # ---------------------------------------------------------------- the keys of the file, and who reads them
 
 FIELDS: Mapping[str, Reader[Any]] = {
-    "listen": _listen,
+    "listen": _read_listen,
     "client_keys": list_of(secret),
     "allowed_hosts": list_of(text),
-    "cors_origins": list_of(_origin),
-    "upstreams": _upstreams,
-    "models": _models,
+    "cors_origins": list_of(_read_origin),
+    "upstreams": _read_upstreams,
+    "models": _read_models,
     "strict": flag,
     "strategy": one_of("round-robin", "fill-first"),
     "sticky_sessions": flag,
     "retries": integer(0),
     "max_wait_s": number(0),
     "keepalive_s": number(0),
-    "thinking_budgets": _budgets,
+    "thinking_budgets": _read_budgets,
     "default_max_tokens": integer(1),
     "timeouts": record(Timeouts, dict.fromkeys(Timeouts._fields, number(0.001))),
     "limits": record(Limits, dict.fromkeys(Limits._fields, integer(1))),
@@ -331,11 +331,11 @@ FIELDS: Mapping[str, Reader[Any]] = {
 UPSTREAM_FIELDS: Mapping[str, Reader[Any]] = {
     "format": one_of(*KINDS),
     "base_url": text,
-    "keys": _keys,
-    "headers": _headers,
+    "keys": _read_keys,
+    "headers": _read_headers,
     "models": list_of(text),
     "quirks": list_of(one_of(*sorted(QUIRKS))),
-    "proxy": _proxy,
+    "proxy": _read_proxy,
     "ca_file": readable_file,
     "client_cert": readable_file,
     "allow_http": flag,

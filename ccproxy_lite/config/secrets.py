@@ -100,7 +100,7 @@ def _problem_of_file(path: str, read: ReadText) -> str | None:
     try:
         return unusable(read(path).strip(), path)
     except (OSError, ValueError) as error:
-        return _unreadable(path, error)
+        return _unreadable_text(path, error)
 
 
 def unreadable(path: str, read: ReadText) -> str | None:
@@ -108,11 +108,11 @@ def unreadable(path: str, read: ReadText) -> str | None:
     try:
         read(path)
     except (OSError, ValueError) as error:
-        return _unreadable(path, error)
+        return _unreadable_text(path, error)
     return None
 
 
-def _unreadable(path: str, error: Exception) -> str:
+def _unreadable_text(path: str, error: Exception) -> str:
     return f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
 
 

@@ -62,7 +62,7 @@ class _Place(NamedTuple):
 
     @classmethod
     def of(cls, name: str, row: Scalar, path: str) -> _Place:
-        return cls(name, *_split(path), row.read, path == row.spellings[-1])
+        return cls(name, *_holder_and_field(path), row.read, path == row.spellings[-1])
 
 
 class Scalars:
@@ -74,7 +74,7 @@ class Scalars:
     def __init__(self, **rows: Scalar) -> None:
         self.paths = {name: row.path for name, row in rows.items()}
         self._places = [_Place.of(name, row, path) for name, row in rows.items() for path in row.spellings]
-        self._written = {name: _split(row.path) for name, row in rows.items() if row.is_written}
+        self._written = {name: _holder_and_field(row.path) for name, row in rows.items() if row.is_written}
 
     def known_fields(self, holder: str = "") -> frozenset[str]:
         """The fields that the table knows, of the body or of one object in it."""
@@ -105,6 +105,6 @@ class Scalars:
             (body.setdefault(place, {}) if place else body)[field] = list(value) if type(value) is tuple else value
 
 
-def _split(path: str) -> tuple[str, str]:
+def _holder_and_field(path: str) -> tuple[str, str]:
     holder, _, field = path.rpartition(".")
     return holder, field

@@ -136,10 +136,10 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         shared = self._shared
         shared.watchdog.watch(self)
-        self._due(shared.limits.head_s)
+        self._set_deadline(shared.limits.head_s)
         # a client that is told so can retry elsewhere; one that is left in the backlog only waits
         if len(shared.connections) >= shared.limits.max_connections:
-            self._refuse(503, "too many connections")
+            self._refuse_and_close(503, "too many connections")
             self._transport.close()
             return
         shared.connections.add(self)
@@ -181,7 +181,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._blocked = True
-        self._due(self._shared.limits.write_s)
+        self._set_deadline(self._shared.limits.write_s)
         if self.on_blocked is not None:
             self.on_blocked(True)
 
@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
         elif self.state == "waiting":
             self._await_next()
         elif self.state == "lingering":
-            self._due(_LINGER_S)
+            self._set_deadline(_LINGER_S)
         if self.on_blocked is not None:
             self.on_blocked(False)
 
@@ -201,11 +201,11 @@ class Connection(asyncio.Protocol):
     def expire(self) -> None:
         unsent = self._transport.get_write_buffer_size()
         if 0 < unsent < self._unsent:  # slow, but it takes what is sent
-            self._due(self._shared.limits.write_s)
+            self._set_deadline(self._shared.limits.write_s)
         elif self.state == "head":
-            self._refuse(408, "the request head took too long")
+            self._refuse_and_close(408, "the request head took too long")
         elif self.state == "body":
-            self._refuse(408, "the request body took too long")
+            self._refuse_and_close(408, "the request body took too long")
         elif self.state == "waiting" and not unsent:
             self._transport.close()
         else:
@@ -251,7 +251,7 @@ class Connection(asyncio.Protocol):
         self._began = True
         without_body = self._head is not None and self._head.method == "HEAD"
         self._transport.write(head if without_body else head + response.body)
-        self._finished()
+        self._response_finished()
 
     def begin(self, status: int, headers: OutHeaders) -> None:
         """Start a response of unknown length; its head is sent together with the first ``write``."""
@@ -279,7 +279,7 @@ class Connection(asyncio.Protocol):
         self._pending = b""
         if last:
             self._transport.write(last)
-        self._finished()
+        self._response_finished()
 
     def abort(self, *, at_once: bool = False) -> None:
         """End the connection so that the client sees an incomplete response, after what was written has been sent."""
@@ -296,7 +296,7 @@ class Connection(asyncio.Protocol):
             sock = self._transport.get_extra_info("socket")
             if sock is not None and sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._due(self._shared.limits.write_s)
+        self._set_deadline(self._shared.limits.write_s)
         self._transport.close()
 
     # --- heads
@@ -313,7 +313,7 @@ class Connection(asyncio.Protocol):
                 return
             self.state = "head"
             self._searched = 0
-            self._due(self._shared.limits.head_s)
+            self._set_deadline(self._shared.limits.head_s)
         try:
             end = find_end(inbox, self._searched)
             if end < 0:
@@ -321,7 +321,7 @@ class Connection(asyncio.Protocol):
                 return
             self._head = head = read_head(bytes(inbox[:end]))
         except Refused as refusal:
-            self._refuse(refusal.status, refusal.message)
+            self._refuse_and_close(refusal.status, refusal.message)
             return
         behind_head = bytes(inbox[end:])
         inbox.clear()
@@ -342,7 +342,7 @@ class Connection(asyncio.Protocol):
         self._decoder = Decoder(head.framing)
         self._pieces, self._body_bytes = [], 0
         self.state = "body"
-        self._due(self._shared.limits.body_s)
+        self._set_deadline(self._shared.limits.body_s)
         if head.expects_continue and not behind_head:  # who sends the body at once needs no invitation
             self._transport.write(_CONTINUE)
         self._feed_body(behind_head)
@@ -351,14 +351,14 @@ class Connection(asyncio.Protocol):
         try:
             piece = self._decoder.feed(data)
         except FramingError as error:
-            self._refuse(400, str(error))
+            self._refuse_and_close(400, str(error))
             return
         if piece:
             self._pieces.append(piece)
             self._body_bytes += len(piece)
             limit = self._shared.limits.max_body_bytes
             if self._body_bytes > limit:
-                self._refuse(413, f"the body is larger than {limit} bytes")
+                self._refuse_and_close(413, f"the body is larger than {limit} bytes")
                 return
         if self._decoder.done:
             self._inbox += self._decoder.trailing
@@ -368,11 +368,11 @@ class Connection(asyncio.Protocol):
             self.deadline = NEVER
             head = cast(RequestHead, self._head)
             admitted = self._admitted
-            self._shared.spawn(lambda: self._serve(head, admitted, body))
+            self._shared.spawn(lambda: self._run_application(head, admitted, body))
 
     # --- answers
 
-    async def _serve(self, head: RequestHead, admitted: Any, body: bytes) -> None:
+    async def _run_application(self, head: RequestHead, admitted: Any, body: bytes) -> None:
         with anyio.CancelScope() as scope:
             self._scope = scope
             if self.state == "serving":
@@ -399,30 +399,30 @@ class Connection(asyncio.Protocol):
         event = h11.Response(status_code=status, headers=encoded, reason=reason(status))
         return machine.send(event) or b""
 
-    def _finished(self) -> None:
+    def _response_finished(self) -> None:
         """A response is complete: on to the next request, or close."""
         head = self._head
         self.on_blocked = self._scope = None
         if head is None or not head.keep_alive or self._shared.draining:
-            self._linger()
+            self._close_gently()
             return
         self._head = None
         self._began = self._chunked = self._cancel_on_eof = False
         self.extra_headers = []
         self.state = "waiting"
         if self._blocked:  # the next request waits until this response is read
-            self._due(self._shared.limits.write_s)
+            self._set_deadline(self._shared.limits.write_s)
         else:
             self._await_next()
 
     def _await_next(self) -> None:
-        self._due(self._shared.limits.idle_s)
+        self._set_deadline(self._shared.limits.idle_s)
         if self._inbox:
             asyncio.get_running_loop().call_soon(
                 self._next_head
             )  # not at once: a thousand pipelined ones would recurse
 
-    def _refuse(self, status: int, message: str) -> None:
+    def _refuse_and_close(self, status: int, message: str) -> None:
         """Respond to an invalid request and close: what follows it cannot be trusted."""
         self._scope = None
         if self._head is not None:
@@ -430,19 +430,19 @@ class Connection(asyncio.Protocol):
         self.state = "serving"
         self.respond(self._shared.app.refuse(self._head, status, message))
 
-    def _linger(self) -> None:
+    def _close_gently(self) -> None:
         """Close so that the response arrives: closing with unread input would reset the connection."""
         self.state = "lingering"
         self._inbox.clear()
         self._pieces = []
         if self.gone or (self._head is not None and self._head.framing == 0) or not self._transport.can_write_eof():
-            self._due(self._shared.limits.write_s)
+            self._set_deadline(self._shared.limits.write_s)
             self._transport.close()
             return
         self._transport.set_write_buffer_limits(high=0)  # so that resume_writing tells when everything is sent
-        self._due(self._shared.limits.write_s if self._transport.get_write_buffer_size() else _LINGER_S)
+        self._set_deadline(self._shared.limits.write_s if self._transport.get_write_buffer_size() else _LINGER_S)
         self._transport.write_eof()
 
-    def _due(self, seconds: float) -> None:
+    def _set_deadline(self, seconds: float) -> None:
         self._unsent = self._transport.get_write_buffer_size()
         self.deadline = asyncio.get_running_loop().time() + seconds

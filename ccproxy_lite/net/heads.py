@@ -96,7 +96,7 @@ def read_head(raw: bytes) -> RequestHead:
     if not isinstance(event, h11.Request):
         raise Refused(400, "not an HTTP/1.1 request")
     headers: Headers = list(event.headers)
-    _check(event, headers)
+    _check_head(event, headers)
     raw_path, _, query = event.target.decode("latin-1").partition("?")
     if _BAD_ESCAPE.search(raw_path):
         raise Refused(400, "a bad percent escape in the path")
@@ -135,7 +135,7 @@ def _check_raw(raw: bytes) -> None:
         raise Refused(505, "only HTTP/1.1 is supported")
 
 
-def _check(event: h11.Request, headers: Headers) -> None:
+def _check_head(event: h11.Request, headers: Headers) -> None:
     if event.method not in _METHODS:
         raise Refused(501, "method not supported")
     if len(event.target) > MAX_TARGET_BYTES:

@@ -111,7 +111,7 @@ class Listener:
         for server in self._servers:
             for sock in server.sockets:
                 loop.remove_reader(sock)
-        await _settle()
+        await _let_callbacks_run()
         for server in self._servers:
             server.close()
         for path, inode in self._bound:  # another process may have bound the path since
@@ -145,10 +145,10 @@ async def serve(
             watchdog.stop()
             tasks.cancel_scope.cancel()
     listener.abort()
-    await _settle()
+    await _let_callbacks_run()
 
 
-async def _settle() -> None:
+async def _let_callbacks_run() -> None:
     """Let callbacks that are already scheduled run: three turns of the loop are as deep as asyncio nests them."""
     with anyio.CancelScope(shield=True):
         for _ in range(3):

@@ -89,20 +89,20 @@ def usual(url: str, environ: Mapping[str, str]) -> tuple[Proxy | None, str]:
 def bypasses(no_proxy: str, host: str, port: int) -> bool:
     """Whether ``NO_PROXY`` exempts a host: by name, parent domain, address, network (CIDR), port, or ``*``."""
     host = host.lower().strip("[]").removesuffix(".")
-    return any(_matches(entry.lower(), host, port) for entry in no_proxy.replace(",", " ").split())
+    return any(_entry_matches(entry.lower(), host, port) for entry in no_proxy.replace(",", " ").split())
 
 
-def _matches(entry: str, host: str, port: int) -> bool:
+def _entry_matches(entry: str, host: str, port: int) -> bool:
     if entry == "*":
         return True
-    network = _network(entry.strip("[]"))
+    network = _parse_network(entry.strip("[]"))
     if network is None:
         entry, colon, wanted = entry.rpartition(":")
         if not colon:
             entry = wanted
         elif wanted != str(port):
             return False
-        network = _network(entry.strip("[]"))
+        network = _parse_network(entry.strip("[]"))
     if network is not None:
         from ipaddress import ip_address
 
@@ -114,7 +114,7 @@ def _matches(entry: str, host: str, port: int) -> bool:
     return bool(domain) and (host == domain or host.endswith(f".{domain}"))
 
 
-def _network(text: str):  # type: ignore[no-untyped-def]  # ipaddress has no public name for both versions
+def _parse_network(text: str):  # type: ignore[no-untyped-def]  # ipaddress has no public name for both versions
     from ipaddress import ip_network  # only few machines have a proxy to think about
 
     try:

@@ -28,8 +28,8 @@ async def through(
     Raises UpstreamError for what the proxy does, OSError for what the host does behind it.
     """
     loop = asyncio.get_running_loop()
-    asking = _Asking(proxy, f"{bracketed(host)}:{port}")
-    inner = protocol if context is None else asking
+    connect_request = _ConnectRequest(proxy, f"{bracketed(host)}:{port}")
+    inner = protocol if context is None else connect_request
     try:
         transport, _ = await loop.create_connection(
             lambda: inner,
@@ -44,7 +44,7 @@ async def through(
     if context is None:
         return
     try:
-        await asking.answered
+        await connect_request.answered
         if proxy.tls and sys.version_info < (3, 11):  # asyncio has no TLS within TLS there
             raise _unreachable(f"proxy {proxy} needs Python 3.11 or newer; use an http:// one")
         transport.set_protocol(protocol)
@@ -66,7 +66,7 @@ def refusal(proxy: Proxy, status: int, where: str) -> str:
     return f"refused to connect to {where} ({status})"
 
 
-class _Asking(asyncio.Protocol):
+class _ConnectRequest(asyncio.Protocol):
     """Says CONNECT; ``answered`` is done once the proxy agrees, and raises UpstreamError if it does not."""
 
     def __init__(self, proxy: Proxy, where: str) -> None:
@@ -89,16 +89,16 @@ class _Asking(asyncio.Protocol):
             while isinstance(event, h11.InformationalResponse):
                 event = self._machine.next_event()
         except h11.RemoteProtocolError as error:
-            self._decide(f"sent invalid HTTP: {error}")
+            self._finish_connect(f"sent invalid HTTP: {error}")
             return
         if isinstance(event, h11.Response):
             good = 200 <= event.status_code < 300
-            self._decide("" if good else refusal(self._proxy, event.status_code, self._where))
+            self._finish_connect("" if good else refusal(self._proxy, event.status_code, self._where))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._decide("closed the connection without a response")
+        self._finish_connect("closed the connection without a response")
 
-    def _decide(self, trouble: str) -> None:
+    def _finish_connect(self, trouble: str) -> None:
         if self.answered.done():
             return
         if trouble:

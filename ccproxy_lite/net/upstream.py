@@ -167,18 +167,18 @@ class Connection(asyncio.Protocol):
             return
         self._got_bytes = True
         if not self._paused:
-            self._due(self._timeouts.idle_s)
+            self._set_deadline(self._timeouts.idle_s)
         try:
             if self._decoder is None:
                 self._feed_head(data, sink)
             else:
                 self._feed_body(data, sink)
         except UpstreamError as error:
-            self._fail(error)
+            self._fail_response(error)
         except (FramingError, h11.RemoteProtocolError) as error:
-            self._fail(UpstreamError(f"{self.origin.host} sent invalid HTTP: {error}"))
+            self._fail_response(UpstreamError(f"{self.origin.host} sent invalid HTTP: {error}"))
         except Exception as error:
-            self._fail(UpstreamError(internal_error(error), status=500))
+            self._fail_response(UpstreamError(internal_error(error), status=500))
 
     def eof_received(self) -> bool:
         return False
@@ -195,14 +195,14 @@ class Connection(asyncio.Protocol):
                 self._decoder.end()
             except FramingError as error:
                 what = "closed the connection before the response was complete"
-                self._fail(UpstreamError(f"{self.origin.authority} {what}: {error}"))
+                self._fail_response(UpstreamError(f"{self.origin.authority} {what}: {error}"))
             else:
-                self._end()
+                self._finish_response()
         elif self.used and not self._got_bytes and self._answered is not None and not self._answered.done():
             self._sink = None  # the pool sends the request again, on a fresh connection
             self._answered.set_exception(_Stale())
         else:
-            self._fail(UpstreamError(f"{self.origin.host} closed the connection without a response"))
+            self._fail_response(UpstreamError(f"{self.origin.host} closed the connection without a response"))
 
     # --- the watchdog
 
@@ -211,10 +211,10 @@ class Connection(asyncio.Protocol):
             self.close()
         elif self._decoder is None:
             message = f"no response from {self.origin.host} within {self._timeouts.first_byte_s:g} s"
-            self._fail(UpstreamError(message, status=504, kind="timeout"))
+            self._fail_response(UpstreamError(message, status=504, kind="timeout"))
         else:
             message = f"no data from {self.origin.host} for {self._timeouts.idle_s:g} s"
-            self._fail(UpstreamError(message, status=504, kind="timeout"))
+            self._fail_response(UpstreamError(message, status=504, kind="timeout"))
 
     # --- what the pool and the relay call
 
@@ -237,7 +237,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(head + outbound.body if len(outbound.body) < _COPIED_BYTES else head)
         if len(outbound.body) >= _COPIED_BYTES:
             self._transport.write(outbound.body)
-        self._due(timeouts.first_byte_s)
+        self._set_deadline(timeouts.first_byte_s)
         # the response may be complete, and the connection serve another request, before this task goes on: so it
         # must touch nothing of this connection afterwards
         answered = self._answered = asyncio.get_running_loop().create_future()
@@ -253,7 +253,7 @@ class Connection(asyncio.Protocol):
             self.deadline = NEVER
         else:
             self._transport.resume_reading()
-            self._due(self._timeouts.idle_s)
+            self._set_deadline(self._timeouts.idle_s)
 
     def drop(self, sink: Sink) -> None:
         """The response is not needed any more: close, unless it was complete."""
@@ -324,12 +324,12 @@ class Connection(asyncio.Protocol):
             if body:
                 sink.data(body)
         if decoder.done and self._sink is sink:  # the sink may have dropped this connection in ``data``
-            self._end()
+            self._finish_response()
 
-    def _end(self) -> None:
+    def _finish_response(self) -> None:
         sink = cast(Sink, self._sink)
         if self._inflater is not None and not self._inflater.complete:
-            self._fail(UpstreamError("upstream's compressed response ends early"))
+            self._fail_response(UpstreamError("upstream's compressed response ends early"))
             return
         self._sink = None
         # trailing bytes, or a request that was not read to its end: the next response could not be told from this one
@@ -338,13 +338,13 @@ class Connection(asyncio.Protocol):
             if self._paused:
                 self._paused = False
                 self._transport.resume_reading()
-            self._due(_IDLE_S)
+            self._set_deadline(_IDLE_S)
             self._pool.give_back(self)
         else:
             self.close()
         sink.end()
 
-    def _fail(self, error: UpstreamError) -> None:
+    def _fail_response(self, error: UpstreamError) -> None:
         sink = self._sink
         answered = self._answered
         self.close()
@@ -353,7 +353,7 @@ class Connection(asyncio.Protocol):
         if sink is not None:
             sink.failed_upstream(error)
 
-    def _due(self, seconds: float) -> None:
+    def _set_deadline(self, seconds: float) -> None:
         self.deadline = asyncio.get_running_loop().time() + seconds
 
 
@@ -371,7 +371,7 @@ class Pool:
 
         Raises UpstreamError when no connection can be made.
         """
-        connection = self._take(origin)
+        connection = self._take_idle(origin)
         if connection is not None:
             sink.connected(connection)
             try:
@@ -379,7 +379,7 @@ class Pool:
                 return
             except _Stale:
                 pass
-        connection = await self._connect(origin, timeouts.connect_s)
+        connection = await self._open_connection(origin, timeouts.connect_s)
         sink.connected(connection)
         await connection.exchange(outbound, sink, timeouts)
 
@@ -409,7 +409,7 @@ class Pool:
         for connection in list(self._open):
             connection.close()
 
-    def _take(self, origin: Origin) -> Connection | None:
+    def _take_idle(self, origin: Origin) -> Connection | None:
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
@@ -417,7 +417,7 @@ class Pool:
                 return connection
         return None
 
-    async def _connect(self, origin: Origin, connect_s: float) -> Connection:
+    async def _open_connection(self, origin: Origin, connect_s: float) -> Connection:
         loop = asyncio.get_running_loop()
         connection = Connection(self, origin)
         context = self.tls_context(origin.ca_file, origin.client_cert) if origin.tls else None

@@ -40,7 +40,7 @@ class Watchdog:
         if self._timer is None or thing.deadline < self._timer.when():
             if self._timer is not None:
                 self._timer.cancel()
-            self._arm(min(max(thing.deadline - loop.time(), _SHORTEST_S), _LONGEST_S))
+            self._start_timer(min(max(thing.deadline - loop.time(), _SHORTEST_S), _LONGEST_S))
 
     def forget(self, thing: Watched) -> None:
         self._watched.discard(thing)
@@ -51,10 +51,10 @@ class Watchdog:
             self._timer.cancel()
             self._timer = None
 
-    def _arm(self, delay_s: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
+    def _start_timer(self, delay_s: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._check_deadlines)
 
-    def _tick(self) -> None:
+    def _check_deadlines(self) -> None:
         self._timer = None
         now = asyncio.get_running_loop().time()
         soonest = now + _LONGEST_S
@@ -68,4 +68,4 @@ class Watchdog:
             elif thing.deadline < soonest:
                 soonest = thing.deadline
         if self._watched:
-            self._arm(max(soonest - now, _SHORTEST_S))
+            self._start_timer(max(soonest - now, _SHORTEST_S))

@@ -105,21 +105,21 @@ class Dispatch:
 
     async def run(self) -> None:
         """Send the request, and deliver its response."""
-        failed = await self._send()
+        failed = await self._send_and_deliver()
         if failed is not None:
             answer = self.delivery.answer if self.delivery else None
             hint_s = retry_after.best(failed, answer.headers, self._upstreams.clock.wall()) if answer else None
             failed = replace(failed, message=self._call.redact(failed.message), retry_after_s=hint_s)
         self.failed = failed
 
-    async def _send(self) -> Failed | None:
+    async def _send_and_deliver(self) -> Failed | None:
         call, record, prepared = self._call, self._call.record, self.prepared
         upstream, key = self.attempt.route.upstream, self.attempt.key
         record.dropped = prepared.dropped
         headers = about_answer(self.attempt.route, prepared.dropped)
         if self._reply is not None:
             self._reply.expect(headers, is_relayed=self._is_passed_on)
-        delivery = self._delivery()
+        delivery = self._new_delivery()
         try:
             self.secret = await self._upstreams.secret_of(upstream, key.secret, call.passed_secret)
             outbound = upstream.provider.message(upstream, prepared.form, prepared.ask, self.secret)
@@ -135,7 +135,7 @@ class Dispatch:
             if delivery.committed_s is not None:
                 record.first_byte_s = delivery.committed_s - record.started_s
         if delivery.state == "collecting":
-            return self._hand_over(delivery, headers)
+            return self._deliver_collected(delivery, headers)
         if delivery.committed:
             record.status = 200
             record.usage = delivery.stream.progress.usage if delivery.stream else None
@@ -165,18 +165,18 @@ class Dispatch:
         """Whether a stream is relayed byte for byte: same format, same framing."""
         return self.prepared.outgoing is None and self._framing is SERVER_SENT_EVENTS
 
-    def _delivery(self) -> Delivery:
+    def _new_delivery(self) -> Delivery:
         limit = self._upstreams.config.limits.max_event_bytes
-        stream = self._stream(limit) if self._call.wants_stream else None
+        stream = self._new_stream(limit) if self._call.wants_stream else None
         return Delivery(self._reply, stream, limit, self._framing, self._upstreams.clock)
 
-    def _stream(self, limit: int) -> Stream:
+    def _new_stream(self, limit: int) -> Stream:
         call, form, parser = self._call, self.prepared.form, self._framing.parser(limit)
         if self.prepared.outgoing is None:
             return (Relayed if self._is_passed_on else Reframed)(parser, form)
         return Converted(parser, form.reader(call.reply.id), self.prepared.restorer, call.form.writer(call.reply))
 
-    def _hand_over(self, delivery: Delivery, headers: OutHeaders) -> Failed | None:
+    def _deliver_collected(self, delivery: Delivery, headers: OutHeaders) -> Failed | None:
         """Judge a response that was collected, and send it to the client if it is one."""
         call, record, prepared = self._call, self._call.record, self.prepared
         limit = self._upstreams.config.limits.max_event_bytes

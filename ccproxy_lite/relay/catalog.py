@@ -35,7 +35,7 @@ class Catalog:
         listing = [upstream for upstream in candidates if not upstream.models and not upstream.from_client]
         async with anyio.create_task_group() as tasks:
             for upstream in listing:
-                tasks.start_soon(self._refresh, upstream)
+                tasks.start_soon(self._refresh_list, upstream)
         lists = [self._lists[upstream.name][0] for upstream in listing]
         aliases = model_names(config) if one is None else []
         return list(dict.fromkeys([*aliases, *(name for names in lists for name in names)]))
@@ -51,7 +51,7 @@ class Catalog:
         question = upstream.provider.models(upstream, form, Ask(headers=headers), secret)
         return await upstreams.collect(upstream, question, _MOST_BYTES)
 
-    async def _refresh(self, upstream: Upstream) -> None:
+    async def _refresh_list(self, upstream: Upstream) -> None:
         now_s = self._relay.clock.now()
         async with self._asking.setdefault(
             upstream.name, anyio.Lock()

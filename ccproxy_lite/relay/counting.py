@@ -25,7 +25,7 @@ async def count(relay: Relay, call: Call) -> None:
     record.route = str(route)
     call.client.cancel_on_eof()
     headers = about_answer(route, ())
-    counted = await _upstream(relay, call, route)
+    counted = await _upstream_count(relay, call, route)
     if counted is None:
         from ccproxy_lite.formats.neutral.tokens import estimate  # a large module that is seldom needed
 
@@ -36,14 +36,14 @@ async def count(relay: Relay, call: Call) -> None:
     call.client.respond(Response(200, merged(JSON, headers), body))
 
 
-async def _upstream(relay: Relay, call: Call, route: Route) -> int | None:
+async def _upstream_count(relay: Relay, call: Call, route: Route) -> int | None:
     """The upstream's count; None if it has no such endpoint, or does not respond."""
     upstream, upstreams = route.upstream, relay.upstreams
     form = upstreams.format_of(upstream, call.form.name)
     if form.counting is None:
         return None
     try:
-        ask = _ask(relay, call, route, form)
+        ask = _counting_request(relay, call, route, form)
         key = relay.rings[upstream.name].key_for_side_request(route.model, relay.clock.now())
         if key is None:
             return None
@@ -56,7 +56,7 @@ async def _upstream(relay: Relay, call: Call, route: Route) -> int | None:
         return None
 
 
-def _ask(relay: Relay, call: Call, route: Route, form: Format) -> Ask:
+def _counting_request(relay: Relay, call: Call, route: Route, form: Format) -> Ask:
     """The request for a counting endpoint. Raises ClientError for what the target cannot express."""
     assert form.counting is not None
     if form is not call.form:

@@ -113,9 +113,9 @@ class Delivery:
 
     def data(self, data: bytes) -> None:
         if self.state == "passing" or self.state == "holding":
-            self._feed(data)
+            self._feed_stream(data)
         elif self.state == "collecting":
-            self._collect(data)
+            self._collect_piece(data)
         elif self.state == "undecided" and data.strip():
             is_body = data.lstrip()[:1] in (b"{", b"[", b"<")  # JSON and HTML; an event begins with a letter or a colon
             self.state = "collecting" if is_body else "holding"
@@ -126,7 +126,7 @@ class Delivery:
             if self.state == "undecided":  # and empty
                 self.state = "collecting"
             elif self.stream is not None and self.state in ("holding", "passing"):
-                self._pass_on(self.stream.close(), self.stream, last=True)
+                self._pass_to_client(self.stream.close(), self.stream, last=True)
         except UpstreamError as error:
             self.fail(failed_of(error))
         except Exception as error:
@@ -140,7 +140,7 @@ class Delivery:
         if self.state == "over":
             return
         error = self.stream.fail(failed) if self.committed and self.stream is not None else None
-        self._finish(failed, error)
+        self._finish_delivery(failed, error)
 
     def failed_upstream(self, error: UpstreamError) -> None:
         self.fail(failed_of(error))
@@ -148,43 +148,43 @@ class Delivery:
 
     # ---
 
-    def _feed(self, data: bytes) -> None:
+    def _feed_stream(self, data: bytes) -> None:
         assert self.stream is not None
         try:
             out = self.stream.feed(data)
         except UpstreamError as error:
             self.fail(failed_of(error))
             return
-        self._pass_on(out, self.stream)
+        self._pass_to_client(out, self.stream)
 
-    def _pass_on(self, out: bytes, stream: Stream, *, last: bool = False) -> None:
+    def _pass_to_client(self, out: bytes, stream: Stream, *, last: bool = False) -> None:
         progress = stream.progress
         if progress.failed is not None:
-            self._finish(progress.failed, out)
+            self._finish_delivery(progress.failed, out)
             return
         if self.state == "passing":
             if out and self._reply is not None:
                 self._reply.write(out)
         else:
-            self._collect(out)
+            self._collect_piece(out)
             if self.failed:
                 return
             if not progress.content:
                 if last:
                     self.fail(Failed(502, "server", "the upstream's stream was empty"))
                 return
-            self._commit()
+            self._commit_to_client()
         if progress.over or last:
-            self._finish()
+            self._finish_delivery()
 
-    def _commit(self) -> None:
+    def _commit_to_client(self) -> None:
         assert self.answer is not None and self._reply is not None
         self.state, self.committed_s = "passing", self._clock.now()
         self._reply.begin(self.answer)
         self._reply.write(self.body)
         self._pieces = []
 
-    def _finish(self, failed: Failed | None = None, error: bytes | None = None) -> None:
+    def _finish_delivery(self, failed: Failed | None = None, error: bytes | None = None) -> None:
         """The stream is over; if it has failed after its first content, ``error`` is written into it."""
         self.state, self.failed = "over", failed
         if self._reply is not None and self.committed:
@@ -194,7 +194,7 @@ class Delivery:
                 self._reply.fail(failed, error)
         self.done.set()
 
-    def _collect(self, data: bytes) -> None:
+    def _collect_piece(self, data: bytes) -> None:
         self._bytes += len(data)
         if self._bytes > self._max_body_bytes:
             self._pieces = []

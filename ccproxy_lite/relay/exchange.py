@@ -46,13 +46,13 @@ class Exchange:
         self._routes = resolve(relay.config, call.model, call.form.name, call.pinned)
         if any(route.upstream.from_client for route in self._routes):
             call.passed_secret = call.client_key
-        self._failover = self._decisions()
+        self._failover = self._new_failover()
         call.record.attempts = self._failover.attempts
         self._reply: Reply | None = None
         self._dispatches: list[Dispatch] = []
         self._prepared: dict[int, Prepared] = {}
 
-    def _decisions(self) -> Failover:
+    def _new_failover(self) -> Failover:
         """Keys of the configuration share their state between calls; a client's own key has none beyond this call."""
         config = self._relay.config
         rings = {
@@ -88,9 +88,9 @@ class Exchange:
             if isinstance(step, Wait):
                 await clock.wait(step.seconds, self._relay.wakeup.event if step.for_cooldown else None)
             elif isinstance(step, GiveUp):
-                self._give_up(step)
+                self._send_final_error(step)
                 return
-            elif await self._try(step):
+            elif await self._make_attempt(step):
                 return
 
     async def _look_for_new_secrets(self) -> None:
@@ -104,7 +104,7 @@ class Exchange:
 
     # --- one attempt
 
-    async def _try(self, step: Attempt) -> bool:
+    async def _make_attempt(self, step: Attempt) -> bool:
         """Make an attempt; returns whether the client has its response."""
         record = self._call.record
         record.route, record.key = str(step.route), step.key.label
@@ -120,13 +120,13 @@ class Exchange:
         self._dispatches.append(dispatch)
         try:
             await dispatch.run()
-            await self._report(dispatch)
+            await self._report_outcome(dispatch)
         except anyio.get_cancelled_exc_class():
             self._failover.abandon(step)
             raise
         return dispatch.is_answered
 
-    async def _report(self, dispatch: Dispatch) -> None:
+    async def _report_outcome(self, dispatch: Dispatch) -> None:
         """Report the outcome of an attempt, unless a rejected key turns out to have a new secret."""
         relay, record, attempt, failed = self._relay, self._call.record, dispatch.attempt, dispatch.failed
         if failed is not None and await self._has_new_secret(dispatch, failed):
@@ -156,7 +156,7 @@ class Exchange:
 
     # --- no attempt has succeeded
 
-    def _give_up(self, end: GiveUp) -> None:
+    def _send_final_error(self, end: GiveUp) -> None:
         """Send the error in the client's format, without any secret."""
         call, record, failed = self._call, self._call.record, end.failed
         record.route, record.error = str(end.route), call.redact(failed.message)

@@ -60,7 +60,7 @@ class Reply:
     def begin(self, answer: AnswerHead) -> None:
         """A stream begins, whose upstream's head this is."""
         headers = self._call.headers_for_client(answer) if self._is_relayed else SSE
-        self._begin(merged(headers, JSON if self._array else [], self._headers))
+        self._send_head_once(merged(headers, JSON if self._array else [], self._headers))
 
     def write(self, events: bytes) -> None:
         """More of the response, as server-sent events."""
@@ -69,7 +69,7 @@ class Reply:
 
     def write_whole(self, events: bytes) -> None:
         """A response that came in one piece, written as a stream."""
-        self._begin(merged(self._content_type, self._headers))
+        self._send_head_once(merged(self._content_type, self._headers))
         self.write(events)
         self.finish()
 
@@ -101,7 +101,7 @@ class Reply:
         """Nothing was written for a while."""
         self.deadline = self._now() + self._interval_s
         if not self._client.blocked:
-            self._begin(merged(self._content_type, self._early))
+            self._send_head_once(merged(self._content_type, self._early))
             self._client.write(self._call.form.keep_alive)
 
     # --- back pressure: a client that reads slower than the upstream sends
@@ -122,7 +122,7 @@ class Reply:
     def _content_type(self) -> OutHeaders:
         return JSON if self._array else SSE
 
-    def _begin(self, headers: OutHeaders) -> None:
+    def _send_head_once(self, headers: OutHeaders) -> None:
         """Send the head, unless a keep-alive has done so."""
         if not self.begun:
             self.begun = True

@@ -61,7 +61,7 @@ class Vault:
 
         :param rejected: the value that an upstream has just rejected: read again, however recent it is
         """
-        if self._is_good(spec, now, rejected):
+        if self._is_still_good(spec, now, rejected):
             return self.peek(spec)
         value_before, failure = self._values.get(spec), self._failures.get(spec)
         async with self._locks.setdefault(
@@ -69,7 +69,7 @@ class Vault:
         ):  # one helper at a time; other requests wait for its result
             # unchanged while this request waited for the lock: nobody has read it meanwhile
             if self._values.get(spec) is value_before and self._failures.get(spec) is failure:
-                await self._renew(spec, now)
+                await self._read_again(spec, now)
             elif spec not in self._values:
                 raise self._failures[spec]
         if rejected is not None:
@@ -84,7 +84,7 @@ class Vault:
         """Read every secret again when it is needed."""
         self._values = {spec: (value, -inf) for spec, (value, _) in self._values.items()}
 
-    def _is_good(self, spec: str, now: float, rejected: str | None) -> bool:
+    def _is_still_good(self, spec: str, now: float, rejected: str | None) -> bool:
         value_before = self._values.get(spec)
         if value_before is None or not is_renewable(spec):
             return value_before is not None
@@ -95,10 +95,10 @@ class Vault:
             return spec.startswith("cmd:") and rejected_before == rejected and now - since_s < _AGAIN_S
         return now - value_before[1] < MAX_AGE_S
 
-    async def _renew(self, spec: str, now: float) -> None:
+    async def _read_again(self, spec: str, now: float) -> None:
         value_before = self._values.get(spec)
         try:
-            secret = (await self._read(spec)).strip()
+            secret = (await self._read_source(spec)).strip()
             trouble = unusable(secret, "what it holds") if is_renewable(spec) else None
             if trouble:
                 raise ValueError(trouble)
@@ -140,18 +140,18 @@ class Vault:
         """The same for bytes."""
         return self.redact(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
-    async def _read(self, spec: str) -> str:
+    async def _read_source(self, spec: str) -> str:
         name = variable(spec)
         if name is not None:
             return self._environ.get(name, "")
         if spec.startswith("file:"):
             return await anyio.Path(spec[5:]).read_text()
         if spec.startswith("cmd:"):
-            return await _run(words(spec))
+            return await _run_helper(words(spec))
         return spec
 
 
-async def _run(command: list[str]) -> str:
+async def _run_helper(command: list[str]) -> str:
     """The standard output of a credential helper; no shell, no input, a time limit."""
     from subprocess import DEVNULL
 

@@ -208,7 +208,7 @@ class Failover:
             for target in self._targets:
                 if target.skipped or target.faults >= _MAX_FAULTS or self._is_broken(target):
                     continue
-                lease = self._pick(target, now, last_resort)
+                lease = self._pick_lease(target, now, last_resort)
                 if lease is not None:
                     candidate = target.of(lease.key)
                     candidate.tried = True
@@ -216,7 +216,7 @@ class Failover:
                     return Attempt(target.route, lease, target.number)
         return self._end_of_round(now)
 
-    def _pick(self, target: _Target, now: float, last_resort: bool) -> Lease | None:
+    def _pick_lease(self, target: _Target, now: float, last_resort: bool) -> Lease | None:
         excluded = {
             candidate.key
             for candidate, cooldown in target.cooldowns(now)
@@ -285,14 +285,14 @@ class Failover:
         for target in self._targets:
             target.end_round()
             if not target.skipped and not self._is_broken(target):
-                waits += self._waits(target, now)
+                waits += self._waits_of_target(target, now)
         if not waits:
             return self._give_up(now)
         shortest = min(waits)
         self._waits_since = now if shortest.for_cooldown else None
         return shortest
 
-    def _waits(self, target: _Target, now: float) -> list[Wait]:
+    def _waits_of_target(self, target: _Target, now: float) -> list[Wait]:
         """How long until each of the target's candidates may be tried again; and a new round begins for it.
 
         Those that too many faults have kept from their turn come first in that round.
@@ -334,7 +334,7 @@ class Failover:
         if route.upstream.from_client or outcome not in ("invalid_key", "quota_exceeded"):
             return GiveUp(failed, route, attempt=attempt)
         if outcome == "invalid_key":
-            return GiveUp(self._rejected(route, failed), route, should_retry=False)
+            return GiveUp(self._all_keys_rejected(route, failed), route, should_retry=False)
         return GiveUp(failed, route, should_retry=False, attempt=attempt)
 
     def _rate_limits(self, now: float) -> list[tuple[Route, Cooldown]]:
@@ -347,7 +347,7 @@ class Failover:
             if (target.upstream, candidate.key) not in self._out
         ]
 
-    def _rejected(self, route: Route, failed: Failed) -> Failed:
+    def _all_keys_rejected(self, route: Route, failed: Failed) -> Failed:
         if failed.code == "no_secret":
             return Failed(502, "server", failed.message)
         labels = [attempt.key.label for attempt, _ in self.attempts if attempt.route.upstream == route.upstream]

@@ -172,7 +172,7 @@ class KeyRing:
         :param last_resort: choose among the keys whose cooldown is an estimate, instead of the ready ones
         """
         candidates = [state for state in self.states if state.key not in exclude]
-        bound = self._bound(session, now)
+        bound = self._key_of_session(session, now)
         if last_resort:
             state = self._shortest_backoff(candidates, model, now)
         else:
@@ -181,7 +181,7 @@ class KeyRing:
         if state is None:
             return None
         if session and (bound is None or bound is state or not bound.is_ready(model, now)):
-            self._bind(session, state, now)
+            self._bind_session(session, state, now)
         return state.lease(model, now)
 
     def key_for_side_request(self, model: str, now: float) -> Key | None:
@@ -218,11 +218,11 @@ class KeyRing:
 
     # --- sessions
 
-    def _bound(self, session: str, now: float) -> KeyState | None:
+    def _key_of_session(self, session: str, now: float) -> KeyState | None:
         secret, last_s = self.sessions.get(session, ("", 0.0))
         return self._by_secret.get(secret) if session and now - last_s < _SESSION_S else None
 
-    def _bind(self, session: str, state: KeyState, now: float) -> None:
+    def _bind_session(self, session: str, state: KeyState, now: float) -> None:
         sessions = self.sessions
         sessions.pop(session, None)
         sessions[session] = (state.key.secret, now)
@@ -289,22 +289,22 @@ def next_cooldown(before: Cooldown | None, started_s: float, result: Result) -> 
         until_s = result.now_s + result.retry_after_s
         if before is not None and not before.is_estimate and not is_news:  # both were asked for at once: both hold
             until_s = max(until_s, before.until_s)
-        return _asked_for(result, until_s)
+        return _requested_cooldown(result, until_s)
     if before is not None and not before.is_estimate and result.now_s < before.until_s:
         if is_news:  # a probe has failed
             before.probe, before.probe_at_s = None, result.now_s + PROBE_S
         return before
     if before is not None and before.reason == result.outcome and started_s < before.until_s - SLACK_S:
         return before
-    return _estimated(before, result)
+    return _estimated_cooldown(before, result)
 
 
-def _asked_for(result: Result, until_s: float) -> Cooldown:
+def _requested_cooldown(result: Result, until_s: float) -> Cooldown:
     message = result.message[:_MAX_MESSAGE_CHARS]
     return Cooldown(result.outcome, result.now_s, until_s, "retry_after", message, result.now_s + PROBE_S)
 
 
-def _estimated(before: Cooldown | None, result: Result) -> Cooldown:
+def _estimated_cooldown(before: Cooldown | None, result: Result) -> Cooldown:
     """An estimate, twice as long as the one before for the same reason."""
     length_s, longest_s = _BACKOFF_S[result.outcome]
     if before is not None and before.reason == result.outcome and before.is_estimate:

@@ -20,19 +20,21 @@ def best(failed: Failed, headers: Headers, wall_s: float) -> float | None:
     Times that are past, or more than a month ahead, are ignored.
     """
     date = header(headers, b"date")
-    wall_s = (_date(date.decode("latin-1")) if date else None) or wall_s  # the upstream's clock may differ from ours
+    wall_s = (
+        _parse_date(date.decode("latin-1")) if date else None
+    ) or wall_s  # the upstream's clock may differ from ours
     at = failed.resets_at_s
     hints = (
-        _scaled(_number(header(headers, b"retry-after-ms")), 0.001),
-        _moment(_text(headers, b"retry-after"), wall_s, epoch=False),
+        _scaled(_parse_number(header(headers, b"retry-after-ms")), 0.001),
+        _seconds_until(_header_text(headers, b"retry-after"), wall_s, epoch=False),
         failed.retry_after_s,
         None if at is None else at - wall_s,
-        _buckets(headers, wall_s) if failed.kind in ("rate_limit", "overloaded") else None,
+        _exhausted_buckets(headers, wall_s) if failed.kind in ("rate_limit", "overloaded") else None,
     )
     return next((hint for hint in hints if hint is not None and 0 < hint <= _LONGEST_S), None)
 
 
-def _buckets(headers: Headers, wall_s: float) -> float | None:
+def _exhausted_buckets(headers: Headers, wall_s: float) -> float | None:
     """The latest reset of the buckets that are exhausted; where no bucket says what is left, the soonest reset."""
     exhausted, unknown = [], []
     for raw, _ in headers:
@@ -40,8 +42,8 @@ def _buckets(headers: Headers, wall_s: float) -> float | None:
         family = next((word for word in RATE_LIMIT_HEADERS if name.startswith(word)), None)
         if family is None or "reset" not in name:
             continue
-        seconds = _moment(_text(headers, raw), wall_s, epoch=True)
-        left = _number(header(headers, name.replace("reset", "remaining").encode("latin-1")))
+        seconds = _seconds_until(_header_text(headers, raw), wall_s, epoch=True)
+        left = _parse_number(header(headers, name.replace("reset", "remaining").encode("latin-1")))
         rejected = header(headers, name.replace("reset", "status").encode("latin-1")) == b"rejected"
         if seconds is not None and (left == 0 or rejected):
             exhausted.append(seconds)
@@ -50,9 +52,9 @@ def _buckets(headers: Headers, wall_s: float) -> float | None:
     return max(exhausted) if exhausted else min(unknown, default=None)
 
 
-def _moment(text: str, wall_s: float, *, epoch: bool) -> float | None:
+def _seconds_until(text: str, wall_s: float, *, epoch: bool) -> float | None:
     """Seconds from now until what a header says: seconds, a duration, a date, or (``epoch``) a time since 1970."""
-    number = _number(text.encode())
+    number = _parse_number(text.encode())
     if number is not None:
         if epoch and number >= _LEAST_EPOCH_S:
             return (number / 1000 if number >= _LEAST_EPOCH_S * 100 else number) - wall_s
@@ -60,11 +62,11 @@ def _moment(text: str, wall_s: float, *, epoch: bool) -> float | None:
     seconds = seconds_of(text)
     if seconds is not None:
         return seconds
-    date = _date(text)
+    date = _parse_date(text)
     return None if date is None else date - wall_s
 
 
-def _date(text: str) -> float | None:
+def _parse_date(text: str) -> float | None:
     """A time since 1970 from an HTTP date or an RFC 3339 time."""
     if not text:
         return None
@@ -80,11 +82,11 @@ def _date(text: str) -> float | None:
     return None
 
 
-def _text(headers: Headers, name: bytes) -> str:
+def _header_text(headers: Headers, name: bytes) -> str:
     return (header(headers, name) or b"").decode("latin-1").strip()
 
 
-def _number(raw: bytes | None) -> float | None:
+def _parse_number(raw: bytes | None) -> float | None:
     """A number, but neither NaN nor infinity."""
     try:
         value = float(raw or b"")

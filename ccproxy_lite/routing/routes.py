@@ -48,9 +48,9 @@ def resolve(config: Config, model: str, client_format: str, pinned: str = "") ->
     named = config.upstream(name) if slash and name_there else None
     if named is not None:
         return [Route(named, name_there)]
-    targets = _mapped(config, model)
+    targets = _configured_targets(config, model)
     if targets:
-        return list(dict.fromkeys(_route(config, target, model) for target in targets))
+        return list(dict.fromkeys(_route_to(config, target, model) for target in targets))
     listed = [upstream for upstream in config.upstreams if model in upstream.models]
     if listed:
         return [Route(_preferred(listed, client_format), model)]
@@ -62,7 +62,7 @@ def resolve(config: Config, model: str, client_format: str, pinned: str = "") ->
     raise ClientError(404, f'unknown model "{model}"; available: {", ".join(model_names(config))}')
 
 
-def _mapped(config: Config, model: str) -> tuple[str, ...]:
+def _configured_targets(config: Config, model: str) -> tuple[str, ...]:
     for name, targets in config.models:
         if name == model:
             return targets
@@ -72,7 +72,7 @@ def _mapped(config: Config, model: str) -> tuple[str, ...]:
     return ()
 
 
-def _route(config: Config, target: str, model: str) -> Route:
+def _route_to(config: Config, target: str, model: str) -> Route:
     name, _, wanted = target.partition("/")
     upstream = config.upstream(name)
     assert upstream is not None, "the configuration was checked"

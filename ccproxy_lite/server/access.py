@@ -40,7 +40,7 @@ class Access:
         if not self._address.path and not self._knows_host(head.host):
             raise _not_allowed("Host", head.host, "allowed_hosts")
         origin = head.get("origin")
-        allowed = _is_same(origin, head.host) or origin in self._origins  # the dashboard's own
+        allowed = _is_same_origin(origin, head.host) or origin in self._origins  # the dashboard's own
         if origin is not None and not allowed:
             raise _not_allowed("Origin", origin, "cors_origins")
         is_link = head.path == "/" and head.get("sec-fetch-mode") == "navigate"  # to a page that holds no data
@@ -90,7 +90,7 @@ class Access:
         return self._address.is_everywhere and is_number and host not in ("0.0.0.0", "[::]")
 
 
-def _is_same(origin: str | None, host: str) -> bool:
+def _is_same_origin(origin: str | None, host: str) -> bool:
     """Whether an Origin is the host that was asked, whose name has been checked before."""
     return origin is not None and host != "" and origin.partition("://")[2].lower() == host.lower()
 

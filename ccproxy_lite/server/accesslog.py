@@ -26,7 +26,7 @@ class _Formatter(logging.Formatter):
         self._colour = colour
         self._redact = redact
 
-    def _clean(self, value: object) -> object:
+    def _redacted(self, value: object) -> object:
         return self._redact(value) if isinstance(value, str) else value
 
     def format(self, record: logging.LogRecord) -> str:
@@ -36,7 +36,7 @@ class _Formatter(logging.Formatter):
         if self._json:
             fields = {"time": when, "level": level}
             fields |= entry.fields(record.__dict__["now_s"]) if entry else {"message": record.getMessage()}
-            return dumps({name: _shortened(self._clean(value)) for name, value in fields.items()})
+            return dumps({name: _shortened(self._redacted(value)) for name, value in fields.items()})
         text = entry.line(record.__dict__["now_s"]) if entry else record.getMessage()
         text = str(_shortened(printable(self._redact(text))))
         mark = level if level != "info" else ""

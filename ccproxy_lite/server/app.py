@@ -56,17 +56,17 @@ class App:
             if self.access.is_preflight(head) or head.raw_path == "*":
                 return Response(204, self.access.cors(head) + _COMMON)
             self.access.check_source(head)
-            self._endpoint(head, matched)
+            self._find_endpoint(head, matched)
             if head.method == "POST":
                 check_body_type(head)
         except ClientError as error:
-            return self._refusal(head, matched, error)
+            return self._error_response(head, matched, error)
         return matched
 
     def refuse(self, head: RequestHead | None, status: int, message: str) -> Response:
         """The response to a request that broke the protocol or a limit."""
         matched = match(head.path, head.raw_path, head.query) if head else None
-        return self._refusal(head, matched, ClientError(status, message))
+        return self._error_response(head, matched, ClientError(status, message))
 
     async def serve(self, head: RequestHead, matched: Match, body: bytes, client: Connection) -> None:
         """Respond to a request; whatever goes wrong, the client gets it in its own format."""
@@ -75,9 +75,9 @@ class App:
         if not is_unlogged:
             self.history.metrics.begin(record)
         client.extra_headers = self.access.cors(head) + _COMMON
-        form = _dialect(head, matched)
+        form = _client_format(head, matched)
         try:
-            endpoint = self._endpoint(head, matched)  # once more: while the body came, the keys may have changed
+            endpoint = self._find_endpoint(head, matched)  # once more: while the body came, the keys may have changed
             record.format = form.name if endpoint.form else ""
             call = Call(
                 form, head, body, client, record, self.relay.vault, endpoint.info, matched.pinned, matched.session
@@ -86,17 +86,17 @@ class App:
         except ClientError as error:
             record.status, record.error = error.status, error.message
             failed = Failed(error.status, error.kind, error.message, param=error.param or "")
-            self._tell(client, form, failed)
+            self._send_error(client, form, failed)
         except RecursionError:
             record.status, record.error = 400, "nested too deep"
-            self._tell(client, form, Failed(400, "bad_request", "the body is nested too deep"))
+            self._send_error(client, form, Failed(400, "bad_request", "the body is nested too deep"))
         except Exception as error:
             record.status, record.error = 500, internal_error(error)
-            self._tell(client, form, Failed(500, "server", record.error))
+            self._send_error(client, form, Failed(500, "server", record.error))
         finally:
             if not record.status and client.cut:
                 record.status, record.error = 503, "interrupted by shutdown"
-                self._tell(client, form, Failed(503, "overloaded", "the proxy is shutting down"))
+                self._send_error(client, form, Failed(503, "overloaded", "the proxy is shutting down"))
             elif not record.status:
                 record.status, record.error = 499, "client disconnected"
             now = self.relay.clock.now()
@@ -106,7 +106,7 @@ class App:
 
     # ---
 
-    def _endpoint(self, head: RequestHead, matched: Match) -> Endpoint:
+    def _find_endpoint(self, head: RequestHead, matched: Match) -> Endpoint:
         """The endpoint, if it exists and the client may use it. Raises ClientError."""
         if matched.pinned and self.relay.config.upstream(matched.pinned) is None:
             raise ClientError(404, f'unknown upstream "{matched.pinned}"')
@@ -115,8 +115,8 @@ class App:
             self.access.check_key(head)
         return endpoint
 
-    def _refusal(self, head: RequestHead | None, matched: Match | None, error: ClientError) -> Response:
-        form = _dialect(head, matched) if head and matched else FORMATS[DEFAULT_FORMAT]
+    def _error_response(self, head: RequestHead | None, matched: Match | None, error: ClientError) -> Response:
+        form = _client_format(head, matched) if head and matched else FORMATS[DEFAULT_FORMAT]
         status, body = form.write_error(Failed(error.status, kind_of(error.status), error.message))
         extra: OutHeaders = [("retry-after", "1")] if status == 503 else []
         extra += [("upgrade", "HTTP/1.1")] if status == 426 else []
@@ -127,7 +127,7 @@ class App:
             log.info("%d %s %s: %s", error.status, head.method, head.path, error.message)
         return Response(status, JSON + _COMMON + extra, dumps(body).encode())
 
-    def _tell(self, client: Connection, form: Format, failed: Failed) -> None:
+    def _send_error(self, client: Connection, form: Format, failed: Failed) -> None:
         if client.began:
             client.abort()
             return
@@ -135,7 +135,7 @@ class App:
         client.respond(Response(status, JSON, self.relay.vault.redact(dumps(body)).encode()))
 
 
-def _dialect(head: RequestHead, matched: Match) -> Format:
+def _client_format(head: RequestHead, matched: Match) -> Format:
     """The format of the client."""
     if matched.endpoint is not None and matched.endpoint.form:
         return FORMATS[matched.endpoint.form]
@@ -145,21 +145,21 @@ def _dialect(head: RequestHead, matched: Match) -> Format:
 # ---------------------------------------------------------------- endpoints
 
 
-async def _message(app: App, call: Call) -> None:
+async def _handle_message(app: App, call: Call) -> None:
     await exchange.answer(app.relay, call)
 
 
-async def _count(app: App, call: Call) -> None:
+async def _handle_count(app: App, call: Call) -> None:
     await counting.count(app.relay, call)
 
 
-async def _models(app: App, call: Call) -> None:
+async def _handle_models(app: App, call: Call) -> None:
     names = await app.catalog.names(call.pinned)
     call.record.status = 200
     call.client.respond(Response(200, JSON, dumps(call.form.write_models(names, _STARTED)).encode()))
 
 
-async def _model(app: App, call: Call) -> None:
+async def _handle_model(app: App, call: Call) -> None:
     name = call.path.model
     if name not in await app.catalog.names(call.pinned):
         raise ClientError(404, f'unknown model "{name}"')
@@ -167,14 +167,14 @@ async def _model(app: App, call: Call) -> None:
     call.client.respond(Response(200, JSON, dumps(call.form.write_model(name, _STARTED)).encode()))
 
 
-async def _health(app: App, call: Call) -> None:
+async def _handle_health(app: App, call: Call) -> None:
     draining = app.listener is not None and app.listener.draining
     call.record.status = 503 if draining else 200
     body = dumps({"status": "draining" if draining else "ok"}).encode()
     call.client.respond(Response(call.record.status, JSON, body))
 
 
-async def _root(app: App, call: Call) -> None:
+async def _handle_root(app: App, call: Call) -> None:
     """The dashboard for browsers, plain text for other clients."""
     call.record.status = 200
     if "text/html" in (call.head.get("accept") or ""):
@@ -186,14 +186,14 @@ async def _root(app: App, call: Call) -> None:
     call.client.respond(Response(200, kind, b"ccproxy-lite is running.\n"))
 
 
-async def _metrics(app: App, call: Call) -> None:
+async def _handle_metrics(app: App, call: Call) -> None:
     call.record.status = 200
     text = metrics(app.relay, app.history, app.listener.connections if app.listener is not None else 0)
     kind: OutHeaders = [("content-type", CONTENT_TYPE), ("cache-control", "no-store")]
     call.client.respond(Response(200, kind, text.encode()))
 
 
-async def _status(app: App, call: Call) -> None:
+async def _handle_status(app: App, call: Call) -> None:
     """The state of the keys; a POST clears the cooldowns of one."""
     call.record.status = 200
     answer = {"cleared": reset(app.relay, _named_key(call.raw))} if call.head.method == "POST" else {}
@@ -212,12 +212,12 @@ def _named_key(body: bytes) -> str:
 
 
 _HANDLERS: dict[Action, Callable[[App, Call], Awaitable[None]]] = {
-    "message": _message,
-    "count": _count,
-    "models": _models,
-    "model": _model,
-    "root": _root,
-    "health": _health,
-    "status": _status,
-    "metrics": _metrics,
+    "message": _handle_message,
+    "count": _handle_count,
+    "models": _handle_models,
+    "model": _handle_model,
+    "root": _handle_root,
+    "health": _handle_health,
+    "status": _handle_status,
+    "metrics": _handle_metrics,
 }

@@ -24,7 +24,7 @@ def page() -> bytes:
 def headers() -> OutHeaders:
     """Type and content security policy (https://www.w3.org/TR/CSP3/)."""
     policy = (
-        f"default-src 'none'; script-src {_hash('script')}; style-src {_hash('style')}; img-src data:; "
+        f"default-src 'none'; script-src {_script_hash('script')}; style-src {_script_hash('style')}; img-src data:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return [
@@ -36,7 +36,7 @@ def headers() -> OutHeaders:
     ]
 
 
-def _hash(tag: str) -> str:
+def _script_hash(tag: str) -> str:
     element = re.search(rf"<{tag}>(.*?)</{tag}>".encode(), page(), re.DOTALL)
     digest = hashlib.sha256(element[1] if element else b"").digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"

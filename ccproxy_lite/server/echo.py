@@ -61,13 +61,13 @@ class Echo:
 
                 client.respond(Response(200, JSON, dumps(form.write_count(estimate(request))).encode()))
             else:
-                self._answer(form, request, client)
+                self._send_answer(form, request, client)
         except (ClientError, ValueError) as error:
             status = error.status if isinstance(error, ClientError) else 400
             refusal = form.write_error(Failed(status, "bad_request", str(error)))
             client.respond(Response(refusal[0], JSON, dumps(refusal[1]).encode()))
 
-    def _answer(self, form: Format, request: Request, client: Connection) -> None:
+    def _send_answer(self, form: Format, request: Request, client: Connection) -> None:
         from ccproxy_lite.server.echo_answers import answer  # which needs all that converters need
 
         reply = ReplyInfo(request, os.urandom(12).hex(), int(time.time()))

@@ -48,9 +48,9 @@ def answer(request: Request, origin: str) -> list[Event]:
         ]
     last = merged(request.messages)[-1:]
     results = [part for message in last for part in message.parts if isinstance(part, ToolResult)]
-    calls = [] if results or _forbids_tools(request) else _calls(request, text)
+    calls = [] if results or _forbids_tools(request) else _requested_calls(request, text)
     if request.output is not None and request.output.schema is not None and not _is_json(text):
-        text = dumps(_sample(request.output.schema))
+        text = dumps(_sample_value(request.output.schema))
     for number, (tool, arguments) in enumerate(calls):
         kind: PartKind = "custom" if tool.kind == "custom" else "tool"
         events += [PartStart(kind, f"call_{number}_{os.urandom(4).hex()}", tool.name)]
@@ -86,7 +86,7 @@ def _forbids_tools(request: Request) -> bool:
     return request.tool_choice is not None and request.tool_choice.mode == "none"
 
 
-def _calls(request: Request, text: str) -> list[tuple[Tool, str]]:
+def _requested_calls(request: Request, text: str) -> list[tuple[Tool, str]]:
     calls = []
     for tool in request.tools:
         if isinstance(tool, Tool):
@@ -106,7 +106,7 @@ def _arguments(tool: Tool, after_name: str) -> str:
             pass
         else:
             return free_text(dumps(value)) if tool.kind == "custom" else dumps(value)
-    return "echo" if tool.kind == "custom" else dumps(_sample(tool.schema or {}))
+    return "echo" if tool.kind == "custom" else dumps(_sample_value(tool.schema or {}))
 
 
 _SAMPLES: Mapping[str, Any] = {
@@ -119,7 +119,7 @@ _SAMPLES: Mapping[str, Any] = {
 }
 
 
-def _sample(schema: Mapping[str, Any]) -> Any:
+def _sample_value(schema: Mapping[str, Any]) -> Any:
     """A small value of a schema: what it requires, and no more."""
     if schema.get("enum"):
         return schema["enum"][0]
@@ -129,4 +129,4 @@ def _sample(schema: Mapping[str, Any]) -> Any:
     if kind != "object" and kind is not None:
         return _SAMPLES.get(str(kind), "echo")
     properties = schema.get("properties") or {}
-    return {name: _sample(properties.get(name) or {"type": "string"}) for name in schema.get("required") or ()}
+    return {name: _sample_value(properties.get(name) or {"type": "string"}) for name in schema.get("required") or ()}

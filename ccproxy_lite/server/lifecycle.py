@@ -89,7 +89,7 @@ async def _embedded(*, task_status: anyio.abc.TaskStatus[str]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def asking(vault: Vault, clock: Clock) -> AsyncIterator[Parts]:
+async def client_side(vault: Vault, clock: Clock) -> AsyncIterator[Parts]:
     """The client half, until the block ends."""
     watchdog = Watchdog()
     pool = Pool(watchdog)
@@ -105,7 +105,7 @@ async def asking(vault: Vault, clock: Clock) -> AsyncIterator[Parts]:
 @contextlib.asynccontextmanager
 async def upstreams(config: Config, vault: Vault) -> AsyncIterator[Relay]:
     """The client half alone, for one configuration."""
-    async with asking(vault, Clock()) as parts:
+    async with client_side(vault, Clock()) as parts:
         yield await relay_for(config, parts)
 
 
@@ -134,10 +134,10 @@ class Running:
             log.warning("listen: %s needs a restart; still at %s", config.listen, before.config.listen)
             config = replace(config, listen=before.config.listen)
         self.parts.vault.forget()
-        app = await _app(config, self.parts, self.history, before)
+        app = await _build_app(config, self.parts, self.history, before)
         app.listener = self.listener
         self.app = app
-        self.listener.use(app, _limits(config))
+        self.listener.use(app, _connection_limits(config))
         before.wakeup.set()
 
 
@@ -156,7 +156,7 @@ async def _renew_client_keys(proxy: Running) -> None:
             proxy.app.access.use_keys(await _client_keys(proxy.relay.config, proxy.parts))
 
 
-async def _app(config: Config, parts: Parts, history: History, before: Relay | None = None) -> App:
+async def _build_app(config: Config, parts: Parts, history: History, before: Relay | None = None) -> App:
     client_keys = await _client_keys(config, parts)
     if not client_keys and not Address.parse(config.listen).is_local:  # also after a reload that keeps the address
         raise ConfigError(
@@ -176,17 +176,17 @@ async def running(
     :param sockets: serve on these, which listen already, instead of on ``config.listen``
     """
     _quieten_loop()
-    async with asking(vault, clock or Clock()) as parts:
+    async with client_side(vault, clock or Clock()) as parts:
         history = History(started_at=parts.clock.wall())
-        app = await _app(config, parts, history)
-        async with serve(app, _limits(config), [Address.parse(config.listen)], sockets) as listener:
+        app = await _build_app(config, parts, history)
+        async with serve(app, _connection_limits(config), [Address.parse(config.listen)], sockets) as listener:
             app.listener = listener
             proxy = Running(listener, app, parts, history)
             parts.tasks.start_soon(_renew_client_keys, proxy)
             yield proxy
 
 
-def _limits(config: Config) -> Limits:
+def _connection_limits(config: Config) -> Limits:
     t, cap = config.timeouts, _connection_cap(config.limits.max_connections)
     return Limits(
         t.client_head_s, t.client_body_s, t.client_idle_s, t.client_write_s, t.drain_s,
@@ -230,12 +230,12 @@ async def until_stopped(
             "shutting down: waiting for %d connections (press Ctrl-C again to stop immediately)", listener.connections
         )
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_drained, listener, tasks.cancel_scope)
+        tasks.start_soon(_drain_and_cancel, listener, tasks.cancel_scope)
         async for _ in signals:
             tasks.cancel_scope.cancel()
     return first
 
 
-async def _drained(listener: Listener, scope: anyio.CancelScope) -> None:
+async def _drain_and_cancel(listener: Listener, scope: anyio.CancelScope) -> None:
     await listener.drain()
     scope.cancel()

@@ -164,7 +164,7 @@ def family(name: str, kind: str, about: str, samples: Iterable[tuple[dict[str, s
     >>> list(family("up", "gauge", "Whether it is.", [({"who": 'a"b'}, 1)]))[-1]
     'up{who="a\\\\"b"} 1'
     """
-    rows = [f"{name}{_labels(labels)} {value:.3f}" if value % 1 else f"{name}{_labels(labels)} {value:.0f}"
+    rows = [f"{name}{_label_text(labels)} {value:.3f}" if value % 1 else f"{name}{_label_text(labels)} {value:.0f}"
             for labels, value in samples]  # fmt: skip
     if rows:
         yield f"# HELP {name} {about}"
@@ -180,19 +180,19 @@ def _histograms(name: str, about: str, samples: Iterable[tuple[dict[str, str], H
         count = 0
         for bound, in_bucket in zip((*BUCKETS_S, "+Inf"), histogram.counts, strict=True):
             count += in_bucket
-            rows.append(f"{name}_bucket{_labels({**labels, 'le': str(bound)})} {count}")
-        rows.append(f"{name}_sum{_labels(labels)} {histogram.sum_s:.6f}")
-        rows.append(f"{name}_count{_labels(labels)} {count}")
+            rows.append(f"{name}_bucket{_label_text({**labels, 'le': str(bound)})} {count}")
+        rows.append(f"{name}_sum{_label_text(labels)} {histogram.sum_s:.6f}")
+        rows.append(f"{name}_count{_label_text(labels)} {count}")
     if rows:
         yield f"# HELP {name} {about}"
         yield f"# TYPE {name} histogram"
         yield from rows
 
 
-def _labels(labels: dict[str, str]) -> str:
-    pairs = [f'{name}="{_escaped(value)}"' for name, value in labels.items()]
+def _label_text(labels: dict[str, str]) -> str:
+    pairs = [f'{name}="{_escape_label(value)}"' for name, value in labels.items()]
     return "{" + ",".join(pairs) + "}" if pairs else ""
 
 
-def _escaped(text: str) -> str:
+def _escape_label(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

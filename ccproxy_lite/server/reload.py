@@ -48,7 +48,7 @@ async def reloading(proxy: Running, hangups: AsyncIterator[signal.Signals], sour
 
     async def again() -> None:
         async with lock:
-            await _reload(proxy, source)
+            await _reload_once(proxy, source)
 
     async def on_hangup() -> None:
         async for _ in hangups:
@@ -70,7 +70,7 @@ async def reloading(proxy: Running, hangups: AsyncIterator[signal.Signals], sour
         tasks.start_soon(on_change)
 
 
-async def _reload(proxy: Running, source: Source) -> None:
+async def _reload_once(proxy: Running, source: Source) -> None:
     history = proxy.history
     is_gone = os.path.isabs(history.source) and source.find() is None
     try:

@@ -35,14 +35,14 @@ def overview(relay: Relay, history: History, url: str) -> dict[str, Any]:
     upstreams = {upstream.name: _upstream(relay, upstream) for upstream in relay.config.upstreams}
     traffic = history.metrics.overview(relay.clock.now())
     for error in traffic["errors"]:
-        error["at"], error["error"] = _time(error["at"]), relay.vault.redact(error["error"])
+        error["at"], error["error"] = _iso_time(error["at"]), relay.vault.redact(error["error"])
     return {
         "version": __version__,
-        "started_at": _time(history.started_at),
+        "started_at": _iso_time(history.started_at),
         "configuration": {
             "source": history.source,
-            "loaded_at": _time(history.loaded_at),
-            "failed_at": None if history.failed_at is None else _time(history.failed_at),
+            "loaded_at": _iso_time(history.loaded_at),
+            "failed_at": None if history.failed_at is None else _iso_time(history.failed_at),
             "problems": [relay.vault.redact(problem) for problem in history.problems],
         },
         "sessions": len({session for ring in relay.rings.values() for session in ring.sessions}),
@@ -87,14 +87,18 @@ def _upstream(relay: Relay, upstream: Upstream) -> dict[str, Any]:
         "base_url": "" if upstream.provider.embedded else upstream.base_url,
         "from_client": upstream.from_client,
         "keys": [
-            {**_key(relay, state, now), **_totals(relay, upstream, state, now), "sessions": bound[state.key.secret]}
+            {
+                **_key_state(relay, state, now),
+                **_key_totals(relay, upstream, state, now),
+                "sessions": bound[state.key.secret],
+            }
             for state in ring.states
             if not upstream.from_client
         ],
     }
 
 
-def _key(relay: Relay, state: KeyState, now: float) -> dict[str, Any]:
+def _key_state(relay: Relay, state: KeyState, now: float) -> dict[str, Any]:
     secret = relay.vault.peek(state.key.secret)
     cooldowns = [
         {
@@ -109,14 +113,14 @@ def _key(relay: Relay, state: KeyState, now: float) -> dict[str, Any]:
         if cooldown.left_s(now)
     ]
     return {
-        "label": _label(state),
+        "label": _key_label(state),
         "key": mask(secret) if secret else "",
         "weight": state.key.weight,
         "cooldowns": cooldowns,
     }
 
 
-def _totals(relay: Relay, upstream: Upstream, state: KeyState, now: float) -> dict[str, Any]:
+def _key_totals(relay: Relay, upstream: Upstream, state: KeyState, now: float) -> dict[str, Any]:
     totals = relay.ledger.of(upstream.name, state.key)
     return {
         "last": totals.last_outcome,
@@ -133,25 +137,27 @@ def reset(relay: Relay, name: str) -> list[str]:
     Returns the keys that had one. Raises ClientError (404) if there is no such key.
     """
     keys = [(upstream, ring, state) for upstream, ring in relay.rings.items() for state in ring.states]
-    named = [one for one in keys if name in _names(relay, one[0], one[2])]
+    named = [one for one in keys if name in _names_of_key(relay, one[0], one[2])]
     if not named:
-        names = ", ".join(_names(relay, upstream, state)[0] for upstream, _, state in keys)
+        names = ", ".join(_names_of_key(relay, upstream, state)[0] for upstream, _, state in keys)
         raise ClientError(404, f'unknown key "{name}"; known keys: {names}')
-    cleared = [_names(relay, upstream, state)[0] for upstream, ring, state in named if ring.clear(state.key.secret)]
+    cleared = [
+        _names_of_key(relay, upstream, state)[0] for upstream, ring, state in named if ring.clear(state.key.secret)
+    ]
     relay.wakeup.set()
     log.info("cleared cooldowns: %s", ", ".join(cleared) or "none")
     return cleared
 
 
-def _names(relay: Relay, upstream: str, state: KeyState) -> tuple[str, ...]:
+def _names_of_key(relay: Relay, upstream: str, state: KeyState) -> tuple[str, ...]:
     secret = relay.vault.peek(state.key.secret)
     last = (mask(secret), secret[-4:]) if len(secret) >= 20 else ()
-    return (f"{upstream}/{_label(state)}", _label(state), upstream, "all", *last)
+    return (f"{upstream}/{_key_label(state)}", _key_label(state), upstream, "all", *last)
 
 
-def _label(state: KeyState) -> str:
+def _key_label(state: KeyState) -> str:
     return state.key.label or "(none)"
 
 
-def _time(since_1970: float) -> str:
+def _iso_time(since_1970: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since_1970))

@@ -83,7 +83,7 @@ def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     return events + reader.step("message_stop", {})
 
 
-def _sealed(kind: PartKind, signature: str) -> tuple[str, str]:
+def _signature_and_origin(kind: PartKind, signature: str) -> tuple[str, str]:
     """Signature and origin of reasoning; a tag from an earlier conversion names the true origin."""
     if kind not in ("thinking", "redacted"):
         return "", ""
@@ -137,7 +137,7 @@ class Reader:
         data = fields.event_object(event)
         kind = str(data.get("type") or event.name)
         if kind == "error" or (kind == "" and "error" in data):
-            return self._fail(failed_of(data, 500))
+            return self._end_with_failure(failed_of(data, 500))
         return self.step(kind, data)
 
     def step(self, kind: str, data: dict[str, Any]) -> list[Event]:
@@ -149,10 +149,10 @@ class Reader:
         if self._over:
             return []
         if self._reason is not None:  # nothing but message_stop is missing
-            return self._stop({})
-        return self._fail(Failed(502, "server", "the upstream's stream ended early"))
+            return self._message_stop({})
+        return self._end_with_failure(Failed(502, "server", "the upstream's stream ended early"))
 
-    def _fail(self, failed: Failed) -> list[Event]:
+    def _end_with_failure(self, failed: Failed) -> list[Event]:
         self._over = True
         return [failed]
 
@@ -165,7 +165,7 @@ class Reader:
         self._usage.update(totals if isinstance(totals, dict) else {})
         return [Begin(fields.lenient(message, "id"), fields.lenient(message, "model"), _read_usage(message))]
 
-    def _begin(self) -> list[Event]:
+    def _begin_once(self) -> list[Event]:
         if self._begun:
             return []
         self._begun = True
@@ -176,7 +176,7 @@ class Reader:
             self._waiting.append({**data, "type": "content_block_start"})
             return []
         block = data.get("content_block")
-        events = self._begin()
+        events = self._begin_once()
         kind = _KINDS.get(fields.lenient(block, "type"))
         self._index, self._kind = data.get("index"), kind
         self._called = self._called or kind == "tool"
@@ -191,7 +191,7 @@ class Reader:
             events.append(PartDelta(content))
         return events
 
-    def _delta(self, data: dict[str, Any]) -> list[Event]:
+    def _block_delta(self, data: dict[str, Any]) -> list[Event]:
         delta = data.get("delta")
         if data.get("index") != self._index:
             if self._waiting:
@@ -226,7 +226,7 @@ class Reader:
         if self._kind is None:
             return []
         events: list[Event] = [PartDelta(self._input)] if self._input else []
-        sealed = _sealed(self._kind, self._signature)
+        sealed = _signature_and_origin(self._kind, self._signature)
         events.append(PartEnd(*sealed, _read_citations({"citations": self._citations})))
         self._kind, self._input, self._signature, self._citations = None, "", "", []
         waiting, self._waiting = self._waiting, []
@@ -243,8 +243,8 @@ class Reader:
             self._usage.update((key, value) for key, value in totals.items() if value is not None)
         return []
 
-    def _stop(self, data: dict[str, Any]) -> list[Event]:
-        events = self._begin()
+    def _message_stop(self, data: dict[str, Any]) -> list[Event]:
+        events = self._begin_once()
         while self._kind is not None:
             events += self._block_stop({"index": self._index})
         self._over = True
@@ -255,12 +255,12 @@ class Reader:
 
 
 _STEPS = {
-    "content_block_delta": Reader._delta,
+    "content_block_delta": Reader._block_delta,
     "content_block_start": Reader._block_start,
     "content_block_stop": Reader._block_stop,
     "message_start": Reader._start,
     "message_delta": Reader._message_delta,
-    "message_stop": Reader._stop,
+    "message_stop": Reader._message_stop,
 }
 
 
@@ -315,7 +315,7 @@ def _write_usage(usage: Usage | None) -> dict[str, Any]:
     return written
 
 
-def _message(reply: ReplyInfo, content: list[Any], usage: Usage | None) -> dict[str, Any]:
+def _message_object(reply: ReplyInfo, content: list[Any], usage: Usage | None) -> dict[str, Any]:
     return {
         "id": f"msg_{reply.id}",
         "type": "message",
@@ -328,7 +328,7 @@ def _message(reply: ReplyInfo, content: list[Any], usage: Usage | None) -> dict[
     }
 
 
-def _ending(end: End) -> dict[str, Any]:
+def _stop_fields(end: End) -> dict[str, Any]:
     ending: dict[str, Any] = {"stop_reason": _REASON_NAMES[end.reason], "stop_sequence": end.stop_sequence}
     if end.reason == "refusal":
         ending["stop_details"] = {"type": "refusal"}
@@ -341,7 +341,7 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
     if isinstance(end, Failed):
         raise UpstreamError(end.message, status=end.status, kind=end.kind)
     content = [_write_block(part) for part in parts]
-    return {**_message(reply, content, end.usage), **_ending(end)}
+    return {**_message_object(reply, content, end.usage), **_stop_fields(end)}
 
 
 def _write_block(part: WholePart) -> dict[str, Any]:
@@ -395,20 +395,20 @@ class Writer:
             return f"{self._prefix}{quote(event.text)}}}}}\n\n".encode()
         match event:
             case PartStart():
-                return self._open(event)
+                return self._open_block(event)
             case PartEnd():
-                return self._close(event)
+                return self._close_block(event)
             case Begin():
-                message = _message(self._reply, [], event.usage)
-                return _event("message_start", {"message": message})
+                message = _message_object(self._reply, [], event.usage)
+                return _encode_event("message_start", {"message": message})
             case End():
-                delta = {"delta": _ending(event), "usage": _write_usage(event.usage)}
-                return _event("message_delta", delta) + _event("message_stop", {})
+                delta = {"delta": _stop_fields(event), "usage": _write_usage(event.usage)}
+                return _encode_event("message_delta", delta) + _encode_event("message_stop", {})
             case Failed():
                 return encode(dumps(write_error(event)[1]), "error")
         raise AssertionError(event)
 
-    def _open(self, start: PartStart) -> bytes:
+    def _open_block(self, start: PartStart) -> bytes:
         self._index += 1
         self._start, self._held = start, ""
         kind = _DELTAS.get(start.kind)
@@ -425,9 +425,9 @@ class Writer:
                 block = {"type": "tool_use", "id": call_id, "name": start.name, "input": {}}
             case _:
                 block = {"type": "text", "text": ""}
-        return _event("content_block_start", {"index": self._index, "content_block": block})
+        return _encode_event("content_block_start", {"index": self._index, "content_block": block})
 
-    def _close(self, end: PartEnd) -> bytes:
+    def _close_block(self, end: PartEnd) -> bytes:
         before = b""
         if not self._prefix:
             block = _write_block(WholePart(self._start, self._held, end))
@@ -437,13 +437,13 @@ class Writer:
             elif block["type"] == "tool_use":
                 delta = {"type": "input_json_delta", "partial_json": dumps_text(block["input"])}
                 block = {**block, "input": {}}
-            before = _event("content_block_start", {"index": self._index, "content_block": block})
+            before = _encode_event("content_block_start", {"index": self._index, "content_block": block})
             if delta:
-                before += _event("content_block_delta", {"index": self._index, "delta": delta})
+                before += _encode_event("content_block_delta", {"index": self._index, "delta": delta})
         elif self._start.kind == "thinking":
             before = f'event: content_block_delta\ndata: {{"type":"content_block_delta","index":{self._index},"delta":{{"type":"signature_delta","signature":{quote(_seal(end))}}}}}\n\n'.encode()  # noqa: E501
-        return before + _event("content_block_stop", {"index": self._index})
+        return before + _encode_event("content_block_stop", {"index": self._index})
 
 
-def _event(kind: str, data: dict[str, Any]) -> bytes:
+def _encode_event(kind: str, data: dict[str, Any]) -> bytes:
     return encode(dumps({"type": kind, **data}), kind)

@@ -226,7 +226,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     messages, system = _write_turns(request, target, losses)
     body: dict[str, Any] = {
         "model": target.model,
-        "max_tokens": _limit(request, target, losses),
+        "max_tokens": _max_tokens(request, target, losses),
         "messages": messages,
     }
     if system:
@@ -241,7 +241,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
         body["stream"] = True
     _write_output(body, request, losses)
     _write_thinking(body, request, target, losses)
-    SCALARS.write(body, _accepted(body, request, target, losses), losses)
+    SCALARS.write(body, _accepted_parameters(body, request, target, losses), losses)
     return Outgoing(
         body,
         tuple(losses.dropped),
@@ -250,7 +250,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     )
 
 
-def _limit(request: Request, target: Target, losses: Losses) -> int:
+def _max_tokens(request: Request, target: Target, losses: Losses) -> int:
     """The limit of the answer; what another service allows may be more than this model does."""
     most = models.claude_most_tokens(target.model)
     if request.max_tokens is not None and request.max_tokens > most:
@@ -267,7 +267,7 @@ def _write_turns(request: Request, target: Target, losses: Losses) -> tuple[list
     messages = turns.fitting(messages, RULES, losses)
     written: list[dict[str, Any]] = [
         {"role": message.role, "content": [write_part(part, losses) for part in message.parts]}
-        for message in turns.merged(_ended(turns.paired(messages, losses), losses))
+        for message in turns.merged(_without_trailing_reasoning(turns.paired(messages, losses), losses))
     ]
     if not written and system:  # a conversation of instructions only: they are what the user says
         return [{"role": "user", "content": system}], []
@@ -280,7 +280,7 @@ def _write_turns(request: Request, target: Target, losses: Losses) -> tuple[list
     return written, system
 
 
-def _ended(messages: Iterable[Message], losses: Losses) -> Iterable[Message]:
+def _without_trailing_reasoning(messages: Iterable[Message], losses: Losses) -> Iterable[Message]:
     """The turns without reasoning at their end, where it is rejected."""
     for message in messages:
         parts = list(message.parts)
@@ -377,7 +377,7 @@ def _write_manual_thinking(body: dict[str, Any], request: Request, target: Targe
     forced = request.tool_choice is not None and request.tool_choice.mode == "required" and "tools" in body
     if budget < 1024 or forced or _prefills_or_hides_thoughts(body["messages"]):
         losses.lose("reasoning.conflict", request.reasoning.at if request.reasoning else "")
-        body["max_tokens"] = _limit(request, target, losses)
+        body["max_tokens"] = _max_tokens(request, target, losses)
     else:
         body["thinking"] = {"type": "enabled", "budget_tokens": budget}
 
@@ -391,7 +391,7 @@ def _prefills_or_hides_thoughts(messages: list[dict[str, Any]]) -> bool:
     return _hides_thoughts(messages)
 
 
-def _accepted(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> dict[str, Any]:
+def _accepted_parameters(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> dict[str, Any]:
     """The parameters, without what the model refuses, alone or beside the thinking that the body asks for."""
     values = {name: value for name, value in request.scalars().items() if name != "max_tokens"}
     values["stop"] = [sequence for sequence in request.stop if sequence.strip()]

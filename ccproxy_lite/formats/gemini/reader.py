@@ -123,7 +123,7 @@ class Reader:
             self.finish = "SAFETY"
         for candidate in candidates if isinstance(candidates, list) else ():
             if isinstance(candidate, dict) and candidate.get("index", 0) in (0, None):
-                self._candidate(candidate, events)
+                self._read_candidate(candidate, events)
         return events
 
     def close(self) -> list[Event]:
@@ -139,25 +139,25 @@ class Reader:
         reason = settled(_REASONS.get(self.finish, "end"), self._calls > 0)
         return [*events, End(reason, self._usage)]
 
-    def _candidate(self, candidate: Mapping[str, Any], events: list[Event]) -> None:
+    def _read_candidate(self, candidate: Mapping[str, Any], events: list[Event]) -> None:
         content = candidate.get("content")
         parts = content.get("parts") if isinstance(content, dict) else None
         parts = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
         brings_text = any(fields.lenient(part, "text") for part in parts)
         if not brings_text:  # before the parts, which may close the text that it belongs to
-            self._ground(candidate.get("groundingMetadata"))
+            self._add_citations(candidate.get("groundingMetadata"))
         for number, part in enumerate(parts):
             if number not in self._places:
                 before = "".join(self._text) if self._open == "text" else ""
                 self._places[number] = len(before.encode("utf-8", "surrogatepass"))
-            self._part(part, events)
+            self._read_part(part, events)
         if brings_text:
-            self._ground(candidate.get("groundingMetadata"))
+            self._add_citations(candidate.get("groundingMetadata"))
         finish = fields.lenient(candidate, "finishReason")
         self.finish = finish if finish and finish != "FINISH_REASON_UNSPECIFIED" else self.finish
         self._detail = fields.lenient(candidate, "finishMessage") or self._detail
 
-    def _part(self, part: Mapping[str, Any], events: list[Event]) -> None:
+    def _read_part(self, part: Mapping[str, Any], events: list[Event]) -> None:
         text, signature = fields.lenient(part, "text"), fields.lenient(part, "thoughtSignature")
         sealed, redacted, origin = read_signature(signature) if signature else ("", "", NAME)
         call, blob = part.get("functionCall"), part.get("inlineData")
@@ -181,14 +181,14 @@ class Reader:
         if text:
             self._add_text("text", text, events)
         if isinstance(call, dict):
-            self._call(call, events)
+            self._add_call(call, events)
         elif isinstance(blob, dict) and fields.lenient(blob, "data"):
             self._close_part(events)
             kind = fields.lenient(blob, "mimeType")
             if kind.startswith("image/"):
                 events += [PartStart("image", media_type=kind), PartDelta(standard(blob["data"])), PartEnd()]
 
-    def _call(self, call: Mapping[str, Any], events: list[Event]) -> None:
+    def _add_call(self, call: Mapping[str, Any], events: list[Event]) -> None:
         self._close_part(events)
         name, arguments = fields.lenient(call, "name"), call.get("args")
         if not name:
@@ -223,7 +223,7 @@ class Reader:
             self._citations = []
         self._open, self._text = None, []
 
-    def _ground(self, metadata: Any) -> None:
+    def _add_citations(self, metadata: Any) -> None:
         """Sources of the open text; their places are counted in bytes."""
         chunks = metadata.get("groundingChunks") if isinstance(metadata, dict) else None
         if not isinstance(chunks, list) or self._open != "text":

@@ -67,7 +67,7 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
         body = fields.as_object(body["generateContentRequest"], "generateContentRequest")
     config = fields.optional_object(body, "generationConfig") or {}
     at = "generationConfig"
-    calling = _calling(body)
+    calling = _function_calling_config(body)
     choice, strict = _read_choice(calling)
     messages, resolution = read_contents(body), fields.text(config, "mediaResolution", at, "")
     detail = detail_of(resolution)
@@ -121,7 +121,7 @@ def _read_system(body: fields.Object) -> Iterable[Text]:
             raise fields.wrong(at, "text")
 
 
-def _calling(body: fields.Object) -> fields.Object:
+def _function_calling_config(body: fields.Object) -> fields.Object:
     config = fields.optional_object(body, "toolConfig") or {}
     return fields.optional_object(config, "functionCallingConfig", "toolConfig") or {}
 

@@ -30,84 +30,84 @@ class Loss(NamedTuple):
     why: str
 
 
-def _all(action: Action, why: str, *names: str) -> dict[str, Loss]:
+def _losses(action: Action, why: str, *names: str) -> dict[str, Loss]:
     return {name: Loss(action, why) for name in names}
 
 
 _EVERYWHERE = {
-    **_all("dropped", "tool calls without a result are rejected", "unanswered_call"),
-    **_all("dropped", "tool results without a call are rejected", "orphan_result"),
-    **_all("dropped", "content type of another provider", "foreign"),
-    **_all("refused", "content that only another provider can read", "foreign.needed"),
-    **_all("dropped", "tool run by another provider", "server_tool"),
-    **_all("refused", "tool run by another provider, and the request depends on it", "server_tool.needed"),
-    **_all("refused", "files uploaded to another provider cannot be referenced", "file_id"),
-    **_all("refused", "only one candidate is supported", "candidates"),
-    **_all("dropped", "reasoning from another provider is rejected", "thinking"),
-    **_all("silent", "service tiers differ", "service_tier"),
-    **_all("dropped", "not part of converted responses", "logprobs"),
+    **_losses("dropped", "tool calls without a result are rejected", "unanswered_call"),
+    **_losses("dropped", "tool results without a call are rejected", "orphan_result"),
+    **_losses("dropped", "content type of another provider", "foreign"),
+    **_losses("refused", "content that only another provider can read", "foreign.needed"),
+    **_losses("dropped", "tool run by another provider", "server_tool"),
+    **_losses("refused", "tool run by another provider, and the request depends on it", "server_tool.needed"),
+    **_losses("refused", "files uploaded to another provider cannot be referenced", "file_id"),
+    **_losses("refused", "only one candidate is supported", "candidates"),
+    **_losses("dropped", "reasoning from another provider is rejected", "thinking"),
+    **_losses("silent", "service tiers differ", "service_tier"),
+    **_losses("dropped", "not part of converted responses", "logprobs"),
 }
 """What holds for every target."""
 
-_STARTED = _all("dropped", "assistant prefill not supported", "prefill")
-_NO_PICTURES = _all("dropped", "no media in assistant messages", "assistant.media")
+_STARTED = _losses("dropped", "assistant prefill not supported", "prefill")
+_NO_PICTURES = _losses("dropped", "no media in assistant messages", "assistant.media")
 _REASONING_MODELS = "reasoning models accept only the default"
 
 TO: dict[str, dict[str, Loss]] = {
     "anthropic": {
         **_EVERYWHERE,
         **_NO_PICTURES,
-        **_all("dropped", "no such parameter", "seed", "frequency_penalty", "presence_penalty", "verbosity"),
-        **_all("dropped", "rejected by current Claude models", "temperature", "top_p", "top_k"),
-        **_all("silent", "caching needs no key", "cache_key"),
-        **_all("silent", "no image detail levels", "image.detail"),
-        **_all("refused", "no audio input", "audio"),
-        **_all("dropped", "whitespace-only stop sequences are rejected", "stop"),
-        **_all("dropped", "above the model's output limit", "max_tokens"),
-        **_all("refused", "only JPEG, PNG, GIF and WebP", "image.media_type"),
-        **_all("refused", "only PDF and plain text", "file.media_type"),
-        **_all("dropped", "JSON schema only, no schema-less JSON mode", "json_object"),
-        **_all("dropped", "model does not support reasoning", "reasoning"),
-        **_all("dropped", "no reasoning with a forced tool, or without the previous reasoning",
+        **_losses("dropped", "no such parameter", "seed", "frequency_penalty", "presence_penalty", "verbosity"),
+        **_losses("dropped", "rejected by current Claude models", "temperature", "top_p", "top_k"),
+        **_losses("silent", "caching needs no key", "cache_key"),
+        **_losses("silent", "no image detail levels", "image.detail"),
+        **_losses("refused", "no audio input", "audio"),
+        **_losses("dropped", "whitespace-only stop sequences are rejected", "stop"),
+        **_losses("dropped", "above the model's output limit", "max_tokens"),
+        **_losses("refused", "only JPEG, PNG, GIF and WebP", "image.media_type"),
+        **_losses("refused", "only PDF and plain text", "file.media_type"),
+        **_losses("dropped", "JSON schema only, no schema-less JSON mode", "json_object"),
+        **_losses("dropped", "model does not support reasoning", "reasoning"),
+        **_losses("dropped", "no reasoning with a forced tool, or without the previous reasoning",
                "reasoning.conflict"),
     },
     "openai-chat": {
         **_EVERYWHERE,
         **_NO_PICTURES,
         **_STARTED,
-        **_all("dropped", "no such parameter", "top_k"),
-        **_all("dropped", _REASONING_MODELS, "temperature", "top_p", "stop"),
-        **_all("dropped", "at most 4 stop sequences", "stop.more"),
-        **_all("refused", "files by URL not supported", "file.url"),
-        **_all("dropped", "no field for reasoning content", "thinking"),
-        **_all("dropped", "model does not support a reasoning effort", "reasoning"),
+        **_losses("dropped", "no such parameter", "top_k"),
+        **_losses("dropped", _REASONING_MODELS, "temperature", "top_p", "stop"),
+        **_losses("dropped", "at most 4 stop sequences", "stop.more"),
+        **_losses("refused", "files by URL not supported", "file.url"),
+        **_losses("dropped", "no field for reasoning content", "thinking"),
+        **_losses("dropped", "model does not support a reasoning effort", "reasoning"),
     },
     "openai-responses": {
         **_EVERYWHERE,
         **_NO_PICTURES,
         **_STARTED,
-        **_all("dropped", "no such parameter", "top_k", "stop", "seed", "frequency_penalty", "presence_penalty"),
-        **_all("dropped", _REASONING_MODELS, "temperature", "top_p"),
-        **_all("refused", "no audio in tool results", "result.audio"),
-        **_all("dropped", "model does not support a reasoning effort", "reasoning"),
-        **_all("dropped", "no file name for files by URL", "file.name"),
+        **_losses("dropped", "no such parameter", "top_k", "stop", "seed", "frequency_penalty", "presence_penalty"),
+        **_losses("dropped", _REASONING_MODELS, "temperature", "top_p"),
+        **_losses("refused", "no audio in tool results", "result.audio"),
+        **_losses("dropped", "model does not support a reasoning effort", "reasoning"),
+        **_losses("dropped", "no file name for files by URL", "file.name"),
     },
     "gemini": {
         **_EVERYWHERE,
         **_STARTED,
-        **_all("dropped", "no such parameter", "parallel_tools", "verbosity"),
-        **_all("silent", "caching needs no key", "cache_key"),
-        **_all("silent", "no end-user field", "user"),
-        **_all("silent", "no image detail levels", "image.detail"),
-        **_all("dropped", "at most 5 stop sequences", "stop.more"),
-        **_all("dropped", "no file name field", "file.name"),
-        **_all("dropped", "model does not support reasoning", "reasoning"),
+        **_losses("dropped", "no such parameter", "parallel_tools", "verbosity"),
+        **_losses("silent", "caching needs no key", "cache_key"),
+        **_losses("silent", "no end-user field", "user"),
+        **_losses("silent", "no image detail levels", "image.detail"),
+        **_losses("dropped", "at most 5 stop sequences", "stop.more"),
+        **_losses("dropped", "no file name field", "file.name"),
+        **_losses("dropped", "model does not support reasoning", "reasoning"),
     },
 }  # fmt: skip
 """By target: what of the neutral model it cannot express."""
 
 _OPENAI = {
-    **_all(
+    **_losses(
         "silent",
         "storage, billing or statistics of the provider",
         "store",
@@ -118,67 +118,68 @@ _OPENAI = {
         "prompt_cache_breakpoint",
         "cache_control",
     ),
-    **_all("silent", "handled by the proxy", "stream_options"),
-    **_all("silent", "added by the client's library", "index", "parsed_arguments", "parsed", "annotations"),
+    **_losses("silent", "handled by the proxy", "stream_options"),
+    **_losses("silent", "added by the client's library", "index", "parsed_arguments", "parsed", "annotations"),
 }
 
 FROM: dict[str, dict[str, Loss]] = {
     "anthropic": {
-        **_all("silent", "cache marker", "cache_control"),
-        **_all("silent", "billing, routing or statistics of the provider", "inference_geo", "diagnostics", "speed",
+        **_losses("silent", "cache marker", "cache_control"),
+        **_losses("silent", "billing, routing or statistics of the provider", "inference_geo", "diagnostics", "speed",
                "fallback_credit_token", "billing_policy", "user_profile_id", "betas", "workspace_id"),
-        **_all("silent", "the client sends the whole history", "context_management", "compaction"),
-        **_all("silent", "hint for the provider's tool search", "defer_loading", "eager_input_streaming",
+        **_losses("silent", "the client sends the full history", "context_management", "compaction"),
+        **_losses("silent", "hint for the provider's tool search", "defer_loading", "eager_input_streaming",
                "allowed_callers", "toolset_name", "caller"),
-        **_all("silent", "the image is sent unchanged", "transformations"),
-        **_all("dropped", "no equivalent field", "input_examples"),
-        **_all("dropped", "no equivalent field", "citations"),
-        **_all("dropped", "no equivalent field", "context"),
-        **_all("dropped", "server-side fallback not supported", "fallbacks"),
-        **_all("silent", "handled like other server tools", "mcp_servers"),
-        **_all("silent", "how reasoning is shown", "thinking.display"),
-        **_all("refused", "state stored at another provider", "container", "thread"),
+        **_losses("silent", "the image is sent unchanged", "transformations"),
+        **_losses("dropped", "no equivalent field", "input_examples"),
+        **_losses("dropped", "no equivalent field", "citations"),
+        **_losses("dropped", "no equivalent field", "context"),
+        **_losses("dropped", "server-side fallback not supported", "fallbacks"),
+        **_losses("silent", "handled like other server tools", "mcp_servers"),
+        **_losses("silent", "how reasoning is shown", "thinking.display"),
+        **_losses("refused", "state stored at another provider", "container", "thread"),
     },
     "openai-chat": {
         **_OPENAI,
-        **_all("dropped", "no such parameter", "logit_bias"),
-        **_all("silent", "latency optimization", "prediction"),
-        **_all("silent", "label of the speaker", "name"),
-        **_all("silent", "added by the client's library", "extra_content", "refusal", "function_call", "reasoning",
+        **_losses("dropped", "no such parameter", "logit_bias"),
+        **_losses("silent", "latency optimization", "prediction"),
+        **_losses("silent", "label of the speaker", "name"),
+        **_losses("silent", "added by the client's library", "extra_content", "refusal", "function_call", "reasoning",
                "reasoning_details"),
-        **_all("refused", "only text output", "modalities", "audio"),
+        **_losses("refused", "only text output", "modalities", "audio"),
     },
     "openai-responses": {
         **_OPENAI,
-        **_all("refused", "conversation stored at another provider", "previous_response_id", "conversation",
+        **_losses("refused", "conversation stored at another provider", "previous_response_id", "conversation",
                "background", "prompt"),
-        **_all("refused", "only the original provider can compact", "compact"),
-        **_all("silent", "controls response verbosity only", "include", "reasoning.generate_summary"),
-        **_all("silent", "the client sends the whole history", "context_management", "reasoning.context"),
-        **_all("silent", "billing, routing or statistics of the provider", "client_metadata", "access_programs",
+        **_losses("refused", "only the original provider can compact", "compact"),
+        **_losses("silent", "controls response verbosity only", "include", "reasoning.generate_summary"),
+        **_losses("silent", "the client sends the full history", "context_management", "reasoning.context"),
+        **_losses("silent", "billing, routing or statistics of the provider", "client_metadata", "access_programs",
                "prompt_cache_key", "internal_chat_message_metadata_passthrough"),
-        **_all("silent", "numbering and state of the provider", "id", "status", "phase", "logprobs", "created_by",
+        **_losses("silent", "numbering and state of the provider", "id", "status", "phase", "logprobs", "created_by",
                "end_turn"),
-        **_all("silent", "hint for the provider's tool search", "defer_loading", "allowed_callers",
+        **_losses("silent", "hint for the provider's tool search", "defer_loading", "allowed_callers",
                "caller", "output_schema"),
-        **_all("dropped", "elsewhere a conversation that is too long is an error", "truncation"),
-        **_all("dropped", "no equivalent mode", "reasoning.mode", "async"),
-        **_all("dropped", "limits server tools", "max_tool_calls"),
-        **_all("silent", "options of server tools", "image", "background_options"),
+        **_losses("dropped", "elsewhere a conversation that is too long is an error", "truncation"),
+        **_losses("dropped", "no equivalent mode", "reasoning.mode", "async"),
+        **_losses("dropped", "limits server tools", "max_tool_calls"),
+        **_losses("silent", "options of server tools", "image", "background_options"),
     },
     "gemini": {
-        **_all("silent", "filters of the provider", "safetySettings"),
-        **_all("silent", "storage, billing or statistics of the provider", "store", "labels", "partMetadata"),
-        **_all("refused", "the content is stored at another provider", "cachedContent"),
-        **_all("refused", "only text output", "generationConfig.responseModalities", "generationConfig.speechConfig"),
-        **_all("refused", "continues a response of another provider", "generationConfig.continuationToken"),
-        **_all("dropped", "no equivalent media settings", "generationConfig.imageConfig",
+        **_losses("silent", "filters of the provider", "safetySettings"),
+        **_losses("silent", "storage, billing or statistics of the provider", "store", "labels", "partMetadata"),
+        **_losses("refused", "the content is stored at another provider", "cachedContent"),
+        **_losses("refused", "only text output", "generationConfig.responseModalities",
+                  "generationConfig.speechConfig"),
+        **_losses("refused", "continues a response of another provider", "generationConfig.continuationToken"),
+        **_losses("dropped", "no equivalent media settings", "generationConfig.imageConfig",
                "generationConfig.mediaResolution", "mediaResolution", "videoMetadata"),
-        **_all("silent", "redundant", "thought"),
-        **_all("silent", "for server tools", "toolConfig.retrievalConfig",
+        **_losses("silent", "redundant", "thought"),
+        **_losses("silent", "for server tools", "toolConfig.retrievalConfig",
                "toolConfig.includeServerSideToolInvocations"),
-        **_all("silent", "describes the result, which the client produces", "response", "responseJsonSchema"),
-        **_all("dropped", "no asynchronous tool calls", "behavior", "willContinue", "scheduling"),
+        **_losses("silent", "describes the result, which the client produces", "response", "responseJsonSchema"),
+        **_losses("dropped", "no asynchronous tool calls", "behavior", "willContinue", "scheduling"),
     },
 }  # fmt: skip
 """By origin: fields that no other format has. A field that is not listed is dropped, and named."""
@@ -220,7 +221,7 @@ class Losses:
     def lose(self, what: str, at: str = "") -> None:
         """The target cannot express ``what``, which stands at the path ``at`` of the client's body."""
         field = what.partition(".")[0]
-        self._note(TO[self._target][what], at or self._paths.get(field, field))
+        self._record_loss(TO[self._target][what], at or self._paths.get(field, field))
 
     def lose_scalar(self, name: str, value: Any) -> None:
         """The target has no place for a parameter, or refuses it; a value that says nothing is no loss."""
@@ -247,7 +248,7 @@ class Losses:
             if name.startswith("("):  # the format's own note, no field of the client's
                 continue
             loss = table.get(name) or table.get(name.rpartition(".")[2]) or Loss("dropped", "unknown field")
-            self._note(loss, f"{at}.{name}" if at else name)
+            self._record_loss(loss, f"{at}.{name}" if at else name)
 
     def without_server_tools(self, request: Request) -> Request:
         """The request without tools that only another provider runs, and without a choice of them.
@@ -273,7 +274,7 @@ class Losses:
         field = self._paths.get("messages", "messages")
         return ClientError(400, f"{field} must have at least one message", param=field)
 
-    def _note(self, loss: Loss, path: str) -> None:
+    def _record_loss(self, loss: Loss, path: str) -> None:
         if loss.action == "silent":
             return
         if loss.action == "refused" or self._strict:

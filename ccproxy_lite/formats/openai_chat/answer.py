@@ -169,22 +169,22 @@ class Writer:
             return f"{self._prefix}{quote(event.text)}{self._suffix}".encode()
         match event:
             case PartStart():
-                return self._open(event)
+                return self._open_part(event)
             case PartEnd():
-                return self._close(event)
+                return self._close_part(event)
             case Begin():
-                return self._chunk({"role": "assistant", "content": ""})
+                return self._encode_chunk({"role": "assistant", "content": ""})
             case End():
-                return self._end(event)
+                return self._final_chunks(event)
             case Failed():
                 return encode(dumps(write_error(event)[1]))
         raise AssertionError(event)
 
-    def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
+    def _encode_chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
         return f'{self._head},"choices":[{dumps(choice)}]{self._tail}'.encode()
 
-    def _open(self, start: PartStart) -> bytes:
+    def _open_part(self, start: PartStart) -> bytes:
         self._start, self._silent, self._held, self._length = start, True, "", 0
         head = f'{self._head},"choices":[{{"index":0,"delta":'
         end = f',"finish_reason":null,"logprobs":null}}]{self._tail}'
@@ -201,23 +201,27 @@ class Writer:
         self._prefix = f'{head}{{"tool_calls":[{{"index":{self._calls},"{kind}":{{"{field}":'
         self._suffix = "}}]}" + end
         signed, self._signature = write_signature(self._signature), ""
-        return self._chunk({"tool_calls": [{**call, kind: {"name": start.name, field: ""}, **signed}]})
+        return self._encode_chunk({"tool_calls": [{**call, kind: {"name": start.name, field: ""}, **signed}]})
 
-    def _close(self, end: PartEnd) -> bytes:
+    def _close_part(self, end: PartEnd) -> bytes:
         self._signature = _signature(end) if self._silent else ""
         if self._start.kind == "tool" and self._silent:  # clients parse the arguments, and "" is not JSON
             return f"{self._prefix}{quote('{}')}{self._suffix}".encode()
         if self._start.kind == "image":
             self._images += 1
-            return self._chunk({"images": [{"index": self._images, **_image(WholePart(self._start, self._held, end))}]})
+            return self._encode_chunk(
+                {"images": [{"index": self._images, **_image(WholePart(self._start, self._held, end))}]}
+            )
         if self._start.kind == "text":
             self._annotations += _annotations(end.citations, self._offset, self._length)
             self._offset += self._length
         return b""
 
-    def _end(self, end: End) -> bytes:
-        last = self._chunk({"annotations": self._annotations}) if self._annotations else b""  # once: lists add up
-        last += self._chunk({}, _REASON_NAMES[end.reason])
+    def _final_chunks(self, end: End) -> bytes:
+        last = (
+            self._encode_chunk({"annotations": self._annotations}) if self._annotations else b""
+        )  # once: lists add up
+        last += self._encode_chunk({}, _REASON_NAMES[end.reason])
         if self._usage_wanted and end.usage is not None:
             usage = dumps(_write_usage(end.usage))
             last += f'{self._head},"choices":[],"usage":{usage}}}\n\n'.encode()

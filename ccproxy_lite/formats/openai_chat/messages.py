@@ -231,7 +231,7 @@ def write_messages(request: Request, target: Target, losses: Losses, native: boo
     wanted = "reasoning_content" in target.quirks
     rules = turns.Rules(lambda part: bool((wanted and part.text) or (part.origin == NAME and part.signature)))
     fitting = turns.fitting(request.messages, rules, losses)
-    paired = turns.merged(_spoken(turn, losses) for turn in turns.paired(fitting, losses, seam="\n\n"))
+    paired = turns.merged(_without_lone_reasoning(turn, losses) for turn in turns.paired(fitting, losses, seam="\n\n"))
     for message in paired:
         if message.role == "assistant":
             written.append(_write_assistant(message, losses, native))
@@ -246,7 +246,7 @@ def write_messages(request: Request, target: Target, losses: Losses, native: boo
     return written
 
 
-def _spoken(turn: Message, losses: Losses) -> Message:
+def _without_lone_reasoning(turn: Message, losses: Losses) -> Message:
     """A turn without reasoning, if it has nothing else: a message cannot consist of it alone."""
     if turn.role != "assistant" or any(not isinstance(part, Thinking) for part in turn.parts):
         return turn

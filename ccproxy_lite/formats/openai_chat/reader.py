@@ -172,7 +172,7 @@ class Reader:
             if isinstance(choice, dict) and choice.get("index", 0) in (0, None):
                 delta = choice.get("delta")
                 if isinstance(delta, dict):
-                    self._delta(delta, events)
+                    self._read_delta(delta, events)
                 self._finish = fields.lenient(choice, "finish_reason") or self._finish
                 if choice.get("usage"):
                     self._usage = _read_usage(choice["usage"])
@@ -187,7 +187,7 @@ class Reader:
         if self._finish == "error":
             return [Failed(502, "server", "the upstream stopped because of an error")]
         events: list[Event] = [] if self._begun else [Begin()]
-        self._flush(events)
+        self._flush_waiting(events)
         if any(call.state == "waiting" for call in self._calls.values()):
             return [*events, Failed(502, "server", "the upstream called a tool without saying which")]
         called = any(call.state == "sent" for call in self._calls.values())
@@ -195,7 +195,7 @@ class Reader:
         events.append(End(settled(reason, called), self._usage))
         return events
 
-    def _delta(self, delta: Mapping[str, Any], events: list[Event]) -> None:
+    def _read_delta(self, delta: Mapping[str, Any], events: list[Event]) -> None:
         self._citations += _read_citations(delta)
         reasoning = _reasoning_of(delta)
         if reasoning:
@@ -218,7 +218,7 @@ class Reader:
             calls = [{"index": 0, "function": legacy}]
         for position, fragment in enumerate(calls if isinstance(calls, list) else ()):
             if isinstance(fragment, dict):
-                self._fragment(fragment, position, events)
+                self._add_fragment(fragment, position, events)
 
     def _add_text(self, kind: PartKind, text: str, events: list[Event]) -> None:
         if self._open == kind:
@@ -259,8 +259,8 @@ class Reader:
             self._citations = ()
         self._open = None
 
-    def _fragment(self, fragment: Mapping[str, Any], position: int, events: list[Event]) -> None:
-        call = self._call_of(fragment, position)
+    def _add_fragment(self, fragment: Mapping[str, Any], position: int, events: list[Event]) -> None:
+        call = self._call_for_fragment(fragment, position)
         body = fragment.get("function")
         if isinstance(fragment.get("custom"), dict):
             body, call.kind = fragment["custom"], "custom"
@@ -274,9 +274,9 @@ class Reader:
             arguments = dumps_text(arguments)
         if isinstance(arguments, str):
             call.arguments += arguments
-        self._advance(call, events)
+        self._advance_call(call, events)
 
-    def _call_of(self, fragment: Mapping[str, Any], position: int) -> _Call:
+    def _call_for_fragment(self, fragment: Mapping[str, Any], position: int) -> _Call:
         """The call that a fragment belongs to: by index, else by id, else the last one.
 
         Some servers number every call 0, or none: another id on a complete call, and a name after one, is a new call.
@@ -297,17 +297,17 @@ class Reader:
             index = by_id[0] if by_id else (new if fresh else last)
         return self._calls.setdefault(index, _Call())
 
-    def _advance(self, call: _Call, events: list[Event]) -> None:
+    def _advance_call(self, call: _Call, events: list[Event]) -> None:
         """Pass on what can be: more of the open call, or the calls that waited for its end."""
         if call is self._open:
-            self._pass_on(call, events)
+            self._pass_on_arguments(call, events)
             return
         for other in self._calls.values():
             named = other.name and (other.id or other.arguments)  # an id may come after the name
             if other.state == "waiting" and named and self._try_close_call(events):
-                self._start(other, events)
+                self._start_call(other, events)
 
-    def _start(self, call: _Call, events: list[Event]) -> None:
+    def _start_call(self, call: _Call, events: list[Event]) -> None:
         self._close_part(events)
         number = list(self._calls.values()).index(call)
         call.id = call.id or names.made_up_id(self._seed, number, call.name)
@@ -315,14 +315,14 @@ class Reader:
         if call.signature:
             events += [PartStart("thinking"), PartEnd(call.signature, NAME)]
         events.append(PartStart(call.kind, call.id, call.name))
-        self._pass_on(call, events)
+        self._pass_on_arguments(call, events)
 
-    def _pass_on(self, call: _Call, events: list[Event]) -> None:
+    def _pass_on_arguments(self, call: _Call, events: list[Event]) -> None:
         if len(call.arguments) > call.sent:
             events.append(PartDelta(call.arguments[call.sent :]))
             call.sent = len(call.arguments)
 
-    def _flush(self, events: list[Event]) -> None:
+    def _flush_waiting(self, events: list[Event]) -> None:
         """Pass on everything that waits, because nothing more will arrive."""
         self._close_part(events)
         self._try_close_call(events)
@@ -332,7 +332,7 @@ class Reader:
             events += [PartStart("image", media_type=media_type), PartDelta(data), PartEnd()]
         for call in self._calls.values():
             if call.state == "waiting" and call.name:
-                self._start(call, events)
+                self._start_call(call, events)
             elif call.state == "waiting" and not (call.id or call.arguments):
                 call.state = "void"
         self._close_part(events)

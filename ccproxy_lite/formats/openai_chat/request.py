@@ -132,12 +132,12 @@ def _read_choice(body: fields.Object) -> ToolChoice | None:
     if kind == "allowed_tools":
         allowed = fields.as_object(choice.get("allowed_tools"), "tool_choice.allowed_tools")
         at = "tool_choice.allowed_tools"
-        called = tuple(_name_of(tool, where) for tool, where in fields.objects(allowed, "tools", at))
+        called = tuple(_tool_name(tool, where) for tool, where in fields.objects(allowed, "tools", at))
         return ToolChoice("required" if allowed.get("mode") == "required" else "auto", called)
-    return ToolChoice("required", (_name_of(choice, "tool_choice"),))
+    return ToolChoice("required", (_tool_name(choice, "tool_choice"),))
 
 
-def _name_of(tool: fields.Object, at: str) -> str:
+def _tool_name(tool: fields.Object, at: str) -> str:
     kind = fields.text(tool, "type", at)
     if kind not in ("function", "custom"):
         return kind
@@ -199,7 +199,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     native = openai.is_openai_reasoning(target.model)  # those that only speak the format know no free-text tools
     body: dict[str, Any] = {"model": target.model, "messages": write_messages(request, target, losses, native)}
     _write_tools(body, request, losses, native)
-    SCALARS.write(body, _accepted(request, target, losses), losses)
+    SCALARS.write(body, _accepted_parameters(request, target, losses), losses)
     if "max_tokens" in body and (native or "max_completion_tokens" in target.quirks):
         body["max_completion_tokens"] = body.pop("max_tokens")
     _write_reasoning(body, request, target, losses)
@@ -258,7 +258,7 @@ def _write_choice(choice: ToolChoice, request: Request, native: bool) -> Any:
     return {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": chosen}}
 
 
-def _accepted(request: Request, target: Target, losses: Losses) -> dict[str, Any]:
+def _accepted_parameters(request: Request, target: Target, losses: Losses) -> dict[str, Any]:
     """The parameters, without what the service or the model refuses."""
     values = openai.accepted(request, target, losses)
     refused = [] if "top_k" in target.quirks else ["top_k"]

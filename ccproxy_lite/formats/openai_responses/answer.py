@@ -103,21 +103,21 @@ class Writer:
                 self._closed = True
                 return self._close(event)
             case Begin():
-                return self._begin()
+                return self._begin_stream()
             case End():
                 kind = "incomplete" if self._reason(event) else "completed"
-                before = self._shut(kind)
-                return before + self._event(f"response.{kind}", {"response": self.ended(event)})
+                before = self._close_item(kind)
+                return before + self._encode_event(f"response.{kind}", {"response": self.ended(event)})
             case Failed():
-                before = self._begin() if not self._begun else self._shut() if self._closed else b""
+                before = self._begin_stream() if not self._begun else self._close_item() if self._closed else b""
                 response = {**self._response("failed"), "error": failure(event)}
-                return before + self._event("response.failed", {"response": response})
+                return before + self._encode_event("response.failed", {"response": response})
         raise AssertionError(event)
 
     def ended(self, end: End) -> dict[str, Any]:
         """The response as it is at the end."""
         reason = self._reason(end)
-        self._shut("incomplete" if reason else "completed")
+        self._close_item("incomplete" if reason else "completed")
         response = self._response("incomplete" if reason else "completed")
         response["incomplete_details"] = {"reason": reason} if reason else None
         response["completed_at"] = None if reason else self._reply.created
@@ -129,7 +129,7 @@ class Writer:
 
     # --- events
 
-    def _event(self, kind: str, data: dict[str, Any]) -> bytes:
+    def _encode_event(self, kind: str, data: dict[str, Any]) -> bytes:
         self._number += 1
         return encode(dumps({"type": kind, "sequence_number": self._number, **data}), kind)
 
@@ -157,26 +157,26 @@ class Writer:
             "usage": None,
         }
 
-    def _begin(self) -> bytes:
+    def _begin_stream(self) -> bytes:
         self._begun = True
         response = self._response("in_progress")
         data = {"response": response}
-        return self._event("response.created", data) + self._event("response.in_progress", data)
+        return self._encode_event("response.created", data) + self._encode_event("response.in_progress", data)
 
-    def _added(self, kind: str, **fields: Any) -> bytes:
+    def _item_added(self, kind: str, **fields: Any) -> bytes:
         """A new item, and the end of the message before it."""
-        before = self._shut()
+        before = self._close_item()
         item_id = f"{_ID_PREFIX[kind]}_{self._reply.id}_{len(self._items)}"
         self._item = {"id": item_id, "type": kind, "status": "in_progress", **fields}
         data = {"output_index": len(self._items), "item": self._item}
-        return before + self._event("response.output_item.added", data)
+        return before + self._encode_event("response.output_item.added", data)
 
-    def _done(self, **fields: Any) -> bytes:
+    def _item_done(self, **fields: Any) -> bytes:
         """An item is complete; this is told when the next thing comes, for if it is the end it may have been cut."""
         self._item = {**self._item, **fields}
         return b""
 
-    def _shut(self, status: str = "completed") -> bytes:
+    def _close_item(self, status: str = "completed") -> bytes:
         """The end of the open item."""
         if not self._item:
             return b""
@@ -185,7 +185,7 @@ class Writer:
         item, self._item = {**self._item, "status": status}, {}
         data = {"output_index": len(self._items), "item": item}
         self._items.append(item)
-        return self._event("response.output_item.done", data)
+        return self._encode_event("response.output_item.done", data)
 
     def _place(self, **more: Any) -> dict[str, Any]:
         return {"item_id": self._item["id"], "output_index": len(self._items), **more}
@@ -216,43 +216,45 @@ class Writer:
             case "text" | "refusal":
                 return self._open_text(start)
             case "thinking":
-                added = self._added("reasoning", summary=[])
+                added = self._item_added("reasoning", summary=[])
                 self._deltas("response.reasoning_summary_text.delta", self._place(summary_index=0))
                 return added
             case "redacted":
-                return self._added("reasoning", summary=[])
+                return self._item_added("reasoning", summary=[])
             case "image":
-                return self._added("image_generation_call", result=None)
+                return self._item_added("image_generation_call", result=None)
         extra = self._own.get(start.name, {})
         call_id = names.fit_id(start.id, NAME_LIMITS)
         if NOTE in extra:
-            return self._added("tool_search_call", call_id=call_id, execution="client", arguments={})
+            return self._item_added("tool_search_call", call_id=call_id, execution="client", arguments={})
         name = {"name": extra.get("(inner)", start.name)}
         if "(namespace)" in extra:
             name["namespace"] = extra["(namespace)"]
         if start.kind == "custom":
-            added = self._added("custom_tool_call", call_id=call_id, **name, input="")
+            added = self._item_added("custom_tool_call", call_id=call_id, **name, input="")
             self._deltas("response.custom_tool_call_input.delta", self._place())
         else:
-            added = self._added("function_call", call_id=call_id, **name, arguments="")
+            added = self._item_added("function_call", call_id=call_id, **name, arguments="")
             self._deltas("response.function_call_arguments.delta", self._place())
         return added
 
     def _open_text(self, start: PartStart) -> bytes:
         before = b""
         if self._item.get("type") != "message":
-            before = self._added("message", role="assistant", content=[])
+            before = self._item_added("message", role="assistant", content=[])
         kind, field = _TEXTS[start.kind]
         self._refused = self._refused or start.kind == "refusal"
         place = self._place(content_index=len(self._item["content"]))
         empty = {"type": kind, field: "", **({"annotations": [], "logprobs": []} if kind == "output_text" else {})}
         self._deltas(f"response.{kind}.delta", place, ',"logprobs":[]' if kind == "output_text" else "")
-        return before + self._event("response.content_part.added", {**place, "part": empty})
+        return before + self._encode_event("response.content_part.added", {**place, "part": empty})
 
     def _open_summary(self) -> bytes:
         part = {"type": "summary_text", "text": ""}
         self._item = {**self._item, "summary": [part]}
-        return self._event("response.reasoning_summary_part.added", {**self._place(summary_index=0), "part": part})
+        return self._encode_event(
+            "response.reasoning_summary_part.added", {**self._place(summary_index=0), "part": part}
+        )
 
     def _close(self, end: PartEnd) -> bytes:
         text = "".join(self._pieces)
@@ -262,18 +264,22 @@ class Writer:
             case "thinking":
                 return self._close_thinking(text, end)
             case "redacted":
-                return self._done(encrypted_content=thinking.seal("", text, end.origin, NAME))
+                return self._item_done(encrypted_content=thinking.seal("", text, end.origin, NAME))
             case "image":
-                return self._done(result=text, output_format=self._start.media_type.rpartition("/")[2] or "png")
+                return self._item_done(result=text, output_format=self._start.media_type.rpartition("/")[2] or "png")
         if self._item["type"] == "tool_search_call":
-            return self._done(arguments=names.arguments_object(text))
+            return self._item_done(arguments=names.arguments_object(text))
         if self._item["type"] == "custom_tool_call":
-            done = self._event("response.custom_tool_call_input.done", {**self._place(), "input": text})
-            return done + self._done(input=text)
+            done = self._encode_event("response.custom_tool_call_input.done", {**self._place(), "input": text})
+            return done + self._item_done(input=text)
         missing = b"" if text.strip() else self._delta("{}")  # clients parse the arguments, and "" is not JSON
         text = text if text.strip() else "{}"
         data = {**self._place(), "name": self._item["name"], "arguments": text}
-        return missing + self._event("response.function_call_arguments.done", data) + self._done(arguments=text)
+        return (
+            missing
+            + self._encode_event("response.function_call_arguments.done", data)
+            + self._item_done(arguments=text)
+        )
 
     def _close_text(self, text: str, end: PartEnd) -> bytes:
         kind, field = _TEXTS[self._start.kind]
@@ -285,22 +291,22 @@ class Writer:
             logprobs = {"logprobs": []}
             for number, annotation in enumerate(part["annotations"]):
                 data = {**place, "annotation_index": number, "annotation": annotation}
-                out += self._event("response.output_text.annotation.added", data)
+                out += self._encode_event("response.output_text.annotation.added", data)
         self._item = {**self._item, "content": [*self._item["content"], part]}
-        out += self._event(f"response.{kind}.done", {**place, field: text, **logprobs})
-        return out + self._event("response.content_part.done", {**place, "part": part})
+        out += self._encode_event(f"response.{kind}.done", {**place, field: text, **logprobs})
+        return out + self._encode_event("response.content_part.done", {**place, "part": part})
 
     def _close_thinking(self, text: str, end: PartEnd) -> bytes:
         out, summary = b"", []
         if text:
             place, part = self._place(summary_index=0), {"type": "summary_text", "text": text}
-            out = self._event("response.reasoning_summary_text.done", {**place, "text": text})
-            out += self._event("response.reasoning_summary_part.done", {**place, "part": part})
+            out = self._encode_event("response.reasoning_summary_text.done", {**place, "text": text})
+            out += self._encode_event("response.reasoning_summary_part.done", {**place, "part": part})
             summary = [part]
         sealed = thinking.seal(end.signature, "", end.origin, NAME)
         if not sealed and end.origin != NAME:  # without a mark it would be taken for the service's own
             sealed = thinking.tag(end.origin, "")
-        return out + self._done(summary=summary, **({"encrypted_content": sealed} if sealed else {}))
+        return out + self._item_done(summary=summary, **({"encrypted_content": sealed} if sealed else {}))
 
 
 def _is_object(text: str) -> bool:

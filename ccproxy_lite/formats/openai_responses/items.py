@@ -147,7 +147,7 @@ def _read_item(kind: str, item: fields.Object, at: str, flat_name: FlatName) -> 
             part = ToolCall(call_id, name, text, "custom" if is_custom else "function", extra, at)
         case "function_call_output" | "custom_tool_call_output":
             part = ToolResult(
-                fields.text(item, "call_id", at), _results(item, at), extra=fields.extra_of(item, _OUTPUT), at=at
+                fields.text(item, "call_id", at), _read_results(item, at), extra=fields.extra_of(item, _OUTPUT), at=at
             )
         case "reasoning":
             part = _read_reasoning(item, at)
@@ -165,13 +165,13 @@ def _read_item(kind: str, item: fields.Object, at: str, flat_name: FlatName) -> 
         case _ if kind.removesuffix("_output") in _BUILT_IN:
             call_id = fields.text(item, "call_id", at, "") or fields.text(item, "id", at)
             failed = item.get("status") == "failed"
-            part = ToolResult(call_id, _results(item, at), failed, at=at)
+            part = ToolResult(call_id, _read_results(item, at), failed, at=at)
         case _:
             return Message("assistant", (Foreign(kind, dict(item), at),), at=at)
     return Message("user" if isinstance(part, ToolResult) else "assistant", (part,), at=at)
 
 
-def _results(item: fields.Object, at: str) -> tuple[Text | Image | File | Audio | Foreign, ...]:
+def _read_results(item: fields.Object, at: str) -> tuple[Text | Image | File | Audio | Foreign, ...]:
     value = item.get("output")
     if isinstance(value, dict):
         value = [value] if "image_url" in value or "file_id" in value else dumps_text(value)
@@ -210,17 +210,17 @@ def write_items(request: Request, losses: Losses) -> list[dict[str, Any]]:
         content: list[dict[str, Any]] = []
         for part in message.parts:
             if isinstance(part, Thinking | ToolCall | ToolResult):
-                items += _message(role, content)
+                items += _write_message(role, content)
                 content = []
                 items.append(_write_item(part, kinds, losses))
             else:
                 content.append(_write_part(part, role, losses))
-        items += _message(role, content)
+        items += _write_message(role, content)
     turns.name_prefill(paired, losses)
     return items
 
 
-def _message(role: str, content: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _write_message(role: str, content: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     if not content:
         return []
     only = content[0]

@@ -70,7 +70,7 @@ def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     return Reader(fields.lenient(body, "id") or seed).ending(body)
 
 
-def _failed(response: Any) -> Failed:
+def _read_failure(response: Any) -> Failed:
     error = response.get("error") if isinstance(response, dict) else None
     if isinstance(error, dict | str) and error:
         return failed_of({"error": error}, 500)
@@ -123,16 +123,16 @@ class Reader:
         kind = str(data.get("type") or event.name)
         response = data.get("response")
         if kind in ("response.created", "response.in_progress", "response.queued"):
-            return self._begin(response)
+            return self._begin_once(response)
         if kind in ("response.completed", "response.incomplete"):
             return self.ending(response if isinstance(response, dict) else {}, kind.endswith("incomplete"))
         if kind in ("response.failed", "error") or (kind == "" and "error" in data):
             self._over = True
-            return [_failed(response) if kind == "response.failed" else failed_of(data, 500)]
+            return [_read_failure(response) if kind == "response.failed" else failed_of(data, 500)]
         step = _STEPS.get(kind)
         if step is None:
             return []
-        begun = self._begin({})
+        begun = self._begin_once({})
         step(self, data, kind)
         return begun + self._ordered.flush()
 
@@ -146,16 +146,16 @@ class Reader:
         """The last event, which has the whole answer once more: what was not streamed is taken from it."""
         self._over = True
         if response.get("error") or response.get("status") in ("failed", "cancelled"):
-            return [_failed(response)]
+            return [_read_failure(response)]
         waits = response.get("status") in ("queued", "in_progress") and not response.get("background")
         output = response.get("output")
         if not self._items and not output and (waits or not response):
             return [Failed(502, "server", "the upstream's response is empty")]
-        events = self._begin(response)
+        events = self._begin_once(response)
         for index, item in enumerate(output if isinstance(output, list) else ()):
             self._item_done({"item": item, "output_index": index}, "")
         for item_ in self._items:
-            self._finish(item_, {})
+            self._finish_item(item_, {})
         details = response.get("incomplete_details")
         reason: StopReason = "refusal" if self._refused else "end"
         if incomplete or response.get("status") == "incomplete" or fields.lenient(details, "reason"):
@@ -191,7 +191,7 @@ class Reader:
 
     # --- what an event says
 
-    def _begin(self, response: Any) -> list[Event]:
+    def _begin_once(self, response: Any) -> list[Event]:
         if self._begun:
             return []
         self._begun = True
@@ -215,17 +215,17 @@ class Reader:
             self._start_call(item_, item)
             self._finish_arguments(item_, item.get(_CALLS[item_.type][1]))
         elif item_.type == "message":
-            self._texts(item_, "content", item)
+            self._finish_texts(item_, "content", item)
         elif item_.type == "reasoning" and not item_.streamed:
-            self._texts(item_, "summary" if item.get("summary") else "content", item)
+            self._finish_texts(item_, "summary" if item.get("summary") else "content", item)
         elif item_.type == "image_generation_call" and fields.lenient(item, "result"):
             media_type = f"image/{fields.lenient(item, 'output_format') or 'png'}"
             self._ordered.add(
                 item_.key, PartStart("image", media_type=media_type), PartDelta(item["result"]), PartEnd()
             )
-        self._finish(item_, item)
+        self._finish_item(item_, item)
 
-    def _texts(self, item_: _Item, field_name: str, item: Mapping[str, Any]) -> None:
+    def _finish_texts(self, item_: _Item, field_name: str, item: Mapping[str, Any]) -> None:
         """The parts of a whole item; those that came in pieces only tell their citations."""
         parts = item.get(field_name)
         for index, part in enumerate(parts if isinstance(parts, list) else ()):
@@ -240,7 +240,7 @@ class Reader:
             if number not in item_.streamed and text:
                 self._stream_text(item_, kind, number, text)
 
-    def _text(self, data: Mapping[str, Any], event: str) -> None:
+    def _text_event(self, data: Mapping[str, Any], event: str) -> None:
         """A piece of a text, or all of it where no piece came."""
         item_ = self._item_of(data, "reasoning" if "reasoning" in event else "message")
         where = "summary" if "summary" in event else "content"
@@ -253,7 +253,7 @@ class Reader:
         elif number not in item_.streamed:
             self._stream_text(item_, part, number, fields.lenient(data, "text") or fields.lenient(data, "refusal"))
 
-    def _arguments(self, data: Mapping[str, Any], event: str) -> None:
+    def _arguments_event(self, data: Mapping[str, Any], event: str) -> None:
         item_ = self._item_of(data, "custom_tool_call" if "custom" in event else "function_call")
         if item_.open is None or item_.type not in _CALLS:
             return  # who is called comes with the item
@@ -263,7 +263,7 @@ class Reader:
             item_.streamed.add(_ALL)
             self._ordered.add(item_.key, PartDelta(data["delta"]))
 
-    def _annotation(self, data: Mapping[str, Any], event: str) -> None:
+    def _annotation_event(self, data: Mapping[str, Any], event: str) -> None:
         item_ = self._item_of(data, "message")
         number = ("content", fields.place(data, "content_index") or 0)
         item_.citations[number] = item_.citations.get(number, ()) + _read_citation(data.get("annotation"))
@@ -315,7 +315,7 @@ class Reader:
             self._ordered.add(item_.key, PartEnd(origin=NAME) if kind == "thinking" else PartEnd(citations=cited))
             item_.open = None
 
-    def _finish(self, item_: _Item, item: Mapping[str, Any]) -> None:
+    def _finish_item(self, item_: _Item, item: Mapping[str, Any]) -> None:
         if item_.done:
             return
         item_.done = True
@@ -338,19 +338,19 @@ class Reader:
 _STEPS = {
     "response.output_item.added": Reader._item_added,
     "response.output_item.done": Reader._item_done,
-    "response.output_text.delta": Reader._text,
-    "response.output_text.done": Reader._text,
-    "response.output_text.annotation.added": Reader._annotation,
-    "response.refusal.delta": Reader._text,
-    "response.refusal.done": Reader._text,
-    "response.reasoning_summary_text.delta": Reader._text,
-    "response.reasoning_summary_text.done": Reader._text,
-    "response.reasoning_text.delta": Reader._text,
-    "response.reasoning_text.done": Reader._text,
-    "response.function_call_arguments.delta": Reader._arguments,
-    "response.function_call_arguments.done": Reader._arguments,
-    "response.custom_tool_call_input.delta": Reader._arguments,
-    "response.custom_tool_call_input.done": Reader._arguments,
+    "response.output_text.delta": Reader._text_event,
+    "response.output_text.done": Reader._text_event,
+    "response.output_text.annotation.added": Reader._annotation_event,
+    "response.refusal.delta": Reader._text_event,
+    "response.refusal.done": Reader._text_event,
+    "response.reasoning_summary_text.delta": Reader._text_event,
+    "response.reasoning_summary_text.done": Reader._text_event,
+    "response.reasoning_text.delta": Reader._text_event,
+    "response.reasoning_text.done": Reader._text_event,
+    "response.function_call_arguments.delta": Reader._arguments_event,
+    "response.function_call_arguments.done": Reader._arguments_event,
+    "response.custom_tool_call_input.delta": Reader._arguments_event,
+    "response.custom_tool_call_input.done": Reader._arguments_event,
 }
 
 
@@ -375,7 +375,7 @@ def _look_at_response(kind: str, data: dict[str, Any], progress: Progress) -> No
         progress.notes = {key: response[key] for key in ("id", "created_at", "model") if key in response}
         progress.usage = _read_usage(response.get("usage"))
     if kind in ("response.failed", "error"):
-        progress.failed = _failed(response) if kind == "response.failed" else failed_of(data, 500)
+        progress.failed = _read_failure(response) if kind == "response.failed" else failed_of(data, 500)
     elif kind != "response.created":
         progress.content = progress.content or isinstance(response, dict)
         progress.ended = progress.over = True

@@ -52,7 +52,7 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
     items = input_items(body)
     tools = read_tools([*fields.objects(body, "tools", ""), *tools_within(items)])
     flat = flat_names(tools)
-    leading, messages = read_items(items, lambda space, name: flat.get((space, name)) or _flat(space, name))
+    leading, messages = read_items(items, lambda space, name: flat.get((space, name)) or _flat_name(space, name))
     instructions = fields.text(body, "instructions", "", "")
     extra = {
         **fields.extra_of(body, _KNOWN),
@@ -83,7 +83,7 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
     )
 
 
-def _flat(space: str, name: str) -> str:
+def _flat_name(space: str, name: str) -> str:
     return f"{space}__{name}" if space else name
 
 

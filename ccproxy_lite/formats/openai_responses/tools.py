@@ -28,18 +28,22 @@ def read_tools(entries: Iterable[Entry]) -> tuple[Tool | ServerTool, ...]:
     for tool, at in entries:
         for read in _read_tool(tool, at):
             first = tools.get(read.name)
-            if isinstance(first, Tool) and isinstance(read, Tool) and _origin(first) != _origin(read):
-                read = replace(read, name=f"{read.name}_{_digest(read)}")
+            if (
+                isinstance(first, Tool)
+                and isinstance(read, Tool)
+                and _namespace_and_name(first) != _namespace_and_name(read)
+            ):
+                read = replace(read, name=f"{read.name}_{_origin_digest(read)}")
             tools.setdefault(read.name, read)
     return tuple(tools.values())
 
 
-def _origin(tool: Tool) -> tuple[str, str]:
+def _namespace_and_name(tool: Tool) -> tuple[str, str]:
     return tool.extra.get("(namespace)", ""), tool.extra.get("(inner)", tool.name)
 
 
-def _digest(tool: Tool) -> str:
-    return hashlib.sha256("\0".join(_origin(tool)).encode("utf-8", "surrogatepass")).hexdigest()[:6]
+def _origin_digest(tool: Tool) -> str:
+    return hashlib.sha256("\0".join(_namespace_and_name(tool)).encode("utf-8", "surrogatepass")).hexdigest()[:6]
 
 
 def flat_names(tools: Iterable[Tool | ServerTool]) -> dict[tuple[str, str], str]:
@@ -109,12 +113,12 @@ def read_choice(body: fields.Object, flat: dict[tuple[str, str], str]) -> ToolCh
         return openai.mode(value)
     choice = fields.as_object(value, "tool_choice")
     if fields.text(choice, "type", "tool_choice") == "allowed_tools":
-        called = tuple(_name_of(tool, at, flat) for tool, at in fields.objects(choice, "tools", "tool_choice"))
+        called = tuple(_tool_name(tool, at, flat) for tool, at in fields.objects(choice, "tools", "tool_choice"))
         return ToolChoice("required" if choice.get("mode") == "required" else "auto", called)
-    return ToolChoice("required", (_name_of(choice, "tool_choice", flat),))
+    return ToolChoice("required", (_tool_name(choice, "tool_choice", flat),))
 
 
-def _name_of(tool: fields.Object, at: str, flat: dict[tuple[str, str], str]) -> str:
+def _tool_name(tool: fields.Object, at: str, flat: dict[tuple[str, str], str]) -> str:
     kind = fields.text(tool, "type", at)
     if kind not in ("function", "custom"):
         return kind
