@@ -69,6 +69,7 @@ def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
     stated = next((int(text) for text in (code, str(error.get("status"))) if _STATUS.fullmatch(text)), 0)
     kind = _CODES.get(code) or (kind_of(stated) if stated else _CODES.get(name)) or kind_of(status)
     message = fields.lenient(error, "message") or code or name or f"the upstream returned {status}"
+    # vLLM and others say so in words only.
     if "context length" in message and kind_of(stated or status) in ("bad_request", "server"):
         kind, code = "bad_request", "context_length_exceeded"
     answered = stated or (STATUS[kind] if status == 500 else status)
@@ -92,9 +93,11 @@ def is_too_long(failed: Failed) -> bool:
 def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:
     """HTTP status and body of a failure; a prompt that is too long gets the code that clients look for."""
     status = 503 if failed.status == 529 else failed.status
+    # OpenAI answers a spent quota with 429; its SDKs know no 402.
     if failed.kind == "billing":
         status = 429
     name, code = _TYPES[failed.kind]
+    # A missing path is a 404 as well.
     if code == "model_not_found" and "model" not in failed.message + failed.code:  # a path, say
         code = None
     if is_too_long(failed):

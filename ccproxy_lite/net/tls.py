@@ -103,6 +103,7 @@ def describe(error: BaseException, host: str, port: int) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"{where} is not trusted: {_untrusted(error.verify_code, error.verify_message)}"
     if isinstance(error, ssl.SSLError):
+        # OpenSSL's words for a server that answers in plain text.
         plain = "WRONG_VERSION_NUMBER" in str(error) or "HTTP_REQUEST" in str(error)
         reason = error.reason or "handshake failed"
         hint = "server does not speak TLS on this port; did you mean http://?" if plain else reason

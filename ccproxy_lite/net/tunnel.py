@@ -45,6 +45,7 @@ async def through(
         return
     try:
         await connect_request.answered
+        # asyncio cannot start TLS inside TLS before 3.11.
         if proxy.tls and sys.version_info < (3, 11):  # asyncio has no TLS within TLS there
             raise _unreachable(f"proxy {proxy} needs Python 3.11 or newer; use an http:// one")
         transport.set_protocol(protocol)
@@ -86,6 +87,7 @@ class _ConnectRequest(asyncio.Protocol):
         try:
             self._machine.receive_data(data)
             event = self._machine.next_event()
+            # Some proxies send 1xx responses first.
             while isinstance(event, h11.InformationalResponse):
                 event = self._machine.next_event()
         except h11.RemoteProtocolError as error:

@@ -54,6 +54,7 @@ class Prepared(NamedTuple):
 def prepare(call: Call, route: Route, upstreams: Upstreams) -> Prepared:
     """The request for a target. Raises ClientError if the target cannot express it, or if it is invalid."""
     form = upstreams.format_of(route.upstream, call.form.name)
+    # Same format: nothing is parsed that need not be.
     if form is call.form:
         headers = merged(form.fixed_headers, JSON, for_upstream(call.head))
         body = call.with_model(route.model)
@@ -109,6 +110,7 @@ class Dispatch:
         if failed is not None:
             answer = self.delivery.answer if self.delivery else None
             hint_s = retry_after.best(failed, answer.headers, self._upstreams.clock.wall()) if answer else None
+            # Upstreams quote keys in their error messages.
             failed = replace(failed, message=self._call.redact(failed.message), retry_after_s=hint_s)
         self.failed = failed
 
@@ -155,6 +157,7 @@ class Dispatch:
         answer = delivery.answer
         if answer.status < 400 or not is_object(delivery.body):
             return None
+        # The hint may have been replaced by a shorter one of another key.
         headers = [(name, value) for name, value in self._call.headers_for_client(answer) if name != "retry-after-ms"]
         return Response(answer.status, headers, delivery.body)
 

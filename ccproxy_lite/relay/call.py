@@ -143,6 +143,7 @@ class Call:
         """The client's bytes with another model name, and without reasoning that was signed by another provider."""
         if self.cleaned is not None:
             return dumps(self.cleaned if self.path.model else {**self.cleaned, "model": model}).encode()
+        # The last of several members counts, as JSON parsers have it; its value is replaced in the text.
         places = [member for member in self.members if member.key == "model" and not self.path.model]
         if not places or places[-1].value == model:
             return self.raw.removeprefix(b"\xef\xbb\xbf")

@@ -106,6 +106,7 @@ class Delivery:
         self.answer = head
         if self.stream is None or not 200 <= head.status < 300:
             self.state = "collecting"
+            # Nobody needs a large error.
             if head.status >= 400:
                 self._max_body_bytes = min(self._max_body_bytes, _MOST_ERROR_BYTES)
         else:
@@ -117,6 +118,7 @@ class Delivery:
         elif self.state == "collecting":
             self._collect_piece(data)
         elif self.state == "undecided" and data.strip():
+            # Some services stream with a wrong content type.
             is_body = data.lstrip()[:1] in (b"{", b"[", b"<")  # JSON and HTML; an event begins with a letter or a colon
             self.state = "collecting" if is_body else "holding"
             self.data(data)

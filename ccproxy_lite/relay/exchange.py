@@ -44,6 +44,7 @@ class Exchange:
         self._relay = relay
         self._call = call
         self._routes = resolve(relay.config, call.model, call.form.name, call.pinned)
+        # Only then may the client's key be sent on, and must be redacted.
         if any(route.upstream.from_client for route in self._routes):
             call.passed_secret = call.client_key
         self._failover = self._new_failover()
@@ -82,6 +83,7 @@ class Exchange:
 
     async def _until_answered(self) -> None:
         clock = self._relay.clock
+        # Before the first attempt: a rotated key should work at once.
         await self._look_for_new_secrets()
         while True:
             step = self._failover.next(clock.now())
@@ -161,11 +163,13 @@ class Exchange:
         call, record, failed = self._call, self._call.record, end.failed
         record.route, record.error = str(end.route), call.redact(failed.message)
         record.status, body = call.form.write_error(failed)
+        # The head is out: the error goes into the stream.
         if self._reply is not None and self._reply.begun:
             record.status = 200
             self._reply.fail(failed)
             return
         dispatch = next((one for one in self._dispatches if one.attempt is end.attempt), None)
+        # An error of an upstream in the client's format is passed on as it came.
         text, headers = dumps(body), about_answer(end.route, dispatch.prepared.dropped if dispatch else ())
         passed_on = dispatch.error_as_it_came(failed.retry_after_s) if dispatch else None
         if passed_on is not None:

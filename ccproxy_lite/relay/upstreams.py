@@ -73,6 +73,7 @@ class Upstreams:
         try:
             await self.pool.fetch(origin, outbound._replace(headers=headers), delivery, self._timeouts)
             await delivery.done.wait()
+            # The last event came; the final chunk of the body usually follows at once.
             if delivery.state == "over" and not delivery.failed:
                 with anyio.move_on_after(_GRACE_S):
                     await delivery.ended.wait()

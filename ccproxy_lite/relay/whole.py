@@ -36,6 +36,7 @@ def read_whole(form: Format, whole: Whole, seed: str, redact: Callable[[str], st
     kind = head.get("content-type").lower()
     if head.status == 304 or not 200 <= head.status < 600:
         raise UpstreamError(f"the upstream returned {head.status}")
+    # Following it would send the API key to another host.
     if 300 <= head.status < 400:
         try:
             where = urlsplit(head.get("location")).hostname or "somewhere else"
@@ -48,6 +49,7 @@ def read_whole(form: Format, whole: Whole, seed: str, redact: Callable[[str], st
         reader = form.reader(seed)
         return [event for part in whole.events.feed(body) for event in reader.feed(part)] + reader.close()
     value = _json_or_text(body, kind, redact)
+    # Gemini without ``alt=sse``.
     if isinstance(value, list):  # a stream in one piece
         reader = form.reader(seed)
         return [event for part in value for event in reader.feed(SseEvent("", dumps(part)))] + reader.close()

@@ -201,9 +201,11 @@ class Failover:
         """What to do now."""
         if self._final is not None:
             return self._final
+        # The wait may have ended early, so it is measured, not added up.
         if self._waits_since is not None:
             self._waited_s += now - self._waits_since
             self._waits_since = None
+        # Ready keys of all targets come before any key whose cooldown is only an estimate.
         for last_resort in (False, True):
             for target in self._targets:
                 if target.skipped or target.faults >= _MAX_FAULTS or self._is_broken(target):
@@ -238,11 +240,13 @@ class Failover:
         """What became of an attempt; None for success. Returns the cooldown of its key that begins now."""
         target, outcome = self._targets[attempt.number], outcome_of(failed)
         self.attempts.append((attempt, failed))
+        # The ring keeps the message for clients that arrive while all keys are cooling down.
         retry_after_s = failed.retry_after_s if failed else None
         message = f"{failed.status} {failed.message}" if failed else ""
         cooldown = target.ring.report(attempt.lease, Result(outcome, now, retry_after_s, message))
         if failed is None:
             return None
+        # Every upstream would reject it.
         if outcome == "client_error":
             self._final = GiveUp(failed, attempt.route, attempt=attempt)
         elif outcome == "unknown_model":
@@ -275,6 +279,7 @@ class Failover:
         self._got_new_secret.add((attempt.route.upstream.name, attempt.key))
         candidate = self._targets[attempt.number].of(attempt.key)
         candidate.tried = False
+        # The attempt with the rejected secret does not count.
         candidate.tries -= 1
         self.abandon(attempt)
 
@@ -310,6 +315,7 @@ class Failover:
                 candidate.not_before_s = now + target.pause_s(self.jitter)
                 missed_a_turn = missed_a_turn or not candidate.tried
             waits.append(Wait(candidate.not_before_s - now))
+        # Otherwise the keys that were left out come first in the next round.
         if not missed_a_turn:
             for candidate in target.candidates.values():
                 candidate.tried = False
@@ -319,6 +325,7 @@ class Failover:
         """The failure that is most likely to pass; if only keys were rejected, the client's own credential is fine."""
         cooldowns = self._rate_limits(now)
         failures: list[tuple[Route, Failed, Attempt | None]] = []
+        # A hint of another request counts as well: this one may have found all keys cooling down.
         for route, cooldown in cooldowns:
             if not cooldown.is_estimate:
                 failures.append((route, _as_failure(cooldown, now), None))

@@ -152,6 +152,7 @@ class KeyRing:
         states_before = {state.key.secret: state for state in before.states} if before else {}
         self.states: list[KeyState] = []
         for key in keys:
+            # The same object: requests in flight report to the old ring, and both must see it.
             state = states_before.get(key.secret) or KeyState(key)
             state.key, state.turn = key, 0
             self.states.append(state)
@@ -180,6 +181,7 @@ class KeyRing:
             state = bound if bound in ready else self._next_turn(ready)
         if state is None:
             return None
+        # A session moves for good when its key cools down; a transient failure does not move it.
         if session and (bound is None or bound is state or not bound.is_ready(model, now)):
             self._bind_session(session, state, now)
         return state.lease(model, now)
@@ -248,9 +250,11 @@ class KeyRing:
                 if slot in state.cooldowns and lease.started_s > state.cooldowns[slot].since_s:
                     del state.cooldowns[slot]
             return None
+        # Neither good news nor bad about the key.
         if result.outcome not in _BACKOFF_S:
             self.release(lease)
             return None
+        # Rate limits are per model, quota and validity are not.
         slot = lease.model if result.outcome == "rate_limit" else _ALL_MODELS
         before = state.cooldowns.get(slot)
         cooldown = state.cooldowns[slot] = next_cooldown(before, lease.started_s, result)

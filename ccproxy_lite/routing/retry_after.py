@@ -24,6 +24,7 @@ def best(failed: Failed, headers: Headers, wall_s: float) -> float | None:
         _parse_date(date.decode("latin-1")) if date else None
     ) or wall_s  # the upstream's clock may differ from ours
     at = failed.resets_at_s
+    # From the most to the least precise.
     hints = (
         _scaled(_parse_number(header(headers, b"retry-after-ms")), 0.001),
         _seconds_until(_header_text(headers, b"retry-after"), wall_s, epoch=False),
@@ -44,6 +45,7 @@ def _exhausted_buckets(headers: Headers, wall_s: float) -> float | None:
             continue
         seconds = _seconds_until(_header_text(headers, raw), wall_s, epoch=True)
         left = _parse_number(header(headers, name.replace("reset", "remaining").encode("latin-1")))
+        # Anthropic's unified limits say "rejected" instead of a remaining number.
         rejected = header(headers, name.replace("reset", "status").encode("latin-1")) == b"rejected"
         if seconds is not None and (left == 0 or rejected):
             exhausted.append(seconds)
@@ -56,6 +58,7 @@ def _seconds_until(text: str, wall_s: float, *, epoch: bool) -> float | None:
     """Seconds from now until what a header says: seconds, a duration, a date, or (``epoch``) a time since 1970."""
     number = _parse_number(text.encode())
     if number is not None:
+        # A time since 1970, in seconds or milliseconds.
         if epoch and number >= _LEAST_EPOCH_S:
             return (number / 1000 if number >= _LEAST_EPOCH_S * 100 else number) - wall_s
         return number

@@ -39,23 +39,29 @@ def resolve(config: Config, model: str, client_format: str, pinned: str = "") ->
 
     :param pinned: the upstream that the request's path names
     """
+    # rule 1
     if pinned:
         upstream = config.upstream(pinned)
         if upstream is None:
             raise ClientError(404, f'unknown upstream "{pinned}"')
         return [Route(upstream, model.removeprefix(f"{pinned}/"))]
+    # rule 2
     name, slash, name_there = model.partition("/")
     named = config.upstream(name) if slash and name_there else None
     if named is not None:
         return [Route(named, name_there)]
+    # rule 3
     targets = _configured_targets(config, model)
     if targets:
         return list(dict.fromkeys(_route_to(config, target, model) for target in targets))
+    # rule 4
     listed = [upstream for upstream in config.upstreams if model in upstream.models]
     if listed:
         return [Route(_preferred(listed, client_format), model)]
+    # rule 5
     for wanted in _by_family(config, model, client_format):
         return [Route(wanted, model)]
+    # rule 6
     open_ended = [upstream for upstream in config.upstreams if not upstream.models]
     if open_ended:
         return [Route(open_ended[0], model)]

@@ -37,6 +37,7 @@ class Access:
 
     def check_source(self, head: RequestHead) -> None:
         """Refuse what a page in a browser might send. Raises ClientError."""
+        # DNS rebinding: the name of a web page may resolve to this machine.
         if not self._address.path and not self._knows_host(head.host):
             raise _not_allowed("Host", head.host, "allowed_hosts")
         origin = head.get("origin")
@@ -53,6 +54,7 @@ class Access:
             return
         import hmac  # which brings all of OpenSSL's hashes, and is needed for keys only
 
+        # The same key in two headers is fine, two different ones are not.
         given = set(presented_keys(head))
         one = next(iter(given)).encode("utf-8", "replace") if len(given) == 1 else b""
         matches = [hmac.compare_digest(one, key) for key in self._keys]

@@ -53,6 +53,7 @@ class App:
         """Reject a request before its body is read, or return what its URL stands for."""
         matched = match(head.path, head.raw_path, head.query)
         try:
+            # Browsers ask before they send; an allowed origin needs no key for that.
             if self.access.is_preflight(head) or head.raw_path == "*":
                 return Response(204, self.access.cors(head) + _COMMON)
             self.access.check_source(head)
@@ -94,6 +95,7 @@ class App:
             record.status, record.error = 500, internal_error(error)
             self._send_error(client, form, Failed(500, "server", record.error))
         finally:
+            # Cancelled: by a shutdown, or because the client has disconnected.
             if not record.status and client.cut:
                 record.status, record.error = 503, "interrupted by shutdown"
                 self._send_error(client, form, Failed(503, "overloaded", "the proxy is shutting down"))

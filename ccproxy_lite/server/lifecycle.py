@@ -133,6 +133,7 @@ class Running:
         if config.listen != before.config.listen:
             log.warning("listen: %s needs a restart; still at %s", config.listen, before.config.listen)
             config = replace(config, listen=before.config.listen)
+        # Secrets are part of the configuration.
         self.parts.vault.forget()
         app = await _build_app(config, self.parts, self.history, before)
         app.listener = self.listener
@@ -158,6 +159,7 @@ async def _renew_client_keys(proxy: Running) -> None:
 
 async def _build_app(config: Config, parts: Parts, history: History, before: Relay | None = None) -> App:
     client_keys = await _client_keys(config, parts)
+    # A reload keeps the address, so the check of the file is not enough.
     if not client_keys and not Address.parse(config.listen).is_local:  # also after a reload that keeps the address
         raise ConfigError(
             [f"listen: client_keys is required when listening on a non-loopback address ({config.listen})"]

@@ -92,6 +92,7 @@ class Metrics:
             self.errors.append((wall_s, record))
 
     def _tally(self, place: Place) -> Tally:
+        # Clients choose model names.
         if place not in self.tallies and len(self.tallies) >= _MOST_SERIES:
             place = (place[0], "(other)")
         return self.tallies.setdefault(place, Tally())

@@ -72,6 +72,7 @@ async def reloading(proxy: Running, hangups: AsyncIterator[signal.Signals], sour
 
 async def _reload_once(proxy: Running, source: Source) -> None:
     history = proxy.history
+    # A file that was deleted by mistake must not switch to other upstreams.
     is_gone = os.path.isabs(history.source) and source.find() is None
     try:
         config, name = await anyio.to_thread.run_sync(source.read)

@@ -412,9 +412,11 @@ class Writer:
         self._index += 1
         self._start, self._held = start, ""
         kind = _DELTAS.get(start.kind)
+        # Redacted data must stand in the start of its block, so nothing goes out before it is complete.
         if kind is None:  # arrives complete, without deltas
             self._prefix = ""
             return b""
+        # Everything but the text of a delta is the same for the whole block.
         delta = f'{{"type":"content_block_delta","index":{self._index},"delta":{{"type":"{kind[0]}","{kind[1]}":'
         self._prefix = f"event: content_block_delta\ndata: {delta}"
         match start.kind:
@@ -430,6 +432,7 @@ class Writer:
     def _close_block(self, end: PartEnd) -> bytes:
         before = b""
         if not self._prefix:
+            # Redacted reasoning and images arrive complete; the SDK wants their start and their content apart.
             block = _write_block(WholePart(self._start, self._held, end))
             delta: dict[str, Any] = {}
             if block["type"] == "text":

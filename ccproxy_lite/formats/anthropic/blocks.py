@@ -58,6 +58,7 @@ def _read_block(block: fields.Object, at: str) -> Iterable[Part]:
             yield _read_image(block, at)
         case "document":
             yield from _read_document(block, at)
+        # The client's own search results: a title, a source and texts, which other formats only know as text.
         case "search_result":
             lines = [fields.text(block, "title", at, ""), fields.text(block, "source", at, "")]
             lines += [fields.text(inner, "text", where, "") for inner, where in fields.objects(block, "content", at)]
@@ -113,6 +114,7 @@ def _read_document(block: fields.Object, at: str) -> Iterable[Part]:
                 yield File(media_type, data, name=title, extra=extra, at=at)
         case "text":
             yield File("text/plain", text=fields.text(source, "data", where), name=title, extra=extra, at=at)
+        # A document made of blocks: its texts are one file, its images follow it.
         case "content":
             parts = list(read_content(source, where))
             lines = [part.text for part in parts if isinstance(part, Text)]
@@ -130,6 +132,7 @@ def _read_document(block: fields.Object, at: str) -> Iterable[Part]:
 
 def _read_thinking(block: fields.Object, at: str) -> Thinking:
     signature = fields.text(block, "signature", at, "")
+    # Reasoning that a conversion has passed through this client's history.
     origin, value = thinking.untag(signature) or (NAME, signature)
     extra = fields.extra_of(block, _THINKING)
     return Thinking(fields.text(block, "thinking", at, ""), value, origin=origin, extra=extra, at=at)

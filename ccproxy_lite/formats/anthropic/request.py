@@ -252,6 +252,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
 
 def _max_tokens(request: Request, target: Target, losses: Losses) -> int:
     """The limit of the answer; what another service allows may be more than this model does."""
+    # Anthropic requires a limit, and rejects one above the model's own.
     most = models.claude_most_tokens(target.model)
     if request.max_tokens is not None and request.max_tokens > most:
         losses.lose("max_tokens")
@@ -262,6 +263,7 @@ def _max_tokens(request: Request, target: Target, losses: Losses) -> int:
 def _write_turns(request: Request, target: Target, losses: Losses) -> tuple[list[Any], list[Any]]:
     system = [write_text(part, losses) for part in request.system if part.text.strip()]
     messages: Iterable[Message] = request.messages
+    # Only beta versions accept system messages between turns.
     if "system_turns" not in target.quirks:
         messages = turns.downgraded(messages)
     messages = turns.fitting(messages, RULES, losses)
@@ -273,6 +275,7 @@ def _write_turns(request: Request, target: Target, losses: Losses) -> tuple[list
         return [{"role": "user", "content": system}], []
     if not written:
         raise losses.empty()
+    # A prefill.
     if written[-1]["role"] == "assistant":
         last = written[-1]["content"][-1]
         if last["type"] == "text":  # trailing white space in a prefill is refused
@@ -292,6 +295,7 @@ def _without_trailing_reasoning(messages: Iterable[Message], losses: Losses) -> 
 
 def _write_tools(request: Request, losses: Losses) -> list[dict[str, Any]]:
     choice = request.tool_choice or ToolChoice("auto")
+    # One forced tool has a form of its own; several allowed ones can only be expressed by leaving out the others.
     named = choice.mode == "required" and len(choice.names) == 1
     allowed = () if named else choice.names
     written = []
@@ -308,6 +312,7 @@ def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
     if tool.description:
         written["description"] = tool.description
     written["input_schema"] = as_input_schema(tool.schema)
+    # Strict mode requires closed objects; others are rejected.
     if tool.strict and schema.is_closed(written["input_schema"]):
         written["strict"] = True
     return written
@@ -328,6 +333,7 @@ def _write_choice(request: Request) -> dict[str, Any] | None:
 def _write_output(body: dict[str, Any], request: Request, losses: Losses) -> None:
     if request.output is None:
         return
+    # There is no "any JSON object"; instructions alone cannot promise one.
     if request.output.schema is None:
         losses.lose("json_object")
         return
@@ -359,6 +365,7 @@ def _write_thinking(body: dict[str, Any], request: Request, target: Target, loss
             visible = True
         if visible is not None:
             body["thinking"]["display"] = "summarized" if visible else "omitted"
+        # Adaptive models choose the budget themselves, between five levels.
         level = _ADAPTIVE.get(effort, effort)
         if level == "xhigh" and version < (4, 7):
             level = "high"
@@ -373,7 +380,9 @@ def _write_manual_thinking(body: dict[str, Any], request: Request, target: Targe
         body["max_tokens"] = min(budget + target.default_max_tokens, models.claude_most_tokens(target.model))
         budget = min(budget, body["max_tokens"] - 1024)
     else:
+        # The budget counts towards max_tokens: a quarter of it is left for the answer.
         budget = min(budget, body["max_tokens"] - max(1024, body["max_tokens"] // 4))
+    # Rejected beside manual thinking: a forced tool, a prefill, a tool loop without its reasoning.
     forced = request.tool_choice is not None and request.tool_choice.mode == "required" and "tools" in body
     if budget < 1024 or forced or _prefills_or_hides_thoughts(body["messages"]):
         losses.lose("reasoning.conflict", request.reasoning.at if request.reasoning else "")
@@ -394,6 +403,7 @@ def _prefills_or_hides_thoughts(messages: list[dict[str, Any]]) -> bool:
 def _accepted_parameters(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> dict[str, Any]:
     """The parameters, without what the model refuses, alone or beside the thinking that the body asks for."""
     values = {name: value for name, value in request.scalars().items() if name != "max_tokens"}
+    # Sequences of white space only are rejected.
     values["stop"] = [sequence for sequence in request.stop if sequence.strip()]
     if len(values["stop"]) < len(request.stop):
         losses.lose("stop")
@@ -405,6 +415,7 @@ def _accepted_parameters(body: dict[str, Any], request: Request, target: Target,
     if is_claude and request.temperature == 1 and request.top_p not in (None, 1):
         del values["temperature"]  # only one of the two is accepted, and 1 says nothing
     thinks = body.get("thinking", {}).get("type", "disabled") != "disabled"
+    # Beside thinking only temperature 1 is accepted; Claude takes temperature or top_p, not both.
     refused = {"top_p", "top_k"} if thinks else {"top_p"} if is_claude and "temperature" in values else set()
     if thinks and request.temperature != 1:
         refused.add("temperature")

@@ -73,6 +73,7 @@ class _Seals:
             pending, self._held = self.pending(), write_signature(end.signature, "", end.origin)
             return pending
         if start.kind in ("tool", "custom"):
+            # Only the first of parallel calls carries a signature.
             seal = self._held or ("" if self._called else models.SENTINEL)
             self._held, self._called = "", True
             return [{**_write_part(part), **({"thoughtSignature": seal} if seal else {})}]
@@ -113,6 +114,7 @@ def _grounding(cited: Iterable[tuple[int, int, str, tuple[Citation, ...]]]) -> d
             start, end = citation.start or 0, len(text) if citation.end is None else citation.end
             place = {"startIndex": before + _bytes(text[:start]), "endIndex": before + _bytes(text[:end])}
             segment = {**({"partIndex": part} if part else {}), **place, "text": text[start:end]}
+            # Google counts bytes, all other formats characters.
             supports.append({"segment": segment, "groundingChunkIndices": [len(chunks)]})
             chunks.append({"web": {"uri": citation.url, "title": citation.title}})
     return {"groundingChunks": chunks, "groundingSupports": supports} if chunks else {}
@@ -162,6 +164,7 @@ class Writer:
 
     def write(self, event: Event) -> bytes:
         if type(event) is PartDelta:
+            # Calls and media are written once they are complete.
             if not self._before:
                 self._held.append(event.text)
                 return b""
@@ -198,8 +201,10 @@ class Writer:
             if end.citations:
                 self._cited.append((0, self._text_bytes, text, end.citations))
             self._text_bytes += _bytes(text)
+        # The text was streamed, and nothing is left to say.
         if self._before and not end.signature:
             return b""
+        # A signature that arrives behind its text goes out with an empty one.
         part = WholePart(self._start, "" if self._streamed else "".join(self._held), end)
         return self._chunk(self._seals.parts(part, self._streamed))
 

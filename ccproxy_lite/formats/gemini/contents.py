@@ -40,6 +40,7 @@ NAME_LIMITS = names.Limits(re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*\Z"), 128, name
 
 # ---------------------------------------------------------------- spelling
 
+# Values of the user, in which a key such as "first_name" must stay as it is.
 _OPAQUE = frozenset(
     "args response parameters parametersJsonSchema responseSchema responseJsonSchema labels partMetadata".split()
 )
@@ -70,6 +71,7 @@ def standard(data: str) -> str:
     >>> standard("-_-_-w")
     '+/+/+w=='
     """
+    # The SDK encodes bytes URL-safe and without padding.
     data = data.replace("-", "+").replace("_", "/").rstrip("=")
     return data + "=" * (-len(data) % 4)
 
@@ -77,6 +79,7 @@ def standard(data: str) -> str:
 # ---------------------------------------------------------------- opaque values
 
 
+# Clients store the placeholder as text or as base64.
 _SENTINEL_BASE64 = base64.b64encode(models.SENTINEL.encode()).decode()
 _MARK_BASE64 = base64.b64encode(thinking.tag("", "").encode()[:3]).decode()
 
@@ -117,12 +120,14 @@ def read_contents(body: fields.Object) -> tuple[Message, ...]:
         if role not in ("user", "model", "function"):
             raise fields.wrong(f"{at}.role", "user or model")
         last = messages[-1] if messages else None
+        # A new turn of the model: calls that were not answered never will be.
         if role == "model" and last is not None and last.role == "user":
             calls.forget()
         found = fields.objects(content, "parts", at)
         parts = tuple(read for part, inner in found for read in _read_part(part, inner, calls))
         extra = fields.extra_of(content, frozenset(("role", "parts")))
         turn = Message("assistant" if role == "model" else "user", parts, extra, at)
+        # The SDK sends parallel results as several contents.
         if last is not None and last.role == turn.role and not extra:
             messages[-1] = replace(last, parts=last.parts + parts)
         else:
@@ -202,6 +207,7 @@ def _read_part(part: fields.Object, at: str, calls: _Calls) -> Iterable[Part]:
     kind = next((kind for kind in _KINDS if part.get(kind) is not None), "")
     extra = fields.extra_of(part, _META | {kind})
     signature, redacted, origin = read_signature(fields.text(part, "thoughtSignature", at, ""))
+    # Reasoning; a signature on any other part stands for reasoning that is not shown.
     if part.get("thought") is True and kind in ("text", ""):
         text = fields.text(part, "text", at, "")
         if text or signature or redacted:
@@ -258,8 +264,10 @@ def _read_file(file: fields.Object, extra: Extra, at: str) -> Image | File | For
     implied = media.type_of_url(uri, "")
     media_type = _media_type(file, f"{at}.fileData") or implied
     name = fields.text(file, "displayName", f"{at}.fileData", "")
+    # Videos cannot be expressed elsewhere; audio by URL neither.
     if media_type.startswith(("video/", "audio/")) or "youtube.com/" in uri or "youtu.be/" in uri:
         return Foreign("video", {"fileData": dict(file)}, at)
+    # Files that were uploaded to Google, or lie in its storage (gs://).
     is_stored = uri.startswith(_PROVIDER) or not uri.startswith(("http://", "https://"))
     if media_type.startswith("image/"):
         known = Image(file_id=uri, extra=extra, at=at) if is_stored else Image(url=uri, extra=extra, at=at)
@@ -288,6 +296,7 @@ def _read_result(result: fields.Object, extra: Extra, at: str, calls: _Calls) ->
     response = fields.optional_object(result, "response", where) or {}
     is_error = response.get("error") is not None
     value: Any = response
+    # The usual wrappings of a plain text.
     if response.keys() in ({"output"}, {"error"}, {"result"}):
         value = next(iter(response.values()))
     text = value if isinstance(value, str) else dumps_text(value)
@@ -312,6 +321,7 @@ def write_contents(request: Request, target: Target, losses: Losses) -> list[dic
         written.append({"role": "user", "parts": [{"text": " "}]})
     for number, turn in enumerate(paired):
         called.update((part.id, part.name) for part in turn.parts if isinstance(part, ToolCall))
+        # Since the last question Gemini 3 requires a signature on the first call of each step.
         sentinel = number > last_question and models.wants_sentinel(target.model, target.quirks)
         parts = list(_write_turn(turn, called, target, losses, sentinel))
         written.append({"role": "model" if turn.role == "assistant" else "user", "parts": parts})
@@ -334,7 +344,9 @@ def _write_turn(
             signature = part.signature
             continue
         for written in _write_part(part, called, target, losses):
+            # A signature belongs to the first part behind it, a call before all.
             if "functionCall" in written:
+                # The call of another provider has none: the placeholder switches the check off.
                 seal = signature or (models.SENTINEL if sentinel else "")
                 sentinel = False
                 yield {**written, "thoughtSignature": seal} if seal else written
@@ -396,6 +408,7 @@ def _write_result(
     name = names.fit_name(called.get(part.call_id) or part.name, NAME_LIMITS)
     response: dict[str, Any] = {"id": names.fit_id(part.call_id, NAME_LIMITS), "name": name}
     response["response"] = {"error" if part.is_error else "output": "\n".join(texts)}
+    # Gemini 2.5 ignores media inside a result.
     within = (models.gemini_version(target.model) or (0, 0)) >= (3, 0)
     if others and within:
         response["parts"] = others
@@ -424,6 +437,7 @@ def without_foreign(body: fields.Object) -> dict[str, Any] | None:
         found = True
         if part.get("thought") is True:
             return None
+        # A call needs some signature, any other part none.
         without_signature = {name: inner for name, inner in part.items() if name != key}
         is_call = "functionCall" in part or "function_call" in part
         return {**without_signature, key: models.SENTINEL} if is_call else without_signature

@@ -62,6 +62,7 @@ def _read_usage(usage: Any) -> Usage | None:
     if not isinstance(usage, dict):
         return None
     cached, thoughts = fields.count(usage, "cachedContentTokenCount"), fields.count(usage, "thoughtsTokenCount")
+    # Tokens of tool results are counted apart, the cached ones within the prompt.
     prompt = fields.count(usage, "promptTokenCount") + fields.count(usage, "toolUsePromptTokenCount")
     return Usage(
         max(prompt - cached, 0),
@@ -148,6 +149,7 @@ class Reader:
             self._add_citations(candidate.get("groundingMetadata"))
         for number, part in enumerate(parts):
             if number not in self._places:
+                # Citations count bytes from the beginning of a part, which may be in the middle of the running text.
                 before = "".join(self._text) if self._open == "text" else ""
                 self._places[number] = len(before.encode("utf-8", "surrogatepass"))
             self._read_part(part, events)
@@ -173,6 +175,7 @@ class Reader:
                 self._close_part(events)
                 events += [PartStart("redacted"), PartDelta(redacted), PartEnd("", origin)]
             return
+        # The signature stands behind the text that is open, not in front of it.
         if text and self._open == "text":
             self._add_text("text", text, events)
             text = ""

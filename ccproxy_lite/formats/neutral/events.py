@@ -114,6 +114,7 @@ Event = Begin | PartStart | PartDelta | PartEnd | End | Failed
 
 def settled(reason: StopReason, called: bool) -> StopReason:
     """Why an answer stopped: limits and filters first, then whether a tool was called, whatever the upstream says."""
+    # Many servers say "stop" although a tool was called; clients look at the reason to decide whether to run tools.
     if reason in ("end", "stop_sequence", "tool_use"):
         return "tool_use" if called else ("end" if reason == "tool_use" else reason)
     return reason

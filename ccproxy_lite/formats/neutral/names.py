@@ -39,7 +39,9 @@ class Limits(NamedTuple):
 WORD = re.compile(r"[A-Za-z0-9_-]+\Z")
 PRINTABLE = re.compile(r"[\x21-\x7e]+\Z")
 
+# What fit_name makes of a name: eight hex digits at its end.
 _FITTED = re.compile(r"_[0-9a-f]{8}\Z")
+# Marks an id whose original can be decoded from the id itself.
 _PREFIX = "ccp_"
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -52,6 +54,7 @@ def fit_name(name: str, limits: Limits) -> str:
     if len(name) <= limits.name_chars and limits.name.match(name) and not _FITTED.search(name):
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    # Gemini also requires a letter or an underscore at the beginning.
     legal = _ILLEGAL.sub("_", name)
     return (legal if limits.name.match(legal) else f"_{legal}")[: limits.name_chars - 9] + "_" + digest
 
@@ -61,6 +64,7 @@ def fit_id(call_id: str, limits: Limits) -> str:
     original = _decoded(call_id)
     if len(original) <= limits.id_chars and limits.id.match(original):
         return original
+    # The upstream sees the encoded id in the next request as well, perhaps through another process.
     raw = original.encode("utf-8", "surrogatepass")
     encoded = _PREFIX + base64.urlsafe_b64encode(raw).decode().rstrip("=")
     if len(encoded) <= limits.id_chars:
@@ -128,6 +132,7 @@ class Restorer:
         for event in events:
             if isinstance(event, PartStart) and event.kind in ("tool", "custom"):
                 event.name = self._names.get(event.name, event.name)
+                # It went out as a function with one argument: its text is only known once the JSON is complete.
                 if event.kind == "tool" and event.name in self._custom:
                     event.kind, self._pieces = "custom", []
             elif isinstance(event, PartDelta) and self._pieces is not None:

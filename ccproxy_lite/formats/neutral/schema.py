@@ -20,6 +20,7 @@ Schema = Mapping[str, Any]
 _ONE = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames", "additionalItems")
 _MANY = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LIST = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
+# Anthropic rejects these three at the root of a tool schema.
 _UNIONS = ("anyOf", "oneOf", "allOf")
 MAX_DEPTH = 64
 
@@ -30,6 +31,7 @@ def each(schema: Schema, change: Callable[[Any], Any]) -> dict[str, Any]:
     for key in _ONE:
         if isinstance(copy.get(key), Mapping):
             copy[key] = change(copy[key])
+    # ``items`` may be one schema, a list of them, or a boolean.
     if isinstance(copy.get("items"), bool):
         copy["items"] = _spelled(copy["items"])
     for key in _MANY:
@@ -74,6 +76,7 @@ def as_input_schema(schema: Any) -> dict[str, Any]:
 
 def _resolved(branch: Any, root: Schema) -> Schema:
     """A branch, or the definition in the same schema that it refers to."""
+    # A chain of references, but never a circle.
     for _ in range(8):
         reference = branch.get("$ref") if isinstance(branch, Mapping) else None
         if not isinstance(reference, str) or not reference.startswith("#/"):

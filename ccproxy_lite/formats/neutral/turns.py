@@ -35,6 +35,7 @@ def merged(messages: Iterable[Message], seam: str = "") -> list[Message]:
     for message in messages:
         if not message.parts:
             continue
+        # Anthropic and Gemini reject two messages of one role in a row.
         if turns and turns[-1].role == message.role:
             turns[-1] = replace(turns[-1], parts=turns[-1].parts + _after(turns[-1], message, seam))
         else:
@@ -101,12 +102,14 @@ def paired(messages: Iterable[Message], losses: Losses, seam: str = "") -> list[
     A result may come late within the user's turn, or twice (the last one counts). A call that is never answered and a
     result without a call are rejected by every provider, so they are dropped and named.
     """
+    # Results may be spread over several messages: merging brings them together.
     turns = merged(messages, seam)
     done: list[Message] = []
     at = 0
     while at < len(turns):
         turn = turns[at]
         at += 1
+        # Results before any call have nothing to answer.
         if turn.role != "assistant":
             done += _without_results([turn], losses)
             continue
@@ -128,6 +131,7 @@ def _pair(turn: Message, following: list[Message], losses: Losses) -> list[Messa
         for part in message.parts:
             if isinstance(part, ToolResult) and part.call_id in wanted:
                 results[part.call_id] = part
+    # Without anything behind them the calls are still open: the client may be about to answer.
     if following:
         kept: list[Part] = []
         answered = set(results)
@@ -162,6 +166,7 @@ def downgraded(messages: Iterable[Message]) -> list[Message]:
     for message in messages:
         if message.role == "system":
             text = "\n".join(part.text for part in message.parts if isinstance(part, Text) and part.text.strip())
+            # The same wrapping that Claude Code uses: models are trained on it.
             wrapped = f"<system-reminder>\n{text}\n</system-reminder>"
             message = replace(message, role="user", parts=(Text(wrapped, at=message.at),) if text else ())
         turns.append(message)

@@ -81,6 +81,7 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
     if isinstance(end, Failed):
         raise UpstreamError(end.message, status=end.status, kind=end.kind)
     by_kind: dict[str, list[WholePart]] = {}
+    # The format has one text, one reasoning and a list of calls; their order among each other is lost.
     for part in parts:
         by_kind.setdefault(part.start.kind, []).append(part)
     text = "".join(part.text for part in by_kind.get("text", ()))
@@ -158,6 +159,7 @@ class Writer:
 
     def write(self, event: Event) -> bytes:
         if type(event) is PartDelta:
+            # Several reasoning parts become one field: a blank line separates them.
             if self._silent and self._start.kind == "thinking":
                 again, self._thought = self._thought, True
                 event.text = f"\n\n{event.text}" if again else event.text

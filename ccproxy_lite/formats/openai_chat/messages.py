@@ -171,6 +171,7 @@ def _read_thoughts(message: fields.Object, at: str) -> Iterable[Thinking]:
         for block, inner in fields.objects(message, key, at):
             if key == "thinking_blocks" or str(block.get("format") or "").startswith("anthropic"):
                 signed.append(_read_signed(block, inner))
+    # The signed form wins, because it can be sent back; the plain text repeats it.
     if any(one.signature or one.redacted for one in signed):
         yield from signed
         return
@@ -201,6 +202,7 @@ def _read_call(call: fields.Object, at: str) -> ToolCall:
         return ToolCall(call_id, name, text, "custom", extra, at)
     function = fields.as_object(call.get("function"), f"{at}.function")
     name = fields.text(function, "name", f"{at}.function")
+    # Ollama and some others use an object where OpenAI has JSON text.
     if isinstance(function.get("arguments"), dict):  # as some servers want it
         return ToolCall(call_id, name, dumps_text(function["arguments"]), extra=extra, at=at)
     return ToolCall(call_id, name, fields.text(function, "arguments", f"{at}.function", ""), extra=extra, at=at)
@@ -228,6 +230,7 @@ def write_messages(request: Request, target: Target, losses: Losses, native: boo
         losses.lose_extra(part.extra, part.at)
     if request.system:
         written.append({"role": "system", "content": "\n".join(part.text for part in request.system)})
+    # Plain reasoning is only sent where it is expected; signed reasoning goes back to its origin.
     wanted = "reasoning_content" in target.quirks
     rules = turns.Rules(lambda part: bool((wanted and part.text) or (part.origin == NAME and part.signature)))
     fitting = turns.fitting(request.messages, rules, losses)
@@ -277,6 +280,7 @@ def _write_result(part: ToolResult, media_parts: list[dict[str, Any]], losses: L
     content = _write_content(part.content, losses)
     lines = [inner["text"] for inner in content if inner["type"] == "text"]
     others = [inner for inner in content if inner["type"] != "text"]
+    # A tool message holds text only: media follow the batch of results in a user message.
     if others:
         lines = lines or ["(see the content below)"]
         media_parts += [{"type": "text", "text": f"Content of the tool result {call_id}:"}, *others]

@@ -99,6 +99,7 @@ def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     reader = Reader(fields.lenient(body, "id") or seed)
     calls = message.get("tool_calls")
     if isinstance(calls, list):
+        # In a whole answer calls have no index.
         calls = [{**call, "index": i} for i, call in enumerate(calls) if isinstance(call, dict)]
     choice = {"delta": {**message, "tool_calls": calls}, "finish_reason": choices[0].get("finish_reason") or "stop"}
     return reader.chunk({**body, "choices": [choice]}) + reader.close()
@@ -168,12 +169,14 @@ class Reader:
         if not self._begun:
             self._begun = True
             events.append(Begin(fields.lenient(data, "id"), fields.lenient(data, "model")))
+        # Only the first candidate: others were never asked for.
         for choice in choices:
             if isinstance(choice, dict) and choice.get("index", 0) in (0, None):
                 delta = choice.get("delta")
                 if isinstance(delta, dict):
                     self._read_delta(delta, events)
                 self._finish = fields.lenient(choice, "finish_reason") or self._finish
+                # Moonshot puts usage into the choice.
                 if choice.get("usage"):
                     self._usage = _read_usage(choice["usage"])
         return events
@@ -182,6 +185,7 @@ class Reader:
         if self._over:
             return []
         self._over = True
+        # Some servers send only [DONE], some only a finish reason; one of them must be there.
         if self._finish is None and not (self._done and self._begun):
             return [Failed(502, "server", "the upstream's stream ended early")]
         if self._finish == "error":
@@ -209,6 +213,7 @@ class Reader:
             self._add_text("refusal", refusal, events)
         images = delta.get("images")
         for image in images if isinstance(images, list) else ():
+            # Images of OpenRouter and Gemini's Chat endpoint: data URLs, whole.
             url = fields.lenient(image.get("image_url") if isinstance(image, dict) else None, "url")
             if url.startswith("data:") and ";base64," in url:
                 self._images.append(url)
@@ -283,6 +288,7 @@ class Reader:
         """
         index, call_id = fragment.get("index"), fields.lenient(fragment, "id")
         named = bool(fields.lenient(fragment.get("function"), "name"))
+        # A key that no index can be equal to.
         new = ("unnumbered", len(self._calls), position)
         if isinstance(index, int):
             call = self._calls.get(index)

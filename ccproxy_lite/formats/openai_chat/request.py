@@ -200,12 +200,14 @@ def write_request(request: Request, target: Target) -> Outgoing:
     body: dict[str, Any] = {"model": target.model, "messages": write_messages(request, target, losses, native)}
     _write_tools(body, request, losses, native)
     SCALARS.write(body, _accepted_parameters(request, target, losses), losses)
+    # OpenAI has renamed the parameter; other services only know the old name.
     if "max_tokens" in body and (native or "max_completion_tokens" in target.quirks):
         body["max_completion_tokens"] = body.pop("max_tokens")
     _write_reasoning(body, request, target, losses)
     _write_output(body, request)
     if request.stream:
         body["stream"] = True
+        # Otherwise a stream has no usage.
         body["stream_options"] = {"include_usage": True}
     return Outgoing(
         body,

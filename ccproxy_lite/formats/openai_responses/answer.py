@@ -180,6 +180,7 @@ class Writer:
         """The end of the open item."""
         if not self._item:
             return b""
+        # A call whose arguments are complete was not cut off: clients may run it.
         if status == "incomplete" and self._item["type"] == "function_call" and _is_object(self._item["arguments"]):
             status = "completed"  # the limit came after the call
         item, self._item = {**self._item, "status": status}, {}
@@ -199,12 +200,14 @@ class Writer:
 
     def _delta(self, text: str) -> bytes:
         self._pieces.append(text)
+        # Media and redacted reasoning have no deltas.
         if not self._prefix[0]:
             return b""
         before = b""
         if self._item.get("type") == "reasoning" and not self._item["summary"]:
             before = self._open_summary()
         self._number += 1
+        # The sequence number is the only part that changes from one delta to the next.
         head, middle = self._prefix
         return before + f"{head}{self._number}{middle}{quote(text)}}}\n\n".encode()
 
@@ -227,6 +230,7 @@ class Writer:
         call_id = names.fit_id(start.id, NAME_LIMITS)
         if NOTE in extra:
             return self._item_added("tool_search_call", call_id=call_id, execution="client", arguments={})
+        # Tools in namespaces go out under one flat name and come back under their own.
         name = {"name": extra.get("(inner)", start.name)}
         if "(namespace)" in extra:
             name["namespace"] = extra["(namespace)"]
@@ -240,6 +244,7 @@ class Writer:
 
     def _open_text(self, start: PartStart) -> bytes:
         before = b""
+        # Texts that follow each other are parts of one message.
         if self._item.get("type") != "message":
             before = self._item_added("message", role="assistant", content=[])
         kind, field = _TEXTS[start.kind]
@@ -303,6 +308,7 @@ class Writer:
             out = self._encode_event("response.reasoning_summary_text.done", {**place, "text": text})
             out += self._encode_event("response.reasoning_summary_part.done", {**place, "part": part})
             summary = [part]
+        # The encrypted content is what the client sends back in its next request.
         sealed = thinking.seal(end.signature, "", end.origin, NAME)
         if not sealed and end.origin != NAME:  # without a mark it would be taken for the service's own
             sealed = thinking.tag(end.origin, "")

@@ -51,6 +51,7 @@ def read_items(items: Iterable[Entry], flat_name: FlatName) -> tuple[tuple[Text,
     system: list[Text] = []
     messages: list[Message] = []
     for item, at in items:
+        # A message may come without its type; anything else without one refers to a stored item.
         kind = fields.text(item, "type", at, "message" if "role" in item else "item_reference")
         if kind == "additional_tools":
             continue
@@ -187,6 +188,7 @@ _REASONING = frozenset(("type", "id", "summary", "content", "encrypted_content")
 def _read_reasoning(item: fields.Object, at: str) -> Thinking:
     texts = [part for key in ("summary", "content") for part in _read_content(item, key, at) if isinstance(part, Text)]
     sealed = fields.text(item, "encrypted_content", at, "")
+    # The service wants its own id back together with the content, so both travel as one value.
     if sealed and thinking.untag(sealed) is None:
         sealed = f"{fields.text(item, 'id', at, '')}.{sealed}"
     signature, redacted, origin = thinking.unseal(sealed, NAME)
@@ -209,6 +211,7 @@ def write_items(request: Request, losses: Losses) -> list[dict[str, Any]]:
         role = "developer" if message.role == "system" else message.role
         content: list[dict[str, Any]] = []
         for part in message.parts:
+            # These are items of their own and end the message before them.
             if isinstance(part, Thinking | ToolCall | ToolResult):
                 items += _write_message(role, content)
                 content = []
@@ -261,6 +264,7 @@ def _write_output(part: ToolResult, losses: Losses) -> str | list[dict[str, Any]
             losses.lose_foreign(inner)
         else:
             content.append(_write_part(inner, "user", losses))
+    # There is no flag for a failed call, so its text says so.
     failed = part.is_error and not any(inner.get("text", "").startswith("Error: ") for inner in content[:1])
     if all(inner.keys() == {"type", "text"} for inner in content):
         text = "\n".join(inner["text"] for inner in content)

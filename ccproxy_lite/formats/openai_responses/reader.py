@@ -147,6 +147,7 @@ class Reader:
         self._over = True
         if response.get("error") or response.get("status") in ("failed", "cancelled"):
             return [_read_failure(response)]
+        # A background response that has only been accepted is no answer.
         waits = response.get("status") in ("queued", "in_progress") and not response.get("background")
         output = response.get("output")
         if not self._items and not output and (waits or not response):

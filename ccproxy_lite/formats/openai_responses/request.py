@@ -130,6 +130,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
         losses.lose_extra(part.extra, part.at)
     instructions = [part.text for part in request.system if part.text]
     body["input"] = write_items(request, losses)
+    # Instructions alone are rejected: they become the first message.
     if not body["input"]:  # a conversation of instructions only
         body["input"] = [{"type": "message", "role": "developer", "content": text} for text in instructions]
     elif instructions:
@@ -149,6 +150,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     if request.max_tokens is not None:
         values["max_tokens"] = max(request.max_tokens, _LEAST_TOKENS)
     SCALARS.write(body, values, losses)
+    # The client keeps the history; nothing has to be stored at the provider.
     body["store"] = False
     if request.stream:
         body["stream"] = True
@@ -159,6 +161,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
 def _write_reasoning(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
     """The effort, a summary if the client wants to see the reasoning, and its encrypted form for the next request."""
     setting = request.reasoning
+    # Without this, reasoning could not be sent back in the next request.
     if openai.is_openai_reasoning(target.model):
         body.setdefault("include", []).append("reasoning.encrypted_content")
     if setting is None:
