@@ -1,4 +1,4 @@
-"""The three things that time is asked for; tests bring a clock of their own."""
+"""The three uses of time; tests pass a clock that they control."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class ClientError(CcproxyError):
 
 
 class UpstreamError(CcproxyError):
-    """An upstream could not be reached, or broke its wire format. ``status`` is what the client would hear.
+    """An upstream could not be reached, or broke its wire format. ``status`` is the one that the client would get.
 
     ``code`` tells what no other key would mend (``unreachable``), and what is wrong with a key of ours (``no_secret``).
     """

@@ -3,7 +3,7 @@
 It knows RFC 8259 and nothing about what a document means. Two uses:
 
 - ``loads`` reads a request or an answer: UTF-8 only, no NaN, no unlimited nesting, always ``ValueError`` on failure;
-- ``members`` tells where the values of a top-level object stand, so that one can be replaced without touching the rest.
+- ``members`` says where the values of a top-level object stand, so that one can be replaced without touching the rest.
 
 >>> text = '{"a": 1, "model": "x"}'
 >>> [text[m.start:m.end] for m in members(text) if m.key == "model"]
@@ -21,18 +21,18 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 MAX_MEMBERS = 10_000
 
 
-def _constant(name: str) -> Any:
+def _reject_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
         raise ValueError("number out of range")
     return value
 
 
-DECODER = json.JSONDecoder(parse_constant=_constant, parse_float=_finite)
+DECODER = json.JSONDecoder(parse_constant=_reject_constant, parse_float=_parse_finite)
 _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, allow_nan=False, check_circular=False)
 
 dumps = _ENCODER.encode

@@ -20,5 +20,5 @@ def bug(error: BaseException) -> str:
 
 
 def internal_error(error: BaseException) -> str:
-    """Log an error that should not be; returns the message for whoever must hear that something failed."""
+    """Log an error that should not happen; returns the message that is sent instead of it."""
     return f'internal error in ccproxy-lite (see "bug {bug(error)}" in its log)'

@@ -16,7 +16,8 @@ settings.load_profile("quick")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts a process is slow, by whatever helper it does so; other slow tests carry the marker themselves."""
     for item in items:
-        if isinstance(item, pytest.Function) and _starts_process(item.function, set()):
+        with_programs = item.get_closest_marker("clients") or item.get_closest_marker("bench")
+        if with_programs or (isinstance(item, pytest.Function) and _starts_process(item.function, set())):
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(300))

@@ -75,7 +75,7 @@ def ask(
         if address.path
         else http.client.HTTPConnection(host, address.port, timeout=patience_s)
     )
-    hurry = threading.Timer(patience_s, lambda: _cut(connection))  # a timeout of sockets is one for each read
+    hurry = threading.Timer(patience_s, lambda: _disconnect(connection))  # a timeout of sockets is one for each read
     hurry.start()
     try:
         connection.request("GET" if body is None else "POST", path, None if body is None else dumps(body), headers)
@@ -91,7 +91,7 @@ def ask(
         connection.close()
 
 
-def _cut(connection: http.client.HTTPConnection) -> None:
+def _disconnect(connection: http.client.HTTPConnection) -> None:
     with suppress(OSError):
         if connection.sock is not None:
             connection.sock.shutdown(socket.SHUT_RDWR)

@@ -98,6 +98,7 @@ def _write_atomically(path: Path, content: bytes) -> None:
     """Write the file, executable, in one step: a running old one is not disturbed. Raises CcproxyError."""
     if path.exists() and not path.is_file():
         raise CcproxyError(f"{path} cannot be written: not a regular file")
+    # In the same folder, because a rename only works within one file system.
     beside = path.parent / f".{path.name}.{os.getpid()}"
     try:
         beside.write_bytes(content)
@@ -117,6 +118,7 @@ def _build_archive() -> bytes:
         remedy = ": Python 3.10 cannot run the file (pip install exceptiongroup, and again)"
         print(f"note: {name} is not installed here{remedy if name == 'exceptiongroup' else ''}", file=sys.stderr)
     content = {"__main__.py": _MAIN.encode(), **{f"src/{name}": path.read_bytes() for name, path in files.items()}}
+    # Without exceptiongroup the byte code of 3.10 would be of no use.
     pythons = {version: python for version, python in _interpreters().items() if not missing or version > (3, 10)}
     content |= {zipped.entry(version): _compiled(python, files) for version, python in pythons.items()}
     versions = ", ".join("{}.{}".format(*version) for version in pythons)
@@ -130,6 +132,7 @@ def archive(content: Mapping[str, bytes]) -> bytes:
     file.seek(0, io.SEEK_END)
     with zipfile.ZipFile(file, "a") as made:
         for name in sorted(content):
+            # A fixed time and mode: the same content gives the same bytes.
             info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             info.create_system, info.external_attr = 3, 0o644 << 16
             made.writestr(info, content[name], zipfile.ZIP_DEFLATED, 9)
@@ -148,6 +151,7 @@ def _dependencies() -> tuple[list[str], list[str]]:
         found.append(name)
         for requirement in requires:
             other = re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
+            # Markers for Python versions are ignored on purpose: the file runs on any of them.
             if "extra ==" not in requirement and "platform" not in requirement and other not in wanted:
                 wanted.append(other)
     return found, missing
@@ -163,6 +167,7 @@ def _own_modules() -> Iterator[tuple[str, Path]]:
 def _files_of(name: str) -> Iterator[tuple[str, Path]]:
     """What a distribution has installed, licences included, programs and traces of the installation not."""
     for file in metadata.distribution(name).files or ():
+        # "..": programs in bin/.
         inner = file.as_posix()
         unwanted = inner.startswith("..") or file.name in _NOT_THE_SAME_TWICE
         if not unwanted and not {"__pycache__", "tests"} & set(file.parts):

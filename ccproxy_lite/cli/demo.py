@@ -89,7 +89,7 @@ def _user_message(text: str) -> tuple[Message, ...]:
 
 
 async def _received_events(proxy: Running, client: Format, request: Request) -> list[Event]:
-    """What a client of that format hears."""
+    """The response that a client of that format gets."""
     outgoing = client.write_request(request, Target(request.model))
     path = client.write_path(request.model, PathInfo(streams=request.stream))
     answer = await _post_request(proxy.listener.port, path, dumps(outgoing.body).encode())

@@ -22,26 +22,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_standard_streams()
     try:
         try:
-            code = _run(parsed(list(sys.argv[1:] if argv is None else argv)))
+            code = _run_command(parsed(list(sys.argv[1:] if argv is None else argv)))
         except SystemExit as done:  # argparse is done with --help, or with a mistake
             code = int(done.code or 0)
         sys.stdout.flush()
     except KeyboardInterrupt:
         code = 130
     except OSError as error:  # standard output: closed by its reader, or the disk is full
-        _give_up(sys.stdout)
+        _discard_output(sys.stdout)
         where = "standard output: " if error.errno in (ENOSPC, EFBIG, EIO, EBADF) else ""
         if not isinstance(error, BrokenPipeError):
-            _complain(f"ccproxy-lite: {where}{error.strerror or error}")
+            _print_error(f"ccproxy-lite: {where}{error.strerror or error}")
         code = 1
     try:
         sys.stderr.flush()
     except OSError:
-        _give_up(sys.stderr)
+        _discard_output(sys.stderr)
     return code
 
 
-def _give_up(stream: TextIO) -> None:
+def _discard_output(stream: TextIO) -> None:
     """Nothing more is written there, also not when Python ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -57,7 +57,7 @@ def _open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run_command(arguments: argparse.Namespace) -> int:
     from importlib import import_module
 
     from ccproxy_lite.errors import CcproxyError, ConfigError
@@ -70,28 +70,28 @@ def _run(arguments: argparse.Namespace) -> int:
         code: int = command.main(arguments)
         return code
     except BaseException as error:
-        inner = _single(error)
+        inner = _unwrapped(error)
         if isinstance(inner, ConfigError):
-            _complain(*inner.problems)
+            _print_error(*inner.problems)
             return 2
         if isinstance(inner, CcproxyError):
-            _complain(f"ccproxy-lite: {inner}")
+            _print_error(f"ccproxy-lite: {inner}")
             return 1
         if isinstance(inner, OSError) and inner.filename:
-            _complain(f"ccproxy-lite: {inner.filename}: {inner.strerror}")
+            _print_error(f"ccproxy-lite: {inner.filename}: {inner.strerror}")
             return 1
         raise inner from None
 
 
-def _complain(*lines: str) -> None:
+def _print_error(*lines: str) -> None:
     try:
         for line in lines:
             print(line, file=sys.stderr)
     except OSError:
-        _give_up(sys.stderr)
+        _discard_output(sys.stderr)
 
 
-def _single(error: BaseException) -> BaseException:
+def _unwrapped(error: BaseException) -> BaseException:
     """The one exception in a task group's wrapping."""
     inner: Sequence[BaseException] = getattr(error, "exceptions", ())
-    return _single(inner[0]) if len(inner) == 1 else error
+    return _unwrapped(inner[0]) if len(inner) == 1 else error

@@ -18,7 +18,7 @@ from ccproxy_lite.server.lifecycle import upstreams
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0, 1 if there is no model at all."""
     config, _ = load(arguments.config)
-    rows = anyio.run(_rows, config)
+    rows = anyio.run(_read_rows, config)
     if arguments.json:
         print(dumps([{"model": name, "targets": targets} for name, targets in rows]))
     else:
@@ -27,7 +27,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0 if rows else 1
 
 
-async def _rows(config: Config) -> list[tuple[str, list[str]]]:
+async def _read_rows(config: Config) -> list[tuple[str, list[str]]]:
     async with upstreams(config, Vault()) as relay:
         names = await Catalog(relay).names()
     patterns = [name for name, _ in config.models if name not in names]

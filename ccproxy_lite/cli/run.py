@@ -39,8 +39,10 @@ def main(arguments: argparse.Namespace) -> int:
     config = with_options(config, arguments)
     if arguments.model:
         config = _with_model(config, arguments.model)
+    # The command would have to know a real key, which is what a one-time key avoids.
     if any(upstream.from_client for upstream in config.upstreams):
         raise ConfigError(['ccproxy-lite run: cannot be used with "keys": "from-client"'])
+    # The exit codes of a shell: 126 and 127.
     if shutil.which(words[0]) is None:
         exists = os.path.exists(words[0]) and "/" in words[0]
         print(
@@ -77,6 +79,7 @@ async def _run_behind_proxy(config: Config, words: list[str], inherited: list[in
     log_file = config.log.file or _log_path()
     accesslog.configure(config.log._replace(file=log_file), vault.redact, dict(os.environ))
     key, file = f"{clients.ONE_TIME}{token_urlsafe(24)}", clients.file_of(words[0])
+    # Redacted like any other key, although it is worthless once this ends.
     vault.remember(key)
     wanted = [number for number in _PASSED_ON if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores one
     with (
@@ -97,6 +100,7 @@ async def _run_behind_proxy(config: Config, words: list[str], inherited: list[in
             async with process, anyio.create_task_group() as tasks:
                 tasks.start_soon(_pass_signals, process, signals)
                 status = await process.wait()
+                # Nothing is left to pass signals to.
                 tasks.cancel_scope.cancel()
     return status if status >= 0 else 128 - status
 
@@ -112,6 +116,7 @@ async def _pass_signals(process: anyio.abc.Process, signals: AsyncIterator[signa
 def _has_the_terminal() -> bool:
     """Whether keys of a terminal become signals of this process, and so of its child."""
     try:
+        # The controlling terminal, even if the standard streams are redirected.
         terminal = os.open("/dev/tty", os.O_RDONLY)
     except OSError:
         return False
@@ -140,16 +145,19 @@ def _with_file(file: File, folder: Path, url: str, key: str) -> dict[str, str]:
     """Write a client's settings file, with what the user's own says in it; the variable that leads there."""
     given = os.environ.get(file.variable)
     theirs = Path(given or (Path(os.environ.get("HOME") or "/", file.usual) if file.at or file.usual else os.devnull))
+    # There is no file that would have to be left out.
     if not file.content and not theirs.is_dir():
         return {}
     path = folder / (file.at or "settings")
     path.parent.mkdir(parents=True, exist_ok=True)
     if file.at:
         beside, theirs = (theirs / file.at).parent, theirs / file.at
+        # Everything else in that folder (history, credentials, extensions) stays the user's own.
         for entry in beside.iterdir() if beside.is_dir() else ():
             if entry.name != path.name:
                 (path.parent / entry.name).symlink_to(entry)
     if file.content:
+        # Before anything is written: it holds the key.
         path.touch(mode=0o600)
         theirs_before = theirs.read_text(errors="replace") if theirs.is_file() else ""
         if theirs_before.strip() and file.content.startswith("{") and not clients.is_json(theirs_before):

@@ -51,7 +51,7 @@ class Source:
 
 def _at_sockets(config: Config, arguments: argparse.Namespace, sockets: Sequence[socket.socket]) -> Config:
     """Each address must be safe without client keys, or there must be some; the most exposed one sets the rules."""
-    addresses = sorted(map(systemd.address_of, sockets), key=lambda text: _exposure(Address.parse(text)))
+    addresses = sorted(map(systemd.address_of, sockets), key=lambda text: _exposure_level(Address.parse(text)))
     for listen in addresses:
         config = with_options(config, argparse.Namespace(**{**vars(arguments), "listen": listen}))
     named = [address for address in map(Address.parse, addresses) if not address.path and not address.is_everywhere]
@@ -59,7 +59,7 @@ def _at_sockets(config: Config, arguments: argparse.Namespace, sockets: Sequence
     return replace(config, allowed_hosts=(*config.allowed_hosts, *names))
 
 
-def _exposure(address: Address) -> int:
+def _exposure_level(address: Address) -> int:
     return 0 if address.path else 1 if address.is_local else 3 if address.is_everywhere else 2
 
 
@@ -71,7 +71,7 @@ async def _serve_until_stopped(source: Source) -> int:
         with (
             stop_signals() as signals,
             anyio.open_signal_receiver(signal.SIGHUP) as hangups,
-        ):  # before anybody is told that it serves
+        ):  # before readiness is announced
             print(f"listening on {proxy.url}", flush=True)
             print(behind(config, name), flush=True)
             if source.find() is None and proxy.listener.port:

@@ -65,8 +65,8 @@ def read(source: str, filename: str, environ: Mapping[str, str], read_text: secr
     with Place(report) as top:
         config = _build_config(document, top)
     if config is None or report.problems:
-        found = [(find(source, path, key=key), dotted(path), message) for path, message, key in report.problems]
-        raise ConfigError([line_of(*problem) for problem in sorted(found)])
+        problems = [(find(source, path, key=key), dotted(path), message) for path, message, key in report.problems]
+        raise ConfigError([line_of(*problem) for problem in sorted(problems)])
     return config
 
 

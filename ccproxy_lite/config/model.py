@@ -22,7 +22,7 @@ DEFAULT_LISTEN = "127.0.0.1:8317"
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One upstream key: a secret string, by which alone it is known; what to call it, and its share of the requests."""
+    """One upstream key: a secret string, which identifies it; what to call it, and its share of the requests."""
 
     secret: str
     label: str = field(compare=False)

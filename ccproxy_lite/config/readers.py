@@ -26,7 +26,7 @@ class Invalid(ValueError):
 
 
 class Report:
-    """What one reading has found, and what it may look at.
+    """The errors of one reading of a file, and what else it may look at.
 
     :param read_text: reads the files that the configuration names, to see whether they can be
     :ivar problems: path, message, and whether the key is meant, not its value

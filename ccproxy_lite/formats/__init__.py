@@ -1,7 +1,7 @@
-"""The wire formats: the registry, and what is known of each before its converters are. Pure.
+"""The wire formats: the registry, and the facts about each that need no converters. Pure.
 
-No format knows another, and nothing outside knows one: code that tells them apart by a path, a header or a parameter
-asks here. A format's converters are imported when it is asked for the first time: most proxies use two of the four.
+No format refers to another, and nothing outside to one: code that has to distinguish them by a path, a header or a
+parameter asks here. A format's converters are imported when it is first used: most proxies use two of the four.
 
 >>> sorted(FORMATS), model_list_at("/v1beta/models/gemini-3.5-flash")
 (['anthropic', 'gemini', 'openai-chat', 'openai-responses'], ModelList(form='gemini', model='gemini-3.5-flash'))
@@ -17,13 +17,13 @@ from urllib.parse import parse_qsl
 
 from ccproxy_lite.formats.format import Format
 
-__all__ = ["FORMATS", "Format", "asked_for", "dialect", "model_list_at"]
+__all__ = ["FORMATS", "Format", "dialect", "formats_at", "model_list_at"]
 
 
 class Profile(NamedTuple):
-    """What is known of a format without its converters.
+    """The facts about a format that need no converters.
 
-    ``stem`` is part of all its paths that ask for something. ``key_header`` is where its clients show their key.
+    ``stem`` is part of all its request paths. ``key_header`` is where its clients send their key.
     A client that sends one of ``headers`` or ``parameters``, or requests a path below ``folder``, speaks this format.
     """
 
@@ -43,7 +43,7 @@ PROFILES = {
     ),
 }
 DEFAULT_FORMAT = "openai-chat"
-"""What speaks who bears no mark of any format."""
+"""The format of a client without any sign of one."""
 KEY_HEADERS = tuple(dict.fromkeys(p.key_header for p in PROFILES.values() if p.key_header != "authorization"))
 """The headers that carry nothing but a key."""
 VERSIONS = ("v1", "v1beta", "v1alpha")
@@ -62,6 +62,7 @@ class _Formats(Mapping[str, Format]):
         if name not in self._loaded:
             if name not in PROFILES:
                 raise KeyError(name)
+            # On first use: most proxies never convert between all four, and each costs start time.
             module = import_module(f"ccproxy_lite.formats.{name.replace('-', '_')}")
             self._loaded[name] = module.FORMAT
         return self._loaded[name]
@@ -79,17 +80,18 @@ class _Formats(Mapping[str, Format]):
 FORMATS = _Formats()
 
 
-def asked_for(path: str) -> Iterator[Format]:
+def formats_at(path: str) -> Iterator[Format]:
     """The formats that a path may belong to."""
     return (FORMATS[name] for name, profile in PROFILES.items() if profile.stem in path)
 
 
 def dialect(get: Callable[[str], str | None], query: str, path: str) -> Format:
-    """The format of a client, if the path alone does not tell.
+    """The format of a client, if the path alone is ambiguous.
 
     :param get: gives the first value of a header, its name in lower case
     """
     for name, profile in PROFILES.items():
+        # A header of an SDK is the strongest hint, a parameter the next, the path the last.
         if any(get(header) is not None for header in profile.headers):
             return FORMATS[name]
     named = {name for name, _ in parse_qsl(query, keep_blank_values=True)}
@@ -107,7 +109,7 @@ class ModelList(NamedTuple):
 
 
 def model_list_at(path: str) -> ModelList | None:
-    """What of a model list is at a path, or None."""
+    """The model list, or the part of one, that a path names; or None."""
     if path in _MODEL_LISTS:
         return ModelList(_MODEL_LISTS[path])
     one = _ONE_MODEL.fullmatch(path)

@@ -88,6 +88,7 @@ def optional_bool(source: Object, key: str, at: str = "") -> bool | None:
 
 def optional_int(source: Object, key: str, at: str = "") -> int | None:
     value = source.get(key)
+    # JSON has one kind of number: 5.0 is 5.
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
@@ -116,6 +117,7 @@ def count(source: Any, *keys: str) -> int:
     """A token count somewhere inside an answer; 0 where it is missing or odd, for a count is never worth an error."""
     for key in keys:
         source = source.get(key) if isinstance(source, dict) else None
+    # ``bool`` is an ``int`` in Python, but no count.
     if isinstance(source, bool) or not isinstance(source, int | float):
         return 0
     return max(int(source), 0)
@@ -150,6 +152,7 @@ def object_in(text: str) -> dict[str, Any] | None:
 def error_body(body: Any) -> Any:
     """An error answer as an object: a text becomes its message, and Google wraps it in a list."""
     if isinstance(body, list):
+        # A streamed answer of Google wraps its error in an array.
         body = body[0] if body else {}
     return body if isinstance(body, dict) else {"message": str(body or "")}
 
@@ -183,6 +186,7 @@ def lenient(source: Any, key: str) -> str:
 
 def extra_of(source: Object, known: frozenset[str], at: str = "") -> Extra:
     """The members of ``source`` that the neutral model does not take and that say something, named from ``at`` on."""
+    # The usual case, and on the way of every part of a long history.
     if source.keys() <= known:
         return NOTHING
     return {join(at, key): value for key, value in source.items() if key not in known and not _is_void(value)}

@@ -43,7 +43,7 @@ class Target(NamedTuple):
 
 
 class Outgoing(NamedTuple):
-    """The body of a request in an upstream's format; where it goes, ``write_path`` tells.
+    """The body of a request in an upstream's format; where it goes, ``write_path`` says.
 
     ``names`` maps tool names on the wire to the client's, ``custom`` names the client's free-text tools.
     """
@@ -110,7 +110,7 @@ class ReplyInfo(NamedTuple):
 
 
 class Counting(NamedTuple):
-    """An upstream's own token counting: a message's path and body as it accepts them, and its answer read.
+    """Token counting by an upstream: a message's path and body as it accepts them, and how its response is read.
 
     ``path`` and ``body`` also take the model's name at the upstream.
     """
@@ -130,9 +130,9 @@ class Format(NamedTuple):
     ``look`` notes the progress of a stream that is relayed as it is, event by event, because both sides speak this
     format; ``write_failure`` is the in-band error that ends one. ``without_foreign``
     returns a request body without what this service would refuse because another one made it, or None if all is well.
-    ``read_path`` tells what a URL's raw path and query ask for, or None if they are not this format's; ``write_path``
-    is its reverse for an upstream, and ``fixed_headers`` stand on every request to one. ``breaks_off``: clients hear of
-    a late failure only when the connection breaks.
+    ``read_path`` returns what a URL's raw path and query request, or None if they are not this format's; ``write_path``
+    is its reverse for an upstream, and ``fixed_headers`` are sent with every request to one. ``breaks_off``: clients
+    notice a late failure only when the connection breaks.
     """
 
     name: str

@@ -93,6 +93,6 @@ _EXTENSIONS = {
 
 
 def type_of_url(url: str, default: str) -> str:
-    """The media type that the extension in a URL's path tells."""
+    """The media type that the extension in a URL's path stands for."""
     name = url.partition("?")[0].partition("#")[0].rpartition("/")[2]
     return _EXTENSIONS.get(name.rpartition(".")[2].lower(), default)

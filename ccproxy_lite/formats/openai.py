@@ -255,7 +255,7 @@ def is_openai_reasoning(model: str) -> bool:
 
 
 def takes_no_effort(target: Target) -> bool:
-    """Whether an OpenAI-format upstream would refuse an effort: its quirk or OpenAI's own name for it says so."""
+    """Whether an OpenAI-format upstream would refuse an effort: its quirk or its name says so."""
     return "no_reasoning_effort" in target.quirks or _OFFICIAL_OTHERS.match(target.model) is not None
 
 

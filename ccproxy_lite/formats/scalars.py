@@ -26,7 +26,7 @@ class Scalar(NamedTuple):
     """A row: how a value is read, the path at which it is written and named, and how else it may be spelled.
 
     ``spellings`` are the paths at which it is read, the preferred one first. ``is_written``: a format may know a
-    parameter, and yet never be asked for it.
+    parameter, and yet never be sent it.
     """
 
     read: Callable[[fields.Object, str, str], Any]

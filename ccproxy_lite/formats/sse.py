@@ -47,40 +47,46 @@ class Parser:
         """The events that this chunk completes."""
         if self._cr and chunk:
             self._cr = False
+            # The second half of a CRLF that was cut between two reads.
             if chunk[:1] == b"\n":
                 chunk = chunk[1:]
+        # A long event in many pieces is joined once, not at every read.
         if b"\n" not in chunk and b"\r" not in chunk:
-            self._hold(chunk)
+            self._keep_unfinished(chunk)
             return []
         block = b"".join(self._rest) + chunk
         self._rest, self._rest_bytes = [], 0
+        # A CR at the end is a line end already; a LF that follows belongs to it.
         self._cr = block[-1:] == b"\r"
+        # ``split`` is several times faster than the pattern, and CR is rare.
         lines = _LINE_END.split(block) if b"\r" in block else block.split(b"\n")
-        self._hold(lines.pop())
+        self._keep_unfinished(lines.pop())
         events: list[Event] = []
         for line in lines:
-            self._line(line, events)
+            self._read_line(line, events)
         return events
 
     def unfinished(self) -> bool:
         """Whether bytes of an event without its closing blank line are held; such an event is never delivered."""
         return bool(self._rest_bytes or self._data or self._name)
 
-    def _hold(self, piece: bytes) -> None:
+    def _keep_unfinished(self, piece: bytes) -> None:
         if piece:
             self._rest.append(piece)
             self._rest_bytes += len(piece)
-            self._check()
+            self._check_size()
 
-    def _check(self) -> None:
+    def _check_size(self) -> None:
         if self._rest_bytes + self._data_bytes > self.max_event_bytes:
             raise UpstreamError(f"the upstream sent an event of more than {self.max_event_bytes} bytes")
 
-    def _line(self, line: bytes, events: list[Event]) -> None:
+    def _read_line(self, line: bytes, events: list[Event]) -> None:
         if self._first:
             self._first = False
+            # A byte order mark may stand at the very beginning.
             line = line.removeprefix(b"\xef\xbb\xbf")
         if not line:
+            # An event without data is not delivered, says the standard; its name is forgotten.
             if self._data:
                 data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
                 events.append(Event(self._name, data.decode("utf-8", "replace")))
@@ -90,10 +96,11 @@ class Parser:
             value = line[6:] if line[5:6] == b" " else line[5:]
             self._data.append(value)
             self._data_bytes += len(value)
-            self._check()
+            self._check_size()
         elif line.startswith(b"event:"):
             self._name = line[6:].removeprefix(b" ").decode("utf-8", "replace")
         elif line == b"data":
+            # A line without a colon is a field without a value.
             self._data.append(b"")
 
 

@@ -11,7 +11,7 @@ and responds in ``serve``, through the methods ``respond``, ``begin``, ``write``
 ``head``, ``body``
     a request arrives; each has one deadline from its first byte on, so that a byte now and then does not extend it.
     A request that breaks the protocol or a limit gets its error, and the connection ends: where the next request
-    would begin cannot be known any more.
+    would begin is uncertain.
 ``serving``
     the application's task runs, and no deadline: an upstream may think for minutes. What arrives meanwhile (a pipelined
     request) is kept in ``_inbox`` and read when the response is complete.
@@ -136,8 +136,9 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         shared = self._shared
         shared.watchdog.watch(self)
+        # Also for the time before the first byte: a connection that says nothing is closed.
         self._set_deadline(shared.limits.head_s)
-        # a client that is told so can retry elsewhere; one that is left in the backlog only waits
+        # a client that gets an error can retry elsewhere; one that is left in the backlog only waits
         if len(shared.connections) >= shared.limits.max_connections:
             self._refuse_and_close(503, "too many connections")
             self._transport.close()
@@ -238,6 +239,7 @@ class Connection(asyncio.Protocol):
 
     def cancel_on_eof(self) -> None:
         """From now on a half-close cancels ``serve``; an earlier one does so at once."""
+        # Only from the first upstream on: a request that is answered locally takes no time.
         self._cancel_on_eof = True
         if self.gone and self._scope is not None:
             self._scope.cancel()
@@ -268,6 +270,7 @@ class Connection(asyncio.Protocol):
             return
         framed = encode_chunk(data) if self._chunked else data
         if self._pending:
+            # One packet instead of two.
             framed, self._pending = self._pending + framed, b""
         self._transport.write(framed)
 
@@ -323,6 +326,7 @@ class Connection(asyncio.Protocol):
         except Refused as refusal:
             self._refuse_and_close(refusal.status, refusal.message)
             return
+        # The body or the beginning of it; what follows the body goes back to the inbox.
         behind_head = bytes(inbox[end:])
         inbox.clear()
         self._start_body(head, behind_head)
@@ -361,6 +365,7 @@ class Connection(asyncio.Protocol):
                 self._refuse_and_close(413, f"the body is larger than {limit} bytes")
                 return
         if self._decoder.done:
+            # A pipelined request.
             self._inbox += self._decoder.trailing
             body = b"".join(self._pieces)
             self._pieces = []
@@ -439,7 +444,7 @@ class Connection(asyncio.Protocol):
             self._set_deadline(self._shared.limits.write_s)
             self._transport.close()
             return
-        self._transport.set_write_buffer_limits(high=0)  # so that resume_writing tells when everything is sent
+        self._transport.set_write_buffer_limits(high=0)  # so that resume_writing is called when everything is sent
         self._set_deadline(self._shared.limits.write_s if self._transport.get_write_buffer_size() else _LINGER_S)
         self._transport.write_eof()
 

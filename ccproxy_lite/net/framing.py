@@ -63,6 +63,7 @@ class Decoder:
     def feed(self, data: bytes) -> bytes:
         """The body bytes in ``data``. Raises FramingError."""
         if self.done:
+            # A pipelined request, or more than the upstream announced.
             self.trailing += data
             return b""
         if self.framing == "until-close":
@@ -76,7 +77,7 @@ class Decoder:
                 self.trailing = data[self._left :]
                 data = data[: self._left]
             return data
-        return self._chunks(data)
+        return self._feed_chunked(data)
 
     def end(self) -> None:
         """The peer closed its side. Raises FramingError if the body was not complete."""
@@ -85,11 +86,12 @@ class Decoder:
         if not self.done:
             raise FramingError("the connection ended in the middle of the body")
 
-    def _chunks(self, data: bytes) -> bytes:
+    def _feed_chunked(self, data: bytes) -> bytes:
         data = self._buffer + data if self._buffer else data
         self._buffer = b""
         out = []
         at, size = 0, len(data)
+        # An index instead of slices: a megabyte in small chunks would be copied for each of them.
         while at < size and not self.done:
             if self._state == "data":
                 piece = data[at : at + self._left]
@@ -102,6 +104,7 @@ class Decoder:
                 if data[at : at + 2] == b"\r\n":
                     self._state = "size"
                     at += 2
+                # The line feed comes with the next read.
                 elif data[at:] == b"\r":
                     break
                 else:
@@ -114,9 +117,9 @@ class Decoder:
                 line = data[at:line_end]
                 at = line_end + 2
                 if self._state == "size":
-                    self._size(line)
+                    self._read_size_line(line)
                 else:
-                    self._trailer(line)
+                    self._read_trailer(line)
         if self.done:
             self.trailing = data[at:]
         else:
@@ -124,23 +127,25 @@ class Decoder:
         return out[0] if len(out) == 1 else b"".join(out)
 
     def _check_unfinished(self, line: bytes) -> None:
+        # An endless line would otherwise be buffered without a bound.
         limit = _MAX_SIZE_LINE_BYTES if self._state == "size" else _MAX_TRAILER_BYTES
         if len(line) > limit:
             raise FramingError("a chunk size line or a trailer is too long")
         if b"\n" in line or b"\r" in line[:-1]:
             raise FramingError("a line of the chunked framing does not end with CRLF")
 
-    def _size(self, line: bytes) -> None:
+    def _read_size_line(self, line: bytes) -> None:
         match = _SIZE_LINE.match(line)
         if not match or len(line) > _MAX_SIZE_LINE_BYTES:
             raise FramingError("not a chunk size")
+        # Counted over the whole body: each chunk of one byte may carry an extension of a kilobyte.
         self._extension_bytes += len(match[2] or b"")
         if self._extension_bytes > _MAX_EXTENSION_BYTES:
             raise FramingError("too many chunk extensions")
         self._left = int(match[1], 16)
         self._state = "data" if self._left else "trailer"
 
-    def _trailer(self, line: bytes) -> None:
+    def _read_trailer(self, line: bytes) -> None:
         if not line:
             self.done = True
             return
@@ -178,6 +183,7 @@ def request_framing(headers: Headers) -> Framing:
 
 def response_framing(method: bytes, status: int, headers: Headers) -> Framing:
     """The framing of a response body. Raises FramingError where it is ambiguous."""
+    # RFC 9112 section 6.3: no body, whatever the headers say.
     if method == b"HEAD" or status in (204, 304) or status < 200:
         return 0
     coding = tokens(headers, b"transfer-encoding")
@@ -186,12 +192,14 @@ def response_framing(method: bytes, status: int, headers: Headers) -> Framing:
         if coding != [b"chunked"] or length is not None:
             raise FramingError("ambiguous response framing")
         return "chunked"
+    # An older server ends the body with the connection.
     return int(length) if length is not None else "until-close"
 
 
 def keeps_alive(http_version: bytes, headers: Headers) -> bool:
     """Whether the sender of these headers will keep its connection open."""
     words = tokens(headers, b"connection")
+    # HTTP/1.0 closes unless it says otherwise, HTTP/1.1 the other way round.
     if http_version < b"1.1":
         return b"keep-alive" in words and b"close" not in words
     return b"close" not in words

@@ -72,13 +72,16 @@ def find_end(data: bytes | bytearray, start: int) -> int:
     """Where the head in ``data`` ends (the offset of the byte after it), or -1 while more is needed. Raises Refused."""
     end = data.find(b"\r\n\r\n", max(start - 3, 0))
     if end > MAX_HEAD_BYTES or (end < 0 and len(data) > MAX_HEAD_BYTES):
+        # No line end so far: it is the target that is too long.
         if data.find(b"\r\n", 0, MAX_TARGET_BYTES + 32) < 0:
             raise Refused(414, "the request line is too long")
         raise Refused(431, f"the request head is larger than {MAX_HEAD_BYTES} bytes")
     if end >= 0:
         return end + 4
+    # The first byte of a TLS handshake. Its CRLFCRLF would never come.
     if data[:1] == b"\x16":
         raise Refused(400, "this port speaks plain HTTP: use http://, not https://")
+    # Checked while the head is incomplete, or a client that sends LF alone would run into the timeout.
     if _BARE_LF.search(data, max(start - 1, 0)):
         raise Refused(400, "a line of the request head does not end with CRLF")
     return -1
@@ -87,6 +90,7 @@ def find_end(data: bytes | bytearray, start: int) -> int:
 def read_head(raw: bytes) -> RequestHead:
     """Parse a complete head. Raises Refused."""
     _check_raw(raw)
+    # One machine for each request: it also serialises the response, and needs the request for that.
     machine = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES + 1)
     try:
         machine.receive_data(raw)
@@ -101,6 +105,7 @@ def read_head(raw: bytes) -> RequestHead:
     if _BAD_ESCAPE.search(raw_path):
         raise Refused(400, "a bad percent escape in the path")
     path = unquote(raw_path, errors="replace")
+    # Checked after decoding: ``%0a`` in a path would forge a line of the log.
     if any(char < " " or char == "\x7f" for char in path):
         raise Refused(400, "a control character in the path")
     expectation = header(headers, b"expect")
@@ -124,12 +129,15 @@ def read_head(raw: bytes) -> RequestHead:
 def _check_raw(raw: bytes) -> None:
     if _BARE_LF.search(raw):
         raise Refused(400, "a line of the request head does not end with CRLF")
+    # RFC 9112 section 5.2: to be rejected or unfolded. No client of today sends them.
     if b"\r\n " in raw or b"\r\n\t" in raw:
         raise Refused(400, "folded header lines are obsolete")
     if raw.find(b"\r\n") > MAX_TARGET_BYTES + 32:
         raise Refused(414, "the request line is too long")
+    # The request line and the empty one at the end are no headers.
     if raw.count(b"\r\n") - 2 > MAX_HEADERS:
         raise Refused(431, f"more than {MAX_HEADERS} headers")
+    # h11 would answer HTTP/2.0 as if it were 1.1.
     version = raw[: raw.find(b"\r\n")].rpartition(b" ")[2]
     if version.startswith(b"HTTP/") and version not in (b"HTTP/1.1", b"HTTP/1.0"):
         raise Refused(505, "only HTTP/1.1 is supported")
@@ -140,16 +148,19 @@ def _check_head(event: h11.Request, headers: Headers) -> None:
         raise Refused(501, "method not supported")
     if len(event.target) > MAX_TARGET_BYTES:
         raise Refused(414, "the request target is too long")
+    # The absolute form is for forward proxies, the authority form for CONNECT.
     if not event.target.startswith(b"/") and not (event.target == b"*" and event.method == b"OPTIONS"):
         raise Refused(400, "the request target must be a path")
     coding = tokens(headers, b"transfer-encoding")
     if coding:
+        # Request smuggling: which of the two is followed differs from server to server.
         if header(headers, b"content-length") is not None:
             raise Refused(400, "both Content-Length and Transfer-Encoding")
         if event.http_version < b"1.1":
             raise Refused(400, "Transfer-Encoding in HTTP/1.0")
         if coding != [b"chunked"]:
             raise Refused(501, "only the chunked transfer coding is supported")
+    # Which host is meant is what protects against DNS rebinding (``server.access``).
     hosts = [value for key, value in headers if key == b"host"]
     if len(hosts) > 1 or (hosts and not _HOST.match(hosts[0])):
         raise Refused(400, "not a valid Host header")

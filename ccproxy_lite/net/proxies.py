@@ -65,7 +65,7 @@ class Proxy(NamedTuple):
 def usual(url: str, environ: Mapping[str, str]) -> tuple[Proxy | None, str]:
     """The environment's proxy for a URL, and the variable that named it. Raises ValueError, naming the variable.
 
-    This machine is never asked for through a proxy, as in Go: a local model server would be out of its reach.
+    This machine is never reached through a proxy, as in Go: a company's proxy cannot connect to a local model server.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""

@@ -1,4 +1,4 @@
-"""What systemd says to a service and wants to hear: sockets that it has opened, and that the service is ready.
+"""systemd's socket activation (sockets that it has opened) and readiness notification.
 
 Both do nothing elsewhere. See sd_listen_fds(3) and sd_notify(3).
 """
@@ -18,7 +18,7 @@ _FIRST = 3
 def inherited(environ: MutableMapping[str, str]) -> list[socket.socket]:
     """The listening sockets that were handed over, if they are meant for this process. Raises ConfigError.
 
-    The variables are taken away, so that no child takes them for its own.
+    The variables are taken away, so that no child process uses them.
     """
     named = {name: environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
     if named["LISTEN_PID"] != str(os.getpid()) or not named["LISTEN_FDS"].isdigit():

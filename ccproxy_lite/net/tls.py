@@ -61,11 +61,11 @@ def _file_problem(error: Exception) -> str:
 
 def context_for(ca_file: str, client_cert: str) -> ssl.SSLContext:
     """The context of an upstream, with the roots that the environment names."""
-    found: dict[str, str] = {}  # most machines that have them name one file in all of them
+    by_path: dict[str, str] = {}  # most machines that have them name one file in all of them
     for name in VARIABLES:
         for path in filter(None, os.environ.get(name, "").split(os.pathsep)):
-            found.setdefault(path, name)
-    return client_context(ca_file, client_cert, tuple((name, path) for path, name in found.items()))
+            by_path.setdefault(path, name)
+    return client_context(ca_file, client_cert, tuple((name, path) for path, name in by_path.items()))
 
 
 def named_roots() -> list[str]:

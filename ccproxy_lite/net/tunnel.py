@@ -1,6 +1,6 @@
 """The way through a proxy: CONNECT (RFC 9110, 9.3.6) and then TLS with the service itself, end to end.
 
-It knows nothing of what is said through the tunnel.
+What goes through the tunnel afterwards is not its business.
 """
 
 from __future__ import annotations

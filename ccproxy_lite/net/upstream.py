@@ -3,7 +3,7 @@
 A response is handed to a ``Sink`` in protocol callbacks: ``head``, ``data`` any number of times, then exactly one of
 ``end`` and ``failed_upstream``. The task that has sent the request only waits until the response begins.
 
-A connection is in one of these states, told by ``_sink`` and ``_decoder``:
+A connection is in one of these states, which follow from ``_sink`` and ``_decoder``:
 
 idle
     no sink; in the pool, for ``_IDLE_S`` seconds. Bytes that arrive now answer no request, so the connection is closed.
@@ -13,7 +13,7 @@ receiving
     both: the body arrives, with at most ``idle_s`` between two reads. While the client does not read, the transport is
     paused and the deadline is off, for the silence is not the upstream's fault.
 closed
-    ``closed`` is True; the sink, if there was one, has been told why
+    ``closed`` is True; the sink, if there was one, was given the error
 
 After a complete response the connection goes back to the pool, unless the upstream asked to close it, sent more than it
 announced, or has not read the whole request: in those cases the next response could not be attributed for sure.
@@ -165,6 +165,7 @@ class Connection(asyncio.Protocol):
         if sink is None:  # it answers no request: whatever comes next could be taken for the wrong response
             self.close()
             return
+        # From here on the request must not be sent again.
         self._got_bytes = True
         if not self._paused:
             self._set_deadline(self._timeouts.idle_s)
@@ -226,6 +227,7 @@ class Connection(asyncio.Protocol):
         self._decoder = self._inflater = None
         self._got_bytes, self._informational = False, 0
         self._method = outbound.method.encode()
+        # Through a proxy without a tunnel the target is a whole URL, and the proxy's credentials are headers.
         target, more = self.origin.addressed(outbound.target)
         headers = [("host", self.origin.authority), *outbound.headers, ("accept-encoding", "identity"), *more]
         if outbound.body or outbound.method in ("POST", "PUT", "PATCH"):
@@ -261,7 +263,7 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def close(self) -> None:
-        """Close at once; the sink is not told."""
+        """Close at once, without a call of the sink."""
         self._sink = None
         self.deadline = NEVER
         self._pool.forget(self)
@@ -277,6 +279,7 @@ class Connection(asyncio.Protocol):
             event = self._machine.next_event()
             if isinstance(event, h11.Response):
                 break
+            # h11.NEED_DATA: the head is incomplete.
             if not isinstance(event, h11.InformationalResponse):
                 return
             self._informational += 1
@@ -295,6 +298,7 @@ class Connection(asyncio.Protocol):
         self._decoder = Decoder(response_framing(self._method, event.status_code, headers))
         self._choose_inflater(headers)
         behind_head = self._machine.trailing_data[0]
+        # From here on the sink is called from the callbacks; the task that sent the request may go on.
         if self._answered is not None and not self._answered.done():
             self._answered.set_result(None)
         sink.head(AnswerHead(event.status_code, headers))
@@ -332,8 +336,9 @@ class Connection(asyncio.Protocol):
             self._fail_response(UpstreamError("upstream's compressed response ends early"))
             return
         self._sink = None
-        # trailing bytes, or a request that was not read to its end: the next response could not be told from this one
+        # After trailing bytes, the next response could not be distinguished from the rest of this one.
         clean = self._keep_alive and not self.closed and not (self._decoder and self._decoder.trailing)
+        # Unsent bytes: the upstream has answered before it read the whole request.
         if clean and self._transport is not None and self._transport.get_write_buffer_size() == 0:
             if self._paused:
                 self._paused = False
@@ -412,6 +417,7 @@ class Pool:
     def _take_idle(self, origin: Origin) -> Connection | None:
         idle = self._idle.get(origin)
         while idle:
+            # The one used last, which the upstream is least likely to have closed meanwhile.
             connection = idle.pop()
             if not connection.closed:
                 return connection

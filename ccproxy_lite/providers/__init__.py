@@ -13,15 +13,15 @@ from ccproxy_lite.providers.provider import QUIRKS, Defaults, Provider
 __all__ = ["DIRECT", "EMBEDDED", "FAMILIES", "KINDS", "QUIRKS", "Families", "Provider", "is_makers", "provider_of"]
 
 DIRECT = direct.PROVIDER
-"""The makers' own services, and all that speak as they do."""
+"""The vendors' services, and all that are compatible with them."""
 EMBEDDED = echo.PROVIDER
 """What is served where no service is configured."""
 EMBEDDED_BASE_PATHS = {kind: echo.base_path(kind) for kind in DIRECT.defaults}
 """The path below the embedded service's address that is the base URL of each format."""
 ENDPOINTS = {"/chat/completions": "", "/messages": "", "/responses": "", "/v1/v1": "/v1"}
-"""How URLs end that are an endpoint's and no base URL, because people paste them; and how that should end."""
+"""Endings of URLs that are an endpoint's and no base URL, because users paste them; and the ending that was meant."""
 KEY_HEADERS = tuple(dict.fromkeys(one.key_header for one in direct.DEFAULTS.values()))
-"""The headers in which services are shown a key; a client's own never travels in one of them."""
+"""The headers in which services expect a key; a client's key is never forwarded in one of them."""
 
 _BY_KIND = {kind: provider for provider in (DIRECT, EMBEDDED) for kind in provider.defaults}
 KINDS = tuple(_BY_KIND)

@@ -1,4 +1,4 @@
-"""The makers' own services, and everything that speaks as they do: a base URL, the format's paths, a key in a header.
+"""The vendors' services, and all that are compatible with them: a base URL, the format's paths, a key in a header.
 
 Sources: the official SDKs' defaults for base URLs, variables and headers.
 
@@ -40,10 +40,10 @@ FAMILIES: Families = (
     (re.compile(r"gemini-|gemma-"), ("gemini",)),
     (re.compile(r"qwen|deepseek|kimi|glm|llama|mistral|grok"), ("openai-chat",)),
 )
-"""How the names of a make's models begin, and the formats that usually speak for them, the best first."""
+"""How the names of a vendor's models begin, and the formats that usually speak for them, the best first."""
 
 _VERSIONS_IN_PATHS = ("anthropic", "gemini")
-"""The formats whose own paths begin with a version, so that a base URL needs none."""
+"""The formats whose paths begin with a version, so that a base URL needs none."""
 
 
 def tidy(url: str, kind: str) -> str:
@@ -60,23 +60,24 @@ def tidy(url: str, kind: str) -> str:
 
 
 def is_makers(kind: str, base_url: str) -> bool:
-    """Whether a base URL is that of the format's maker."""
+    """Whether a base URL is that of the format's vendor."""
     return base_url == DEFAULTS[kind].base_url
 
 
 def quirks_at(base_url: str) -> frozenset[str]:
-    """OpenAI's own service no longer accepts ``max_tokens``."""
+    """OpenAI's service no longer accepts ``max_tokens``."""
     return frozenset({"max_completion_tokens"} if urlsplit(base_url).hostname == "api.openai.com" else ())
 
 
 def credential(kind: str, base_url: str, key: str) -> Headers:
-    """The headers that carry a key. Only Anthropic's and Google's own services are known to prefer one of two."""
+    """The headers that carry a key. Anthropic's and Google's services accept a second header, but prefer one."""
     header = DEFAULTS[kind].key_header
     bearer = ("authorization", f"Bearer {key}")
     if not key:
         return []
     if header == "authorization":
         return [bearer]
+    # Compatible services read one header or the other; sending both reaches either.
     return [(header, key)] if is_makers(kind, base_url) else [(header, key), bearer]
 
 
@@ -84,6 +85,7 @@ def outbound(base_url: str, form: Format, path: str, ask: Ask, key: str) -> Outb
     """A request below a base URL; the key takes the place of any header of its name."""
     target = urlsplit(base_url).path + with_query(path, ask.query)
     credentials = credential(form.name, base_url, key)
+    # Headers that the configuration adds must not send a second key.
     names = {name for name, _ in credentials}
     headers = [*((name, value) for name, value in ask.headers if name not in names), *credentials]
     return Outbound(ask.method, base_url, target, headers, ask.body)

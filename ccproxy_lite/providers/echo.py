@@ -1,6 +1,6 @@
 """The embedded service: it speaks every format, at the paths below the base URLs that are usual for each.
 
-``server.echo`` serves it, and ``formats`` does what it means; here stands only where it is found.
+``server.echo`` serves it, and ``formats`` does what it means; here stand only its URLs.
 """
 
 from __future__ import annotations
@@ -30,17 +30,19 @@ def base_path(kind: str) -> str:
     return urlsplit(direct.DEFAULTS[kind].base_url).path
 
 
-def _placed(ask_for: Callable[[Service, Format, Ask, str], Request]) -> Callable[[Service, Format, Ask, str], Request]:
-    """What the maker's service of that format would be asked, at the path of its base URL."""
-    return lambda service, form, ask, key: ask_for(_Place(service.base_url + base_path(form.name)), form, ask, key)
+def _at_base_path(
+    write: Callable[[Service, Format, Ask, str], Request],
+) -> Callable[[Service, Format, Ask, str], Request]:
+    """The request that the vendor's service would get, at the path of its base URL."""
+    return lambda service, form, ask, key: write(_Place(service.base_url + base_path(form.name)), form, ask, key)
 
 
 PROVIDER = direct.PROVIDER._replace(
     name=NAME,
     defaults={NAME: Defaults("", (), "")},
     speaks=lambda kind, client: client or "openai-chat",
-    message=_placed(direct.message),
-    count_tokens=_placed(direct.count_tokens),
-    models=_placed(direct.models),
+    message=_at_base_path(direct.message),
+    count_tokens=_at_base_path(direct.count_tokens),
+    models=_at_base_path(direct.models),
     embedded=True,
 )

@@ -35,9 +35,9 @@ class Service(Protocol):
 
 
 class Ask(NamedTuple):
-    """One request for a service, before its provider has had a say.
+    """One request for a service, before its provider has added URL and credential.
 
-    ``path`` says what is asked for, and whether the answer shall be a stream; ``query`` is the client's own, where the
+    ``path`` says what is requested, and whether the response shall be a stream; ``query`` is the client's, where the
     request is passed on as it came.
     """
 
@@ -60,7 +60,7 @@ class Outbound(NamedTuple):
 
 
 class Question(Generic[Answer]):
-    """A request of the proxy's own, and how the JSON body of its answer is read."""
+    """A request that the proxy makes for itself, and how the JSON body of its response is read."""
 
     def __init__(self, outbound: Outbound, read: Callable[[Any], Answer]) -> None:
         self.outbound = outbound
@@ -92,9 +92,9 @@ class Provider(NamedTuple):
     """A kind of host; ``name`` is what the configuration calls it.
 
     ``defaults`` has the defaults for each word that may stand in an upstream's ``format``; a base URL is empty where
-    there is none. ``speaks`` tells the wire format for requests to such an upstream, given the client's (which is empty
-    without a client). ``tidy`` mends a base URL that is written otherwise, and ``quirks_at`` tells what
-    its host wants. ``embedded`` providers are served by this program itself, at an address that shows only then.
+    there is none. ``speaks`` gives the wire format for requests to such an upstream, given the client's (which is empty
+    without a client). ``tidy`` mends a base URL that is written otherwise, and ``quirks_at`` gives what
+    its host needs. ``embedded`` providers are served by this program itself, at an address that shows only then.
 
     ``message``, ``count_tokens`` and ``models`` make a request out of an ``Ask`` and a key; a count is None where the
     service has no endpoint for it.
@@ -118,6 +118,7 @@ def with_query(path: str, query: str) -> str:
     >>> with_query("/v1/models/m:streamGenerateContent?alt=sse", "key=k&$alt=json&fields=a")
     '/v1/models/m:streamGenerateContent?alt=sse&fields=a'
     """
+    # ``key`` is the client's, and ``alt`` says how the answer is framed, which the proxy decides.
     reserved = {"key", "alt", "$alt"} if "alt=" in path else {"key"}
     kept = "&".join(part for part in query.split("&") if part and unquote_plus(part.partition("=")[0]) not in reserved)
     return path + (("&" if "?" in path else "?") + kept if kept else "")

@@ -145,9 +145,11 @@ class Dispatch:
         return delivery.failed
 
     def error_as_it_came(self, retry_after_s: float | None) -> Response | None:
-        """The upstream's own error response, if the client speaks the same format; None if its body names another time.
+        """The error response of the upstream as it came, if the client speaks the same format.
 
-        :param retry_after_s: when the client is told to come again
+        None if its body names another time to wait than ``retry_after_s``.
+
+        :param retry_after_s: for the client's ``Retry-After``
         """
         delivery, hint_s = self.delivery, self.failed.retry_after_s if self.failed else None
         if delivery is None or delivery.answer is None or self.prepared.outgoing is not None:

@@ -26,7 +26,7 @@ class Catalog:
         self._asking: dict[str, anyio.Lock] = {}
 
     async def names(self, pinned: str = "") -> list[str]:
-        """Aliases first, then what each upstream lists, each name once; if one is ``pinned``, only its own."""
+        """Aliases first, then what each upstream lists, each name once; if one is ``pinned``, only its models."""
         config = self._relay.config
         one = config.upstream(pinned)
         if one is not None and one.models:

@@ -106,7 +106,7 @@ class Delivery:
         self.answer = head
         if self.stream is None or not 200 <= head.status < 300:
             self.state = "collecting"
-            # Nobody needs a large error.
+            # An error needs no more room; a large body would only cost memory.
             if head.status >= 400:
                 self._max_body_bytes = min(self._max_body_bytes, _MOST_ERROR_BYTES)
         else:

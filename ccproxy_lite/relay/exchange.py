@@ -54,7 +54,7 @@ class Exchange:
         self._prepared: dict[int, Prepared] = {}
 
     def _new_failover(self) -> Failover:
-        """Keys of the configuration share their state between calls; a client's own key has none beyond this call."""
+        """Configured keys share their state between calls; the state of a client's key ends with the call."""
         config = self._relay.config
         rings = {
             upstream.name: KeyRing((ANONYMOUS,)) if upstream.from_client else self._relay.rings[upstream.name]

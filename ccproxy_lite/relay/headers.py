@@ -92,7 +92,7 @@ def merged(*groups: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def about_answer(route: Route, dropped: tuple[str, ...]) -> OutHeaders:
-    """The proxy's own headers on a response: its route, and the fields that were dropped."""
+    """The headers that the proxy adds to a response: its route, and the fields that were dropped."""
     answer_headers: OutHeaders = [("x-ccproxy-upstream", _header_safe(str(route)))]
     if dropped:
         answer_headers.append(("x-ccproxy-dropped", _header_safe(", ".join(dropped))[:2000]))

@@ -35,7 +35,7 @@ class KeyTotals:
 
     def add(self, model: str, outcome: Outcome, now: float, usage: Usage | None) -> None:
         """An attempt with that outcome; ``usage`` is what its answer has cost."""
-        totals = self._of(model)
+        totals = self._totals_of(model)
         totals.requests += 1
         totals.failures += outcome not in ("ok", "client_error")
         self.last_outcome, self.last_s = outcome, now
@@ -43,7 +43,7 @@ class KeyTotals:
             totals.input_tokens += usage.total_input
             totals.output_tokens += usage.output
 
-    def _of(self, model: str) -> ModelTotals:
+    def _totals_of(self, model: str) -> ModelTotals:
         """Clients name models, so the number of them is bounded."""
         if model not in self.models and len(self.models) >= _MAX_MODELS:
             model = "(other)"

@@ -1,6 +1,6 @@
 """Requests to the upstreams of one configuration: which secret is sent, where to, over which connection.
 
-What a request looks like is known to its provider, what is done with the response to the ``Delivery``. ``send``
+How a request looks is the provider's business, what happens to the response the ``Delivery``'s. ``send``
 delivers a response as it arrives; ``collect`` waits for a small one, and is for requests of the proxy itself.
 """
 

@@ -1,13 +1,12 @@
 """Secrets at run time: read when they are needed, read again when they are old or rejected, and redacted in all texts.
 
-What a secret string is, and whether it can work at all, is known to ``config.secrets``. Here files are read and helpers
-run.
+``config.secrets`` says what a secret string is, and whether it can work at all. Here files are read and helpers run.
 
 A secret is read at its first use and kept for five minutes. It is read again earlier when an upstream has rejected it,
 because a file or helper may have a new one by then; but a helper that has just returned the rejected value again is
 not run for half a minute. If a source fails, the old value is still used: a token that was valid a minute ago is worth
-more than an error. Only a secret that could never be read is an error. When the value has changed, ``on_change`` tells
-the relay, which clears the cooldowns that the old value has caused.
+more than an error. Only a secret that could never be read is an error. When a value has changed, ``on_change`` lets the
+relay clear the cooldowns that the old value has caused.
 
 Redaction: every value that was ever read is remembered, in the spellings that JSON and URLs give it, and replaced in
 everything that is logged, shown or sent to a client. Upstreams quote keys in their error messages.
@@ -67,7 +66,7 @@ class Vault:
         async with self._locks.setdefault(
             spec, anyio.Lock()
         ):  # one helper at a time; other requests wait for its result
-            # unchanged while this request waited for the lock: nobody has read it meanwhile
+            # unchanged while this request waited for the lock: no other request has read it meanwhile
             if self._values.get(spec) is value_before and self._failures.get(spec) is failure:
                 await self._read_again(spec, now)
             elif spec not in self._values:

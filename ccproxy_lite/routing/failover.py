@@ -4,20 +4,20 @@
     failover.report(attempt, failed, now)
 
 A request has one or more *targets* (an upstream and a model) in the order of the configuration, and each target has
-*candidates*: the keys of its upstream. ``next`` and ``report`` alone change what is known of them; what is known of a
+*candidates*: the keys of its upstream. ``next`` and ``report`` alone change the state of them; the state of a
 key beyond this request (cooldowns, turns, sessions) is the ``KeyRing``'s.
 
 Rounds. Within a round every candidate is tried at most once, without a pause: first the ready keys of all targets,
-then, as a last resort, those whose cooldown is only an estimate. When nobody is left, the round ends, and the next
+then, as a last resort, those whose cooldown is only an estimate. When none is left, the round ends, and the next
 one begins after the shortest of the waits that may help:
 
-- for the end of a cooldown that is to be obeyed: the upstream has said how long, or this very request has heard the
+- for the end of a cooldown that is to be obeyed: the upstream has said how long, or this very request has received the
   429. All such waits of a request together last ``max_wait_s`` at most.
 - for a pause of 0.5 s, doubling to 8 s with the rounds in which the target failed, before a candidate is tried again.
 
 What a failure means (``outcome_of``) decides who is still a candidate:
 
-- the client's fault (400, 413, ...): the end. Nobody would answer otherwise.
+- the client's fault (400, 413, ...): the end. No other upstream would respond differently.
 - the model is unknown, or the request cannot be converted: the target is skipped.
 - the key is rejected, or its quota spent: the key is out, at every target of this upstream; once, it may come back with
   a new secret.
@@ -27,7 +27,7 @@ What a failure means (``outcome_of``) decides who is still a candidate:
 
 No candidate is tried more than ``retries`` times again, and no target after ``retries`` more broken rounds; the count
 is kept for each of them, so that a broken fallback does not shorten the patience with the first target. When nothing
-may help any more, the client is told the failure that is most likely to pass."""
+may help any more, the client gets the failure that is most likely to pass."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ _OUTCOMES: Mapping[str, Outcome] = {
 _LIKELY_TO_PASS: Mapping[Outcome, int] = {
     "rate_limit": 4, "upstream_error": 3, "quota_exceeded": 2, "invalid_key": 1, "unknown_model": 0, "client_error": -1
 }  # fmt: skip
-"""Of several failures the client is told the one with the highest number."""
+"""Of several failures the client gets the one with the highest number."""
 
 
 def outcome_of(failed: Failed | None) -> Outcome:
@@ -111,7 +111,7 @@ class _Candidate:
     """A key of a target, as far as this request has used it.
 
     :ivar tried: in this round
-    :ivar rate_limited: this request has heard so, so that the cooldown is more than an estimate to it
+    :ivar rate_limited: this request was rate-limited with this key, so that the cooldown is more than an estimate to it
     :ivar not_before_s: the end of the pause before it may be tried again
     """
 
@@ -186,7 +186,7 @@ class Failover:
     session: str = ""
     attempts: list[tuple[Attempt, Failed | None]] = field(default_factory=list)
     _targets: list[_Target] = field(default_factory=list)
-    _out: set[tuple[str, Key]] = field(default_factory=set)
+    _excluded: set[tuple[str, Key]] = field(default_factory=set)
     _got_new_secret: set[tuple[str, Key]] = field(default_factory=set)
     _waited_s: float = 0.0
     _waits_since: float | None = None
@@ -225,13 +225,13 @@ class Failover:
             if candidate.tried
             or candidate.not_before_s - now > SLACK_S
             or candidate.obeys(cooldown)
-            or self._is_out(target, candidate)
+            or self._is_excluded(target, candidate)
         }
         return target.ring.pick(target.route.model, now, excluded, self.session, last_resort)
 
-    def _is_out(self, target: _Target, candidate: _Candidate) -> bool:
+    def _is_excluded(self, target: _Target, candidate: _Candidate) -> bool:
         """Whether a candidate is not tried again, however long this request lasts."""
-        return candidate.tries > self.retries or (target.upstream, candidate.key) in self._out
+        return candidate.tries > self.retries or (target.upstream, candidate.key) in self._excluded
 
     def _is_broken(self, target: _Target) -> bool:
         return target.broken_rounds > self.retries
@@ -252,7 +252,7 @@ class Failover:
         elif outcome == "unknown_model":
             target.skipped = True
         elif outcome in ("invalid_key", "quota_exceeded"):
-            self._out.add((target.upstream, attempt.key))
+            self._excluded.add((target.upstream, attempt.key))
         elif outcome == "rate_limit":
             target.of(attempt.key).rate_limited = True
         elif outcome == "upstream_error":  # another key cannot reach what cannot be reached
@@ -305,7 +305,7 @@ class Failover:
         waits: list[Wait] = []
         missed_a_turn = False
         for candidate, cooldown in target.cooldowns(now):
-            if self._is_out(target, candidate):
+            if self._is_excluded(target, candidate):
                 continue
             if cooldown is not None and candidate.obeys(cooldown):
                 if self._waited_s + cooldown.left_s(now) <= self.max_wait_s:
@@ -351,7 +351,7 @@ class Failover:
             if not target.skipped
             for candidate, cooldown in target.cooldowns(now)
             if cooldown is not None and cooldown.reason == "rate_limit"
-            if (target.upstream, candidate.key) not in self._out
+            if (target.upstream, candidate.key) not in self._excluded
         ]
 
     def _all_keys_rejected(self, route: Route, failed: Failed) -> Failed:
@@ -365,7 +365,7 @@ class Failover:
 
 
 def _as_failure(cooldown: Cooldown, now: float) -> Failed:
-    """What a client hears when every key cools down: what the upstream said when it asked for that."""
+    """The error for a client while every key is cooling down: the message with which the upstream started that."""
     status, _, message = cooldown.message.partition(" ")
     overloaded = status in ("503", "529")
     kind: Kind = "overloaded" if overloaded else "rate_limit"

@@ -26,7 +26,7 @@ def best(failed: Failed, headers: Headers, wall_s: float) -> float | None:
     at = failed.resets_at_s
     # From the most to the least precise.
     hints = (
-        _scaled(_parse_number(header(headers, b"retry-after-ms")), 0.001),
+        _multiplied(_parse_number(header(headers, b"retry-after-ms")), 0.001),
         _seconds_until(_header_text(headers, b"retry-after"), wall_s, epoch=False),
         failed.retry_after_s,
         None if at is None else at - wall_s,
@@ -98,5 +98,5 @@ def _parse_number(raw: bytes | None) -> float | None:
     return value if -1e15 < value < 1e15 else None
 
 
-def _scaled(value: float | None, factor: float) -> float | None:
+def _multiplied(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor

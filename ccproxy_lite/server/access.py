@@ -1,7 +1,7 @@
 """Who may ask: a wrong Host, a browser's foreign Origin, a wrong key and a wrong type of body are refused early. Pure.
 
 Loopback is no protection against a page in the user's browser: it can send requests to any address, and make its own
-name mean 127.0.0.1. The Host header tells the latter, Origin and ``Sec-Fetch-Site`` the former, and a browser asks
+name mean 127.0.0.1. The Host header shows the latter, Origin and ``Sec-Fetch-Site`` the former, and a browser asks
 before it sends JSON to another site.
 """
 

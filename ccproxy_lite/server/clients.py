@@ -18,7 +18,7 @@ __all__ = ["CLIENTS", "NO_KEY", "ONE_TIME"]
 
 
 class File(NamedTuple):
-    """A settings file of ours, laid over the user's, for a client whose own files speak louder than variables.
+    """A settings file, laid over the user's, for a client in which files take precedence over variables.
 
     ``variable`` names it, or, with ``at``, the folder in which it stands beside the user's other files. ``usual`` is
     where that is without the variable, from HOME; without content, the file is left out.
@@ -72,12 +72,12 @@ _GEMINI_FILE = '{"security": {"auth": {"selectedType": "gemini-api-key"}}}'
 stands alone only one of root's is trusted."""
 
 _QWEN_FILE = '{"security": {"auth": {"selectedType": "openai"}}, "modelProviders": null}'
-"""Qwen Code asks for a login else, and a user's own providers would win."""
+"""Without it Qwen Code wants a login, and providers in the user's settings would take precedence."""
 
 _OPENCODE = json.dumps({
-    "enabled_providers": ["anthropic", "openai", "google"],  # any other would be asked directly
+    "enabled_providers": ["anthropic", "openai", "google"],  # requests to any other would bypass the proxy
     "provider": {
-        name: {"options": {"baseURL": url, "apiKey": "{env:OPENAI_API_KEY}", "fetch": None}}  # fetch: a login's own
+        name: {"options": {"baseURL": url, "apiKey": "{env:OPENAI_API_KEY}", "fetch": None}}  # a login sets fetch
         for name, url in (("anthropic", "{url}/v1"), ("openai", "{url}/v1"), ("google", "{url}/v1beta"))
     },
 })  # fmt: skip
@@ -109,7 +109,7 @@ CLIENTS: dict[str, Client] = {
         "Claude Code",
         _ANTHROPIC,
         (*_NOT_ANTHROPIC, *_NOT_CLAUDE),
-        private={"CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST": "1"},  # else a base URL in the user's settings would win
+        private={"CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST": "1"},  # or the user's settings take precedence
     ),
     "codex": Client("Codex", {"OPENAI_API_KEY": "{key}"}, _NOT_OPENAI, flags=_CODEX),
     "gemini": Client(
@@ -132,13 +132,13 @@ CLIENTS: dict[str, Client] = {
 }
 
 SDKS = ("anthropic", "openai", "google-genai")
-"""Those of them that are no programs, but what programs are made with."""
+"""Those that are libraries, not programs."""
 
 
 def variables(client: str | None, url: str, key: str) -> dict[str, str]:
     """What a client (or any) reads from the environment, for a proxy at a base URL and a key that it accepts."""
     wanted = CLIENTS[client].variables if client in CLIENTS else _GENERAL
-    return {name: _filled(text, url, key) for name, text in wanted.items()}
+    return {name: _fill_in(text, url, key) for name, text in wanted.items()}
 
 
 def redirecting(client: str | None) -> list[str]:
@@ -149,7 +149,8 @@ def redirecting(client: str | None) -> list[str]:
 
 def environment(environ: Mapping[str, str], program: str, url: str, key: str) -> dict[str, str]:
     """A child's environment: every client finds the proxy, and nothing that would lead it elsewhere."""
-    client = _name(program)
+    client = _program_name(program)
+    # Of every client, not only of this one: it may start others.
     cleared = {*redirecting(None), *_GENERAL}
     child = {name: text for name, text in environ.items() if name not in cleared}
     settings = variables(client, url, key)
@@ -157,6 +158,7 @@ def environment(environ: Mapping[str, str], program: str, url: str, key: str) ->
         name: laid_over(child.get(name, ""), text) if _is_object(text) else text for name, text in settings.items()
     }
     child |= CLIENTS[client].private if client in CLIENTS else {}
+    # curl and Python prefer the lower-case name.
     exempt = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     if exempt.strip() != "*":  # else a client would ask a company's proxy for this machine
         exempt = ",".join(filter(None, [exempt, "127.0.0.1,localhost"]))
@@ -166,23 +168,23 @@ def environment(environ: Mapping[str, str], program: str, url: str, key: str) ->
 def flags(client: str, url: str) -> list[str]:
     """The flags that a client needs; Codex takes its provider from them only."""
     settings = CLIENTS[client].flags if client in CLIENTS else {}
-    return [word for name, text in settings.items() for word in ("-c", f"{name}={_filled(text, url, '')}")]
+    return [word for name, text in settings.items() for word in ("-c", f"{name}={_fill_in(text, url, '')}")]
 
 
 def with_flags(words: Sequence[str], url: str) -> list[str]:
     """A command with the flags that its program needs."""
-    return [words[0], *flags(_name(words[0]), url), *words[1:]]
+    return [words[0], *flags(_program_name(words[0]), url), *words[1:]]
 
 
 def file_of(program: str) -> File | None:
     """The settings file that a program needs."""
-    client = CLIENTS.get(_name(program))
+    client = CLIENTS.get(_program_name(program))
     return client.file if client else None
 
 
 def content_of(file: File, url: str, key: str, theirs: str) -> str:
-    """Its content: ours over the user's own."""
-    settings = _filled(file.content, url, key)
+    """The content of the settings file: that of the proxy over the user's."""
+    settings = _fill_in(file.content, url, key)
     return laid_over(theirs, settings) if _is_object(settings) else f"{theirs}\n{settings}"
 
 
@@ -205,12 +207,12 @@ def laid_over(theirs: str, ours: str) -> str:
 
 
 def _is_object(text: str) -> bool:
-    """Whether a value of ours is a JSON object; no other begins like one."""
+    """Whether a setting is a JSON object; no other begins like one."""
     return text.startswith("{") and not text.startswith(("{url}", "{key}"))
 
 
 def is_json(text: str) -> bool:
-    """Whether it can be laid under something."""
+    """Whether a settings file can be merged: it holds a JSON object."""
     try:
         return isinstance(json.loads(text), dict)
     except ValueError:
@@ -219,18 +221,18 @@ def is_json(text: str) -> bool:
 
 def instructions(url: str, key: str) -> list[dict[str, str]]:
     """How to connect each client by hand: a line for a shell, or the command that does it."""
-    instructions_ = []
+    lines = []
     for name, client in CLIENTS.items():
         line = "export " + " ".join(f"{key}={value}" for key, value in variables(name, url, key).items())
         has_file = client.file is not None and bool(client.file.content)
         is_long = client.flags or has_file or any(map(_is_object, client.variables.values()))
-        instructions_.append({"client": client.about, "line": f"ccproxy-lite run -- {name}" if is_long else line})
-    return instructions_
+        lines.append({"client": client.about, "line": f"ccproxy-lite run -- {name}" if is_long else line})
+    return lines
 
 
-def _filled(text: str, url: str, key: str) -> str:
+def _fill_in(text: str, url: str, key: str) -> str:
     return text.replace("{url}", url).replace("{key}", key)
 
 
-def _name(program: str) -> str:
+def _program_name(program: str) -> str:
     return program.rpartition("/")[2]

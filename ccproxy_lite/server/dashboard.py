@@ -1,4 +1,4 @@
-"""The live page at ``/``: one file without any network of its own, and the policy that holds it to that.
+"""The live page at ``/``: one file that loads nothing else, and the policy that enforces it.
 
 Its style and script are allowed by their hashes, so nothing else in the page could ever run.
 """

@@ -1,6 +1,6 @@
-"""The embedded service on a loopback socket: it speaks every format, and says back what it hears (``echo_answers``).
+"""The embedded service on a loopback socket: it speaks every format, and repeats what was sent (``echo_answers``).
 
-It also counts tokens and lists its models. ``demo`` and the tests run on it. Its provider says where it is found.
+It also counts tokens and lists its models. ``demo`` and the tests run on it. Its URLs are in ``providers.echo``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.formats import DEFAULT_FORMAT, FORMATS, Format, asked_for, dialect
+from ccproxy_lite.formats import DEFAULT_FORMAT, FORMATS, Format, dialect, formats_at
 from ccproxy_lite.formats.format import ReplyInfo
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.jsontext import dumps, loads
@@ -49,7 +49,7 @@ class Echo:
             lister = dialect(head.get, head.query, head.path)
             client.respond(Response(200, JSON, dumps(lister.write_models(MODELS, 1_700_000_000)).encode()))
             return
-        readings = ((form, form.read_path(head.raw_path, head.query)) for form in asked_for(head.path))
+        readings = ((form, form.read_path(head.raw_path, head.query)) for form in formats_at(head.path))
         reading = next(((form, path) for form, path in readings if path is not None), None)
         form = reading[0] if reading else FORMATS[DEFAULT_FORMAT]
         try:

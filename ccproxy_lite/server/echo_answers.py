@@ -2,7 +2,7 @@
 
 It streams the last thing that the user said, in several pieces; calls a tool where the text says ``call NAME`` and a
 tool of that name is offered (with the JSON object that follows, or one made from the tool's schema); thinks where
-thinking is asked for; and makes a value of the schema where structured output is asked for and the user's text is no
+thinking is asked for; and writes a value of the schema where structured output is requested and the user's text is no
 JSON.
 """
 

@@ -7,7 +7,7 @@ What lives how long:
     request         Call, Exchange, Failover, Record
     attempt         Dispatch, Delivery, Stream
 
-A reload makes the second row anew and hands it to the listener; requests in flight keep the row that they began with.
+A reload builds the second row anew and hands it to the listener; requests in flight keep the row that they began with.
 Cooldowns, sessions and totals of keys that stay are shared between the old and the new row.
 """
 
@@ -72,7 +72,7 @@ async def _with_embedded(config: Config, parts: Parts) -> Config:
     """The configuration with the address of the embedded service, which is started when it is first used."""
     if not any(upstream.provider.embedded for upstream in config.upstreams):
         return config
-    parts.echo_url = parts.echo_url or await parts.tasks.start(_embedded)
+    parts.echo_url = parts.echo_url or await parts.tasks.start(_serve_embedded)
     return replace(
         config,
         upstreams=tuple(
@@ -82,7 +82,7 @@ async def _with_embedded(config: Config, parts: Parts) -> Config:
     )
 
 
-async def _embedded(*, task_status: anyio.abc.TaskStatus[str]) -> None:
+async def _serve_embedded(*, task_status: anyio.abc.TaskStatus[str]) -> None:
     async with echoing() as url:
         task_status.started(url)
         await anyio.sleep_forever()

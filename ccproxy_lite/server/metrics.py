@@ -72,7 +72,7 @@ class Metrics:
         """The request is over."""
         self.live.pop(id(record), None)
         upstream, _, model = record.route.partition("/")
-        tally = self._tally((upstream, model))
+        tally = self._tally_of((upstream, model))
         tally.requests[record.format, record.status] += 1
         tally.total.add(now_s - record.started_s)
         if record.first_byte_s is not None:
@@ -85,13 +85,13 @@ class Metrics:
             tokens["output"] += used.output
         for attempt, failed in record.attempts:
             if failed is not None:
-                self._tally((attempt.route.upstream.name, attempt.route.model)).failures[failed.kind] += 1
+                self._tally_of((attempt.route.upstream.name, attempt.route.model)).failures[failed.kind] += 1
         if record.error and record.status < 400:
             tally.broken += 1
         if record.error:
             self.errors.append((wall_s, record))
 
-    def _tally(self, place: Place) -> Tally:
+    def _tally_of(self, place: Place) -> Tally:
         # Clients choose model names.
         if place not in self.tallies and len(self.tallies) >= _MOST_SERIES:
             place = (place[0], "(other)")
@@ -138,7 +138,7 @@ class Metrics:
     def families(self) -> Iterator[str]:
         """The counters and histograms in Prometheus' text format, 0.0.4."""
         tallies = [({"upstream": place[0], "model": place[1]}, tally) for place, tally in self.tallies.items()]
-        yield from family("ccproxy_requests_total", "counter", "Served requests, by what their client heard.", (
+        yield from family("ccproxy_requests_total", "counter", "Requests served, by the status sent to the client.", (
             ({"client_format": form, **labels, "status": str(status)}, count)
             for labels, tally in tallies
             for (form, status), count in tally.requests.items()

@@ -1,4 +1,4 @@
-"""What is asked for: a URL becomes an endpoint, with the upstream and the session that it names. Pure.
+"""URLs: which endpoint one leads to, and the upstream and session that it names. Pure.
 
 Which paths belong to a wire format, the registry of formats knows; here stand those of the program itself.
 
@@ -13,7 +13,7 @@ import re
 from typing import Literal, NamedTuple
 
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.formats import VERSIONS, asked_for, model_list_at
+from ccproxy_lite.formats import VERSIONS, formats_at, model_list_at
 from ccproxy_lite.formats.format import PathInfo
 
 Action = Literal["message", "count", "models", "model", "root", "health", "status", "metrics"]
@@ -69,7 +69,7 @@ def match(path: str, raw_path: str, query: str) -> Match:
 
 def _endpoint_at(path: str, raw_path: str, query: str) -> Endpoint | None:
     """The endpoint at a path. An escaped slash is not a separator, but may be part of a model's name."""
-    for form in asked_for(path):
+    for form in formats_at(path):
         info = form.read_path(raw_path, query)
         if info is not None:
             return Endpoint("count" if info.action == "count" else "message", ("POST",), form.name, info=info)

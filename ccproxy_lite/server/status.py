@@ -32,7 +32,7 @@ class History:
 
 def overview(relay: Relay, history: History, url: str) -> dict[str, Any]:
     """The whole state as JSON; ``url`` is the one at which it was requested."""
-    upstreams = {upstream.name: _upstream(relay, upstream) for upstream in relay.config.upstreams}
+    upstreams = {upstream.name: _describe_upstream(relay, upstream) for upstream in relay.config.upstreams}
     traffic = history.metrics.overview(relay.clock.now())
     for error in traffic["errors"]:
         error["at"], error["error"] = _iso_time(error["at"]), relay.vault.redact(error["error"])
@@ -77,7 +77,7 @@ def metrics(relay: Relay, history: History, connections: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _upstream(relay: Relay, upstream: Upstream) -> dict[str, Any]:
+def _describe_upstream(relay: Relay, upstream: Upstream) -> dict[str, Any]:
     ring = relay.rings[upstream.name]
     now = relay.clock.now()
     ring.forget_sessions(now)

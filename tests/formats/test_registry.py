@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ccproxy_lite.formats import FORMATS, KEY_HEADERS, asked_for, dialect, model_list_at
+from ccproxy_lite.formats import FORMATS, KEY_HEADERS, dialect, formats_at, model_list_at
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_where_models_are_listed(path: str, expected: tuple[str, str | None] | N
 
 
 def test_a_path_of_one_format_may_be_anothers() -> None:
-    assert [form.name for form in asked_for("/v1/responses")] == ["openai-responses"]
-    assert [form.name for form in asked_for("/v1/models/messages:generateContent")] == ["anthropic", "gemini"]
-    assert list(asked_for("/v1/embeddings")) == []
+    assert [form.name for form in formats_at("/v1/responses")] == ["openai-responses"]
+    assert [form.name for form in formats_at("/v1/models/messages:generateContent")] == ["anthropic", "gemini"]
+    assert list(formats_at("/v1/embeddings")) == []
 
 
 def test_every_format_has_its_name() -> None:

@@ -148,7 +148,7 @@ def test_a_helper_that_hangs_with_a_known_key_is_left_alone_for_five_minutes(mon
     spec = f"cmd:{sys.executable} -c 'import time; time.sleep(60)'"
     vault._values[spec] = ("token-1", 0.0)
     runs: list[str] = []
-    read = vault._read
+    read = vault._read_source
 
     async def counted(asked: str) -> str:
         runs.append(asked)

@@ -203,7 +203,7 @@ def test_a_change_before_the_first_look_is_seen(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(serve._serve, Changing(argparse.Namespace(config=str(path)), Vault(), []))
+            tasks.start_soon(serve._serve_until_stopped, Changing(argparse.Namespace(config=str(path)), Vault(), []))
             with anyio.fail_after(PATIENCE_S):
                 await read_again.wait()
             tasks.cancel_scope.cancel()

@@ -1,7 +1,7 @@
 """Anthropic Messages: answers, whole and streamed, read and written. Source: the SDK's ``types.message`` and
 ``types.raw_message_stream_event``, and what its accumulator requires: event lines, contiguous indexes, numeric usage.
 
-A stream, and what the ``Reader`` makes of it:
+A stream, and the events that the ``Reader`` turns it into:
 
     message_start                 Begin
     content_block_start           PartStart; upstreams may put content into it already
@@ -156,7 +156,7 @@ class Reader:
         self._over = True
         return [failed]
 
-    def _start(self, data: dict[str, Any]) -> list[Event]:
+    def _read_start(self, data: dict[str, Any]) -> list[Event]:
         message = data.get("message")
         if not isinstance(message, dict) or self._begun:
             return []
@@ -258,7 +258,7 @@ _STEPS = {
     "content_block_delta": Reader._block_delta,
     "content_block_start": Reader._block_start,
     "content_block_stop": Reader._block_stop,
-    "message_start": Reader._start,
+    "message_start": Reader._read_start,
     "message_delta": Reader._message_delta,
     "message_stop": Reader._message_stop,
 }
@@ -347,7 +347,7 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
 def _write_block(part: WholePart) -> dict[str, Any]:
     match part.start.kind:
         case "thinking":
-            return {"type": "thinking", "thinking": part.text, "signature": _seal(part.end)}
+            return {"type": "thinking", "thinking": part.text, "signature": _signature_for_client(part.end)}
         case "redacted":
             return {"type": "redacted_thinking", "data": part.text}
         case "tool" | "custom":
@@ -356,16 +356,16 @@ def _write_block(part: WholePart) -> dict[str, Any]:
             arguments = {"input": part.text} if part.start.kind == "custom" else arguments
             return {"type": "tool_use", "id": call_id, "name": part.start.name, "input": arguments}
         case "image":
-            return {"type": "text", "text": _no_image(part.start)}
+            return {"type": "text", "text": _image_notice(part.start)}
         case _:
             return {"type": "text", "text": part.text}
 
 
-def _seal(end: PartEnd) -> str:
+def _signature_for_client(end: PartEnd) -> str:
     return end.signature if end.origin == NAME else thinking.tag(end.origin, end.signature)
 
 
-def _no_image(start: PartStart) -> str:
+def _image_notice(start: PartStart) -> str:
     return f"[an image of type {start.media_type or 'unknown'}, which this format cannot carry]"
 
 
@@ -444,7 +444,7 @@ class Writer:
             if delta:
                 before += _encode_event("content_block_delta", {"index": self._index, "delta": delta})
         elif self._start.kind == "thinking":
-            before = f'event: content_block_delta\ndata: {{"type":"content_block_delta","index":{self._index},"delta":{{"type":"signature_delta","signature":{quote(_seal(end))}}}}}\n\n'.encode()  # noqa: E501
+            before = f'event: content_block_delta\ndata: {{"type":"content_block_delta","index":{self._index},"delta":{{"type":"signature_delta","signature":{quote(_signature_for_client(end))}}}}}\n\n'.encode()  # noqa: E501
         return before + _encode_event("content_block_stop", {"index": self._index})
 
 

@@ -55,7 +55,7 @@ def read_error(status: int, body: Any) -> Failed:
 
 
 def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:
-    """HTTP status and body of a failure. A prompt that is too long is said in the words that clients look for."""
+    """HTTP status and body of a failure; for a prompt that is too long, in the words that clients look for."""
     status = {"overloaded": 529, "billing": 402}.get(failed.kind, failed.status)
     message = failed.message
     if failed.code == "context_length_exceeded" and not message.startswith("prompt is too long"):

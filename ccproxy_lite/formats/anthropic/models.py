@@ -18,16 +18,18 @@ def claude_version(model: str) -> tuple[int, int] | None:
     name = model.rpartition("/")[2]
     if not name.startswith("claude"):
         return None
+    # The family stands in front of the version ("claude-opus-4-8") or behind it ("claude-3-5-haiku-20241022").
     matched = re.match(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2})(?!\d))?(?!\d)", name)
     return (int(matched[1]), int(matched[2] or 0)) if matched else (99, 0)
 
 
 def claude_thinking(model: str, quirks: frozenset[str]) -> str:
-    """How a model behind an Anthropic upstream is told to think: ``adaptive``, ``manual`` or ``none``."""
+    """How thinking is switched on for a model behind an Anthropic upstream: ``adaptive``, ``manual`` or ``none``."""
     for quirk in ("adaptive_thinking", "manual_thinking", "no_thinking"):
         if quirk in quirks:
             return quirk.removesuffix("_thinking").replace("no", "none")
     version = claude_version(model)
+    # Models of other vendors behind an Anthropic endpoint (Kimi, GLM, MiniMax) know the older form.
     if version is None:
         return "manual"
     if version < (3, 7):
@@ -50,7 +52,7 @@ def claude_most_tokens(model: str) -> int:
 
 
 def claude_takes_sampling(model: str, quirks: frozenset[str]) -> bool:
-    """Whether ``temperature``, ``top_p`` and ``top_k`` are accepted: by Claude before 4.7, and by other makes."""
+    """Whether ``temperature``, ``top_p`` and ``top_k`` are accepted: before Claude 4.7, and by others' models."""
     if "no_sampling" in quirks:
         return False
     version = claude_version(model)

@@ -435,13 +435,13 @@ def without_foreign(body: Mapping[str, Any]) -> dict[str, Any] | None:
 
     That is reasoning tagged by another, and manual thinking in a tool loop that began elsewhere, without reasoning.
     """
-    found = False
+    changed = False
     messages: list[Any] = []
     for message in fields.lenient_list(body, "messages"):
         content = message.get("content") if isinstance(message, dict) else None
         if isinstance(content, list):
             kept = [block for block in content if not _is_foreign(block)]
-            found = found or len(kept) < len(content)
+            changed = changed or len(kept) < len(content)
             if not kept and content:
                 continue
             message = {**message, "content": kept}
@@ -449,7 +449,7 @@ def without_foreign(body: Mapping[str, Any]) -> dict[str, Any] | None:
     setting = body.get("thinking")
     if isinstance(setting, dict) and setting.get("type") == "enabled" and _hides_thoughts(messages):
         return {**{key: value for key, value in body.items() if key != "thinking"}, "messages": messages}
-    return {**body, "messages": messages} if found else None
+    return {**body, "messages": messages} if changed else None
 
 
 def _hides_thoughts(messages: list[Any]) -> bool:

@@ -16,7 +16,7 @@ _UNENFORCED = (
 )  # fmt: skip
 
 
-def _closed(schema: dict[str, Any]) -> dict[str, Any]:
+def _close_object(schema: dict[str, Any]) -> dict[str, Any]:
     if schema.get("type") == "object" or isinstance(schema.get("properties"), Mapping):
         schema["additionalProperties"] = False
     limits = [f"{key}: {schema.pop(key)}" for key in _UNENFORCED if key in schema]
@@ -29,7 +29,7 @@ def _closed(schema: dict[str, Any]) -> dict[str, Any]:
 
 def as_output_schema(schema: Schema) -> dict[str, Any]:
     """An output schema for Anthropic: closed objects; limits that are not enforced move to the description."""
-    done: dict[str, Any] = transform(schema, _closed)
+    done: dict[str, Any] = transform(schema, _close_object)
     return done
 
 

@@ -58,8 +58,8 @@ def _write_usage(usage: Usage) -> dict[str, Any]:
 class _Seals:
     """Signatures on their way to the part that they sit on.
 
-    A signature without a text of its own belongs to the call behind it. A call that Gemini did not make gets
-    the word that stands for a signature: Gemini would refuse it later, when the conversation comes to it.
+    A signature without text belongs to the call behind it. A call that Gemini did not make gets
+    the placeholder signature: Gemini would refuse it later, when the conversation comes to it.
     """
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ def _grounding(cited: Iterable[tuple[int, int, str, tuple[Citation, ...]]]) -> d
     for part, before, text, citations in cited:
         for citation in citations:
             start, end = citation.start or 0, len(text) if citation.end is None else citation.end
-            place = {"startIndex": before + _bytes(text[:start]), "endIndex": before + _bytes(text[:end])}
+            place = {"startIndex": before + _byte_length(text[:start]), "endIndex": before + _byte_length(text[:end])}
             segment = {**({"partIndex": part} if part else {}), **place, "text": text[start:end]}
             # Google counts bytes, all other formats characters.
             supports.append({"segment": segment, "groundingChunkIndices": [len(chunks)]})
@@ -120,11 +120,11 @@ def _grounding(cited: Iterable[tuple[int, int, str, tuple[Citation, ...]]]) -> d
     return {"groundingChunks": chunks, "groundingSupports": supports} if chunks else {}
 
 
-def _bytes(text: str) -> int:
+def _byte_length(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
 
 
-def _ending(end: End, grounding: dict[str, Any]) -> dict[str, Any]:
+def _end_of_candidate(end: End, grounding: dict[str, Any]) -> dict[str, Any]:
     more = {"groundingMetadata": grounding} if grounding else {}
     return {"finishReason": _REASON_NAMES[end.reason], "index": 0, **more}
 
@@ -142,7 +142,7 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
         cited.append((len(written) - 1, 0, part.text, part.end.citations))
     written += seals.pending()
     content = {"role": "model", "parts": written or [{"text": ""}]}
-    candidate = {"content": content, **_ending(end, _grounding(cited))}
+    candidate = {"content": content, **_end_of_candidate(end, _grounding(cited))}
     usage = {"usageMetadata": _write_usage(end.usage)} if end.usage is not None else {}
     return {"candidates": [candidate], **usage, "modelVersion": reply.request.model, "responseId": reply.id}
 
@@ -168,7 +168,7 @@ class Writer:
             if not self._before:
                 self._held.append(event.text)
                 return b""
-            before = b"" if self._streamed else self._chunk(self._seals.pending())
+            before = b"" if self._streamed else self._write_chunk(self._seals.pending())
             self._streamed = True
             if self._start.kind == "text":
                 self._held.append(event.text)
@@ -181,36 +181,36 @@ class Writer:
                     self._before, self._after = f'{self._head}{{"text":', f"{thought}}}{self._tail}"
                 return b""
             case PartEnd():
-                return self._close(event)
+                return self._close_part(event)
             case Begin():
                 return b""
             case End():
-                return self._end(event)
+                return self._write_end(event)
             case Failed():
                 return encode(dumps(write_error(event)[1]))
         raise AssertionError(event)
 
-    def _chunk(self, parts: list[dict[str, Any]]) -> bytes:
+    def _write_chunk(self, parts: list[dict[str, Any]]) -> bytes:
         if not parts:
             return b""
         return f"{self._head}{dumps(parts)[1:-1]}{self._tail}".encode()
 
-    def _close(self, end: PartEnd) -> bytes:
+    def _close_part(self, end: PartEnd) -> bytes:
         if self._start.kind == "text":
             text = "".join(self._held)
             if end.citations:
                 self._cited.append((0, self._text_bytes, text, end.citations))
-            self._text_bytes += _bytes(text)
+            self._text_bytes += _byte_length(text)
         # The text was streamed, and nothing is left to say.
         if self._before and not end.signature:
             return b""
         # A signature that arrives behind its text goes out with an empty one.
         part = WholePart(self._start, "" if self._streamed else "".join(self._held), end)
-        return self._chunk(self._seals.parts(part, self._streamed))
+        return self._write_chunk(self._seals.parts(part, self._streamed))
 
-    def _end(self, end: End) -> bytes:
+    def _write_end(self, end: End) -> bytes:
         parts = self._seals.pending() or [{"text": ""}]  # without a part, the SDK forgets the whole turn
         content = {"role": "model", "parts": parts}
-        candidate = {"content": content, **_ending(end, _grounding(self._cited))}
+        candidate = {"content": content, **_end_of_candidate(end, _grounding(self._cited))}
         usage = {"usageMetadata": _write_usage(end.usage)} if end.usage is not None else {}
         return encode(dumps({"candidates": [candidate], **usage, **self._identity}))

@@ -50,7 +50,7 @@ _LISTS = frozenset(("contents", "parts", "tools", "functionDeclarations"))
 
 
 def camel(value: Any) -> Any:
-    """The same in camelCase; the service reads snake_case too. What belongs to the user's own data is left alone."""
+    """The same in camelCase; the service reads snake_case too. Values of the user are left alone."""
     if isinstance(value, list):
         return [camel(item) for item in value]
     if not isinstance(value, dict):
@@ -85,13 +85,13 @@ _MARK_BASE64 = base64.b64encode(thinking.tag("", "").encode()[:3]).decode()
 
 
 def read_signature(value: str) -> tuple[str, str, str]:
-    """Signature, hidden text and origin of a ``thoughtSignature``; empty for the word that stands for none."""
+    """Signature, hidden text and origin of a ``thoughtSignature``; empty for the placeholder."""
     if models.SENTINEL in value:
         return "", "", NAME
     value = standard(value)
     if value == _SENTINEL_BASE64:
         return "", "", NAME
-    if not value.startswith(_MARK_BASE64):  # Gemini's own, which may be long
+    if not value.startswith(_MARK_BASE64):  # a signature of Gemini, which may be long
         return value, "", NAME
     try:
         text = base64.b64decode(value, validate=True).decode()
@@ -123,8 +123,8 @@ def read_contents(body: fields.Object) -> tuple[Message, ...]:
         # A new turn of the model: calls that were not answered never will be.
         if role == "model" and last is not None and last.role == "user":
             calls.forget()
-        found = fields.objects(content, "parts", at)
-        parts = tuple(read for part, inner in found for read in _read_part(part, inner, calls))
+        given = fields.objects(content, "parts", at)
+        parts = tuple(read for part, inner in given for read in _read_part(part, inner, calls))
         extra = fields.extra_of(content, frozenset(("role", "parts")))
         turn = Message("assistant" if role == "model" else "user", parts, extra, at)
         # The SDK sends parallel results as several contents.
@@ -132,10 +132,10 @@ def read_contents(body: fields.Object) -> tuple[Message, ...]:
             messages[-1] = replace(last, parts=last.parts + parts)
         else:
             messages.append(turn)
-    return tuple(replace(turn, parts=_joined(turn)) for turn in messages)
+    return tuple(replace(turn, parts=_without_seams(turn)) for turn in messages)
 
 
-def _joined(turn: Message) -> tuple[Part, ...]:
+def _without_seams(turn: Message) -> tuple[Part, ...]:
     """A model's turn without the seams of a stream: adjacent texts joined, and reasoning up to its signature."""
     if turn.role != "assistant":
         return turn.parts
@@ -188,11 +188,11 @@ class _Calls:
 
     def answer(self, call_id: str, name: str, at: str) -> str:
         """The id of the call that a result belongs to: by its id, else the first of that name."""
-        found = next((call for call in self._waiting if call_id and call[0] == call_id), None)
-        found = found or next((call for call in self._waiting if call[1] == name), None)
-        if found is not None:
-            self._waiting.remove(found)
-            return found[0]
+        match = next((call for call in self._waiting if call_id and call[0] == call_id), None)
+        match = match or next((call for call in self._waiting if call[1] == name), None)
+        if match is not None:
+            self._waiting.remove(match)
+            return match[0]
         return call_id or names.made_up_id("nobody's", at)
 
 
@@ -270,8 +270,8 @@ def _read_file(file: fields.Object, extra: Extra, at: str) -> Image | File | For
     # Files that were uploaded to Google, or lie in its storage (gs://).
     is_stored = uri.startswith(_PROVIDER) or not uri.startswith(("http://", "https://"))
     if media_type.startswith("image/"):
-        known = Image(file_id=uri, extra=extra, at=at) if is_stored else Image(url=uri, extra=extra, at=at)
-        return known if media_type == implied or not is_stored else replace(known, media_type=media_type)
+        image = Image(file_id=uri, extra=extra, at=at) if is_stored else Image(url=uri, extra=extra, at=at)
+        return image if media_type == implied or not is_stored else replace(image, media_type=media_type)
     known_file = File(media_type or "application/pdf", name=name, extra=extra, at=at)
     return replace(known_file, file_id=uri) if is_stored else replace(known_file, url=uri)
 
@@ -317,7 +317,7 @@ def write_contents(request: Request, target: Target, losses: Losses) -> list[dic
     called: dict[str, str] = {}
     last_question = max((n for n, turn in enumerate(paired) if _is_question(turn)), default=-1)
     written: list[dict[str, Any]] = []
-    if paired and paired[0].role == "assistant":  # the service wants to hear the user first
+    if paired and paired[0].role == "assistant":  # Gemini wants a user turn first
         written.append({"role": "user", "parts": [{"text": " "}]})
     for number, turn in enumerate(paired):
         called.update((part.id, part.name) for part in turn.parts if isinstance(part, ToolCall))
@@ -426,15 +426,15 @@ def without_foreign(body: fields.Object) -> dict[str, Any] | None:
     if isinstance(inner, dict):
         mended = without_foreign(inner)
         return None if mended is None else {**body, "generateContentRequest": mended}
-    found = False
+    changed = False
 
     def cleaned(part: Any) -> Any:
-        nonlocal found
+        nonlocal changed
         key = "thoughtSignature" if isinstance(part, dict) and "thoughtSignature" in part else "thought_signature"
         value = part.get(key) if isinstance(part, dict) else None
         if not isinstance(value, str) or read_signature(value)[2] == NAME:
             return part
-        found = True
+        changed = True
         if part.get("thought") is True:
             return None
         # A call needs some signature, any other part none.
@@ -450,4 +450,4 @@ def without_foreign(body: fields.Object) -> dict[str, Any] | None:
                 continue
             content = {**content, "parts": parts}
         contents.append(content)
-    return {**body, "contents": contents} if found else None
+    return {**body, "contents": contents} if changed else None

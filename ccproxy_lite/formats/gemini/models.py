@@ -61,11 +61,13 @@ def gemini_config(reasoning: Reasoning, target: Target, max_tokens: int | None) 
     effort = effort_of(reasoning)
     visible = effort != "none" if reasoning.visible is None else reasoning.visible
     config: dict[str, Any] = {"includeThoughts": visible}
+    # Levels since version 3.
     if version >= (3, 0) and "thinking_budget" not in target.quirks:
         if effort != "auto":
             least = "pro" in target.model and effort in ("none", "minimal")  # which Pro does not know
             config["thinkingLevel"] = "LOW" if least else _LEVELS[effort]
         return config
+    # -1: the model decides.
     budget = -1 if effort == "auto" and reasoning.budget is None else budget_of(reasoning, target.budgets)
     pro = "pro" in target.model  # which cannot do without thinking
     most = 32_768 if pro else 24_576

@@ -30,7 +30,7 @@ def read_path(path: str, query: str) -> PathInfo | None:
 
 
 def write_path(model: str, path: PathInfo) -> str:
-    """The path and query for an upstream. A stream is always asked for as server-sent events."""
+    """The path and query for an upstream. A stream is always requested as server-sent events."""
     method = "streamGenerateContent?alt=sse" if path.streams else "generateContent"
     return _with_method(model, path, method)
 

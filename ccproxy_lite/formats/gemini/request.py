@@ -300,7 +300,7 @@ def _write_config(request: Request, target: Target, losses: Losses) -> dict[str,
 
 
 def counting_body(body: fields.Object, model: str) -> dict[str, Any]:
-    """A request body as the counting endpoint accepts it: a client's own, or a converted one wrapped."""
+    """A request body as the counting endpoint accepts it: a client's, or a converted one wrapped."""
     inner = body.get("generateContentRequest") or body.get("generate_content_request")
     if not isinstance(inner, dict) and body.keys() <= {"contents"}:
         return dict(body)

@@ -26,8 +26,8 @@ from ccproxy_lite.jsontext import dumps, loads
 def resolved(schema: Any) -> Any:
     """The schema with every local ``$ref`` replaced by what it refers to.
 
-    A reference inside its own definition becomes an object of any kind; a schema may not grow beyond all measure, so
-    after 2000 replacements all others do too.
+    A reference inside the definition that it names becomes an object of any kind. So do all others after 2000
+    replacements, because schemas can be written that would grow without a bound.
     """
     budget = [2000]
 
@@ -35,6 +35,7 @@ def resolved(schema: Any) -> Any:
         if not isinstance(node, Mapping) or depth > MAX_DEPTH:
             return node
         reference = node.get("$ref")
+        # Only local references can be resolved.
         if not isinstance(reference, str) or not reference.startswith("#"):
             return each(node, lambda inner: walk(inner, seen, depth + 1))
         budget[0] -= 1
@@ -46,7 +47,7 @@ def resolved(schema: Any) -> Any:
     return walk(schema, (), 0)
 
 
-def _mild(schema: dict[str, Any]) -> dict[str, Any]:
+def _without_annotations(schema: dict[str, Any]) -> dict[str, Any]:
     """For Gemini's JSON Schema fields: no annotations that it refuses, and ``enum`` for ``const``."""
     done = {key: value for key, value in schema.items() if key not in _NOTES and not key.startswith("x-")}
     if "const" in done:
@@ -61,7 +62,8 @@ def as_json_schema(schema: Any) -> dict[str, Any] | None:
     """A schema for Gemini's ``parametersJsonSchema`` and ``responseJsonSchema``; None for an object of nothing."""
     if not isinstance(schema, Mapping):
         return None
-    done: dict[str, Any] = transform(resolved(schema), _mild)
+    done: dict[str, Any] = transform(resolved(schema), _without_annotations)
+    # Gemini rejects an object schema without properties; leaving the schema out means "no arguments".
     empty = done.keys() <= {"type", "properties", "additionalProperties", "required", "title"}
     empty = empty and done.get("type", "object") == "object" and not done.get("properties")
     return None if empty and done.get("additionalProperties") in (None, False) else done
@@ -73,15 +75,18 @@ _GEMINI = (
 ).split()
 
 
-def _strict(schema: dict[str, Any]) -> dict[str, Any]:
+def _to_openapi(schema: dict[str, Any]) -> dict[str, Any]:
     """For Gemini's older OpenAPI fields: its keywords only, upper-case types, text enums; the others described."""
-    schema = _mild(schema)
+    schema = _without_annotations(schema)
+    # There is no ``allOf``: its branches are merged into the schema.
     for branch in schema.pop("allOf", None) or ():
         if isinstance(branch, Mapping):
             schema = {**branch, **schema}
             if "properties" in branch:
                 merge(schema, [branch], binding=True)
+    # Nor ``oneOf``; ``anyOf`` accepts a little more.
     schema.setdefault("anyOf", schema.pop("oneOf", None))
+    # A list of types: one besides "null" is a nullable type, several are alternatives.
     kinds = schema.get("type")
     if isinstance(kinds, list):
         some = [kind for kind in kinds if kind != "null"]
@@ -89,7 +94,9 @@ def _strict(schema: dict[str, Any]) -> dict[str, Any]:
         schema["type"] = some[0] if len(some) == 1 else None
         if len(some) > 1:
             schema["anyOf"] = [{"type": str(kind).upper()} for kind in some]
+    # What has no keyword is said in the description, so that the model still reads it.
     limits = [f"{key}: {dumps(value)}" for key, value in schema.items() if key not in _GEMINI and _is_plain(value)]
+    # Enumerations hold texts only.
     values = schema.get("enum")
     if isinstance(values, list) and None in values:
         values = schema["enum"] = [value for value in values if value is not None]
@@ -100,14 +107,18 @@ def _strict(schema: dict[str, Any]) -> dict[str, Any]:
         schema["type"] = "string"
     if isinstance(schema.get("type"), str):
         schema["type"] = schema["type"].upper()
+    # Other formats of texts are rejected.
     if schema.get("format") not in (None, "date-time") and schema.get("type") in (None, "STRING"):
         limits.append(f"format: {schema.pop('format')}")
+    # One schema for each position is not possible: any of them for every position.
     if isinstance(schema.get("items"), list):
         schema["items"] = {"anyOf": [item for item in schema["items"] if isinstance(item, Mapping)]}
+    # ``items`` is required.
     if schema.get("type") == "ARRAY" and not schema.get("items"):
         schema["items"] = {"type": "STRING"}
     properties = schema.get("properties")
     if isinstance(properties, Mapping):
+        # A required name that is no property is rejected.
         schema["required"] = [name for name in required_names(schema) if name in properties] or None
     else:
         schema.pop("required", None)
@@ -125,7 +136,7 @@ def _is_plain(value: Any) -> bool:
 def as_openapi_schema(schema: Any) -> dict[str, Any] | None:
     """A schema for Gemini's ``parameters`` and ``responseSchema``; None for an object of nothing."""
     mild = as_json_schema(schema)
-    done: dict[str, Any] | None = mild and transform(mild, _strict)
+    done: dict[str, Any] | None = mild and transform(mild, _to_openapi)
     return done
 
 
@@ -137,7 +148,7 @@ _SPELLINGS = {
 }  # fmt: skip
 
 
-def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+def _to_standard(schema: dict[str, Any]) -> dict[str, Any]:
     """From Gemini's dialect: lower-case types, ``null`` as a type, standard spellings."""
     done = {key: value for key, value in schema.items() if key != "propertyOrdering"}
     kind = done.get("type")
@@ -150,13 +161,15 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
     for key in ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"):
         if isinstance(done.get(key), str) and _DIGITS.fullmatch(done[key]):  # 64-bit numbers are strings there
             done[key] = int(done[key])
+    # Widths of numbers, which other services reject as unknown formats.
     if done.get("format") in _GOOGLE_FORMATS:
         del done["format"]
     if isinstance(done.get("enum"), list):
-        done["enum"] = [_number(value, done.get("type")) for value in done["enum"]]
+        done["enum"] = [_read_enum_value(value, done.get("type")) for value in done["enum"]]
     if isinstance(done.get("$ref"), str):
+        # Definitions may be spelled ``defs``, and references lead there.
         done["$ref"] = done["$ref"].replace("#/defs/", "#/$defs/")
-    return _nullable(done) if done.pop("nullable", None) is True else done
+    return _with_null(done) if done.pop("nullable", None) is True else done
 
 
 _DIGITS = re.compile(r"[0-9]{1,18}")
@@ -165,7 +178,7 @@ _DIGITS = re.compile(r"[0-9]{1,18}")
 _GOOGLE_FORMATS = ("enum", "int32", "int64", "float", "double")
 
 
-def _number(value: Any, kind: Any) -> Any:
+def _read_enum_value(value: Any, kind: Any) -> Any:
     """A value of an enumeration, which is always text in Google's schemas."""
     if not isinstance(value, str) or kind not in ("integer", "number"):
         return value
@@ -176,7 +189,7 @@ def _number(value: Any, kind: Any) -> Any:
     return number if isinstance(number, int | float) else value
 
 
-def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+def _with_null(schema: dict[str, Any]) -> dict[str, Any]:
     if isinstance(schema.get("type"), str):
         schema["type"] = [schema["type"], "null"]
     elif isinstance(schema.get("anyOf"), list):
@@ -191,4 +204,6 @@ def from_gemini(schema: Schema, depth: int = 0) -> dict[str, Any]:
     spelled = {_SPELLINGS.get(key, key): value for key, value in schema.items()}
     if depth > MAX_DEPTH:
         return spelled
-    return _plain(each(spelled, lambda inner: from_gemini(inner, depth + 1) if isinstance(inner, Mapping) else inner))
+    return _to_standard(
+        each(spelled, lambda inner: from_gemini(inner, depth + 1) if isinstance(inner, Mapping) else inner)
+    )

@@ -31,9 +31,9 @@ _USED_UP_400 = (
     r"|billing hard limit has been reached"
 )
 _BAD_KEY_400 = r"(?i)api key (?:not valid|expired)|incorrect api key provided"
-"""A client's own mistake is a 400 too, and may be quoted in the message: these must stand at its beginning."""
+"""A mistake of the client is a 400 too, and may be quoted in the message: these must stand at its beginning."""
 RATE_LIMIT_HEADERS = ("anthropic-ratelimit-", "x-ratelimit-")
-"""How the headers begin that tell what is left of a limit, and when it is reset."""
+"""How the headers begin that say how much of a limit is left, and when it is reset."""
 _LONGEST_DURATION = 100
 _LONGEST_READ = 2000
 
@@ -42,10 +42,10 @@ def seconds_of(duration: str) -> float | None:
     """The seconds of a duration such as ``1m2.5s``, ``12ms`` or ``20 seconds``; None if it is none."""
     if len(duration) > _LONGEST_DURATION or not re.fullmatch(_DURATION, duration.strip(), re.IGNORECASE):
         return None
-    return sum(float(number) * _scale(unit.lower()) for number, unit in re.findall(_PIECE, duration))
+    return sum(float(number) * _seconds_per_unit(unit.lower()) for number, unit in re.findall(_PIECE, duration))
 
 
-def _scale(unit: str) -> float:
+def _seconds_per_unit(unit: str) -> float:
     return 0.001 if unit.startswith(("ms", "milli")) else _SECONDS[unit[0]]
 
 
@@ -67,17 +67,20 @@ def refine(failed: Failed, error: Mapping[str, Any], status: int | None = None) 
     'too_large'
     """
     if status is not None and not (status == 403 and failed.code == "model_not_found"):  # a key that may not use it
-        failed.kind = _kind(failed.kind, status)
+        failed.kind = _plausible_kind(failed.kind, status)
     failed.status = failed.status if status is None else status
+    # Google's form; others have texts there.
     details = error.get("details")
     details = [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
-    failed.retry_after_s = _number(error.get("resets_in_seconds"))
-    failed.resets_at_s = _number(error.get("resets_at"))
+    failed.retry_after_s = _read_seconds(error.get("resets_in_seconds"))
+    failed.resets_at_s = _read_seconds(error.get("resets_at"))
     for detail in details:
         if str(detail.get("@type")).endswith("google.rpc.RetryInfo"):
             failed.retry_after_s = seconds_of(str(detail.get("retryDelay")))
+    # The sentence is the last resort: fields and headers are more exact.
     if failed.kind in ("rate_limit", "overloaded") and failed.retry_after_s is None:
         failed.retry_after_s = seconds_in(failed.message)
+    # A quota that comes back is a rate limit.
     if failed.retry_after_s is None and failed.resets_at_s is None and _is_used_up(failed, details):
         failed.kind = "billing"
     invalid = any(detail.get("reason") == "API_KEY_INVALID" for detail in details)
@@ -88,6 +91,7 @@ def refine(failed: Failed, error: Mapping[str, Any], status: int | None = None) 
 
 def _is_used_up(failed: Failed, details: list[dict[str, Any]]) -> bool:
     """Google says "you exceeded your current quota" of every limit; which one it was stands in the details."""
+    # A daily quota; any other of Google's limits is over within a minute.
     if failed.code in ("RESOURCE_EXHAUSTED", "usage_limit_reached"):
         return failed.code == "usage_limit_reached" or any(
             "PerDay" in str(detail)[:_LONGEST_READ] for detail in details
@@ -107,11 +111,12 @@ _MAY_MEAN: Mapping[int, tuple[Kind, ...]] = {
 }
 
 
-def _kind(named: Kind, status: int) -> Kind:
+def _plausible_kind(named: Kind, status: int) -> Kind:
+    # A status of the 5xx range may be described more exactly by its body, but it stays the server's fault.
     fault: tuple[Kind, ...] = ("overloaded", "timeout") if status >= 500 else ()
     return named if named in _MAY_MEAN.get(status, fault) else kind_of(status)
 
 
-def _number(value: Any) -> float | None:
+def _read_seconds(value: Any) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number and 0 <= value < 1e12 else None

@@ -230,7 +230,7 @@ class Losses:
 
     def refusal(self, what: str, at: str) -> ClientError:
         """The error for what is always refused."""
-        return self._refusal(TO[self._target][what], at)
+        return self._rejection(TO[self._target][what], at)
 
     def lose_name(self, at: str) -> None:
         """The name of a file, at the file's path."""
@@ -278,11 +278,11 @@ class Losses:
         if loss.action == "silent":
             return
         if loss.action == "refused" or self._strict:
-            raise self._refusal(loss, path)
+            raise self._rejection(loss, path)
         if path not in self.dropped:
             self.dropped.append(path)
 
-    def _refusal(self, loss: Loss, path: str) -> ClientError:
+    def _rejection(self, loss: Loss, path: str) -> ClientError:
         message = f"{path} is not supported by {self._target}: {loss.why}"
         return ClientError(400, message, param=path)
 

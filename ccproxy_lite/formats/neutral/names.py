@@ -1,6 +1,6 @@
 """Tool names and ids: each format's limits, and how a foreign one is made to fit. Pure and without memory.
 
-A name that does not fit is shortened and gets a hash; the request's own tools say how to undo that. An id that does
+A name that does not fit is shortened and gets a hash; the tools of the request say how to undo that. An id that does
 not fit is encoded so that it can be read back from the id alone, because the next request must send the original
 again, maybe through another process; only an id that is too long even for that becomes a hash.
 
@@ -61,7 +61,7 @@ def fit_name(name: str, limits: Limits) -> str:
 
 def fit_id(call_id: str, limits: Limits) -> str:
     """An id that the format accepts: the original wherever it fits."""
-    original = _decoded(call_id)
+    original = _decode_id(call_id)
     if len(original) <= limits.id_chars and limits.id.match(original):
         return original
     # The upstream sees the encoded id in the next request as well, perhaps through another process.
@@ -72,7 +72,7 @@ def fit_id(call_id: str, limits: Limits) -> str:
     return "call_" + hashlib.sha256(raw).hexdigest()[:24]
 
 
-def _decoded(call_id: str) -> str:
+def _decode_id(call_id: str) -> str:
     if not call_id.startswith(_PREFIX):
         return call_id
     tail = call_id[len(_PREFIX) :]

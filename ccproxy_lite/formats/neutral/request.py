@@ -19,7 +19,7 @@ Role = Literal["system", "user", "assistant"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "auto"]
 
 
-def _nothing() -> Extra:
+def _no_extra() -> Extra:
     return NOTHING
 
 
@@ -28,7 +28,7 @@ class Text:
     """A piece of text. ``at`` is the path in the client's body, to name losses by; it is no part of the value."""
 
     text: str
-    extra: Extra = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_no_extra)
     at: str = field(default="", compare=False)
 
 
@@ -41,7 +41,7 @@ class Image:
     url: str = ""
     file_id: str = ""
     detail: str = ""
-    extra: Extra = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_no_extra)
     at: str = field(default="", compare=False)
 
 
@@ -55,7 +55,7 @@ class File:
     url: str = ""
     file_id: str = ""
     name: str = ""
-    extra: Extra = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_no_extra)
     at: str = field(default="", compare=False)
 
 
@@ -65,7 +65,7 @@ class Audio:
 
     data: str
     format: str
-    extra: Extra = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_no_extra)
     at: str = field(default="", compare=False)
 
 
@@ -80,7 +80,7 @@ class Thinking:
     signature: str = ""
     redacted: str = ""
     origin: str = ""
-    extra: Extra = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_no_extra)
     at: str = field(default="", compare=False)
 
 
@@ -92,7 +92,7 @@ class ToolCall:
     name: str
     arguments: str
     kind: Literal["function", "custom"] = "function"
-    extra: Extra = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_no_extra)
     at: str = field(default="", compare=False)
 
 
@@ -104,7 +104,7 @@ class ToolResult:
     content: tuple[Text | Image | File | Audio | Foreign, ...]
     is_error: bool = False
     name: str = ""
-    extra: Extra = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_no_extra)
     at: str = field(default="", compare=False)
 
 
@@ -113,7 +113,7 @@ class Refusal:
     """The model's refusal in an earlier answer."""
 
     text: str
-    extra: Extra = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_no_extra)
     at: str = field(default="", compare=False)
 
 
@@ -139,7 +139,7 @@ class Message:
 
     role: Role
     parts: tuple[Part, ...]
-    extra: Extra = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_no_extra)
     at: str = field(default="", compare=False)
 
 
@@ -156,7 +156,7 @@ class Tool:
     strict: bool | None = None
     kind: Literal["function", "custom"] = "function"
     grammar: tuple[str, str] | None = None
-    extra: Extra = field(default_factory=_nothing)
+    extra: Extra = field(default_factory=_no_extra)
     at: str = field(default="", compare=False)
 
 
@@ -229,8 +229,8 @@ class Request:
     service_tier: str | None = None
     stream: bool = False
     origin: str = ""
-    extra: Extra = field(default_factory=_nothing)
-    paths: Mapping[str, str] = field(default_factory=_nothing, compare=False)
+    extra: Extra = field(default_factory=_no_extra)
+    paths: Mapping[str, str] = field(default_factory=_no_extra, compare=False)
 
     def scalars(self) -> dict[str, Any]:
         """The parameters that are one value each, as far as the client has set them."""

@@ -33,17 +33,17 @@ def each(schema: Schema, change: Callable[[Any], Any]) -> dict[str, Any]:
             copy[key] = change(copy[key])
     # ``items`` may be one schema, a list of them, or a boolean.
     if isinstance(copy.get("items"), bool):
-        copy["items"] = _spelled(copy["items"])
+        copy["items"] = _as_object(copy["items"])
     for key in _MANY:
         if isinstance(copy.get(key), Mapping):
-            copy[key] = {name: change(_spelled(inner)) for name, inner in copy[key].items()}
+            copy[key] = {name: change(_as_object(inner)) for name, inner in copy[key].items()}
     for key in _LIST:
         if isinstance(copy.get(key), list):
-            copy[key] = [change(_spelled(inner)) for inner in copy[key]]
+            copy[key] = [change(_as_object(inner)) for inner in copy[key]]
     return copy
 
 
-def _spelled(schema: Any) -> Any:
+def _as_object(schema: Any) -> Any:
     """A boolean schema as the object that it stands for."""
     return ({} if schema else {"not": {}}) if isinstance(schema, bool) else schema
 
@@ -67,14 +67,14 @@ def as_input_schema(schema: Any) -> dict[str, Any]:
     for key in _UNIONS:
         branches = root.pop(key, None)
         if isinstance(branches, list):
-            merge(root, [_resolved(branch, root) for branch in branches], binding=key == "allOf")
+            merge(root, [_follow_references(branch, root) for branch in branches], binding=key == "allOf")
     root["type"] = "object"
     if not isinstance(root.get("properties"), Mapping):
         root["properties"] = {}
     return root
 
 
-def _resolved(branch: Any, root: Schema) -> Schema:
+def _follow_references(branch: Any, root: Schema) -> Schema:
     """A branch, or the definition in the same schema that it refers to."""
     # A chain of references, but never a circle.
     for _ in range(8):
@@ -108,7 +108,7 @@ def merge(root: dict[str, Any], branches: list[Schema], *, binding: bool) -> Non
 
 
 def described(schema: Schema, limits: list[str]) -> str:
-    """The description, and what is told instead of being enforced."""
+    """The description, and behind it the limits that have no keyword."""
     known = schema.get("description")
     return "\n".join(filter(None, [known if isinstance(known, str) else "", "; ".join(limits)]))
 
@@ -124,7 +124,7 @@ _FREE_TEXT: dict[str, Any] = {
 def as_function(tool: Tool) -> Tool:
     """A tool as a function, where the target has nothing else: a custom tool's text is the one argument ``input``.
 
-    A grammar that cannot be enforced is told instead.
+    A grammar that cannot be enforced is described instead.
     """
     if tool.kind == "function":
         return tool

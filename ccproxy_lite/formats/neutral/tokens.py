@@ -1,7 +1,7 @@
 """A local estimate of tokens, for upstreams that cannot count. Pure.
 
 Within 15 % of OpenAI's o200k encoder on English, code, JSON and Chinese (measured in the tests; a single Chinese text
-may be further off, by its register). No block, tool or instruction is left out. Claude's own encoder cuts finer.
+may be further off, by its register). No block, tool or instruction is left out. Claude's encoder cuts finer.
 
 >>> estimate_text("Hello, world!"), estimate_text("")
 (3, 0)
@@ -32,7 +32,7 @@ _PDF_BYTES_PER_TOKEN = 12
 _MESSAGE_TOKENS = 4
 _TOOL_TOKENS = 12
 
-# Cut like a byte pair encoder's own pre-tokenizer; a group's number is its row in _COST.
+# Cut like the pre-tokenizer of a byte pair encoder; a group's number is its row in _COST.
 _PIECE = re.compile(
     r"( ?[A-Z]?[a-z]+)"  # 1 a word, or a part of a camelCase name
     r"|( ?[!-/:-@\[-`{-~]+\n*)"  # 2 signs, and the line ends behind them
@@ -59,7 +59,7 @@ def estimate(request: Request) -> int:
     """About how many input tokens a request is: instructions, every part of every turn, and every tool."""
     total = sum(estimate_text(part.text) for part in request.system)
     for message in request.messages:
-        total += _MESSAGE_TOKENS + sum(_part(part) for part in message.parts)
+        total += _MESSAGE_TOKENS + sum(_estimate_part(part) for part in message.parts)
     for tool in request.tools:
         if isinstance(tool, ServerTool):
             total += _TOOL_TOKENS + estimate_text(dumps(dict(tool.data)))
@@ -71,7 +71,7 @@ def estimate(request: Request) -> int:
     return max(total, 1)
 
 
-def _part(part: Part) -> int:
+def _estimate_part(part: Part) -> int:
     match part:
         case Text() | Refusal():
             return estimate_text(part.text)
@@ -80,7 +80,8 @@ def _part(part: Part) -> int:
         case ToolCall():
             return _TOOL_TOKENS + estimate_text(part.name) + estimate_text(part.arguments)
         case ToolResult():
-            return _TOOL_TOKENS + sum(_part(inner) for inner in part.content)
+            return _TOOL_TOKENS + sum(_estimate_part(inner) for inner in part.content)
+        # What Claude charges for a large picture; the size is not known without decoding it.
         case Image():
             return _IMAGE_TOKENS
         case File():

@@ -37,13 +37,13 @@ def merged(messages: Iterable[Message], seam: str = "") -> list[Message]:
             continue
         # Anthropic and Gemini reject two messages of one role in a row.
         if turns and turns[-1].role == message.role:
-            turns[-1] = replace(turns[-1], parts=turns[-1].parts + _after(turns[-1], message, seam))
+            turns[-1] = replace(turns[-1], parts=turns[-1].parts + _with_seam(turns[-1], message, seam))
         else:
             turns.append(message)
     return turns
 
 
-def _after(turn: Message, message: Message, seam: str) -> tuple[Part, ...]:
+def _with_seam(turn: Message, message: Message, seam: str) -> tuple[Part, ...]:
     first, last = message.parts[0], turn.parts[-1]
     if seam and message.role == "assistant" and isinstance(first, Text) and isinstance(last, Text):
         return (replace(first, text=seam + first.text), *message.parts[1:])
@@ -117,11 +117,11 @@ def paired(messages: Iterable[Message], losses: Losses, seam: str = "") -> list[
         while at < len(turns) and turns[at].role != "assistant":
             following.append(turns[at])
             at += 1
-        done += _pair(turn, following, losses)
+        done += _pair_calls(turn, following, losses)
     return merged(done)
 
 
-def _pair(turn: Message, following: list[Message], losses: Losses) -> list[Message]:
+def _pair_calls(turn: Message, following: list[Message], losses: Losses) -> list[Message]:
     calls = [part for part in turn.parts if isinstance(part, ToolCall)]
     if not calls:
         return [turn, *_without_results(following, losses)]

@@ -70,7 +70,7 @@ def _annotations(citations: Iterable[Citation], offset: int, length: int) -> lis
     ]
 
 
-def _image(part: WholePart) -> dict[str, Any]:
+def _write_image(part: WholePart) -> dict[str, Any]:
     url = f"data:{part.start.media_type or 'image/png'};base64,{part.text}"
     return {"type": "image_url", "image_url": {"url": url}}
 
@@ -104,7 +104,7 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
     if annotations:
         message["annotations"] = annotations
     if "image" in by_kind:
-        message["images"] = [_image(part) for part in by_kind["image"]]
+        message["images"] = [_write_image(part) for part in by_kind["image"]]
     body: dict[str, Any] = {
         "id": f"chatcmpl-{reply.id}",
         "object": "chat.completion",
@@ -212,7 +212,7 @@ class Writer:
         if self._start.kind == "image":
             self._images += 1
             return self._encode_chunk(
-                {"images": [{"index": self._images, **_image(WholePart(self._start, self._held, end))}]}
+                {"images": [{"index": self._images, **_write_image(WholePart(self._start, self._held, end))}]}
             )
         if self._start.kind == "text":
             self._annotations += _annotations(end.citations, self._offset, self._length)

@@ -144,23 +144,23 @@ def write_signature(signature: str) -> dict[str, Any]:
 
 def without_foreign(body: fields.Object) -> dict[str, Any] | None:
     """The body without signatures of other providers; None if there are none."""
-    found = False
+    changed = False
     messages: list[Any] = []
     for message in fields.lenient_list(body, "messages"):
         calls = message.get("tool_calls") if isinstance(message, dict) else None
         if isinstance(calls, list) and any(isinstance(call, dict) and _is_foreign(call) for call in calls):
-            found = True
-            kept = [_plain(call) if isinstance(call, dict) and _is_foreign(call) else call for call in calls]
+            changed = True
+            kept = [_without_extra(call) if isinstance(call, dict) and _is_foreign(call) else call for call in calls]
             message = {**message, "tool_calls": kept}
         messages.append(message)
-    return {**body, "messages": messages} if found else None
+    return {**body, "messages": messages} if changed else None
 
 
 def _is_foreign(call: fields.Object) -> bool:
     return thinking.unseal(read_signature(call), NAME)[2] != NAME
 
 
-def _plain(call: fields.Object) -> dict[str, Any]:
+def _without_extra(call: fields.Object) -> dict[str, Any]:
     return {key: value for key, value in call.items() if key != "extra_content"}
 
 

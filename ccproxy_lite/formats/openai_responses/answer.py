@@ -95,36 +95,36 @@ class Writer:
 
     def write(self, event: Event) -> bytes:
         if type(event) is PartDelta:
-            return self._delta(event.text)
+            return self._write_delta(event.text)
         match event:
             case PartStart():
-                return self._open(event)
+                return self._open_part(event)
             case PartEnd():
                 self._closed = True
-                return self._close(event)
+                return self._close_part(event)
             case Begin():
                 return self._begin_stream()
             case End():
-                kind = "incomplete" if self._reason(event) else "completed"
+                kind = "incomplete" if self._incomplete_reason(event) else "completed"
                 before = self._close_item(kind)
                 return before + self._encode_event(f"response.{kind}", {"response": self.ended(event)})
             case Failed():
                 before = self._begin_stream() if not self._begun else self._close_item() if self._closed else b""
-                response = {**self._response("failed"), "error": failure(event)}
+                response = {**self._response_object("failed"), "error": failure(event)}
                 return before + self._encode_event("response.failed", {"response": response})
         raise AssertionError(event)
 
     def ended(self, end: End) -> dict[str, Any]:
         """The response as it is at the end."""
-        reason = self._reason(end)
+        reason = self._incomplete_reason(end)
         self._close_item("incomplete" if reason else "completed")
-        response = self._response("incomplete" if reason else "completed")
+        response = self._response_object("incomplete" if reason else "completed")
         response["incomplete_details"] = {"reason": reason} if reason else None
         response["completed_at"] = None if reason else self._reply.created
         return {**response, "usage": _write_usage(end.usage)}
 
-    def _reason(self, end: End) -> str | None:
-        """Why the answer is not complete; a refusal that was said in words is."""
+    def _incomplete_reason(self, end: End) -> str | None:
+        """Why the answer is not complete; a refusal with a text counts as complete."""
         return None if end.reason == "refusal" and self._refused else _INCOMPLETE.get(end.reason)
 
     # --- events
@@ -133,7 +133,7 @@ class Writer:
         self._number += 1
         return encode(dumps({"type": kind, "sequence_number": self._number, **data}), kind)
 
-    def _response(self, status: str) -> dict[str, Any]:
+    def _response_object(self, status: str) -> dict[str, Any]:
         request = self._reply.request
         return {
             "id": f"resp_{self._reply.id}",
@@ -159,7 +159,7 @@ class Writer:
 
     def _begin_stream(self) -> bytes:
         self._begun = True
-        response = self._response("in_progress")
+        response = self._response_object("in_progress")
         data = {"response": response}
         return self._encode_event("response.created", data) + self._encode_event("response.in_progress", data)
 
@@ -172,7 +172,7 @@ class Writer:
         return before + self._encode_event("response.output_item.added", data)
 
     def _item_done(self, **fields: Any) -> bytes:
-        """An item is complete; this is told when the next thing comes, for if it is the end it may have been cut."""
+        """An item is complete; written with the next event, for if that is the end, the item may have been cut."""
         self._item = {**self._item, **fields}
         return b""
 
@@ -188,17 +188,17 @@ class Writer:
         self._items.append(item)
         return self._encode_event("response.output_item.done", data)
 
-    def _place(self, **more: Any) -> dict[str, Any]:
+    def _item_position(self, **more: Any) -> dict[str, Any]:
         return {"item_id": self._item["id"], "output_index": len(self._items), **more}
 
-    def _deltas(self, kind: str, place: dict[str, Any], tail: str = "") -> None:
+    def _prepare_deltas(self, kind: str, place: dict[str, Any], tail: str = "") -> None:
         """What stands around the text of each delta to come; only the number in its middle changes."""
         self._prefix = (
             f'event: {kind}\ndata: {{"type":"{kind}",{dumps(place)[1:-1]}{tail},"sequence_number":',
             ',"delta":',
         )
 
-    def _delta(self, text: str) -> bytes:
+    def _write_delta(self, text: str) -> bytes:
         self._pieces.append(text)
         # Media and redacted reasoning have no deltas.
         if not self._prefix[0]:
@@ -213,14 +213,14 @@ class Writer:
 
     # --- parts
 
-    def _open(self, start: PartStart) -> bytes:
+    def _open_part(self, start: PartStart) -> bytes:
         self._start, self._pieces, self._prefix, self._closed = start, [], ("", ""), False
         match start.kind:
             case "text" | "refusal":
                 return self._open_text(start)
             case "thinking":
                 added = self._item_added("reasoning", summary=[])
-                self._deltas("response.reasoning_summary_text.delta", self._place(summary_index=0))
+                self._prepare_deltas("response.reasoning_summary_text.delta", self._item_position(summary_index=0))
                 return added
             case "redacted":
                 return self._item_added("reasoning", summary=[])
@@ -230,16 +230,16 @@ class Writer:
         call_id = names.fit_id(start.id, NAME_LIMITS)
         if NOTE in extra:
             return self._item_added("tool_search_call", call_id=call_id, execution="client", arguments={})
-        # Tools in namespaces go out under one flat name and come back under their own.
+        # Tools in namespaces go out under one flat name and come back with their namespace.
         name = {"name": extra.get("(inner)", start.name)}
         if "(namespace)" in extra:
             name["namespace"] = extra["(namespace)"]
         if start.kind == "custom":
             added = self._item_added("custom_tool_call", call_id=call_id, **name, input="")
-            self._deltas("response.custom_tool_call_input.delta", self._place())
+            self._prepare_deltas("response.custom_tool_call_input.delta", self._item_position())
         else:
             added = self._item_added("function_call", call_id=call_id, **name, arguments="")
-            self._deltas("response.function_call_arguments.delta", self._place())
+            self._prepare_deltas("response.function_call_arguments.delta", self._item_position())
         return added
 
     def _open_text(self, start: PartStart) -> bytes:
@@ -249,19 +249,19 @@ class Writer:
             before = self._item_added("message", role="assistant", content=[])
         kind, field = _TEXTS[start.kind]
         self._refused = self._refused or start.kind == "refusal"
-        place = self._place(content_index=len(self._item["content"]))
+        place = self._item_position(content_index=len(self._item["content"]))
         empty = {"type": kind, field: "", **({"annotations": [], "logprobs": []} if kind == "output_text" else {})}
-        self._deltas(f"response.{kind}.delta", place, ',"logprobs":[]' if kind == "output_text" else "")
+        self._prepare_deltas(f"response.{kind}.delta", place, ',"logprobs":[]' if kind == "output_text" else "")
         return before + self._encode_event("response.content_part.added", {**place, "part": empty})
 
     def _open_summary(self) -> bytes:
         part = {"type": "summary_text", "text": ""}
         self._item = {**self._item, "summary": [part]}
         return self._encode_event(
-            "response.reasoning_summary_part.added", {**self._place(summary_index=0), "part": part}
+            "response.reasoning_summary_part.added", {**self._item_position(summary_index=0), "part": part}
         )
 
-    def _close(self, end: PartEnd) -> bytes:
+    def _close_part(self, end: PartEnd) -> bytes:
         text = "".join(self._pieces)
         match self._start.kind:
             case "text" | "refusal":
@@ -275,11 +275,11 @@ class Writer:
         if self._item["type"] == "tool_search_call":
             return self._item_done(arguments=names.arguments_object(text))
         if self._item["type"] == "custom_tool_call":
-            done = self._encode_event("response.custom_tool_call_input.done", {**self._place(), "input": text})
+            done = self._encode_event("response.custom_tool_call_input.done", {**self._item_position(), "input": text})
             return done + self._item_done(input=text)
-        missing = b"" if text.strip() else self._delta("{}")  # clients parse the arguments, and "" is not JSON
+        missing = b"" if text.strip() else self._write_delta("{}")  # clients parse the arguments, and "" is not JSON
         text = text if text.strip() else "{}"
-        data = {**self._place(), "name": self._item["name"], "arguments": text}
+        data = {**self._item_position(), "name": self._item["name"], "arguments": text}
         return (
             missing
             + self._encode_event("response.function_call_arguments.done", data)
@@ -288,7 +288,7 @@ class Writer:
 
     def _close_text(self, text: str, end: PartEnd) -> bytes:
         kind, field = _TEXTS[self._start.kind]
-        place = self._place(content_index=len(self._item["content"]))
+        place = self._item_position(content_index=len(self._item["content"]))
         part: dict[str, Any] = {"type": kind, field: text}
         out, logprobs = b"", dict[str, Any]()
         if kind == "output_text":
@@ -304,13 +304,13 @@ class Writer:
     def _close_thinking(self, text: str, end: PartEnd) -> bytes:
         out, summary = b"", []
         if text:
-            place, part = self._place(summary_index=0), {"type": "summary_text", "text": text}
+            place, part = self._item_position(summary_index=0), {"type": "summary_text", "text": text}
             out = self._encode_event("response.reasoning_summary_text.done", {**place, "text": text})
             out += self._encode_event("response.reasoning_summary_part.done", {**place, "part": part})
             summary = [part]
         # The encrypted content is what the client sends back in its next request.
         sealed = thinking.seal(end.signature, "", end.origin, NAME)
-        if not sealed and end.origin != NAME:  # without a mark it would be taken for the service's own
+        if not sealed and end.origin != NAME:  # without a mark it would be mistaken for one of the service itself
             sealed = thinking.tag(end.origin, "")
         return out + self._item_done(summary=summary, **({"encrypted_content": sealed} if sealed else {}))
 

@@ -7,7 +7,7 @@ A stream is a list of output items that grow at the same time, each event naming
     output_item.added             a tool call opens here; text and reasoning with their first piece
     ... .delta                    PartDelta
     ... .done, output_item.done   what was not streamed yet, then PartEnd
-    response.completed            End, after whatever of the whole answer was not heard yet
+    response.completed            End, after whatever of the complete response has not been streamed
 
 Neutral parts come one after the other, so every item's events go through ``OrderedParts``: the oldest item is passed on
 as it grows, younger ones wait. ``_Item.streamed`` remembers which texts have arrived in pieces, so that the ``done``
@@ -165,7 +165,7 @@ class Reader:
 
     # --- which item
 
-    def _item_of(self, data: Mapping[str, Any], kind: str, fresh: bool = False) -> _Item:
+    def _find_item(self, data: Mapping[str, Any], kind: str, fresh: bool = False) -> _Item:
         """The item that an event is about: by its id or its call's, else by its place; a new one if there is none.
 
         Some services count items wrongly or not at all, and others change ids on the way.
@@ -201,7 +201,7 @@ class Reader:
     def _item_added(self, data: Mapping[str, Any], event: str) -> None:
         item = data.get("item")
         if isinstance(item, dict):
-            item_ = self._item_of(data, fields.lenient(item, "type"), fresh=True)
+            item_ = self._find_item(data, fields.lenient(item, "type"), fresh=True)
             if fields.lenient(item, "name"):
                 self._start_call(item_, item)
 
@@ -209,7 +209,7 @@ class Reader:
         item = data.get("item")
         if not isinstance(item, dict):
             return
-        item_ = self._item_of(data, fields.lenient(item, "type"))
+        item_ = self._find_item(data, fields.lenient(item, "type"))
         if item_.done:
             return
         if item_.type in _CALLS:
@@ -227,7 +227,7 @@ class Reader:
         self._finish_item(item_, item)
 
     def _finish_texts(self, item_: _Item, field_name: str, item: Mapping[str, Any]) -> None:
-        """The parts of a whole item; those that came in pieces only tell their citations."""
+        """The parts of a whole item; those that were streamed only add their citations."""
         parts = item.get(field_name)
         for index, part in enumerate(parts if isinstance(parts, list) else ()):
             number = (field_name, index)
@@ -235,15 +235,15 @@ class Reader:
             text = fields.lenient(part, "text")
             if fields.lenient(part, "type") == "refusal":
                 kind, text = "refusal", fields.lenient(part, "refusal")
-            found = part.get("annotations") if isinstance(part, dict) else None
-            if isinstance(found, list) and not item_.citations.get(number):
-                item_.citations[number] = tuple(citation for one in found for citation in _read_citation(one))
+            annotations = part.get("annotations") if isinstance(part, dict) else None
+            if isinstance(annotations, list) and not item_.citations.get(number):
+                item_.citations[number] = tuple(citation for one in annotations for citation in _read_citation(one))
             if number not in item_.streamed and text:
                 self._stream_text(item_, kind, number, text)
 
     def _text_event(self, data: Mapping[str, Any], event: str) -> None:
         """A piece of a text, or all of it where no piece came."""
-        item_ = self._item_of(data, "reasoning" if "reasoning" in event else "message")
+        item_ = self._find_item(data, "reasoning" if "reasoning" in event else "message")
         where = "summary" if "summary" in event else "content"
         number = (where, fields.place(data, f"{where}_index") or 0)
         part: PartKind = "thinking" if "reasoning" in event else "refusal" if "refusal" in event else "text"
@@ -255,7 +255,7 @@ class Reader:
             self._stream_text(item_, part, number, fields.lenient(data, "text") or fields.lenient(data, "refusal"))
 
     def _arguments_event(self, data: Mapping[str, Any], event: str) -> None:
-        item_ = self._item_of(data, "custom_tool_call" if "custom" in event else "function_call")
+        item_ = self._find_item(data, "custom_tool_call" if "custom" in event else "function_call")
         if item_.open is None or item_.type not in _CALLS:
             return  # who is called comes with the item
         if not event.endswith(".delta"):
@@ -265,7 +265,7 @@ class Reader:
             self._ordered.add(item_.key, PartDelta(data["delta"]))
 
     def _annotation_event(self, data: Mapping[str, Any], event: str) -> None:
-        item_ = self._item_of(data, "message")
+        item_ = self._find_item(data, "message")
         number = ("content", fields.place(data, "content_index") or 0)
         item_.citations[number] = item_.citations.get(number, ()) + _read_citation(data.get("annotation"))
 
@@ -361,7 +361,7 @@ _STEPS = {
 def look(event: SseEvent, progress: Progress) -> None:
     """Note how far a relayed stream has come. Only its first event and its endings are parsed."""
     progress.last = event.data
-    kind = event.name or _type_in(event.data)
+    kind = event.name or _event_type_in(event.data)
     if kind == "response.created" or kind in _ENDINGS:
         data = fields.object_in(event.data)
         if data is not None:
@@ -397,13 +397,13 @@ def write_failure(failed: Failed, progress: Progress) -> bytes:
 _NUMBER = re.compile(r'"sequence_number": ?(\d{1,15})')
 
 
-def _type_in(data: str) -> str:
+def _event_type_in(data: str) -> str:
     """The type of an event that has no name; nearly always its first member."""
     at = data.find('"type"')
     start = data.find('"', at + 6) + 1
-    found = data[start : data.find('"', start)] if at >= 0 and start > 0 else ""
-    if found.startswith("response.") or found == "error":
-        return found
+    name = data[start : data.find('"', start)] if at >= 0 and start > 0 else ""
+    if name.startswith("response.") or name == "error":
+        return name
     try:
         return fields.lenient(loads(data), "type")
     except ValueError:
