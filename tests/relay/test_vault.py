@@ -154,7 +154,7 @@ def test_a_helper_that_hangs_with_a_known_key_is_left_alone_for_five_minutes(mon
         runs.append(asked)
         return await read(asked)
 
-    monkeypatch.setattr(vault, "_read", counted)
+    monkeypatch.setattr(vault, "_read_source", counted)
     assert [value(vault, spec, now) for now in (301, 340, 600, 602)] == ["token-1"] * 4
     assert len(runs) == 2
 
