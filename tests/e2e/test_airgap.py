@@ -33,12 +33,10 @@ SDK = (
 )
 
 
-def commands(heading: str) -> str:
-    """The shell lines below a heading of the README."""
-    text = (ROOT / "README.md").read_text()
-    found = re.search(rf"^##+ {heading}\n.*?```sh\n(.*?)```", text, re.DOTALL | re.MULTILINE)
-    assert found, heading
-    return found[1]
+def commands(heading: str) -> list[str]:
+    """The blocks of shell lines below a heading of the README."""
+    section = re.split(rf"^## {heading}$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)[1]
+    return re.findall(r"```sh\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
 
 
 def without_network(home: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -54,7 +52,7 @@ def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     source = folder / "source"
     ignored = shutil.ignore_patterns(".git", "*.egg-info", "__pycache__", ".*cache", "build", "tests")
     shutil.copytree(ROOT, source, ignore=ignored)
-    script = commands("Without a network").split("\n\n")[0].replace("python3 ", f"{PYTHON} ")
+    script = commands("Without a network")[0].replace("python3 ", f"{PYTHON} ")
     environ = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     done = subprocess.run(["sh", "-ec", script], cwd=source, capture_output=True, text=True, env=environ)
     if done.returncode and "No matching distribution" in done.stderr + done.stdout:
@@ -66,7 +64,7 @@ def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_from_the_wheelhouse(wheelhouse: Path, tmp_path: Path) -> None:
-    install = commands("Without a network").split("\n\n")[1]
+    install = commands("Without a network")[1]
     shutil.copytree(wheelhouse, tmp_path / "wheelhouse")
     done = without_network(tmp_path, "sh", "-ec", install.replace("python3 ", f"{PYTHON} "))
     assert done.returncode == 0, done.stderr + done.stdout
