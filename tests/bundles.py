@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.support import ROOT, clean_environment
+from tests.support import PROGRAM_S, ROOT, clean_environment
 
 
 @functools.cache
@@ -42,7 +42,7 @@ def build(path: Path) -> subprocess.CompletedProcess[str]:
     """``ccproxy-lite bundle`` with this Python and all others of this machine."""
     command = [sys.executable, "-m", "ccproxy_lite", "bundle", "-o", str(path)]
     environ = {**environment(path.parent), "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, env=environ, cwd="/", timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, env=environ, cwd="/", timeout=PROGRAM_S)
 
 
 def bundle() -> Path:

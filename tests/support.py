@@ -30,8 +30,10 @@ from tests.ports import free_port, listening
 
 ROOT = Path(__file__).parent.parent
 ECHO = {"upstreams": {"echo": {"format": "echo"}}}
-PATIENCE_S = 30.0
-"""The longest that anything is waited for; on a busy machine all things take their time."""
+PATIENCE_S = 60.0
+"""The longest that one event is waited for: only what hangs takes so long, even on a busy machine."""
+PROGRAM_S = 150.0
+"""The same for a whole program that a test runs."""
 
 
 # ---------------------------------------------------------------- a proxy in a thread

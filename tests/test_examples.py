@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import bundle, interpreters, public_copy, public_python
-from tests.support import ROOT, clean_environment
+from tests.support import PROGRAM_S, ROOT, clean_environment
 
 EXAMPLES = ROOT / "examples"
 CONFIGS = sorted(path for path in EXAMPLES.rglob("*.json") if "devcontainer" not in path.name)
@@ -41,7 +41,7 @@ def test_a_configuration(path: Path, tmp_path: Path) -> None:
     copy.write_text(here(path.read_text(), tmp_path))
     done = subprocess.run(
         [sys.executable, "-m", "ccproxy_lite", "check", "--json", "--config", str(copy)],
-        capture_output=True, text=True, env=environment(tmp_path, path.read_text()), timeout=30,
+        capture_output=True, text=True, env=environment(tmp_path, path.read_text()), timeout=PROGRAM_S,
     )  # fmt: skip
     told = json.loads(done.stdout)
     assert done.returncode == 0 and told["ok"] is True, told
@@ -86,7 +86,11 @@ def test_the_feature_installs_and_starts_without_a_network(tmp_path: Path) -> No
     }
     environ["TMPDIR"] = str(tmp_path)
     done = subprocess.run(
-        ["unshare", "-npf", "--kill-child", "sh", "-c", steps], capture_output=True, text=True, env=environ, timeout=50
+        ["unshare", "-npf", "--kill-child", "sh", "-c", steps],
+        capture_output=True,
+        text=True,
+        env=environ,
+        timeout=PROGRAM_S,
     )
     assert done.returncode == 0, done.stderr + done.stdout
     lines = done.stdout.splitlines()
@@ -167,7 +171,7 @@ def test_the_image_s_commands_run_read_only_as_its_user(tmp_path: Path) -> None:
         text=True,
         env=environ,
         cwd="/",
-        timeout=50,
+        timeout=PROGRAM_S,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "ok" and "listening on http://127.0.0.1:8317" in done.stdout

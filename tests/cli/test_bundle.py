@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import build, bundle, environment, interpreters
-from tests.support import ANTHROPIC_ASK, ROOT, ask
+from tests.support import ANTHROPIC_ASK, PROGRAM_S, ROOT, ask
 
 GOOD = [f"3.{minor}" for minor in range(10, 16)]
 HAS_ALL = bool(shutil.which("unshare")) and os.geteuid() == 0
@@ -26,7 +26,7 @@ def run(python: str, *words: str, home: Path, flags: tuple[str, ...] = ("-I",)) 
         text=True,
         env=environment(home),
         cwd="/",
-        timeout=60,
+        timeout=PROGRAM_S,
     )
 
 
@@ -116,7 +116,7 @@ def test_read_only_without_home_network_or_temporary_files(tmp_path: Path) -> No
         text=True,
         env=environ,
         cwd="/",
-        timeout=50,
+        timeout=PROGRAM_S,
     )
     assert done.returncode == 0, (done.returncode, done.stderr)
     assert "16 of 16" in done.stdout and "\nok\n" in done.stdout
@@ -154,7 +154,7 @@ def test_the_sources_run_with_the_dependencies_beside_them(tmp_path: Path) -> No
         text=True,
         env=environ,
         cwd="/",
-        timeout=60,
+        timeout=PROGRAM_S,
     )
     assert done.returncode == 0 and "16 of 16" in done.stdout, done.stderr
     where = [

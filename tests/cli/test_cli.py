@@ -31,6 +31,7 @@ from tests.support import (
     CHAT_BODY,
     ECHO,
     PATIENCE_S,
+    PROGRAM_S,
     ROOT,
     STALL,
     STREAM_HEAD,
@@ -52,7 +53,7 @@ from tests.support import (
 def cli(*words: str, home: Path, stdin: bytes = b"", **environ: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-m", "ccproxy_lite", *words],
-        input=stdin, capture_output=True, env=clean_environment(home, **environ), timeout=30, cwd=home,
+        input=stdin, capture_output=True, env=clean_environment(home, **environ), timeout=PROGRAM_S, cwd=home,
     )  # fmt: skip
     result = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
     assert "Traceback" not in result.stderr, result.stderr
@@ -306,7 +307,7 @@ def test_a_reader_that_stops_reading_is_no_traceback(tmp_path: Path) -> None:
     for words in (["demo"], ["--help"], ["check"]):
         script = f"{sys.executable} -m ccproxy_lite {' '.join(words)} | head -c 1"
         done = subprocess.run(
-            ["sh", "-c", script], capture_output=True, text=True, env=clean_environment(tmp_path), timeout=30
+            ["sh", "-c", script], capture_output=True, text=True, env=clean_environment(tmp_path), timeout=PROGRAM_S
         )
         assert "Traceback" not in done.stderr
 
@@ -321,7 +322,7 @@ def test_a_minimal_environment(tmp_path: Path) -> None:
             text=True,
             env=environ,
             cwd="/",
-            timeout=30,
+            timeout=PROGRAM_S,
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert "no configuration file and no API key" in done.stdout
@@ -523,7 +524,7 @@ def test_run_gives_the_command_a_proxy_of_its_own(tmp_path: Path) -> None:
 def test_run_needs_its_key(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ccproxy_lite", "run", "--", sys.executable, "-c", ASK, "wrong"],
-        capture_output=True, text=True, env=clean_environment(tmp_path), timeout=30,
+        capture_output=True, text=True, env=clean_environment(tmp_path), timeout=PROGRAM_S,
     )  # fmt: skip
     assert done.returncode == 1
     assert "401" in done.stderr
@@ -667,7 +668,7 @@ def test_run_without_any_place_to_write(tmp_path: Path) -> None:
     script = f"mount -o remount,bind,ro / && ! touch /x 2>/dev/null && exec {sys.executable} -m ccproxy_lite run -- {sys.executable} -c 'print(5)'"
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "TMPDIR": "/nowhere"}
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, env=environ, cwd="/", timeout=30
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, env=environ, cwd="/", timeout=PROGRAM_S
     )
     assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr
 

@@ -20,7 +20,7 @@ from ccproxy_lite.server.clients import CLIENTS, environment
 from tests.bundles import bundle, public_copy, public_python
 from tests.cli.test_cli import cli, config_file
 from tests.ports import listening
-from tests.support import ANTHROPIC_ASK, ECHO, ask, clean_environment, eventually, process
+from tests.support import ANTHROPIC_ASK, ECHO, PROGRAM_S, ask, clean_environment, eventually, process
 from tests.terminals import terminal
 
 KEY = "a-real-looking-key-0123456789"
@@ -254,7 +254,7 @@ def test_completions(shell: str, tmp_path: Path) -> None:
 def test_closed_and_full_streams(words: str, closed: str, tmp_path: Path) -> None:
     script = f"{sys.executable} -m ccproxy_lite {words} {closed}"
     done = subprocess.run(
-        ["sh", "-c", script], capture_output=True, text=True, env=clean_environment(tmp_path), timeout=30
+        ["sh", "-c", script], capture_output=True, text=True, env=clean_environment(tmp_path), timeout=PROGRAM_S
     )
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr, done.stderr
     assert done.returncode in (0, 1, 2)
@@ -437,10 +437,10 @@ def test_run_hands_open_files_and_ignored_signals_on(tmp_path: Path) -> None:
     program = f"{sys.executable} -m ccproxy_lite run --"
     environ = clean_environment(tmp_path)
     script = f"{program} cat <(echo hello)"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environ, timeout=30)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environ, timeout=PROGRAM_S)
     assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
     script = f"trap '' HUP INT; {program} grep SigIgn /proc/self/status"
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=environ, timeout=30)
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=environ, timeout=PROGRAM_S)
     ignored = int(done.stdout.split()[1], 16)
     assert ignored & 1 << signal.SIGHUP - 1 and ignored & 1 << signal.SIGINT - 1, "as nohup wants it"
 
@@ -524,7 +524,7 @@ def test_bundle_runs_nothing_of_the_working_directory_and_replaces_files_only(tm
                 "import sys; sys.path.pop(0); from ccproxy_lite.cli.main import main; sys.exit(main())",
             ]
         done = subprocess.run(
-            command, capture_output=True, text=True, cwd=tmp_path, env=clean_environment(tmp_path), timeout=60
+            command, capture_output=True, text=True, cwd=tmp_path, env=clean_environment(tmp_path), timeout=PROGRAM_S
         )
         assert message in done.stderr and "Traceback" not in done.stderr
         assert done.returncode == (1 if message else 0), done.stderr

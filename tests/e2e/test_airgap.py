@@ -17,11 +17,10 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import bundle, interpreters
-from tests.support import ROOT
+from tests.support import PROGRAM_S, ROOT
 
 pytestmark = [
     pytest.mark.clients,
-    pytest.mark.timeout(240),
     pytest.mark.xdist_group("airgap"),  # one wheelhouse for all
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare: no network"),
 ]
@@ -42,7 +41,7 @@ def commands(heading: str) -> list[str]:
 def without_network(home: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     clean = {"PATH": os.environ["PATH"], "HOME": str(home), "PIP_DISABLE_PIP_VERSION_CHECK": "1", **environ}
     command = ["unshare", "-n", "sh", "-c", 'ip link set lo up; exec "$@"', "sh", *words]
-    return subprocess.run(command, capture_output=True, text=True, env=clean, cwd=home, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=clean, cwd=home, timeout=PROGRAM_S)
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda sent: asked.append(sent.url))
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(30_000)
     yield page
     name = request.node.name.replace("[", "-").rstrip("]")
     if os.environ.get("CCPROXY_TEST_SCREENSHOTS"):

@@ -23,6 +23,7 @@ from tests.support import (
     CHAT_STREAM,
     ECHO,
     LAST,
+    PATIENCE_S,
     STALL,
     STREAM_HEAD,
     Answer,
@@ -338,7 +339,7 @@ def test_few_file_descriptors() -> None:
         held = []
         for _ in range(60):
             sock = socket.socket()
-            sock.settimeout(1)
+            sock.settimeout(PATIENCE_S)
             sock.connect(("127.0.0.1", plain.port))
             held.append(sock)
         time.sleep(1.2)

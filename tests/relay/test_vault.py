@@ -11,6 +11,7 @@ import pytest
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.relay import vault as vaults
 from ccproxy_lite.relay.vault import Vault
+from tests.support import PATIENCE_S
 
 
 def value(vault: Vault, spec: str, now: float = 0.0) -> str:
@@ -208,15 +209,15 @@ def test_a_helper_does_not_block_the_loop() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "message"),
+    ("command", "message", "timeout_s"),
     [
-        ("-c 'raise SystemExit(3)'", "exited with status 3"),
-        ("-c pass", "printed nothing"),
-        ("-c 'import time; time.sleep(60)'", "did not finish"),
+        ("-c 'raise SystemExit(3)'", "exited with status 3", PATIENCE_S),
+        ("-c pass", "printed nothing", PATIENCE_S),
+        ("-c 'import time; time.sleep(60)'", "did not finish", 0.3),
     ],
 )
-def test_helpers_that_fail(command: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vaults, "_HELPER_TIMEOUT_S", 0.3)
+def test_helpers_that_fail(command: str, message: str, timeout_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vaults, "_HELPER_TIMEOUT_S", timeout_s)
     with pytest.raises(UpstreamError, match=message):
         value(Vault({}), f"cmd:{sys.executable} {command}")
 

@@ -88,8 +88,8 @@ def test_sockets_that_are_handed_over_are_served_and_the_manager_is_told(tmp_pat
             assert manager.recv(1000) == b"STOPPING=1"
             assert child.wait(PATIENCE_S) == 0
         assert path.exists(), "the address belongs to who has opened it"
-        tcp.settimeout(1)
-        with socket.create_connection(("127.0.0.1", port), 1):
+        tcp.settimeout(PATIENCE_S)
+        with socket.create_connection(("127.0.0.1", port), PATIENCE_S):
             tcp.accept()[0].close()  # and so does the socket: it listens on
 
 
