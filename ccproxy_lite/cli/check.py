@@ -99,7 +99,7 @@ def _live_line(answer: dict[str, Any]) -> str:
 
 def _file_notes(source: str, config: Config) -> list[str]:
     """A file that others can read should not hold a key."""
-    literal = any(secrets.is_literal(key.secret) for upstream in config.upstreams for key in upstream.keys)
+    literal = any(secrets.is_literal(key.reference) for upstream in config.upstreams for key in upstream.keys)
     literal = literal or any(secrets.is_literal(key) for key in config.client_keys)
     path = Path(source)
     if literal and path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077:

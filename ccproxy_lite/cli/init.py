@@ -36,7 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
 def content(config: Config, model: str | None) -> dict[str, Any]:
     """The file's content; keys are named, not copied. Raises ConfigError for an unknown model."""
     upstreams = {
-        upstream.name: {"format": upstream.format, "keys": [key.secret for key in upstream.keys]}
+        upstream.name: {"format": upstream.format, "keys": [key.reference for key in upstream.keys]}
         for upstream in config.upstreams
     }
     models = {}

@@ -68,17 +68,15 @@ async def _serve_until_stopped(source: Source) -> int:
     config, name = source.read()
     source.prepare_log(config)()
     async with running(config, source.vault, sockets=source.sockets) as proxy:
-        with (
-            stop_signals() as signals,
-            anyio.open_signal_receiver(signal.SIGHUP) as hangups,
-        ):  # before readiness is announced
+        # Before readiness is announced: from then on a service manager may send signals.
+        with stop_signals() as signals, anyio.open_signal_receiver(signal.SIGHUP) as hangups:
             print(f"listening on {proxy.url}", flush=True)
             print(behind(config, name), flush=True)
             if source.find() is None and proxy.listener.port:
                 print(first_steps(proxy.url), flush=True)
             for note in config.notes:
                 log.warning("%s", note)
-            proxy.history.source = name
+            proxy.server_state.source = name
             systemd.notify(f"READY=1\nSTATUS=listening on {proxy.url}")
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(reloading, proxy, hangups, source, before)

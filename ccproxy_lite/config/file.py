@@ -19,18 +19,18 @@ from ccproxy_lite.config.readers import (
     Place,
     Reader,
     Report,
+    boolean,
     dict_of,
     did_you_mean,
     dotted,
-    flag,
-    integer,
+    integer_at_least,
     list_of,
     members,
-    number,
+    number_at_least,
+    object_of,
     one_of,
     readable_file,
-    record,
-    secret,
+    secret_reference,
     text,
 )
 from ccproxy_lite.errors import ConfigError
@@ -71,7 +71,7 @@ def read(source: str, filename: str, environ: Mapping[str, str], read_text: secr
 
 
 def _build_config(document: Any, top: Place) -> Config:
-    given = members(document, top, FIELDS, later=("workers", "mounts"))
+    given = members(document, top, FIELDS, reserved=("workers", "mounts"))
     if not document.get("upstreams") and document.get("upstreams") in (None, {}):
         top.at("upstreams").error("at least one upstream is required")
     config = Config(**{"upstreams": (), **given}, notes=tuple(top.report.notes))
@@ -141,7 +141,7 @@ def _read_models(value: Any, place: Place) -> Models:
 
 
 def _read_budgets(value: Any, place: Place) -> Mapping[str, int]:
-    levels = {level: integer(1) for level in BUDGETS if level != "auto"}
+    levels = {level: integer_at_least(1) for level in BUDGETS if level != "auto"}
     return MappingProxyType({**BUDGETS, **members(value, place, levels)})
 
 
@@ -156,7 +156,7 @@ def _read_upstream(value: Any, place: Place) -> Upstream:
     name = str(place.path[-1])
     if not name or not all(char.isalnum() or char in "-_." for char in name):
         place.error("a name has letters, digits, '-', '_' and '.' only")
-    given = members(value, place, UPSTREAM_FIELDS, later=("command", "tools", "max_parallel"))
+    given = members(value, place, UPSTREAM_FIELDS, reserved=("command", "tools", "max_parallel"))
     if "format" not in value:
         place.error(f'missing "format" (one of {", ".join(KINDS)})')
     kind = given.get("format", EMBEDDED.name)
@@ -254,7 +254,7 @@ def _read_keys(value: Any, place: Place) -> Keys:
 
     def add(item: Any, inner: Place) -> None:
         key = _read_key(item, inner)
-        if any(key.secret == other.secret for other in keys):
+        if any(key.reference == other.reference for other in keys):
             raise Invalid('same API key listed twice; use "weight" to change its share')
         same = sum(other.label.partition(" #")[0] == key.label for other in keys)
         keys.append(replace(key, label=f"{key.label} #{same + 1}") if same else key)
@@ -265,12 +265,12 @@ def _read_keys(value: Any, place: Place) -> Keys:
 
 def _read_key(value: Any, place: Place) -> Key:
     if isinstance(value, str):
-        return Key(secret(value, place), secrets.label(value))
-    given = members(value, place, {"key": secret, "label": _read_label, "weight": integer(1)})
+        return Key(secret_reference(value, place), secrets.display_name(value))
+    given = members(value, place, {"key": secret_reference, "label": _read_label, "weight": integer_at_least(1)})
     if "key" not in value:
         raise Invalid('expected a secret string or {"key": ...}')
-    spec = given.get("key", str(value["key"]))
-    return Key(spec, given.get("label", secrets.label(spec)), given.get("weight", 1))
+    reference = given.get("key", str(value["key"]))
+    return Key(reference, given.get("label", secrets.display_name(reference)), given.get("weight", 1))
 
 
 def _read_label(value: Any, place: Place) -> str:
@@ -286,17 +286,17 @@ def _usual_keys(name: str, kind: str, base_url: str, place: Place) -> Keys:
         return (), False, "not required"
     variables = defaults(kind).key_variables if is_makers(kind, base_url) else ()
     for variable in variables:
-        if not secrets.problem_of_variable(variable, environ):
+        if not secrets.why_variable_unusable(variable, environ):
             return (Key(f"${variable}", f"${variable}"),), False, f"environment variable {variable}"
     home = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '')}/.config"
-    spec = f"file:{home}/ccproxy-lite/keys/{name}"
-    if not secrets.problem(spec, environ, place.report.read_text):
-        return (Key(spec, spec),), False, spec[5:]
+    reference = f"file:{home}/ccproxy-lite/keys/{name}"
+    if not secrets.why_invalid(reference, environ, place.report.read_text):
+        return (Key(reference, reference),), False, reference[5:]
     if urlsplit(base_url).hostname in _LOOPBACK:
         return (), False, "none (loopback service)"
     ways = [f"set {' or '.join(variables)}"] if variables else []
     remedies = ", ".join([*ways, 'add "keys"'])
-    place.error(f"no API key: {remedies}, or put one in {spec[5:]}")
+    place.error(f"no API key: {remedies}, or put one in {reference[5:]}")
     return (), False, ""
 
 
@@ -304,22 +304,22 @@ def _usual_keys(name: str, kind: str, base_url: str, place: Place) -> Keys:
 
 FIELDS: Mapping[str, Reader[Any]] = {
     "listen": _read_listen,
-    "client_keys": list_of(secret),
+    "client_keys": list_of(secret_reference),
     "allowed_hosts": list_of(text),
     "cors_origins": list_of(_read_origin),
     "upstreams": _read_upstreams,
     "models": _read_models,
-    "strict": flag,
+    "strict": boolean,
     "strategy": one_of("round-robin", "fill-first"),
-    "sticky_sessions": flag,
-    "retries": integer(0),
-    "max_wait_s": number(0),
-    "keepalive_s": number(0),
+    "sticky_sessions": boolean,
+    "retries": integer_at_least(0),
+    "max_wait_s": number_at_least(0),
+    "keepalive_s": number_at_least(0),
     "thinking_budgets": _read_budgets,
-    "default_max_tokens": integer(1),
-    "timeouts": record(Timeouts, dict.fromkeys(Timeouts._fields, number(0.001))),
-    "limits": record(Limits, dict.fromkeys(Limits._fields, integer(1))),
-    "log": record(
+    "default_max_tokens": integer_at_least(1),
+    "timeouts": object_of(Timeouts, dict.fromkeys(Timeouts._fields, number_at_least(0.001))),
+    "limits": object_of(Limits, dict.fromkeys(Limits._fields, integer_at_least(1))),
+    "log": object_of(
         Log,
         {
             "level": one_of("debug", "info", "warning", "error"),
@@ -338,5 +338,5 @@ UPSTREAM_FIELDS: Mapping[str, Reader[Any]] = {
     "proxy": _read_proxy,
     "ca_file": readable_file,
     "client_cert": readable_file,
-    "allow_http": flag,
+    "allow_http": boolean,
 }

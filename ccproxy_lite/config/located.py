@@ -17,7 +17,7 @@ from typing import Any
 
 from ccproxy_lite.jsontext import DECODER, skip
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """The keys and indexes that lead to a value."""
 
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[-+.\w]+')
@@ -83,7 +83,7 @@ def _bad_token(text: str) -> int:
     return 0
 
 
-def find(text: str, path: Path, *, key: bool = False) -> int:
+def find(text: str, path: KeyPath, *, key: bool = False) -> int:
     """The offset of a value, or of its key, in a document that can be parsed; where it is missing, of what lacks it."""
     at = offset = skip(text, 0)
     for step in path:

@@ -22,9 +22,9 @@ DEFAULT_LISTEN = "127.0.0.1:8317"
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One upstream key: a secret string, which identifies it; what to call it, and its share of the requests."""
+    """A key: the reference to its secret (see ``secrets``), which identifies it; a name, and its share of requests."""
 
-    secret: str
+    reference: str
     label: str = field(compare=False)
     weight: int = field(default=1, compare=False)
 
@@ -133,7 +133,7 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Config, Source]:
     for kind in KINDS:
         provider, base_url = provider_of(kind), defaults(kind).base_url
         for variable in defaults(kind).key_variables:
-            trouble = secrets.problem_of_variable(variable, environ)
+            trouble = secrets.why_variable_unusable(variable, environ)
             if trouble and environ.get(variable) and trouble not in notes:
                 notes.append(trouble)
             if not trouble:

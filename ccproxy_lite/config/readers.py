@@ -1,11 +1,11 @@
-"""Readers of plain JSON values. Each takes a value and its place, and returns what it stands for. Pure.
+"""Readers of plain JSON values. Each takes a value and its place, and returns what the configuration keeps. Pure.
 
-A reader that cannot use a value raises ``Invalid``; whoever holds the value (an object, an array) notes that with its
-place and goes on, so that one reading finds every mistake. Where a place stands in the text is looked up at the end,
+A reader that cannot use a value raises ``Invalid``; the ``Place`` around it, as a context manager, records that and
+reading goes on, so that one reading finds every mistake. Where a place stands in the text is looked up at the end,
 and only if there are mistakes.
 
 >>> report = Report({}, str)
->>> members({"retries": -1, "retrys": 1}, Place(report), {"retries": integer(0)}), report.problems
+>>> members({"retries": -1, "retrys": 1}, Place(report), {"retries": integer_at_least(0)}), report.problems
 ({}, [(('retries',), 'must be at least 0', False), (('retrys',), 'unknown key (did you mean "retries"?)', True)])
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from ccproxy_lite.config import secrets
-from ccproxy_lite.config.located import Object, Path
+from ccproxy_lite.config.located import KeyPath, Object
 
 Value = TypeVar("Value")
 
@@ -26,16 +26,17 @@ class Invalid(ValueError):
 
 
 class Report:
-    """The errors of one reading of a file, and what else it may look at.
+    """What the readers of one file share: what they may look at, and the errors and notes that they record.
 
     :param read_text: reads the files that the configuration names, to see whether they can be
-    :ivar problems: path, message, and whether the key is meant, not its value
+    :ivar problems: path, message, and whether the position of the key is meant, not that of its value
+    :ivar notes: what is no error, but has no effect
     """
 
     def __init__(self, environ: Mapping[str, str], read_text: secrets.ReadText) -> None:
         self.environ = environ
         self.read_text = read_text
-        self.problems: list[tuple[Path, str, bool]] = []
+        self.problems: list[tuple[KeyPath, str, bool]] = []
         self.notes: list[str] = []
 
 
@@ -43,7 +44,7 @@ class Place(NamedTuple):
     """Where a value stands. As a context it takes what is ``Invalid`` inside it for a problem at this place."""
 
     report: Report
-    path: Path = ()
+    path: KeyPath = ()
 
     def at(self, *steps: str | int) -> Place:
         return Place(self.report, (*self.path, *steps))
@@ -66,7 +67,7 @@ class Place(NamedTuple):
 Reader = Callable[[Any, Place], Value]
 
 
-def dotted(path: Path) -> str:
+def dotted(path: KeyPath) -> str:
     """A path as text.
 
     >>> dotted(("upstreams", "up", "keys", 0))
@@ -90,25 +91,25 @@ def text(value: Any, place: Place) -> str:
     return value
 
 
-def flag(value: Any, place: Place) -> bool:
+def boolean(value: Any, place: Place) -> bool:
     if not isinstance(value, bool):
         raise Invalid("expected true or false")
     return value
 
 
-def integer(least: int) -> Reader[int]:
-    return lambda value, place: _at_least(least, value, int, "expected an integer")
+def integer_at_least(minimum: int) -> Reader[int]:
+    return lambda value, place: _at_least(minimum, value, int, "expected an integer")
 
 
-def number(least: float) -> Reader[float]:
-    return lambda value, place: _at_least(least, value, (int, float), "expected a number")
+def number_at_least(minimum: float) -> Reader[float]:
+    return lambda value, place: _at_least(minimum, value, (int, float), "expected a number")
 
 
-def _at_least(least: float, value: Any, kinds: Any, expected: str) -> Any:
+def _at_least(minimum: float, value: Any, kinds: Any, type_error: str) -> Any:
     if not isinstance(value, kinds) or isinstance(value, bool):
-        raise Invalid(expected)
-    if value < least:
-        raise Invalid(f"must be at least {least:g}")
+        raise Invalid(type_error)
+    if value < minimum:
+        raise Invalid(f"must be at least {minimum:g}")
     return value
 
 
@@ -121,16 +122,16 @@ def one_of(*choices: str) -> Reader[str]:
     return read
 
 
-def secret(value: Any, place: Place) -> str:
-    """A secret string that can work, as far as that shows without running a helper."""
-    problem = secrets.problem(text(value, place), place.report.environ, place.report.read_text)
+def secret_reference(value: Any, place: Place) -> str:
+    """A secret reference (``config.secrets``), checked as far as that is possible without running a ``cmd:`` helper."""
+    problem = secrets.why_invalid(text(value, place), place.report.environ, place.report.read_text)
     if problem:
         raise Invalid(problem)
     return str(value)
 
 
 def readable_file(value: Any, place: Place) -> str:
-    problem = secrets.unreadable(text(value, place), place.report.read_text)
+    problem = secrets.why_unreadable(text(value, place), place.report.read_text)
     if problem:
         raise Invalid(problem)
     return str(value)
@@ -143,11 +144,11 @@ def list_of(reader: Reader[Value]) -> Reader[tuple[Value, ...]]:
     def read(value: Any, place: Place) -> tuple[Value, ...]:
         if not isinstance(value, list):
             raise Invalid("expected an array")
-        given = []
+        valid = []
         for index, item in enumerate(value):
             with place.at(index) as inner:
-                given.append(reader(item, inner))
-        return tuple(given)
+                valid.append(reader(item, inner))
+        return tuple(valid)
 
     return read
 
@@ -159,27 +160,29 @@ def dict_of(reader: Reader[Value]) -> Reader[dict[str, Value]]:
     return read
 
 
-def record(kind: Callable[..., Value], fields: Mapping[str, Reader[Any]]) -> Reader[Value]:
-    """A value of named fields, all optional; it knows their defaults itself."""
-    return lambda value, place: kind(**members(value, place, fields))
+def object_of(build: Callable[..., Value], fields: Mapping[str, Reader[Any]]) -> Reader[Value]:
+    """Reads an object whose members are all optional; ``build`` has their defaults."""
+    return lambda value, place: build(**members(value, place, fields))
 
 
-def members(value: Any, place: Place, fields: Mapping[str, Reader[Any]], later: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What the fields of an object stand for, as far as they are given and valid; unknown and repeated keys are noted.
+def members(
+    value: Any, place: Place, fields: Mapping[str, Reader[Any]], reserved: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The members of an object that are given and valid; invalid, unknown and duplicate ones are recorded.
 
-    :param later: keys that may be given, and have no effect in this version
+    :param reserved: keys of a later version, which may be given and have no effect in this one
     """
     if not isinstance(value, dict):
         raise Invalid("expected an object")
-    given = {}
+    valid = {}
     for key, item in value.items():
         with place.at(key) as inner:
-            if key in later:
+            if key in reserved:
                 place.report.notes.append(f"{inner}: has no effect in this version")
             elif key in fields:
-                given[key] = fields[key](item, inner)
+                valid[key] = fields[key](item, inner)
             else:
-                inner.error("unknown key" + did_you_mean(key, [*fields, *later]), key=True)
+                inner.error("unknown key" + did_you_mean(key, [*fields, *reserved]), key=True)
     for key in value.duplicates if isinstance(value, Object) else ():
         place.at(key).error(f'duplicate key "{key}"', key=True)
-    return given
+    return valid

@@ -1,7 +1,8 @@
-"""Secret strings: what they refer to, whether they can work, and how they are shown. Pure; files are read by a function
-that is handed in, and helpers only where the secret is needed.
+"""Secret references: what they refer to, whether they can work, and how they are shown. Pure.
 
-A secret string in the configuration is ``$NAME`` (environment), ``file:/path`` (read again after 5 minutes),
+Files are read by a function that is handed in; helpers run only where a secret is needed (``relay.vault``).
+
+A secret reference in the configuration is ``$NAME`` (environment), ``file:/path`` (read again after 5 minutes),
 ``cmd:helper --args`` (a credential helper, run again after 5 minutes or after a 401), or the secret itself.
 
 >>> mask("made-up-key-0123-abcdef"), mask("short")
@@ -39,71 +40,71 @@ def is_sendable(secret: str) -> bool:
     return secret.isascii() and secret.isprintable() and " " not in secret
 
 
-def variable(spec: str) -> str | None:
-    """The name of the environment variable that a secret string refers to, or None."""
-    match = _VARIABLE.match(spec)
+def variable(reference: str) -> str | None:
+    """The name of the environment variable that a secret reference names, or None."""
+    match = _VARIABLE.match(reference)
     return (match[1] or match[2]) if match else None
 
 
-def is_literal(spec: str) -> bool:
-    """Whether the string is the secret itself."""
-    return variable(spec) is None and not is_renewable(spec)
+def is_literal(reference: str) -> bool:
+    """Whether the reference is the secret itself."""
+    return variable(reference) is None and not is_renewable(reference)
 
 
-def is_renewable(spec: str) -> bool:
+def is_renewable(reference: str) -> bool:
     """Whether another look may find another secret."""
-    return spec.startswith(("file:", "cmd:"))
+    return reference.startswith(("file:", "cmd:"))
 
 
-def label(spec: str) -> str:
+def display_name(reference: str) -> str:
     """How a secret is shown to users: the reference, or the masked literal."""
-    if is_literal(spec):
-        return mask(spec)
-    return spec if not spec.startswith("cmd:") else f"cmd:{spec[4:].lstrip().partition(' ')[0]}"
+    if is_literal(reference):
+        return mask(reference)
+    return reference if not reference.startswith("cmd:") else f"cmd:{reference[4:].lstrip().partition(' ')[0]}"
 
 
-def problem(spec: str, environ: Mapping[str, str], read: ReadText) -> str | None:
-    """Why a secret string cannot work, as far as that shows without running anything."""
-    name = variable(spec)
+def why_invalid(reference: str, environ: Mapping[str, str], read: ReadText) -> str | None:
+    """Why a secret reference cannot work, as far as that shows without running anything."""
+    name = variable(reference)
     if name is not None:
-        return problem_of_variable(name, environ)
-    if spec.startswith("file:"):
-        return _problem_of_file(str(PurePath(spec[5:])), read)
-    if spec.startswith("cmd:"):
+        return why_variable_unusable(name, environ)
+    if reference.startswith("file:"):
+        return _why_file_unusable(str(PurePath(reference[5:])), read)
+    if reference.startswith("cmd:"):
         try:
-            command = words(spec)
+            command = words(reference)
         except ValueError as error:
             return f"the command cannot be parsed: {error}"
         return None if command else "the command is empty"
-    if re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", spec):
-        return f'looks like a variable name; did you mean "${spec}"?'
-    if spec.startswith(("$", "~", "/")):
+    if re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", reference):
+        return f'looks like a variable name; did you mean "${reference}"?'
+    if reference.startswith(("$", "~", "/")):
         return 'not a valid secret; use "$NAME", "file:/path" or "cmd:..."'
-    return unusable(spec.strip(), "the key")
+    return why_unusable(reference.strip(), "the key")
 
 
-def problem_of_variable(name: str, environ: Mapping[str, str]) -> str | None:
+def why_variable_unusable(name: str, environ: Mapping[str, str]) -> str | None:
     """Why the value of an environment variable cannot be a secret, or None."""
     if not environ.get(name, "").strip():
         return f"environment variable {name} is {'empty' if name in environ else 'unset'}"
-    return unusable(environ[name].strip(), f"environment variable {name}")
+    return why_unusable(environ[name].strip(), f"environment variable {name}")
 
 
-def words(spec: str) -> list[str]:
+def words(reference: str) -> list[str]:
     """The command of a ``cmd:`` string, split as a shell does. Raises ValueError."""
     import shlex
 
-    return shlex.split(spec[4:])
+    return shlex.split(reference[4:])
 
 
-def _problem_of_file(path: str, read: ReadText) -> str | None:
+def _why_file_unusable(path: str, read: ReadText) -> str | None:
     try:
-        return unusable(read(path).strip(), path)
+        return why_unusable(read(path).strip(), path)
     except (OSError, ValueError) as error:
         return _unreadable_text(path, error)
 
 
-def unreadable(path: str, read: ReadText) -> str | None:
+def why_unreadable(path: str, read: ReadText) -> str | None:
     """Why a text file cannot be read, or None."""
     try:
         read(path)
@@ -116,7 +117,7 @@ def _unreadable_text(path: str, error: Exception) -> str:
     return f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
-def unusable(secret: str, where: str) -> str | None:
+def why_unusable(secret: str, where: str) -> str | None:
     """Why a value cannot be a secret, or None; ``where`` is what holds it."""
     if not secret:
         return f"{where} is empty"

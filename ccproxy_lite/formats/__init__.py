@@ -4,7 +4,7 @@ No format refers to another, and nothing outside to one: code that has to distin
 parameter asks here. A format's converters are imported when it is first used: most proxies use two of the four.
 
 >>> sorted(FORMATS), model_list_at("/v1beta/models/gemini-3.5-flash")
-(['anthropic', 'gemini', 'openai-chat', 'openai-responses'], ModelList(form='gemini', model='gemini-3.5-flash'))
+(['anthropic', 'gemini', 'openai-chat', 'openai-responses'], ModelList(format='gemini', model='gemini-3.5-flash'))
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def formats_at(path: str) -> Iterator[Format]:
     return (FORMATS[name] for name, profile in PROFILES.items() if profile.stem in path)
 
 
-def dialect(get: Callable[[str], str | None], query: str, path: str) -> Format:
+def detect_format(get: Callable[[str], str | None], query: str, path: str) -> Format:
     """The format of a client, if the path alone is ambiguous.
 
     :param get: gives the first value of a header, its name in lower case
@@ -104,7 +104,7 @@ def dialect(get: Callable[[str], str | None], query: str, path: str) -> Format:
 class ModelList(NamedTuple):
     """A path that lists models: in one format (empty: the client's), all of them (None) or one."""
 
-    form: str
+    format: str
     model: str | None = None
 
 

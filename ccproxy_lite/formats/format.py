@@ -129,7 +129,7 @@ class Format(NamedTuple):
     ``reader`` and ``read_body`` take a seed, from which ids are made where an upstream gives none.
     ``look`` notes the progress of a stream that is relayed as it is, event by event, because both sides speak this
     format; ``write_failure`` is the in-band error that ends one. ``without_foreign``
-    returns a request body without what this service would refuse because another one made it, or None if all is well.
+    returns a request body without what this service would reject because another one made it, or None if all is well.
     ``read_path`` returns what a URL's raw path and query request, or None if they are not this format's; ``write_path``
     is its reverse for an upstream, and ``fixed_headers`` are sent with every request to one. ``breaks_off``: clients
     notice a late failure only when the connection breaks.

@@ -189,15 +189,15 @@ def write_output(output: Output) -> dict[str, Any]:
 
 
 def accepted(request: Request, target: Target, losses: Losses) -> dict[str, Any]:
-    """The parameters, without those that the model refuses: reasoning models know no sampling.
+    """The parameters, without those that the model rejects: reasoning models know no sampling.
 
     A name of a service tier means the same in OpenAI's two formats only.
     """
     values = request.scalars()
-    refused = ["temperature", "top_p"] if is_openai_reasoning(target.model) else []
+    rejected = ["temperature", "top_p"] if is_openai_reasoning(target.model) else []
     if not losses.is_kin:
-        refused.append("service_tier")
-    for name in refused:
+        rejected.append("service_tier")
+    for name in rejected:
         if name in values:
             losses.lose_scalar(name, values.pop(name))
     if "user" in values:
@@ -255,7 +255,7 @@ def is_openai_reasoning(model: str) -> bool:
 
 
 def takes_no_effort(target: Target) -> bool:
-    """Whether an OpenAI-format upstream would refuse an effort: its quirk or its name says so."""
+    """Whether an OpenAI-format upstream would reject an effort: its quirk or its name says so."""
     return "no_reasoning_effort" in target.quirks or _OFFICIAL_OTHERS.match(target.model) is not None
 
 

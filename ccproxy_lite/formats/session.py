@@ -12,7 +12,7 @@ from ccproxy_lite.jsontext import loads
 SESSION_HEADERS = ("x-claude-code-session-id", "session-id", "session_id", "x-session-id", "x-session-affinity")
 
 
-_LONGEST_SESSION = 256
+_MAX_SESSION_CHARS = 256
 
 
 def session_in(body: dict[str, Any]) -> str:
@@ -52,4 +52,4 @@ def _session_of_user(user_id: Any) -> Any:
 def session_name(value: Any) -> str:
     """A name that a client gave, or the empty string for what can be none."""
     text = value.strip() if isinstance(value, str) else ""
-    return text if text.isprintable() and len(text) <= _LONGEST_SESSION else ""
+    return text if text.isprintable() and len(text) <= _MAX_SESSION_CHARS else ""

@@ -41,7 +41,7 @@ import h11
 
 from ccproxy_lite.log import bug
 from ccproxy_lite.net.framing import LAST_CHUNK, Decoder, FramingError, encode_chunk
-from ccproxy_lite.net.heads import OutHeaders, Refused, RequestHead, find_end, read_head, reason
+from ccproxy_lite.net.heads import OutHeaders, Rejected, RequestHead, find_end, read_head, reason
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
 
 WRITE_HIGH_BYTES = 65_536
@@ -66,7 +66,7 @@ class Application(Protocol):
     def admit(self, head: RequestHead) -> Response | Any:
         """A response that rejects the request before its body is read; or anything else, to be handed to ``serve``."""
 
-    def refuse(self, head: RequestHead | None, status: int, message: str) -> Response:
+    def reject(self, head: RequestHead | None, status: int, message: str) -> Response:
         """The response to a request that broke the protocol or a limit."""
 
     async def serve(self, head: RequestHead, admitted: Any, body: bytes, client: Connection) -> None:
@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
         self._body_bytes = 0
         self._scope: anyio.CancelScope | None = None
         self._cancel_on_eof = False
-        self._began = False
+        self._response_started = False
         self._chunked = False
         self._pending = b""  # a head that goes out with the first piece of its body, in one packet
         self._blocked = False
@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
         self._set_deadline(shared.limits.head_s)
         # a client that gets an error can retry elsewhere; one that is left in the backlog only waits
         if len(shared.connections) >= shared.limits.max_connections:
-            self._refuse_and_close(503, "too many connections")
+            self._reject_and_close(503, "too many connections")
             self._transport.close()
             return
         shared.connections.add(self)
@@ -204,9 +204,9 @@ class Connection(asyncio.Protocol):
         if 0 < unsent < self._unsent:  # slow, but it takes what is sent
             self._set_deadline(self._shared.limits.write_s)
         elif self.state == "head":
-            self._refuse_and_close(408, "the request head took too long")
+            self._reject_and_close(408, "the request head took too long")
         elif self.state == "body":
-            self._refuse_and_close(408, "the request body took too long")
+            self._reject_and_close(408, "the request body took too long")
         elif self.state == "waiting" and not unsent:
             self._transport.close()
         else:
@@ -228,9 +228,9 @@ class Connection(asyncio.Protocol):
     # --- what the application calls
 
     @property
-    def began(self) -> bool:
-        """Whether the head of a response was sent."""
-        return self._began
+    def response_started(self) -> bool:
+        """Whether a response was started; its head may still wait for the first piece of its body."""
+        return self._response_started
 
     @property
     def blocked(self) -> bool:
@@ -246,11 +246,11 @@ class Connection(asyncio.Protocol):
 
     def respond(self, response: Response) -> None:
         """Send a complete response; ignored if another one has begun."""
-        if self._began or self.state == "closed":
+        if self._response_started or self.state == "closed":
             return
         length = [("content-length", str(len(response.body)))]
         head = self._head_bytes(response.status, response.headers + length)
-        self._began = True
+        self._response_started = True
         without_body = self._head is not None and self._head.method == "HEAD"
         self._transport.write(head if without_body else head + response.body)
         self._response_finished()
@@ -262,7 +262,7 @@ class Connection(asyncio.Protocol):
         self._head.keep_alive = self._head.keep_alive and chunked
         framing = [("transfer-encoding", "chunked")] if chunked else []
         self._pending = self._head_bytes(status, headers + framing)
-        self._began, self._chunked = True, chunked
+        self._response_started, self._chunked = True, chunked
 
     def write(self, data: bytes) -> None:
         """Send a piece of the response that was begun."""
@@ -284,18 +284,18 @@ class Connection(asyncio.Protocol):
             self._transport.write(last)
         self._response_finished()
 
-    def abort(self, *, at_once: bool = False) -> None:
+    def abort(self, *, discard_unsent: bool = False) -> None:
         """End the connection so that the client sees an incomplete response, after what was written has been sent."""
         if self.state == "closed":
             return
-        if at_once:
+        if discard_unsent:
             self._transport.abort()
             return
         if self._pending:
             self._transport.write(self._pending)
             self._pending = b""
         self.state = "lingering"
-        if self._began and not self._chunked:  # only a reset shows that a body without a length is broken
+        if self._response_started and not self._chunked:  # only a reset shows that a body without a length is broken
             sock = self._transport.get_extra_info("socket")
             if sock is not None and sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -323,8 +323,8 @@ class Connection(asyncio.Protocol):
                 self._searched = len(inbox)
                 return
             self._head = head = read_head(bytes(inbox[:end]))
-        except Refused as refusal:
-            self._refuse_and_close(refusal.status, refusal.message)
+        except Rejected as error:
+            self._reject_and_close(error.status, error.message)
             return
         # The body or the beginning of it; what follows the body goes back to the inbox.
         behind_head = bytes(inbox[end:])
@@ -335,7 +335,7 @@ class Connection(asyncio.Protocol):
         admitted = self._shared.app.admit(head)
         limit = self._shared.limits.max_body_bytes
         if not isinstance(admitted, Response) and isinstance(head.framing, int) and head.framing > limit:
-            admitted = self._shared.app.refuse(head, 413, f"the body is larger than {limit} bytes")
+            admitted = self._shared.app.reject(head, 413, f"the body is larger than {limit} bytes")
         if isinstance(admitted, Response):  # the body that follows is not worth reading: no further request here
             head.keep_alive = head.keep_alive and head.framing == 0
             self.state = "serving"
@@ -355,18 +355,18 @@ class Connection(asyncio.Protocol):
         try:
             piece = self._decoder.feed(data)
         except FramingError as error:
-            self._refuse_and_close(400, str(error))
+            self._reject_and_close(400, str(error))
             return
         if piece:
             self._pieces.append(piece)
             self._body_bytes += len(piece)
             limit = self._shared.limits.max_body_bytes
             if self._body_bytes > limit:
-                self._refuse_and_close(413, f"the body is larger than {limit} bytes")
+                self._reject_and_close(413, f"the body is larger than {limit} bytes")
                 return
         if self._decoder.done:
             # A pipelined request.
-            self._inbox += self._decoder.trailing
+            self._inbox += self._decoder.trailing_data
             body = b"".join(self._pieces)
             self._pieces = []
             self.state = "serving"
@@ -412,7 +412,7 @@ class Connection(asyncio.Protocol):
             self._close_gently()
             return
         self._head = None
-        self._began = self._chunked = self._cancel_on_eof = False
+        self._response_started = self._chunked = self._cancel_on_eof = False
         self.extra_headers = []
         self.state = "waiting"
         if self._blocked:  # the next request waits until this response is read
@@ -423,17 +423,16 @@ class Connection(asyncio.Protocol):
     def _await_next(self) -> None:
         self._set_deadline(self._shared.limits.idle_s)
         if self._inbox:
-            asyncio.get_running_loop().call_soon(
-                self._next_head
-            )  # not at once: a thousand pipelined ones would recurse
+            # Not at once: a thousand pipelined requests would recurse.
+            asyncio.get_running_loop().call_soon(self._next_head)
 
-    def _refuse_and_close(self, status: int, message: str) -> None:
+    def _reject_and_close(self, status: int, message: str) -> None:
         """Respond to an invalid request and close: what follows it cannot be trusted."""
         self._scope = None
         if self._head is not None:
             self._head.keep_alive = False
         self.state = "serving"
-        self.respond(self._shared.app.refuse(self._head, status, message))
+        self.respond(self._shared.app.reject(self._head, status, message))
 
     def _close_gently(self) -> None:
         """Close so that the response arrives: closing with unread input would reset the connection."""

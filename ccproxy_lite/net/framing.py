@@ -1,13 +1,13 @@
 """HTTP/1.1 message bodies: sized, chunked, or until the connection ends; both directions. Pure.
 
 h11 parses heads and serialises them; bodies are framed here, because one streamed event costs 5 microseconds to
-receive and 2 to send through h11, and 0.4 and 0.1 here. What is accepted is what h11 accepts, less what it should
-not: endless chunk extensions and trailers. The tests compare both, byte by byte.
+receive and 2 to send through h11, and 0.4 and 0.1 here. Accepted is what h11 accepts, except
+unlimited chunk extensions and trailers. The tests feed both with the same bytes, in pieces of every size.
 
 >>> decoder = Decoder("chunked")
 >>> decoder.feed(b"3\\r\\nabc\\r\\n0\\r\\n\\r\\nnext")
 b'abc'
->>> decoder.done, decoder.trailing
+>>> decoder.done, decoder.trailing_data
 (True, b'next')
 
 Source: RFC 9112 sections 6 and 7.
@@ -28,7 +28,7 @@ Headers = list[tuple[bytes, bytes]]
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*|(;[^\x00\r\n]*))\Z")
 _MAX_SIZE_LINE_BYTES = 1024
 _MAX_EXTENSION_BYTES = 16_384
-_MAX_TRAILER_BYTES = 8192
+_MAX_TRAILERS_BYTES = 8192
 _MAX_TRAILERS = 16
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -46,40 +46,40 @@ def encode_chunk(data: bytes) -> bytes:
 class Decoder:
     """Takes the bytes after a head and gives those of the body.
 
-    ``done`` turns true at the end of the body; ``trailing`` then holds what came after it.
+    ``done`` turns true at the end of the body; ``trailing_data`` then holds what came after it.
     """
 
     def __init__(self, framing: Framing) -> None:
         self.framing = framing
         self.done = framing == 0
-        self.trailing = b""
-        self._left = framing if isinstance(framing, int) else 0
+        self.trailing_data = b""
+        self._remaining = framing if isinstance(framing, int) else 0
         self._buffer = b""
-        self._state: Literal["size", "data", "end", "trailer"] = "size"
+        self._state: Literal["size", "data", "chunk_end", "trailer"] = "size"
         self._extension_bytes = 0
         self._trailer_bytes = 0
-        self._trailers = 0
+        self._trailer_count = 0
 
     def feed(self, data: bytes) -> bytes:
         """The body bytes in ``data``. Raises FramingError."""
         if self.done:
-            # A pipelined request, or more than the upstream announced.
-            self.trailing += data
+            # From a client a pipelined request; from an upstream more than it announced.
+            self.trailing_data += data
             return b""
         if self.framing == "until-close":
             return data
         if self.framing != "chunked":
-            self._left -= len(data)
-            if self._left > 0:
+            self._remaining -= len(data)
+            if self._remaining > 0:
                 return data
             self.done = True
-            if self._left < 0:
-                self.trailing = data[self._left :]
-                data = data[: self._left]
+            if self._remaining < 0:
+                self.trailing_data = data[self._remaining :]
+                data = data[: self._remaining]
             return data
         return self._feed_chunked(data)
 
-    def end(self) -> None:
+    def receive_eof(self) -> None:
         """The peer closed its side. Raises FramingError if the body was not complete."""
         if self.framing == "until-close":
             self.done = True
@@ -90,17 +90,17 @@ class Decoder:
         data = self._buffer + data if self._buffer else data
         self._buffer = b""
         out = []
-        at, size = 0, len(data)
-        # An index instead of slices: a megabyte in small chunks would be copied for each of them.
-        while at < size and not self.done:
+        at, length = 0, len(data)
+        # An index advances; slices would copy the remaining data once for each chunk.
+        while at < length and not self.done:
             if self._state == "data":
-                piece = data[at : at + self._left]
+                piece = data[at : at + self._remaining]
                 out.append(piece)
                 at += len(piece)
-                self._left -= len(piece)
-                if not self._left:
-                    self._state = "end"
-            elif self._state == "end":
+                self._remaining -= len(piece)
+                if not self._remaining:
+                    self._state = "chunk_end"
+            elif self._state == "chunk_end":
                 if data[at : at + 2] == b"\r\n":
                     self._state = "size"
                     at += 2
@@ -112,7 +112,7 @@ class Decoder:
             else:
                 line_end = data.find(b"\r\n", at)
                 if line_end < 0:
-                    self._check_unfinished(data[at:])
+                    self._check_partial_line(data[at:])
                     break
                 line = data[at:line_end]
                 at = line_end + 2
@@ -121,14 +121,14 @@ class Decoder:
                 else:
                     self._read_trailer(line)
         if self.done:
-            self.trailing = data[at:]
+            self.trailing_data = data[at:]
         else:
             self._buffer = data[at:]
         return out[0] if len(out) == 1 else b"".join(out)
 
-    def _check_unfinished(self, line: bytes) -> None:
-        # An endless line would otherwise be buffered without a bound.
-        limit = _MAX_SIZE_LINE_BYTES if self._state == "size" else _MAX_TRAILER_BYTES
+    def _check_partial_line(self, line: bytes) -> None:
+        # An endless line would be buffered without a bound, and one that ends with LF alone would never end.
+        limit = _MAX_SIZE_LINE_BYTES if self._state == "size" else _MAX_TRAILERS_BYTES
         if len(line) > limit:
             raise FramingError("a chunk size line or a trailer is too long")
         if b"\n" in line or b"\r" in line[:-1]:
@@ -142,16 +142,16 @@ class Decoder:
         self._extension_bytes += len(match[2] or b"")
         if self._extension_bytes > _MAX_EXTENSION_BYTES:
             raise FramingError("too many chunk extensions")
-        self._left = int(match[1], 16)
-        self._state = "data" if self._left else "trailer"
+        self._remaining = int(match[1], 16)
+        self._state = "data" if self._remaining else "trailer"
 
     def _read_trailer(self, line: bytes) -> None:
         if not line:
             self.done = True
             return
-        self._trailers += 1
+        self._trailer_count += 1
         self._trailer_bytes += len(line)
-        if self._trailers > _MAX_TRAILERS or self._trailer_bytes > _MAX_TRAILER_BYTES:
+        if self._trailer_count > _MAX_TRAILERS or self._trailer_bytes > _MAX_TRAILERS_BYTES:
             raise FramingError("too many trailers")
         if b":" not in line or b"\n" in line or b"\r" in line or b"\0" in line or line[:1] in b" \t:":
             raise FramingError("not a trailer")

@@ -1,7 +1,7 @@
 """Request heads: what h11 parses and what this server accepts of it. Pure.
 
 h11 is a parser, not a policy. It accepts a length beside a transfer coding, bare line feeds, folded headers, HTTP/2.0,
-any Host, and heads of any size that arrive in one piece. All of these are refused here, before anything acts on them.
+any Host, and heads of any size that arrive in one piece. All of these are rejected here, before anything acts on them.
 
 >>> read_head(b"GET /v1/models HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n").path
 '/v1/models'
@@ -32,7 +32,7 @@ OutHeaders = list[tuple[str, str]]
 """The headers of an answer, as text."""
 
 
-class Refused(Exception):
+class Rejected(Exception):
     """A head that is answered with ``status`` and a closed connection."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -74,16 +74,16 @@ def find_end(data: bytes | bytearray, start: int) -> int:
     if end > MAX_HEAD_BYTES or (end < 0 and len(data) > MAX_HEAD_BYTES):
         # No line end so far: it is the target that is too long.
         if data.find(b"\r\n", 0, MAX_TARGET_BYTES + 32) < 0:
-            raise Refused(414, "the request line is too long")
-        raise Refused(431, f"the request head is larger than {MAX_HEAD_BYTES} bytes")
+            raise Rejected(414, "the request line is too long")
+        raise Rejected(431, f"the request head is larger than {MAX_HEAD_BYTES} bytes")
     if end >= 0:
         return end + 4
     # The first byte of a TLS handshake. Its CRLFCRLF would never come.
     if data[:1] == b"\x16":
-        raise Refused(400, "this port speaks plain HTTP: use http://, not https://")
+        raise Rejected(400, "this port speaks plain HTTP: use http://, not https://")
     # Checked while the head is incomplete, or a client that sends LF alone would run into the timeout.
     if _BARE_LF.search(data, max(start - 1, 0)):
-        raise Refused(400, "a line of the request head does not end with CRLF")
+        raise Rejected(400, "a line of the request head does not end with CRLF")
     return -1
 
 
@@ -96,21 +96,21 @@ def read_head(raw: bytes) -> RequestHead:
         machine.receive_data(raw)
         event = machine.next_event()
     except h11.RemoteProtocolError as error:
-        raise Refused(error.error_status_hint, str(error)) from None
+        raise Rejected(error.error_status_hint, str(error)) from None
     if not isinstance(event, h11.Request):
-        raise Refused(400, "not an HTTP/1.1 request")
+        raise Rejected(400, "not an HTTP/1.1 request")
     headers: Headers = list(event.headers)
     _check_head(event, headers)
     raw_path, _, query = event.target.decode("latin-1").partition("?")
     if _BAD_ESCAPE.search(raw_path):
-        raise Refused(400, "a bad percent escape in the path")
+        raise Rejected(400, "a bad percent escape in the path")
     path = unquote(raw_path, errors="replace")
     # Checked after decoding: ``%0a`` in a path would forge a line of the log.
     if any(char < " " or char == "\x7f" for char in path):
-        raise Refused(400, "a control character in the path")
+        raise Rejected(400, "a control character in the path")
     expectation = header(headers, b"expect")
     if expectation is not None and expectation.lower() != b"100-continue":
-        raise Refused(417, "only 100-continue can be expected")
+        raise Rejected(417, "only 100-continue can be expected")
     return RequestHead(
         method=event.method.decode(),
         path=path,
@@ -128,48 +128,48 @@ def read_head(raw: bytes) -> RequestHead:
 
 def _check_raw(raw: bytes) -> None:
     if _BARE_LF.search(raw):
-        raise Refused(400, "a line of the request head does not end with CRLF")
+        raise Rejected(400, "a line of the request head does not end with CRLF")
     # RFC 9112 section 5.2: to be rejected or unfolded. No client of today sends them.
     if b"\r\n " in raw or b"\r\n\t" in raw:
-        raise Refused(400, "folded header lines are obsolete")
+        raise Rejected(400, "folded header lines are obsolete")
     if raw.find(b"\r\n") > MAX_TARGET_BYTES + 32:
-        raise Refused(414, "the request line is too long")
+        raise Rejected(414, "the request line is too long")
     # The request line and the empty one at the end are no headers.
     if raw.count(b"\r\n") - 2 > MAX_HEADERS:
-        raise Refused(431, f"more than {MAX_HEADERS} headers")
+        raise Rejected(431, f"more than {MAX_HEADERS} headers")
     # h11 would answer HTTP/2.0 as if it were 1.1.
     version = raw[: raw.find(b"\r\n")].rpartition(b" ")[2]
     if version.startswith(b"HTTP/") and version not in (b"HTTP/1.1", b"HTTP/1.0"):
-        raise Refused(505, "only HTTP/1.1 is supported")
+        raise Rejected(505, "only HTTP/1.1 is supported")
 
 
 def _check_head(event: h11.Request, headers: Headers) -> None:
     if event.method not in _METHODS:
-        raise Refused(501, "method not supported")
+        raise Rejected(501, "method not supported")
     if len(event.target) > MAX_TARGET_BYTES:
-        raise Refused(414, "the request target is too long")
+        raise Rejected(414, "the request target is too long")
     # The absolute form is for forward proxies, the authority form for CONNECT.
     if not event.target.startswith(b"/") and not (event.target == b"*" and event.method == b"OPTIONS"):
-        raise Refused(400, "the request target must be a path")
+        raise Rejected(400, "the request target must be a path")
     coding = tokens(headers, b"transfer-encoding")
     if coding:
         # Request smuggling: which of the two is followed differs from server to server.
         if header(headers, b"content-length") is not None:
-            raise Refused(400, "both Content-Length and Transfer-Encoding")
+            raise Rejected(400, "both Content-Length and Transfer-Encoding")
         if event.http_version < b"1.1":
-            raise Refused(400, "Transfer-Encoding in HTTP/1.0")
+            raise Rejected(400, "Transfer-Encoding in HTTP/1.0")
         if coding != [b"chunked"]:
-            raise Refused(501, "only the chunked transfer coding is supported")
+            raise Rejected(501, "only the chunked transfer coding is supported")
     # Which host is meant is what protects against DNS rebinding (``server.access``).
     hosts = [value for key, value in headers if key == b"host"]
     if len(hosts) > 1 or (hosts and not _HOST.match(hosts[0])):
-        raise Refused(400, "not a valid Host header")
+        raise Rejected(400, "not a valid Host header")
     if not hosts and event.http_version >= b"1.1":
-        raise Refused(400, "no Host header")
+        raise Rejected(400, "no Host header")
 
 
 def reason(status: int) -> bytes:
-    """The reason phrase of a status; never empty, because strict clients refuse ``HTTP/1.1 200 ``."""
+    """The reason phrase of a status; never empty, because strict clients reject ``HTTP/1.1 200 ``."""
     try:
         return HTTPStatus(status).phrase.encode()
     except ValueError:

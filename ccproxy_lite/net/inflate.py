@@ -1,4 +1,4 @@
-"""Undoing the content codings of answers, and refusing bombs. Pure.
+"""Undoing the content codings of answers, and rejecting bombs. Pure.
 
 Requests ask for no coding (``identity``); some services compress all the same.
 """

@@ -103,7 +103,7 @@ class Listener:
     def abort(self) -> None:
         """Close what is left, unsent bytes or not."""
         for connection in list(self._shared.connections):
-            connection.abort(at_once=True)
+            connection.abort(discard_unsent=True)
 
     async def _stop_accepting(self) -> None:
         """asyncio loses a connection that it has just accepted when its server closes: first it must accept no more."""

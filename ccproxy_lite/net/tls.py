@@ -40,9 +40,8 @@ def client_context(ca_file: str = "", client_cert: str = "", more: tuple[tuple[s
             raise ConfigError([f"{name}: {path}: {_file_problem(error)}"]) from None
     if client_cert:
         try:
-            context.load_cert_chain(
-                client_cert, password=lambda: ""
-            )  # without it, OpenSSL would prompt at the terminal
+            # Without a password function, OpenSSL would prompt at the terminal.
+            context.load_cert_chain(client_cert, password=lambda: "")
         except (OSError, ValueError) as error:
             raise ConfigError([f"client_cert: {client_cert}: {_file_problem(error)}"]) from None
     return context

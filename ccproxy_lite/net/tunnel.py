@@ -58,7 +58,7 @@ async def through(
     protocol.connection_made(tunnel)
 
 
-def refusal(proxy: Proxy, status: int, where: str) -> str:
+def explain_rejection(proxy: Proxy, status: int, where: str) -> str:
     """What a proxy's refusal means, and what to do."""
     if status == 407 and proxy.authorization:
         return "rejected this user and password (407)"
@@ -95,7 +95,7 @@ class _ConnectRequest(asyncio.Protocol):
             return
         if isinstance(event, h11.Response):
             good = 200 <= event.status_code < 300
-            self._finish_connect("" if good else refusal(self._proxy, event.status_code, self._where))
+            self._finish_connect("" if good else explain_rejection(self._proxy, event.status_code, self._where))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._finish_connect("closed the connection without a response")

@@ -42,7 +42,7 @@ from ccproxy_lite.net.heads import AnswerHead
 from ccproxy_lite.net.inflate import Inflater
 from ccproxy_lite.net.proxies import Proxy
 from ccproxy_lite.net.tls import context_for, describe
-from ccproxy_lite.net.tunnel import refusal, through
+from ccproxy_lite.net.tunnel import explain_rejection, through
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class Connection(asyncio.Protocol):
             return
         if self._decoder is not None:
             try:
-                self._decoder.end()
+                self._decoder.receive_eof()
             except FramingError as error:
                 what = "closed the connection before the response was complete"
                 self._fail_response(UpstreamError(f"{self.origin.authority} {what}: {error}"))
@@ -289,7 +289,7 @@ class Connection(asyncio.Protocol):
         # without a tunnel the proxy's own refusal looks like a response of the upstream
         if proxy is not None and not self.origin.tls and event.status_code == 407:
             raise UpstreamError(
-                f"proxy {proxy.authority} {refusal(proxy, 407, self.origin.authority)}", code="unreachable"
+                f"proxy {proxy.authority} {explain_rejection(proxy, 407, self.origin.authority)}", code="unreachable"
             )
         headers: Headers = list(event.headers)
         if len(headers) > _MAX_HEADERS or sum(len(k) + len(v) for k, v in headers) > _MAX_HEAD_BYTES:
@@ -337,7 +337,7 @@ class Connection(asyncio.Protocol):
             return
         self._sink = None
         # After trailing bytes, the next response could not be distinguished from the rest of this one.
-        clean = self._keep_alive and not self.closed and not (self._decoder and self._decoder.trailing)
+        clean = self._keep_alive and not self.closed and not (self._decoder and self._decoder.trailing_data)
         # Unsent bytes: the upstream has answered before it read the whole request.
         if clean and self._transport is not None and self._transport.get_write_buffer_size() == 0:
             if self._paused:

@@ -14,8 +14,8 @@ from typing import Protocol
 from ccproxy_lite.log import bug
 
 NEVER = float("inf")
-_SHORTEST_S = 0.02
-_LONGEST_S = 0.5
+_MIN_PERIOD_S = 0.02
+_MAX_PERIOD_S = 0.5
 
 
 class Watched(Protocol):
@@ -40,7 +40,7 @@ class Watchdog:
         if self._timer is None or thing.deadline < self._timer.when():
             if self._timer is not None:
                 self._timer.cancel()
-            self._start_timer(min(max(thing.deadline - loop.time(), _SHORTEST_S), _LONGEST_S))
+            self._start_timer(min(max(thing.deadline - loop.time(), _MIN_PERIOD_S), _MAX_PERIOD_S))
 
     def forget(self, thing: Watched) -> None:
         self._watched.discard(thing)
@@ -57,7 +57,7 @@ class Watchdog:
     def _check_deadlines(self) -> None:
         self._timer = None
         now = asyncio.get_running_loop().time()
-        soonest = now + _LONGEST_S
+        soonest = now + _MAX_PERIOD_S
         for thing in list(self._watched):
             if thing.deadline <= now:
                 thing.deadline = NEVER  # ``expire`` may set a new one
@@ -68,4 +68,4 @@ class Watchdog:
             elif thing.deadline < soonest:
                 soonest = thing.deadline
         if self._watched:
-            self._start_timer(max(soonest - now, _SHORTEST_S))
+            self._start_timer(max(soonest - now, _MIN_PERIOD_S))

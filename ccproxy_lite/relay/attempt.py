@@ -24,7 +24,7 @@ from ccproxy_lite.net.heads import OutHeaders
 from ccproxy_lite.providers.provider import SERVER_SENT_EVENTS, Ask
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.delivery import Delivery
-from ccproxy_lite.relay.headers import JSON, about_answer, for_converted, for_upstream, merged
+from ccproxy_lite.relay.headers import JSON_HEADERS, about_answer, for_converted, for_upstream, merged
 from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.relay.streams import Converted, Reframed, Relayed, Stream, failed_of
 from ccproxy_lite.relay.upstreams import Upstreams
@@ -56,9 +56,9 @@ def prepare(call: Call, route: Route, upstreams: Upstreams) -> Prepared:
     form = upstreams.format_of(route.upstream, call.form.name)
     # Same format: nothing is parsed that need not be.
     if form is call.form:
-        headers = merged(form.fixed_headers, JSON, for_upstream(call.head))
+        headers = merged(form.fixed_headers, JSON_HEADERS, for_upstream(call.head))
         body = call.with_model(route.model)
-        path = call.path._replace(streams=call.wants_stream)
+        path = call.path_info._replace(streams=call.wants_stream)
         return Prepared(form, None, Ask(route.model, path, call.head.query, tuple(headers), body))
     outgoing = form.write_request(call.request, target_of(call, route, upstreams))
     headers = merged(for_converted(call.wants_stream), form.fixed_headers)
@@ -123,7 +123,7 @@ class Dispatch:
             self._reply.expect(headers, is_relayed=self._is_passed_on)
         delivery = self._new_delivery()
         try:
-            self.secret = await self._upstreams.secret_of(upstream, key.secret, call.passed_secret)
+            self.secret = await self._upstreams.secret_of(upstream, key.reference, call.passed_secret)
             outbound = upstream.provider.message(upstream, prepared.form, prepared.ask, self.secret)
             self.delivery = delivery
             await self._upstreams.send(upstream, outbound, delivery, call.head)
@@ -135,7 +135,7 @@ class Dispatch:
             raise
         finally:
             if delivery.committed_s is not None:
-                record.first_byte_s = delivery.committed_s - record.started_s
+                record.first_byte_s = delivery.committed_s - record.started_at
         if delivery.state == "collecting":
             return self._deliver_collected(delivery, headers)
         if delivery.committed:
@@ -197,7 +197,7 @@ class Dispatch:
             return last
         assert isinstance(last, End) and delivery.answer is not None
         record.usage, record.status = last.usage, 200
-        record.first_byte_s = self._upstreams.clock.now() - record.started_s
+        record.first_byte_s = self._upstreams.clock.now() - record.started_at
         events = prepared.restorer.restore(events)
         if self._reply is not None:
             writer = call.form.writer(call.reply)
@@ -207,5 +207,5 @@ class Dispatch:
             call.client.respond(Response(delivery.answer.status, down, delivery.body))
         else:
             body = dumps(call.form.write_body(events, call.reply)).encode()
-            call.client.respond(Response(200, merged(JSON, headers), body))
+            call.client.respond(Response(200, merged(JSON_HEADERS, headers), body))
         return None

@@ -20,32 +20,33 @@ from ccproxy_lite.net.connection import Connection
 from ccproxy_lite.net.heads import AnswerHead, OutHeaders, RequestHead
 from ccproxy_lite.relay.headers import for_client, presented_keys
 from ccproxy_lite.relay.record import Record
-from ccproxy_lite.relay.vault import SHORTEST_REDACTED, Vault
+from ccproxy_lite.relay.vault import MIN_REDACTED_CHARS, Vault
 
 if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Request
 
-_LONGEST_MODEL = 1000
+_MAX_MODEL_CHARS = 1000
 
 
 @dataclass
 class Call:
     """One request: its format, its bytes, and what the path and the headers say.
 
+    :ivar path_info: what the path says of the request: Gemini's has the model and whether to stream
     :ivar client: the connection that gets the response
     :ivar record: what the log will say about it
-    :ivar pinned: the upstream that the path names
+    :ivar pinned_upstream: the upstream that the path names
     :ivar passed_secret: the client's key, if it is the one that is sent to the upstream
     """
 
     form: Format
     head: RequestHead
-    raw: bytes
+    raw_body: bytes
     client: Connection
     record: Record
     vault: Vault
-    path: PathInfo = field(default_factory=PathInfo)
-    pinned: str = ""
+    path_info: PathInfo = field(default_factory=PathInfo)
+    pinned_upstream: str = ""
     named_session: str = ""
     passed_secret: str = ""
 
@@ -62,7 +63,7 @@ class Call:
     @cached_property
     def text(self) -> str:
         try:
-            return decode(self.raw)
+            return decode(self.raw_body)
         except ValueError as error:
             raise ClientError(400, f"the body is not JSON: {error}") from None
 
@@ -80,22 +81,22 @@ class Call:
 
     @cached_property
     def model(self) -> str:
-        model = self.path.model or self.body.get("model")
+        model = self.path_info.model or self.body.get("model")
         if not isinstance(model, str) or not model.strip():
             raise ClientError(400, "model is required", param="model")
-        if len(model) > _LONGEST_MODEL:
-            raise ClientError(400, f"model must be at most {_LONGEST_MODEL} characters long", param="model")
+        if len(model) > _MAX_MODEL_CHARS:
+            raise ClientError(400, f"model must be at most {_MAX_MODEL_CHARS} characters long", param="model")
         if not model.isprintable():
             raise ClientError(400, "model must not contain control characters", param="model")
         return model
 
     @cached_property
     def wants_stream(self) -> bool:
-        return self.body.get("stream") is True if self.path.streams is None else self.path.streams
+        return self.body.get("stream") is True if self.path_info.streams is None else self.path_info.streams
 
     @cached_property
     def request(self) -> Request:
-        return self.form.read_request(self.body, self.path)
+        return self.form.read_request(self.body, self.path_info)
 
     @cached_property
     def reply(self) -> ReplyInfo:
@@ -125,13 +126,13 @@ class Call:
 
     def redact(self, text: str) -> str:
         """A text without any secret, the client's key included."""
-        if len(self.passed_secret) >= SHORTEST_REDACTED:
+        if len(self.passed_secret) >= MIN_REDACTED_CHARS:
             text = text.replace(self.passed_secret, "[redacted]")
         return self.vault.redact(text)
 
     def redact_bytes(self, data: bytes) -> bytes:
         """The same for bytes."""
-        if len(self.passed_secret) >= SHORTEST_REDACTED:
+        if len(self.passed_secret) >= MIN_REDACTED_CHARS:
             data = data.replace(self.passed_secret.encode("latin-1", "replace"), b"[redacted]")
         return self.vault.redact_bytes(data)
 
@@ -142,10 +143,10 @@ class Call:
     def with_model(self, model: str) -> bytes:
         """The client's bytes with another model name, and without reasoning that was signed by another provider."""
         if self.cleaned is not None:
-            return dumps(self.cleaned if self.path.model else {**self.cleaned, "model": model}).encode()
+            return dumps(self.cleaned if self.path_info.model else {**self.cleaned, "model": model}).encode()
         # The last of several members counts, as JSON parsers have it; its value is replaced in the text.
-        places = [member for member in self.members if member.key == "model" and not self.path.model]
+        places = [member for member in self.members if member.key == "model" and not self.path_info.model]
         if not places or places[-1].value == model:
-            return self.raw.removeprefix(b"\xef\xbb\xbf")
+            return self.raw_body.removeprefix(b"\xef\xbb\xbf")
         last = places[-1]
         return (self.text[: last.start] + dumps(model) + self.text[last.end :]).encode()

@@ -14,7 +14,7 @@ from ccproxy_lite.routing.routes import model_names
 
 _FRESH_S = 300.0
 _RETRY_S = 15.0
-_MOST_BYTES = 16_777_216
+_MAX_BYTES = 16_777_216
 
 
 class Catalog:
@@ -25,10 +25,10 @@ class Catalog:
         self._lists: dict[str, tuple[list[str], float]] = {}
         self._asking: dict[str, anyio.Lock] = {}
 
-    async def names(self, pinned: str = "") -> list[str]:
+    async def names(self, pinned_upstream: str = "") -> list[str]:
         """Aliases first, then what each upstream lists, each name once; if one is ``pinned``, only its models."""
         config = self._relay.config
-        one = config.upstream(pinned)
+        one = config.upstream(pinned_upstream)
         if one is not None and one.models:
             return list(one.models)
         candidates = config.upstreams if one is None else (one,)
@@ -47,20 +47,19 @@ class Catalog:
         ring = relay.rings[upstream.name]
         key = ring.key_for_side_request("", relay.clock.now()) or ring.states[0].key
         headers = (("accept", "application/json"), ("user-agent", USER_AGENT), *form.fixed_headers)
-        secret = await upstreams.secret_of(upstream, key.secret)
+        secret = await upstreams.secret_of(upstream, key.reference)
         question = upstream.provider.models(upstream, form, Ask(headers=headers), secret)
-        return await upstreams.collect(upstream, question, _MOST_BYTES)
+        return await upstreams.collect(upstream, question, _MAX_BYTES)
 
     async def _refresh_list(self, upstream: Upstream) -> None:
-        now_s = self._relay.clock.now()
-        async with self._asking.setdefault(
-            upstream.name, anyio.Lock()
-        ):  # one request at a time; the others use its result
-            names, until_s = self._lists.get(upstream.name, ([], 0.0))
-            if now_s < until_s:
+        now = self._relay.clock.now()
+        # One request at a time; the others use its result.
+        async with self._asking.setdefault(upstream.name, anyio.Lock()):
+            names, until = self._lists.get(upstream.name, ([], 0.0))
+            if now < until:
                 return
             try:
-                self._lists[upstream.name] = (await self.ask(upstream), now_s + _FRESH_S)
+                self._lists[upstream.name] = (await self.ask(upstream), now + _FRESH_S)
             except UpstreamError as error:
                 log.warning("could not list models of %s: %s", upstream.name, self._relay.vault.redact(error.message))
-                self._lists[upstream.name] = (names, now_s + _RETRY_S)
+                self._lists[upstream.name] = (names, now + _RETRY_S)

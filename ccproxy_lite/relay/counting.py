@@ -10,18 +10,18 @@ from ccproxy_lite.net.connection import Response
 from ccproxy_lite.providers.provider import Ask
 from ccproxy_lite.relay.attempt import target_of
 from ccproxy_lite.relay.call import Call
-from ccproxy_lite.relay.headers import JSON, about_answer, for_converted, for_upstream, merged
+from ccproxy_lite.relay.headers import JSON_HEADERS, about_answer, for_converted, for_upstream, merged
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.routing.routes import Route, resolve
 
-_MOST_BYTES = 1_048_576
+_MAX_BYTES = 1_048_576
 
 
 async def count(relay: Relay, call: Call) -> None:
     """Respond with a token count, at worst an estimate. Raises ClientError for an invalid request."""
     record = call.record
     record.model = call.model
-    route = resolve(relay.config, call.model, call.form.name, call.pinned)[0]
+    route = resolve(relay.config, call.model, call.form.name, call.pinned_upstream)[0]
     record.route = str(route)
     call.client.cancel_on_eof()
     headers = about_answer(route, ())
@@ -33,7 +33,7 @@ async def count(relay: Relay, call: Call) -> None:
         headers.append(("x-ccproxy-estimate", "1"))
     record.status, record.usage, record.is_count = 200, Usage(input=counted), True
     body = dumps(call.form.write_count(counted)).encode()
-    call.client.respond(Response(200, merged(JSON, headers), body))
+    call.client.respond(Response(200, merged(JSON_HEADERS, headers), body))
 
 
 async def _upstream_count(relay: Relay, call: Call, route: Route) -> int | None:
@@ -47,11 +47,11 @@ async def _upstream_count(relay: Relay, call: Call, route: Route) -> int | None:
         key = relay.rings[upstream.name].key_for_side_request(route.model, relay.clock.now())
         if key is None:
             return None
-        secret = await upstreams.secret_of(upstream, key.secret, call.client_key)
+        secret = await upstreams.secret_of(upstream, key.reference, call.client_key)
         question = upstream.provider.count_tokens(upstream, form, ask, secret)
         if question is None:
             return None
-        return await upstreams.collect(upstream, question, _MOST_BYTES, call.head) or None
+        return await upstreams.collect(upstream, question, _MAX_BYTES, call.head) or None
     except (ClientError, UpstreamError, ValueError):
         return None
 
@@ -63,10 +63,10 @@ def _counting_request(relay: Relay, call: Call, route: Route, form: Format) -> A
         target = target_of(call, route, relay.upstreams)._replace(strict=False)
         body = form.counting.body(form.write_request(call.request, target).body, route.model)
         headers = merged(form.fixed_headers, for_converted(False))
-        return Ask(route.model, call.path, "", tuple(headers), dumps(body).encode())
+        return Ask(route.model, call.path_info, "", tuple(headers), dumps(body).encode())
     headers = merged(form.fixed_headers, for_upstream(call.head))
     body = call.cleaned or call.body
     counted = form.counting.body(body, route.model)
     untouched = body is call.body and counted in (body, {**body, "model": route.model})
     raw = call.with_model(route.model) if untouched else dumps(counted).encode()
-    return Ask(route.model, call.path, call.head.query, tuple(headers), raw)
+    return Ask(route.model, call.path_info, call.head.query, tuple(headers), raw)

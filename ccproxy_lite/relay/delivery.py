@@ -42,7 +42,7 @@ from ccproxy_lite.providers.provider import Framing
 from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.relay.streams import Stream, failed_of
 
-_MOST_ERROR_BYTES = 1_048_576
+_MAX_ERROR_BYTES = 1_048_576
 
 State = Literal["head", "undecided", "collecting", "holding", "passing", "over"]
 
@@ -108,7 +108,7 @@ class Delivery:
             self.state = "collecting"
             # An error needs no more room; a large body would only cost memory.
             if head.status >= 400:
-                self._max_body_bytes = min(self._max_body_bytes, _MOST_ERROR_BYTES)
+                self._max_body_bytes = min(self._max_body_bytes, _MAX_ERROR_BYTES)
         else:
             self.state = "holding" if self.is_event_stream else "undecided"
 

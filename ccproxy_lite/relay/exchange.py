@@ -22,7 +22,7 @@ from ccproxy_lite.log import log
 from ccproxy_lite.net.connection import Response
 from ccproxy_lite.relay.attempt import Dispatch, Prepared, prepare
 from ccproxy_lite.relay.call import Call
-from ccproxy_lite.relay.headers import JSON, about_answer, merged
+from ccproxy_lite.relay.headers import JSON_HEADERS, about_answer, merged
 from ccproxy_lite.relay.record import describe
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.reply import Reply
@@ -43,7 +43,7 @@ class Exchange:
         call.record.model = call.model
         self._relay = relay
         self._call = call
-        self._routes = resolve(relay.config, call.model, call.form.name, call.pinned)
+        self._routes = resolve(relay.config, call.model, call.form.name, call.pinned_upstream)
         # Only then may the client's key be sent on, and must be redacted.
         if any(route.upstream.from_client for route in self._routes):
             call.passed_secret = call.client_key
@@ -100,9 +100,9 @@ class Exchange:
         for ring in self._failover.rings.values():
             for state in ring.states:
                 rejected = any(one.reason == "invalid_key" for one in state.cooldowns.values())
-                if rejected and state.key.secret.startswith("file:"):
+                if rejected and state.key.reference.startswith("file:"):
                     with suppress(UpstreamError):
-                        await self._relay.vault.value(state.key.secret, self._relay.clock.now())
+                        await self._relay.vault.value(state.key.reference, self._relay.clock.now())
 
     # --- one attempt
 
@@ -111,13 +111,13 @@ class Exchange:
         record = self._call.record
         record.route, record.key = str(step.route), step.key.label
         try:
-            prepared = self._prepared.get(step.number) or prepare(self._call, step.route, self._relay.upstreams)
+            prepared = self._prepared.get(step.target_index) or prepare(self._call, step.route, self._relay.upstreams)
         except ClientError as error:
             self._failover.not_convertible(
                 step, Failed(error.status, error.kind, error.message, param=error.param or "")
             )
             return False
-        self._prepared[step.number] = prepared
+        self._prepared[step.target_index] = prepared
         dispatch = Dispatch(self._call, self._relay.upstreams, self._reply, step, prepared)
         self._dispatches.append(dispatch)
         try:
@@ -143,17 +143,17 @@ class Exchange:
             log.debug("attempt: %s", describe(attempt, failed))
         if cooldown is not None and not upstream.from_client:
             scope = attempt.route if cooldown.reason == "rate_limit" else upstream.name
-            where, length = f"{scope} [{key.label}]", duration(cooldown.until_s - cooldown.since_s)
+            where, length = f"{scope} [{key.label}]", duration(cooldown.until - cooldown.since)
             subject = f"{where} {cooldown.reason}"
             log.warning("%s cooling down for %s: %s", where, length, cooldown.message, extra={"subject": subject})
 
     async def _has_new_secret(self, dispatch: Dispatch, failed: Failed) -> bool:
         """Whether a key was rejected whose file or helper now returns another secret."""
-        spec = dispatch.attempt.key.secret
+        reference = dispatch.attempt.key.reference
         is_rejected = failed.kind == "auth" and failed.code != "no_secret"
-        if not is_rejected or not is_renewable(spec) or not self._failover.may_get_new_secret(dispatch.attempt):
+        if not is_rejected or not is_renewable(reference) or not self._failover.may_get_new_secret(dispatch.attempt):
             return False
-        value = await self._relay.vault.value(spec, self._relay.clock.now(), rejected=dispatch.secret)
+        value = await self._relay.vault.value(reference, self._relay.clock.now(), rejected=dispatch.secret)
         return value != dispatch.secret
 
     # --- no attempt has succeeded
@@ -179,4 +179,4 @@ class Exchange:
             headers = merged(headers, [("retry-after", str(ceil(failed.retry_after_s)))])
         if end.should_retry is not None:
             headers = merged(headers, [("x-should-retry", str(end.should_retry).lower())])
-        call.client.respond(Response(record.status, merged(headers, JSON), call.redact(text).encode()))
+        call.client.respond(Response(record.status, merged(headers, JSON_HEADERS), call.redact(text).encode()))

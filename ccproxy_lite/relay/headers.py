@@ -25,8 +25,8 @@ _NOT_DOWN = HOP_BY_HOP | frozenset("content-length content-encoding set-cookie d
 _NOT_UP_PREFIXES = ("x-ccproxy-", "x-forwarded-", "sec-", "access-control-", "x-real-")
 
 USER_AGENT = f"ccproxy-lite/{__version__}"
-JSON: OutHeaders = [("content-type", "application/json")]
-SSE: OutHeaders = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache")]
+JSON_HEADERS: OutHeaders = [("content-type", "application/json")]
+SSE_HEADERS: OutHeaders = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache")]
 
 
 def presented_keys(head: RequestHead) -> list[str]:

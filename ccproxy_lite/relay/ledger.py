@@ -31,14 +31,14 @@ class KeyTotals:
 
     models: dict[str, ModelTotals] = field(default_factory=dict)
     last_outcome: Outcome | None = None
-    last_s: float = 0.0
+    last_at: float = 0.0
 
     def add(self, model: str, outcome: Outcome, now: float, usage: Usage | None) -> None:
         """An attempt with that outcome; ``usage`` is what its answer has cost."""
         totals = self._totals_of(model)
         totals.requests += 1
         totals.failures += outcome not in ("ok", "client_error")
-        self.last_outcome, self.last_s = outcome, now
+        self.last_outcome, self.last_at = outcome, now
         if usage is not None:
             totals.input_tokens += usage.total_input
             totals.output_tokens += usage.output
@@ -59,11 +59,11 @@ class Ledger:
 
     def __init__(self, keys: Iterable[tuple[str, Key]], before: Ledger | None = None) -> None:
         totals_before: dict[tuple[str, str], KeyTotals] = before._totals if before else {}
-        places = [(upstream, key.secret) for upstream, key in keys]
+        places = [(upstream, key.reference) for upstream, key in keys]
         self._totals: dict[tuple[str, str], KeyTotals] = {
             place: totals_before.get(place) or KeyTotals() for place in places
         }
 
     def of(self, upstream: str, key: Key) -> KeyTotals:
         """What a key has done; of one that a reload has removed, nothing that anybody sees."""
-        return self._totals.get((upstream, key.secret)) or KeyTotals()
+        return self._totals.get((upstream, key.reference)) or KeyTotals()

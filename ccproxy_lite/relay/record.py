@@ -19,7 +19,7 @@ class Record:
     route: str = ""
     key: str = ""
     status: int = 0
-    started_s: float = 0.0
+    started_at: float = 0.0
     first_byte_s: float | None = None
     usage: Usage | None = None
     dropped: tuple[str, ...] = ()
@@ -27,7 +27,7 @@ class Record:
     error: str = ""
     is_count: bool = False
 
-    def fields(self, now_s: float) -> dict[str, object]:
+    def fields(self, now: float) -> dict[str, object]:
         """The members of a JSON log line; empty ones are left out."""
         usage = self.usage
         fields: dict[str, object] = {
@@ -38,7 +38,7 @@ class Record:
             "key": self.key,
             "status": self.status,
             "first_byte_s": None if self.first_byte_s is None else round(self.first_byte_s, 4),
-            "total_s": round(now_s - self.started_s, 4),
+            "total_s": round(now - self.started_at, 4),
             "input_tokens": usage.total_input if usage else None,
             "output_tokens": usage.output if usage else None,
             "dropped": ", ".join(self.dropped),
@@ -47,9 +47,9 @@ class Record:
         }
         return {name: value for name, value in fields.items() if value not in (None, "")}
 
-    def line(self, now_s: float) -> str:
+    def line(self, now: float) -> str:
         """The text log line."""
-        left = self.fields(now_s)
+        left = self.fields(now)
         route = f"{left.pop('format', '-')} {left.pop('model', '')} -> {left.pop('upstream', '-')}"
         head = f"{left.pop('status')} {left.pop('request')} {route}"
         first = left.pop("first_byte_s", None)

@@ -21,7 +21,7 @@ from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.net.heads import AnswerHead, OutHeaders
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
 from ccproxy_lite.relay.call import Call
-from ccproxy_lite.relay.headers import JSON, SSE, about_answer, merged
+from ccproxy_lite.relay.headers import JSON_HEADERS, SSE_HEADERS, about_answer, merged
 from ccproxy_lite.relay.streams import ArrayFraming
 from ccproxy_lite.routing.routes import Route
 
@@ -42,7 +42,7 @@ class Reply:
         self._early: OutHeaders = about_answer(only, ()) if only is not None else []
         self._headers: OutHeaders = []
         self._is_relayed = False
-        self._array = ArrayFraming() if call.path.array else None
+        self._array = ArrayFraming() if call.path_info.array else None
         self._pause: Callable[[bool], None] | None = None
         self._now = asyncio.get_running_loop().time
         self.begun = self._over = False
@@ -59,8 +59,8 @@ class Reply:
 
     def begin(self, answer: AnswerHead) -> None:
         """A stream begins, whose upstream's head this is."""
-        headers = self._call.headers_for_client(answer) if self._is_relayed else SSE
-        self._send_head_once(merged(headers, JSON if self._array else [], self._headers))
+        headers = self._call.headers_for_client(answer) if self._is_relayed else SSE_HEADERS
+        self._send_head_once(merged(headers, JSON_HEADERS if self._array else [], self._headers))
 
     def write(self, events: bytes) -> None:
         """More of the response, as server-sent events."""
@@ -120,7 +120,7 @@ class Reply:
 
     @property
     def _content_type(self) -> OutHeaders:
-        return JSON if self._array else SSE
+        return JSON_HEADERS if self._array else SSE_HEADERS
 
     def _send_head_once(self, headers: OutHeaders) -> None:
         """Send the head, unless a keep-alive has done so."""

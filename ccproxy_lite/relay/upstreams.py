@@ -48,7 +48,7 @@ class Upstreams:
         """The wire format for requests to an upstream."""
         return FORMATS[upstream.provider.speaks(upstream.format, client_format)]
 
-    async def secret_of(self, upstream: Upstream, spec: str, client_key: str = "") -> str:
+    async def secret_of(self, upstream: Upstream, reference: str, client_key: str = "") -> str:
         """The secret to send. Raises UpstreamError when its source fails."""
         if upstream.from_client:
             if not is_sendable(client_key):
@@ -59,7 +59,7 @@ class Upstreams:
                     code="no_secret",
                 )
             return client_key
-        return await self.vault.value(spec, self.clock.now())
+        return await self.vault.value(reference, self.clock.now())
 
     async def send(
         self, upstream: Upstream, outbound: Outbound, delivery: Delivery, head: RequestHead | None = None

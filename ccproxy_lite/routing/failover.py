@@ -4,8 +4,8 @@
     failover.report(attempt, failed, now)
 
 A request has one or more *targets* (an upstream and a model) in the order of the configuration, and each target has
-*candidates*: the keys of its upstream. ``next`` and ``report`` alone change the state of them; the state of a
-key beyond this request (cooldowns, turns, sessions) is the ``KeyRing``'s.
+*candidates*: the keys of its upstream. ``next`` and ``report`` alone change their state. What lasts
+beyond this request (cooldowns, turns, sessions) is the ``KeyRing``'s.
 
 Rounds. Within a round every candidate is tried at most once, without a pause: first the ready keys of all targets,
 then, as a last resort, those whose cooldown is only an estimate. When none is left, the round ends, and the next
@@ -13,21 +13,24 @@ one begins after the shortest of the waits that may help:
 
 - for the end of a cooldown that is to be obeyed: the upstream has said how long, or this very request has received the
   429. All such waits of a request together last ``max_wait_s`` at most.
-- for a pause of 0.5 s, doubling to 8 s with the rounds in which the target failed, before a candidate is tried again.
+- for a pause before a candidate is tried again: 0.5 s, doubled with each round in which the target failed, 8 s at
+  most, with a jitter of 25 %.
 
 What a failure means (``outcome_of``) decides who is still a candidate:
 
 - the client's fault (400, 413, ...): the end. No other upstream would respond differently.
 - the model is unknown, or the request cannot be converted: the target is skipped.
-- the key is rejected, or its quota spent: the key is out, at every target of this upstream; once, it may come back with
-  a new secret.
+- the key is rejected, or its quota spent: the key is out, at every target of this upstream; if its file or
+  helper gives a new secret, it is tried once more.
 - a rate limit: the key has a cooldown, which the ring keeps.
-- the upstream's fault: after three in one round the target's other keys wait for the next one (twenty keys times three
-  rounds would be an attack on a broken service), and at once if it cannot be reached at all.
+- the upstream's fault: after three in one round, and at once if it cannot be reached at all, the round is cut short for
+  the target: its other keys wait for the next one (twenty keys times three rounds would be an attack on a broken
+  service).
 
-No candidate is tried more than ``retries`` times again, and no target after ``retries`` more broken rounds; the count
-is kept for each of them, so that a broken fallback does not shorten the patience with the first target. When nothing
-may help any more, the client gets the failure that is most likely to pass."""
+No candidate is tried more than ``retries`` times again, and no target after ``retries`` more rounds that were cut
+short. The count is kept for each of them, so that a broken fallback does not shorten the patience with the first
+target. When nothing may help any more, the client gets the failure that is most likely to pass.
+"""
 
 from __future__ import annotations
 
@@ -42,17 +45,17 @@ from ccproxy_lite.routing.keys import SLACK_S, Cooldown, KeyRing, Lease, Outcome
 from ccproxy_lite.routing.routes import Route
 
 _FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 8.0
+_MAX_PAUSE_S = 8.0
 _MAX_FAULTS = 3
 """After so many failures in a round that are no key's fault, a target's other keys are not tried in it."""
 
 
 class Attempt(NamedTuple):
-    """Send the request to this route, the target of that number, with the leased key."""
+    """Send the request to this route, the target at that index, with the leased key."""
 
     route: Route
     lease: Lease
-    number: int = 0
+    target_index: int = 0
 
     @property
     def key(self) -> Key:
@@ -94,7 +97,7 @@ _LIKELY_TO_PASS: Mapping[Outcome, int] = {
 
 
 def outcome_of(failed: Failed | None) -> Outcome:
-    """What an answer says about the key. An overload is a cooldown only if the upstream names its length.
+    """The kind of result of an attempt. An overload counts as a rate limit only if the upstream says how long to wait.
 
     >>> outcome_of(Failed(422, "bad_request", "no")), outcome_of(Failed(529, "overloaded", "busy")), outcome_of(None)
     ('client_error', 'upstream_error', 'ok')
@@ -110,18 +113,19 @@ def outcome_of(failed: Failed | None) -> Outcome:
 class _Candidate:
     """A key of a target, as far as this request has used it.
 
-    :ivar tried: in this round
-    :ivar rate_limited: this request was rate-limited with this key, so that the cooldown is more than an estimate to it
-    :ivar not_before_s: the end of the pause before it may be tried again
+    :ivar had_turn: it was tried in this round; kept while other keys of the target have missed their turn
+    :ivar rate_limited: this very request got a 429 with this key, so it waits for the end of the cooldown, even of an
+        estimated one
+    :ivar not_before: the end of the pause before it may be tried again
     """
 
     key: Key
-    tries: int = 0
-    tried: bool = False
+    attempt_count: int = 0
+    had_turn: bool = False
     rate_limited: bool = False
-    not_before_s: float = 0.0
+    not_before: float = 0.0
 
-    def obeys(self, cooldown: Cooldown | None) -> bool:
+    def must_wait_for(self, cooldown: Cooldown | None) -> bool:
         """Whether the end of a cooldown is waited for."""
         if cooldown is None:
             return False
@@ -133,47 +137,47 @@ class _Target:
     """A route, and what this request has seen of it.
 
     :ivar skipped: it does not have the model, or cannot express the request
-    :ivar faults: failures of this round that are no key's fault
-    :ivar faulty_rounds: rounds that had any; ``broken_rounds``, those that had so many that keys were left out
+    :ivar fault_score: failures of this round that are no key's fault; ``_MAX_FAULTS`` at once for an unreachable one
+    :ivar rounds_with_faults: rounds that had any; ``rounds_cut_short``, those with so many that keys were left out
     """
 
-    number: int
+    target_index: int
     route: Route
     ring: KeyRing
     candidates: dict[Key, _Candidate] = field(default_factory=dict)
     skipped: bool = False
-    faults: int = 0
-    faulty_rounds: int = 0
-    broken_rounds: int = 0
+    fault_score: int = 0
+    rounds_with_faults: int = 0
+    rounds_cut_short: int = 0
 
     @property
     def upstream(self) -> str:
         return self.route.upstream.name
 
-    def of(self, key: Key) -> _Candidate:
-        """What this request knows of a key; a reload may have added one meanwhile."""
+    def candidate_for(self, key: Key) -> _Candidate:
+        """What this request has done with a key; a reload of the configuration may have added one meanwhile."""
         return self.candidates.get(key) or self.candidates.setdefault(key, _Candidate(key))
 
-    def cooldowns(self, now: float) -> Iterator[tuple[_Candidate, Cooldown | None]]:
-        """The candidates, each with what keeps it from this model now."""
-        return ((self.of(key), cooldown) for key, cooldown in self.ring.cooldowns(self.route.model, now))
+    def candidates_with_cooldown(self, now: float) -> Iterator[tuple[_Candidate, Cooldown | None]]:
+        """All candidates, each with the cooldown that holds for this model now, or None."""
+        return ((self.candidate_for(key), cooldown) for key, cooldown in self.ring.cooldowns(self.route.model, now))
 
     def end_round(self) -> None:
         """Count this round's faults."""
-        self.faulty_rounds += self.faults > 0
-        self.broken_rounds += self.faults >= _MAX_FAULTS
-        self.faults = 0
+        self.rounds_with_faults += self.fault_score > 0
+        self.rounds_cut_short += self.fault_score >= _MAX_FAULTS
+        self.fault_score = 0
 
     def pause_s(self, jitter: float) -> float:
-        doubled = _FIRST_PAUSE_S * float(2 ** max(self.faulty_rounds - 1, 0))
-        return min(doubled, _LONGEST_PAUSE_S) * (0.75 + jitter / 2)
+        doubled = _FIRST_PAUSE_S * float(2 ** max(self.rounds_with_faults - 1, 0))
+        return min(doubled, _MAX_PAUSE_S) * (0.75 + jitter / 2)
 
 
 @dataclass(slots=True)
 class Failover:
     """One client request and its attempts.
 
-    :ivar rings: the keys of each target's upstream, at least one each
+    :ivar rings: a key ring for each upstream by name, with at least one key
     :ivar jitter: a random number below 1, from outside
     :ivar attempts: what was tried, and what became of it
     """
@@ -194,7 +198,7 @@ class Failover:
 
     def __post_init__(self) -> None:
         self._targets = [
-            _Target(number, route, self.rings[route.upstream.name]) for number, route in enumerate(self.routes)
+            _Target(index, route, self.rings[route.upstream.name]) for index, route in enumerate(self.routes)
         ]
 
     def next(self, now: float) -> Attempt | Wait | GiveUp:
@@ -208,37 +212,37 @@ class Failover:
         # Ready keys of all targets come before any key whose cooldown is only an estimate.
         for last_resort in (False, True):
             for target in self._targets:
-                if target.skipped or target.faults >= _MAX_FAULTS or self._is_broken(target):
+                if target.skipped or target.fault_score >= _MAX_FAULTS or self._is_exhausted(target):
                     continue
                 lease = self._pick_lease(target, now, last_resort)
                 if lease is not None:
-                    candidate = target.of(lease.key)
-                    candidate.tried = True
-                    candidate.tries += 1
-                    return Attempt(target.route, lease, target.number)
+                    candidate = target.candidate_for(lease.key)
+                    candidate.had_turn = True
+                    candidate.attempt_count += 1
+                    return Attempt(target.route, lease, target.target_index)
         return self._end_of_round(now)
 
     def _pick_lease(self, target: _Target, now: float, last_resort: bool) -> Lease | None:
         excluded = {
             candidate.key
-            for candidate, cooldown in target.cooldowns(now)
-            if candidate.tried
-            or candidate.not_before_s - now > SLACK_S
-            or candidate.obeys(cooldown)
+            for candidate, cooldown in target.candidates_with_cooldown(now)
+            if candidate.had_turn
+            or candidate.not_before - now > SLACK_S
+            or candidate.must_wait_for(cooldown)
             or self._is_excluded(target, candidate)
         }
         return target.ring.pick(target.route.model, now, excluded, self.session, last_resort)
 
     def _is_excluded(self, target: _Target, candidate: _Candidate) -> bool:
         """Whether a candidate is not tried again, however long this request lasts."""
-        return candidate.tries > self.retries or (target.upstream, candidate.key) in self._excluded
+        return candidate.attempt_count > self.retries or (target.upstream, candidate.key) in self._excluded
 
-    def _is_broken(self, target: _Target) -> bool:
-        return target.broken_rounds > self.retries
+    def _is_exhausted(self, target: _Target) -> bool:
+        return target.rounds_cut_short > self.retries
 
     def report(self, attempt: Attempt, failed: Failed | None, now: float) -> Cooldown | None:
         """What became of an attempt; None for success. Returns the cooldown of its key that begins now."""
-        target, outcome = self._targets[attempt.number], outcome_of(failed)
+        target, outcome = self._targets[attempt.target_index], outcome_of(failed)
         self.attempts.append((attempt, failed))
         # The ring keeps the message for clients that arrive while all keys are cooling down.
         retry_after_s = failed.retry_after_s if failed else None
@@ -254,20 +258,20 @@ class Failover:
         elif outcome in ("invalid_key", "quota_exceeded"):
             self._excluded.add((target.upstream, attempt.key))
         elif outcome == "rate_limit":
-            target.of(attempt.key).rate_limited = True
+            target.candidate_for(attempt.key).rate_limited = True
         elif outcome == "upstream_error":  # another key cannot reach what cannot be reached
-            target.faults += _MAX_FAULTS if failed.code == "unreachable" else 1
+            target.fault_score += _MAX_FAULTS if failed.code == "unreachable" else 1
         return cooldown
 
     def not_convertible(self, attempt: Attempt, failed: Failed) -> None:
         """The target cannot express the request; nothing was sent, and another target may."""
         self.attempts.append((attempt, failed))
-        self._targets[attempt.number].skipped = True
+        self._targets[attempt.target_index].skipped = True
         self.abandon(attempt)
 
     def abandon(self, attempt: Attempt) -> None:
         """Nothing will come of an attempt any more; its key's state stays as it was."""
-        self._targets[attempt.number].ring.release(attempt.lease)
+        self._targets[attempt.target_index].ring.release(attempt.lease)
 
     def may_get_new_secret(self, attempt: Attempt) -> bool:
         """Whether the attempt's key would be tried again with a new secret: once a request."""
@@ -277,10 +281,10 @@ class Failover:
         """The key was rejected, but its file or helper gives a new secret: it may be tried again at once."""
         self.attempts.append((attempt, failed))
         self._got_new_secret.add((attempt.route.upstream.name, attempt.key))
-        candidate = self._targets[attempt.number].of(attempt.key)
-        candidate.tried = False
+        candidate = self._targets[attempt.target_index].candidate_for(attempt.key)
+        candidate.had_turn = False
         # The attempt with the rejected secret does not count.
-        candidate.tries -= 1
+        candidate.attempt_count -= 1
         self.abandon(attempt)
 
     # --- the end of a round
@@ -289,7 +293,7 @@ class Failover:
         waits: list[Wait] = []
         for target in self._targets:
             target.end_round()
-            if not target.skipped and not self._is_broken(target):
+            if not target.skipped and not self._is_exhausted(target):
                 waits += self._waits_of_target(target, now)
         if not waits:
             return self._give_up(now)
@@ -304,21 +308,21 @@ class Failover:
         """
         waits: list[Wait] = []
         missed_a_turn = False
-        for candidate, cooldown in target.cooldowns(now):
+        for candidate, cooldown in target.candidates_with_cooldown(now):
             if self._is_excluded(target, candidate):
                 continue
-            if cooldown is not None and candidate.obeys(cooldown):
+            if cooldown is not None and candidate.must_wait_for(cooldown):
                 if self._waited_s + cooldown.left_s(now) <= self.max_wait_s:
                     waits.append(Wait(cooldown.left_s(now), for_cooldown=True))
                 continue
-            if candidate.not_before_s - now <= SLACK_S:
-                candidate.not_before_s = now + target.pause_s(self.jitter)
-                missed_a_turn = missed_a_turn or not candidate.tried
-            waits.append(Wait(candidate.not_before_s - now))
+            if candidate.not_before - now <= SLACK_S:
+                candidate.not_before = now + target.pause_s(self.jitter)
+                missed_a_turn = missed_a_turn or not candidate.had_turn
+            waits.append(Wait(candidate.not_before - now))
         # Otherwise the keys that were left out come first in the next round.
         if not missed_a_turn:
             for candidate in target.candidates.values():
-                candidate.tried = False
+                candidate.had_turn = False
         return waits
 
     def _give_up(self, now: float) -> GiveUp:
@@ -333,7 +337,7 @@ class Failover:
         likelihoods = [_LIKELY_TO_PASS[outcome_of(failed)] for _, failed, _ in failures]
         best = max(likelihoods)
         last = len(failures) - 1 - likelihoods[::-1].index(best)
-        route, failed, attempt = failures[last if best >= 0 else 0]  # of refusals to convert, the first
+        route, failed, attempt = failures[last if best >= 0 else 0]  # of rejected conversions, the first
         outcome = outcome_of(failed)
         if outcome == "rate_limit":
             shortest_s = min((cooldown.left_s(now) for _, cooldown in cooldowns), default=0.0)
@@ -349,7 +353,7 @@ class Failover:
             (target.route, cooldown)
             for target in self._targets
             if not target.skipped
-            for candidate, cooldown in target.cooldowns(now)
+            for candidate, cooldown in target.candidates_with_cooldown(now)
             if cooldown is not None and cooldown.reason == "rate_limit"
             if (target.upstream, candidate.key) not in self._excluded
         ]

@@ -66,7 +66,7 @@ class Result(NamedTuple):
     """What became of a request that used a key. ``retry_after_s`` is how long the upstream asked to be left alone."""
 
     outcome: Outcome
-    now_s: float
+    now: float
     retry_after_s: float | None = None
     message: str = ""
 
@@ -76,16 +76,16 @@ class Cooldown:
     """Why a key is left alone, and until when.
 
     :ivar source: ``retry_after`` if the upstream said how long, ``backoff`` if that is an estimate
-    :ivar probe_at_s: when one request may try whether it still holds; infinite for an estimate
+    :ivar probe_at: when one request may try whether it still holds; infinite for an estimate
     :ivar probe: the lease of the request that tries just now
     """
 
     reason: Outcome
-    since_s: float
-    until_s: float
+    since: float
+    until: float
     source: Literal["retry_after", "backoff"] = "backoff"
     message: str = ""
-    probe_at_s: float = float("inf")
+    probe_at: float = float("inf")
     probe: Lease | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -94,20 +94,20 @@ class Cooldown:
 
     def left_s(self, now: float) -> float:
         """Seconds until the key may be used again; 0 once it may."""
-        left = min(self.until_s, self.probe_at_s) - now
+        left = min(self.until, self.probe_at) - now
         return left if left > SLACK_S else 0.0
 
     def wants_probe(self, now: float) -> bool:
         """Whether the key's next use is a probe."""
-        return self.until_s > now >= self.probe_at_s - SLACK_S
+        return self.until > now >= self.probe_at - SLACK_S
 
 
 class Lease(NamedTuple):
-    """A key that was handed out for one request at ``started_s``, and the cooldowns which that request probes."""
+    """A key that was handed out for one request at ``started_at``, and the cooldowns which that request probes."""
 
     key: Key
     model: str
-    started_s: float = 0.0
+    started_at: float = 0.0
     probes: tuple[Cooldown, ...] = ()
 
 
@@ -137,7 +137,7 @@ class KeyState:
             return Lease(self.key, model, now)
         lease = Lease(self.key, model, now, tuple(one for one in self.concerning(model) if one.wants_probe(now)))
         for cooldown in lease.probes:
-            cooldown.probe, cooldown.probe_at_s = lease, now + _UNDECIDED_PROBE_S
+            cooldown.probe, cooldown.probe_at = lease, now + _UNDECIDED_PROBE_S
         return lease
 
 
@@ -149,16 +149,16 @@ class KeyRing:
     """
 
     def __init__(self, keys: tuple[Key, ...], strategy: str = "round-robin", before: KeyRing | None = None) -> None:
-        states_before = {state.key.secret: state for state in before.states} if before else {}
+        states_before = {state.key.reference: state for state in before.states} if before else {}
         self.states: list[KeyState] = []
         for key in keys:
             # The same object: requests in flight report to the old ring, and both must see it.
-            state = states_before.get(key.secret) or KeyState(key)
+            state = states_before.get(key.reference) or KeyState(key)
             state.key, state.turn = key, 0
             self.states.append(state)
-            self.clear(key.secret, "invalid_key")
+            self.clear(key.reference, "invalid_key")
         self.sessions: dict[str, tuple[str, float]] = before.sessions if before else {}
-        self._by_secret = {state.key.secret: state for state in self.states}
+        self._by_reference = {state.key.reference: state for state in self.states}
         self._side_requests = 0
         self._fill_first = strategy == "fill-first"
 
@@ -221,13 +221,13 @@ class KeyRing:
     # --- sessions
 
     def _key_of_session(self, session: str, now: float) -> KeyState | None:
-        secret, last_s = self.sessions.get(session, ("", 0.0))
-        return self._by_secret.get(secret) if session and now - last_s < _SESSION_S else None
+        reference, last_at = self.sessions.get(session, ("", 0.0))
+        return self._by_reference.get(reference) if session and now - last_at < _SESSION_S else None
 
     def _bind_session(self, session: str, state: KeyState, now: float) -> None:
         sessions = self.sessions
         sessions.pop(session, None)
-        sessions[session] = (state.key.secret, now)
+        sessions[session] = (state.key.reference, now)
         self.forget_sessions(now)
 
     def forget_sessions(self, now: float) -> None:
@@ -242,12 +242,12 @@ class KeyRing:
 
     def report(self, lease: Lease, result: Result) -> Cooldown | None:
         """What became of a request that used a key; returns the cooldown that begins with it."""
-        state = self._by_secret.get(lease.key.secret)
+        state = self._by_reference.get(lease.key.reference)
         if state is None:  # a reload has removed it meanwhile
             return None
         if result.outcome == "ok":
             for slot in (_ALL_MODELS, lease.model):
-                if slot in state.cooldowns and lease.started_s > state.cooldowns[slot].since_s:
+                if slot in state.cooldowns and lease.started_at > state.cooldowns[slot].since:
                     del state.cooldowns[slot]
             return None
         # Neither good news nor bad about the key.
@@ -257,61 +257,61 @@ class KeyRing:
         # Rate limits are per model, quota and validity are not.
         slot = lease.model if result.outcome == "rate_limit" else _ALL_MODELS
         before = state.cooldowns.get(slot)
-        cooldown = state.cooldowns[slot] = next_cooldown(before, lease.started_s, result)
+        cooldown = state.cooldowns[slot] = next_cooldown(before, lease.started_at, result)
         if len(state.cooldowns) % _MAX_COOLDOWNS == 0:  # clients name models: now and then, forget what is over
-            state.cooldowns = {slot: one for slot, one in state.cooldowns.items() if one.left_s(result.now_s)}
+            state.cooldowns = {slot: one for slot, one in state.cooldowns.items() if one.left_s(result.now)}
         return cooldown if cooldown is not before else None
 
     def release(self, lease: Lease) -> None:
         """Nothing came of a request: what it was to probe, another one may."""
         for cooldown in lease.probes:
             if cooldown.probe is lease:
-                cooldown.probe, cooldown.probe_at_s = None, lease.started_s
+                cooldown.probe, cooldown.probe_at = None, lease.started_at
 
-    def clear(self, secret: str, reason: Outcome | None = None) -> bool:
+    def clear(self, reference: str, reason: Outcome | None = None) -> bool:
         """End a key's cooldowns, all or those for one reason. Whether there was one."""
         cleared = False
         for state in self.states:
-            if state.key.secret == secret:
+            if state.key.reference == reference:
                 kept = {slot: one for slot, one in state.cooldowns.items() if reason not in (None, one.reason)}
                 cleared = cleared or len(kept) < len(state.cooldowns)
                 state.cooldowns = kept
         return cleared
 
 
-def next_cooldown(before: Cooldown | None, started_s: float, result: Result) -> Cooldown:
+def next_cooldown(before: Cooldown | None, started_at: float, result: Result) -> Cooldown:
     """The cooldown after a failure: ``before`` itself if the failure adds nothing to it.
 
     >>> first = next_cooldown(None, 0, Result("rate_limit", 0))
-    >>> next_cooldown(first, 1, Result("rate_limit", 1)).until_s
+    >>> next_cooldown(first, 1, Result("rate_limit", 1)).until
     3.0
-    >>> next_cooldown(first, 1, Result("rate_limit", 1, retry_after_s=9)).until_s
+    >>> next_cooldown(first, 1, Result("rate_limit", 1, retry_after_s=9)).until
     10
     """
-    is_news = before is None or started_s > before.since_s
+    is_news = before is None or started_at > before.since
     if result.outcome == "rate_limit" and result.retry_after_s is not None:
-        until_s = result.now_s + result.retry_after_s
+        until = result.now + result.retry_after_s
         if before is not None and not before.is_estimate and not is_news:  # both were asked for at once: both hold
-            until_s = max(until_s, before.until_s)
-        return _requested_cooldown(result, until_s)
-    if before is not None and not before.is_estimate and result.now_s < before.until_s:
+            until = max(until, before.until)
+        return _requested_cooldown(result, until)
+    if before is not None and not before.is_estimate and result.now < before.until:
         if is_news:  # a probe has failed
-            before.probe, before.probe_at_s = None, result.now_s + PROBE_S
+            before.probe, before.probe_at = None, result.now + PROBE_S
         return before
-    if before is not None and before.reason == result.outcome and started_s < before.until_s - SLACK_S:
+    if before is not None and before.reason == result.outcome and started_at < before.until - SLACK_S:
         return before
     return _estimated_cooldown(before, result)
 
 
-def _requested_cooldown(result: Result, until_s: float) -> Cooldown:
+def _requested_cooldown(result: Result, until: float) -> Cooldown:
     message = result.message[:_MAX_MESSAGE_CHARS]
-    return Cooldown(result.outcome, result.now_s, until_s, "retry_after", message, result.now_s + PROBE_S)
+    return Cooldown(result.outcome, result.now, until, "retry_after", message, result.now + PROBE_S)
 
 
 def _estimated_cooldown(before: Cooldown | None, result: Result) -> Cooldown:
     """An estimate, twice as long as the one before for the same reason."""
     length_s, longest_s = _BACKOFF_S[result.outcome]
     if before is not None and before.reason == result.outcome and before.is_estimate:
-        length_s = min(2 * (before.until_s - before.since_s), longest_s)
-    until_s = result.now_s + length_s
-    return Cooldown(result.outcome, result.now_s, until_s, message=result.message[:_MAX_MESSAGE_CHARS])
+        length_s = min(2 * (before.until - before.since), longest_s)
+    until = result.now + length_s
+    return Cooldown(result.outcome, result.now, until, message=result.message[:_MAX_MESSAGE_CHARS])

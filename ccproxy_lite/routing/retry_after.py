@@ -9,9 +9,9 @@ from ccproxy_lite.formats.neutral.error_details import RATE_LIMIT_HEADERS, secon
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.net.framing import Headers, header
 
-_LONGEST_S = 32 * 86400.0
+_MAX_S = 32 * 86400.0
 """A month of quota and a day; anything longer is a mistake of the upstream, and ignored."""
-_LEAST_EPOCH_S = 1e9
+_MIN_EPOCH_S = 1e9
 
 
 def best(failed: Failed, headers: Headers, wall_s: float) -> float | None:
@@ -23,7 +23,7 @@ def best(failed: Failed, headers: Headers, wall_s: float) -> float | None:
     wall_s = (
         _parse_date(date.decode("latin-1")) if date else None
     ) or wall_s  # the upstream's clock may differ from ours
-    at = failed.resets_at_s
+    at = failed.resets_at
     # From the most to the least precise.
     hints = (
         _multiplied(_parse_number(header(headers, b"retry-after-ms")), 0.001),
@@ -32,7 +32,7 @@ def best(failed: Failed, headers: Headers, wall_s: float) -> float | None:
         None if at is None else at - wall_s,
         _exhausted_buckets(headers, wall_s) if failed.kind in ("rate_limit", "overloaded") else None,
     )
-    return next((hint for hint in hints if hint is not None and 0 < hint <= _LONGEST_S), None)
+    return next((hint for hint in hints if hint is not None and 0 < hint <= _MAX_S), None)
 
 
 def _exhausted_buckets(headers: Headers, wall_s: float) -> float | None:
@@ -59,8 +59,8 @@ def _seconds_until(text: str, wall_s: float, *, epoch: bool) -> float | None:
     number = _parse_number(text.encode())
     if number is not None:
         # A time since 1970, in seconds or milliseconds.
-        if epoch and number >= _LEAST_EPOCH_S:
-            return (number / 1000 if number >= _LEAST_EPOCH_S * 100 else number) - wall_s
+        if epoch and number >= _MIN_EPOCH_S:
+            return (number / 1000 if number >= _MIN_EPOCH_S * 100 else number) - wall_s
         return number
     seconds = seconds_of(text)
     if seconds is not None:

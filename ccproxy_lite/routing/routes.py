@@ -34,17 +34,17 @@ def family(config: Config, model: str) -> tuple[str, ...]:
     return next((formats for pattern, formats in config.families if pattern.match(model)), ())
 
 
-def resolve(config: Config, model: str, client_format: str, pinned: str = "") -> list[Route]:
+def resolve(config: Config, model: str, client_format: str, pinned_upstream: str = "") -> list[Route]:
     """The targets of a model name in failover order. Raises ClientError (404).
 
     :param pinned: the upstream that the request's path names
     """
     # rule 1
-    if pinned:
-        upstream = config.upstream(pinned)
+    if pinned_upstream:
+        upstream = config.upstream(pinned_upstream)
         if upstream is None:
-            raise ClientError(404, f'unknown upstream "{pinned}"')
-        return [Route(upstream, model.removeprefix(f"{pinned}/"))]
+            raise ClientError(404, f'unknown upstream "{pinned_upstream}"')
+        return [Route(upstream, model.removeprefix(f"{pinned_upstream}/"))]
     # rule 2
     name, slash, name_there = model.partition("/")
     named = config.upstream(name) if slash and name_there else None

@@ -1,4 +1,4 @@
-"""Who may ask: a wrong Host, a browser's foreign Origin, a wrong key and a wrong type of body are refused early. Pure.
+"""Who may ask: a wrong Host, a browser's foreign Origin, a wrong key and a wrong type of body are rejected early. Pure.
 
 Loopback is no protection against a page in the user's browser: it can send requests to any address, and make its own
 name mean 127.0.0.1. The Host header shows the latter, Origin and ``Sec-Fetch-Site`` the former, and a browser asks

@@ -14,9 +14,9 @@ from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import log
 from ccproxy_lite.relay.record import Record
 
-_LONGEST = 2000
+_MAX_VALUE_CHARS = 2000
 _SAME_S = 60.0
-_MOST_SUBJECTS = 1000
+_MAX_SUBJECTS = 1000
 
 
 class _Formatter(logging.Formatter):
@@ -35,9 +35,9 @@ class _Formatter(logging.Formatter):
         level = record.levelname.lower()
         if self._json:
             fields = {"time": when, "level": level}
-            fields |= entry.fields(record.__dict__["now_s"]) if entry else {"message": record.getMessage()}
+            fields |= entry.fields(record.__dict__["now"]) if entry else {"message": record.getMessage()}
             return dumps({name: _shortened(self._redacted(value)) for name, value in fields.items()})
-        text = entry.line(record.__dict__["now_s"]) if entry else record.getMessage()
+        text = entry.line(record.__dict__["now"]) if entry else record.getMessage()
         text = str(_shortened(printable(self._redact(text))))
         mark = level if level != "info" else ""
         if self._colour and mark:
@@ -46,7 +46,7 @@ class _Formatter(logging.Formatter):
 
 
 def _shortened(value: object) -> object:
-    return value[:_LONGEST] + "..." if isinstance(value, str) and len(value) > _LONGEST else value
+    return value[:_MAX_VALUE_CHARS] + "..." if isinstance(value, str) and len(value) > _MAX_VALUE_CHARS else value
 
 
 class _Repeats(logging.Filter):
@@ -63,12 +63,12 @@ class _Repeats(logging.Filter):
         if record.levelno < logging.WARNING or hasattr(record, "entry"):
             return True
         subject = getattr(record, "subject", record.getMessage())
-        since_s, count = self._seen.pop(subject, (-_SAME_S, 0))
-        if record.created - since_s < _SAME_S:
-            self._seen[subject] = (since_s, count + 1)
+        since, count = self._seen.pop(subject, (-_SAME_S, 0))
+        if record.created - since < _SAME_S:
+            self._seen[subject] = (since, count + 1)
             return False
         self._seen[subject] = (record.created, 0)
-        if len(self._seen) > _MOST_SUBJECTS:
+        if len(self._seen) > _MAX_SUBJECTS:
             del self._seen[next(iter(self._seen))]
         if count:
             record.msg, record.args = f"{record.getMessage()} (and {count} times more in between)", ()
@@ -139,7 +139,7 @@ def close() -> None:
         handler.close()
 
 
-def access(record: Record, now_s: float, *, is_quiet: bool = False) -> None:
+def access(record: Record, now: float, *, is_quiet: bool = False) -> None:
     """Log a request that is over; a quiet one (a health check) at debug level only."""
     level = logging.DEBUG if is_quiet else logging.INFO if record.status < 500 else logging.WARNING
-    log.log(level, "", extra={"entry": record, "now_s": now_s})
+    log.log(level, "", extra={"entry": record, "now": now})

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from ccproxy_lite.errors import ClientError, kind_of
-from ccproxy_lite.formats import DEFAULT_FORMAT, FORMATS, Format, dialect
+from ccproxy_lite.formats import DEFAULT_FORMAT, FORMATS, Format, detect_format
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.log import internal_error, log
@@ -20,18 +20,18 @@ from ccproxy_lite.net.listener import Listener
 from ccproxy_lite.relay import counting, exchange
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.catalog import Catalog
-from ccproxy_lite.relay.headers import JSON
+from ccproxy_lite.relay.headers import JSON_HEADERS
 from ccproxy_lite.relay.record import Record
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.server import accesslog
 from ccproxy_lite.server.access import Access, check_body_type
-from ccproxy_lite.server.metrics import CONTENT_TYPE
+from ccproxy_lite.server.metrics import PROMETHEUS_CONTENT_TYPE
 from ccproxy_lite.server.paths import Action, Endpoint, Match, endpoint_for, match
-from ccproxy_lite.server.status import History, metrics, overview, reset
+from ccproxy_lite.server.status import ServerState, clear_cooldowns, overview, render_metrics
 
 _STARTED = int(time.time())
 _UNLOGGED = ("/", "/healthz", "/status", "/metrics")
-_COMMON: OutHeaders = [("x-content-type-options", "nosniff")]
+_NOSNIFF: OutHeaders = [("x-content-type-options", "nosniff")]
 
 
 class App:
@@ -40,10 +40,10 @@ class App:
     :ivar listener: where it is served, once it is
     """
 
-    def __init__(self, relay: Relay, access: Access, history: History) -> None:
+    def __init__(self, relay: Relay, access: Access, server_state: ServerState) -> None:
         self.relay = relay
         self.access = access
-        self.history = history
+        self.server_state = server_state
         self.listener: Listener | None = None
         self.catalog = Catalog(relay)
 
@@ -55,7 +55,7 @@ class App:
         try:
             # Browsers ask before they send; an allowed origin needs no key for that.
             if self.access.is_preflight(head) or head.raw_path == "*":
-                return Response(204, self.access.cors(head) + _COMMON)
+                return Response(204, self.access.cors(head) + _NOSNIFF)
             self.access.check_source(head)
             self._find_endpoint(head, matched)
             if head.method == "POST":
@@ -64,25 +64,24 @@ class App:
             return self._error_response(head, matched, error)
         return matched
 
-    def refuse(self, head: RequestHead | None, status: int, message: str) -> Response:
+    def reject(self, head: RequestHead | None, status: int, message: str) -> Response:
         """The response to a request that broke the protocol or a limit."""
         matched = match(head.path, head.raw_path, head.query) if head else None
         return self._error_response(head, matched, ClientError(status, message))
 
     async def serve(self, head: RequestHead, matched: Match, body: bytes, client: Connection) -> None:
         """Respond to a request; whatever goes wrong, the client gets it in its own format."""
-        record = Record(method=head.method, path=head.path, started_s=self.relay.clock.now())
+        record = Record(method=head.method, path=head.path, started_at=self.relay.clock.now())
         is_unlogged = head.path in _UNLOGGED
         if not is_unlogged:
-            self.history.metrics.begin(record)
-        client.extra_headers = self.access.cors(head) + _COMMON
+            self.server_state.metrics.begin(record)
+        client.extra_headers = self.access.cors(head) + _NOSNIFF
         form = _client_format(head, matched)
         try:
             endpoint = self._find_endpoint(head, matched)  # once more: while the body came, the keys may have changed
-            record.format = form.name if endpoint.form else ""
-            call = Call(
-                form, head, body, client, record, self.relay.vault, endpoint.info, matched.pinned, matched.session
-            )
+            record.format = form.name if endpoint.format else ""
+            call = Call(form, head, body, client, record, self.relay.vault, endpoint.path_info)
+            call.pinned_upstream, call.named_session = matched.pinned_upstream, matched.session
             await _HANDLERS[endpoint.action](self, call)
         except ClientError as error:
             record.status, record.error = error.status, error.message
@@ -103,15 +102,15 @@ class App:
                 record.status, record.error = 499, "client disconnected"
             now = self.relay.clock.now()
             if not is_unlogged:
-                self.history.metrics.end(record, now, self.relay.clock.wall())
+                self.server_state.metrics.end(record, now, self.relay.clock.wall())
             accesslog.access(record, now, is_quiet=is_unlogged and record.status < 400)
 
     # ---
 
     def _find_endpoint(self, head: RequestHead, matched: Match) -> Endpoint:
         """The endpoint, if it exists and the client may use it. Raises ClientError."""
-        if matched.pinned and self.relay.config.upstream(matched.pinned) is None:
-            raise ClientError(404, f'unknown upstream "{matched.pinned}"')
+        if matched.pinned_upstream and self.relay.config.upstream(matched.pinned_upstream) is None:
+            raise ClientError(404, f'unknown upstream "{matched.pinned_upstream}"')
         endpoint = endpoint_for(matched, head.method, head.path, upgrades=head.get("upgrade") is not None)
         if not endpoint.open:
             self.access.check_key(head)
@@ -124,24 +123,24 @@ class App:
         extra += [("upgrade", "HTTP/1.1")] if status == 426 else []
         if status == 405 and matched is not None and matched.endpoint is not None:
             extra.append(("allow", ", ".join(matched.endpoint.methods)))
-        self.history.metrics.refused[error.status] += 1
+        self.server_state.metrics.rejected[error.status] += 1
         if head is not None:
             log.info("%d %s %s: %s", error.status, head.method, head.path, error.message)
-        return Response(status, JSON + _COMMON + extra, dumps(body).encode())
+        return Response(status, JSON_HEADERS + _NOSNIFF + extra, dumps(body).encode())
 
     def _send_error(self, client: Connection, form: Format, failed: Failed) -> None:
-        if client.began:
+        if client.response_started:
             client.abort()
             return
         status, body = form.write_error(failed)
-        client.respond(Response(status, JSON, self.relay.vault.redact(dumps(body)).encode()))
+        client.respond(Response(status, JSON_HEADERS, self.relay.vault.redact(dumps(body)).encode()))
 
 
 def _client_format(head: RequestHead, matched: Match) -> Format:
-    """The format of the client."""
-    if matched.endpoint is not None and matched.endpoint.form:
-        return FORMATS[matched.endpoint.form]
-    return dialect(head.get, head.query, matched.path)
+    """The format of the endpoint, or, where it serves all of them, the one that the request looks like."""
+    if matched.endpoint is not None and matched.endpoint.format:
+        return FORMATS[matched.endpoint.format]
+    return detect_format(head.get, head.query, matched.path)
 
 
 # ---------------------------------------------------------------- endpoints
@@ -156,54 +155,56 @@ async def _handle_count(app: App, call: Call) -> None:
 
 
 async def _handle_models(app: App, call: Call) -> None:
-    names = await app.catalog.names(call.pinned)
+    names = await app.catalog.names(call.pinned_upstream)
     call.record.status = 200
-    call.client.respond(Response(200, JSON, dumps(call.form.write_models(names, _STARTED)).encode()))
+    call.client.respond(Response(200, JSON_HEADERS, dumps(call.form.write_models(names, _STARTED)).encode()))
 
 
 async def _handle_model(app: App, call: Call) -> None:
-    name = call.path.model
-    if name not in await app.catalog.names(call.pinned):
+    name = call.path_info.model
+    if name not in await app.catalog.names(call.pinned_upstream):
         raise ClientError(404, f'unknown model "{name}"')
     call.record.status = 200
-    call.client.respond(Response(200, JSON, dumps(call.form.write_model(name, _STARTED)).encode()))
+    call.client.respond(Response(200, JSON_HEADERS, dumps(call.form.write_model(name, _STARTED)).encode()))
 
 
 async def _handle_health(app: App, call: Call) -> None:
     draining = app.listener is not None and app.listener.draining
     call.record.status = 503 if draining else 200
     body = dumps({"status": "draining" if draining else "ok"}).encode()
-    call.client.respond(Response(call.record.status, JSON, body))
+    call.client.respond(Response(call.record.status, JSON_HEADERS, body))
 
 
 async def _handle_root(app: App, call: Call) -> None:
     """The dashboard for browsers, plain text for other clients."""
     call.record.status = 200
     if "text/html" in (call.head.get("accept") or ""):
-        from ccproxy_lite.server import dashboard  # which brings all of OpenSSL's hashes
+        from ccproxy_lite.server import dashboard  # imported late: it loads hashlib and with it OpenSSL
 
         call.client.respond(Response(200, dashboard.headers(), dashboard.page()))
         return
-    kind: OutHeaders = [("content-type", "text/plain; charset=utf-8"), ("vary", "accept")]
-    call.client.respond(Response(200, kind, b"ccproxy-lite is running.\n"))
+    headers: OutHeaders = [("content-type", "text/plain; charset=utf-8"), ("vary", "accept")]
+    call.client.respond(Response(200, headers, b"ccproxy-lite is running.\n"))
 
 
 async def _handle_metrics(app: App, call: Call) -> None:
     call.record.status = 200
-    text = metrics(app.relay, app.history, app.listener.connections if app.listener is not None else 0)
-    kind: OutHeaders = [("content-type", CONTENT_TYPE), ("cache-control", "no-store")]
-    call.client.respond(Response(200, kind, text.encode()))
+    text = render_metrics(app.relay, app.server_state, app.listener.connections if app.listener is not None else 0)
+    headers: OutHeaders = [("content-type", PROMETHEUS_CONTENT_TYPE), ("cache-control", "no-store")]
+    call.client.respond(Response(200, headers, text.encode()))
 
 
 async def _handle_status(app: App, call: Call) -> None:
-    """The state of the keys; a POST clears the cooldowns of one."""
+    """The state of the keys; a POST clears the cooldowns of those that its body names."""
     call.record.status = 200
-    answer = {"cleared": reset(app.relay, _named_key(call.raw))} if call.head.method == "POST" else {}
-    body = dumps({**overview(app.relay, app.history, f"http://{call.head.host}"), **answer}).encode()
-    call.client.respond(Response(200, [*JSON, ("cache-control", "no-store")], body))
+    cleared = (
+        {"cleared": clear_cooldowns(app.relay, _key_selector(call.raw_body))} if call.head.method == "POST" else {}
+    )
+    body = dumps({**overview(app.relay, app.server_state, f"http://{call.head.host}"), **cleared}).encode()
+    call.client.respond(Response(200, [*JSON_HEADERS, ("cache-control", "no-store")], body))
 
 
-def _named_key(body: bytes) -> str:
+def _key_selector(body: bytes) -> str:
     try:
         name = loads(body)["reset"]
     except (ValueError, KeyError, TypeError):

@@ -68,7 +68,7 @@ _CODEX = {
     "model_providers.ccproxy.wire_api": '"responses"',
 }
 _GEMINI_FILE = '{"security": {"auth": {"selectedType": "gemini-api-key"}}}'
-"""Gemini CLI takes a base URL for a login that it then refuses; only settings say which login it is, and of a file that
+"""Gemini CLI takes a base URL for a login that it then rejects; only settings say which login it is, and of a file that
 stands alone only one of root's is trusted."""
 
 _QWEN_FILE = '{"security": {"auth": {"selectedType": "openai"}}, "modelProviders": null}'

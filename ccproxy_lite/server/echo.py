@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.formats import DEFAULT_FORMAT, FORMATS, Format, dialect, formats_at
+from ccproxy_lite.formats import DEFAULT_FORMAT, FORMATS, Format, detect_format, formats_at
 from ccproxy_lite.formats.format import ReplyInfo
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.jsontext import dumps, loads
@@ -20,7 +20,7 @@ from ccproxy_lite.net.address import Address
 from ccproxy_lite.net.connection import Connection, Limits, Response
 from ccproxy_lite.net.heads import RequestHead
 from ccproxy_lite.net.listener import serve
-from ccproxy_lite.relay.headers import JSON
+from ccproxy_lite.relay.headers import JSON_HEADERS
 
 if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Request
@@ -41,13 +41,13 @@ class Echo:
     def admit(self, head: RequestHead) -> Any:
         return None
 
-    def refuse(self, head: RequestHead | None, status: int, message: str) -> Response:
-        return Response(status, JSON, dumps({"error": {"message": message}}).encode())
+    def reject(self, head: RequestHead | None, status: int, message: str) -> Response:
+        return Response(status, JSON_HEADERS, dumps({"error": {"message": message}}).encode())
 
     async def serve(self, head: RequestHead, admitted: Any, body: bytes, client: Connection) -> None:
         if head.method == "GET" and head.path.endswith("/models"):
-            lister = dialect(head.get, head.query, head.path)
-            client.respond(Response(200, JSON, dumps(lister.write_models(MODELS, 1_700_000_000)).encode()))
+            lister = detect_format(head.get, head.query, head.path)
+            client.respond(Response(200, JSON_HEADERS, dumps(lister.write_models(MODELS, 1_700_000_000)).encode()))
             return
         readings = ((form, form.read_path(head.raw_path, head.query)) for form in formats_at(head.path))
         reading = next(((form, path) for form, path in readings if path is not None), None)
@@ -59,13 +59,13 @@ class Echo:
             if reading[1].action == "count":
                 from ccproxy_lite.formats.neutral.tokens import estimate
 
-                client.respond(Response(200, JSON, dumps(form.write_count(estimate(request))).encode()))
+                client.respond(Response(200, JSON_HEADERS, dumps(form.write_count(estimate(request))).encode()))
             else:
                 self._send_answer(form, request, client)
         except (ClientError, ValueError) as error:
             status = error.status if isinstance(error, ClientError) else 400
-            refusal = form.write_error(Failed(status, "bad_request", str(error)))
-            client.respond(Response(refusal[0], JSON, dumps(refusal[1]).encode()))
+            status, answer = form.write_error(Failed(status, "bad_request", str(error)))
+            client.respond(Response(status, JSON_HEADERS, dumps(answer).encode()))
 
     def _send_answer(self, form: Format, request: Request, client: Connection) -> None:
         from ccproxy_lite.server.echo_answers import answer  # which needs all that converters need
@@ -73,7 +73,7 @@ class Echo:
         reply = ReplyInfo(request, os.urandom(12).hex(), int(time.time()))
         events = answer(request, form.name)
         if not request.stream:
-            client.respond(Response(200, JSON, dumps(form.write_body(events, reply)).encode()))
+            client.respond(Response(200, JSON_HEADERS, dumps(form.write_body(events, reply)).encode()))
             return
         writer = form.writer(reply)
         client.begin(200, [("content-type", "text/event-stream")])

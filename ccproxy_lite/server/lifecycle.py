@@ -41,7 +41,7 @@ from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.server.access import Access
 from ccproxy_lite.server.app import App
 from ccproxy_lite.server.echo import echoing
-from ccproxy_lite.server.status import History
+from ccproxy_lite.server.status import ServerState
 
 _RENEW_S = 30.0
 
@@ -116,7 +116,7 @@ class Running:
     listener: Listener
     app: App
     parts: Parts
-    history: History = field(default_factory=History)
+    server_state: ServerState = field(default_factory=ServerState)
 
     @property
     def relay(self) -> Relay:
@@ -135,7 +135,7 @@ class Running:
             config = replace(config, listen=before.config.listen)
         # Secrets are part of the configuration.
         self.parts.vault.forget()
-        app = await _build_app(config, self.parts, self.history, before)
+        app = await _build_app(config, self.parts, self.server_state, before)
         app.listener = self.listener
         self.app = app
         self.listener.use(app, _connection_limits(config))
@@ -143,7 +143,7 @@ class Running:
 
 
 async def _client_keys(config: Config, parts: Parts) -> tuple[str, ...]:
-    keys = tuple([await parts.vault.value(spec, parts.clock.now()) for spec in config.client_keys])
+    keys = tuple([await parts.vault.value(reference, parts.clock.now()) for reference in config.client_keys])
     if any(not key for key in keys):
         raise ConfigError(["client_keys: a client key resolved to an empty string"])
     return keys
@@ -157,7 +157,7 @@ async def _renew_client_keys(proxy: Running) -> None:
             proxy.app.access.use_keys(await _client_keys(proxy.relay.config, proxy.parts))
 
 
-async def _build_app(config: Config, parts: Parts, history: History, before: Relay | None = None) -> App:
+async def _build_app(config: Config, parts: Parts, server_state: ServerState, before: Relay | None = None) -> App:
     client_keys = await _client_keys(config, parts)
     # A reload keeps the address, so the check of the file is not enough.
     if not client_keys and not Address.parse(config.listen).is_local:  # also after a reload that keeps the address
@@ -165,8 +165,8 @@ async def _build_app(config: Config, parts: Parts, history: History, before: Rel
             [f"listen: client_keys is required when listening on a non-loopback address ({config.listen})"]
         )
     relay = await relay_for(config, parts, before)
-    history.loaded_at, history.failed_at, history.problems = parts.clock.wall(), None, ()
-    return App(relay, Access(config, client_keys), history)
+    server_state.loaded_at, server_state.failed_at, server_state.problems = parts.clock.wall(), None, ()
+    return App(relay, Access(config, client_keys), server_state)
 
 
 @contextlib.asynccontextmanager
@@ -179,11 +179,11 @@ async def running(
     """
     _quieten_loop()
     async with client_side(vault, clock or Clock()) as parts:
-        history = History(started_at=parts.clock.wall())
-        app = await _build_app(config, parts, history)
+        server_state = ServerState(started_at=parts.clock.wall())
+        app = await _build_app(config, parts, server_state)
         async with serve(app, _connection_limits(config), [Address.parse(config.listen)], sockets) as listener:
             app.listener = listener
-            proxy = Running(listener, app, parts, history)
+            proxy = Running(listener, app, parts, server_state)
             parts.tasks.start_soon(_renew_client_keys, proxy)
             yield proxy
 
@@ -204,12 +204,12 @@ def _connection_cap(wanted: int) -> int:
 
 def _quieten_loop() -> None:
     """asyncio's own errors as one line of the log each, and at most one a second."""
-    last_s = 0.0
+    last_at = 0.0
 
     def handle(loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
-        nonlocal last_s
-        if loop.time() - last_s >= 1:
-            last_s = loop.time()
+        nonlocal last_at
+        if loop.time() - last_at >= 1:
+            last_at = loop.time()
             error = context.get("exception")
             log.error("%s%s", context.get("message"), f": {type(error).__name__}: {error}" if error else "")
 

@@ -15,10 +15,10 @@ from typing import Any
 from ccproxy_lite.relay.record import Record
 
 BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_MOST_SERIES = 300
-_MOST_ERRORS = 50
-_LONGEST_ERROR = 500
+PROMETHEUS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_MAX_SERIES = 300
+_MAX_ERRORS = 50
+_MAX_ERROR_CHARS = 500
 
 Place = tuple[str, str]
 """An upstream and one of its models."""
@@ -60,21 +60,21 @@ class Metrics:
 
     def __init__(self) -> None:
         self.live: dict[int, Record] = {}
-        self.errors: deque[tuple[float, Record]] = deque(maxlen=_MOST_ERRORS)
+        self.errors: deque[tuple[float, Record]] = deque(maxlen=_MAX_ERRORS)
         self.tallies: dict[Place, Tally] = {}
-        self.refused: Counter[int] = Counter()
+        self.rejected: Counter[int] = Counter()
 
     def begin(self, record: Record) -> None:
         """A request has begun."""
         self.live[id(record)] = record
 
-    def end(self, record: Record, now_s: float, wall_s: float) -> None:
+    def end(self, record: Record, now: float, wall_s: float) -> None:
         """The request is over."""
         self.live.pop(id(record), None)
         upstream, _, model = record.route.partition("/")
         tally = self._tally_of((upstream, model))
         tally.requests[record.format, record.status] += 1
-        tally.total.add(now_s - record.started_s)
+        tally.total.add(now - record.started_at)
         if record.first_byte_s is not None:
             tally.first_byte.add(record.first_byte_s)
         if record.usage is not None and not record.is_count:
@@ -93,11 +93,11 @@ class Metrics:
 
     def _tally_of(self, place: Place) -> Tally:
         # Clients choose model names.
-        if place not in self.tallies and len(self.tallies) >= _MOST_SERIES:
+        if place not in self.tallies and len(self.tallies) >= _MAX_SERIES:
             place = (place[0], "(other)")
         return self.tallies.setdefault(place, Tally())
 
-    def overview(self, now_s: float) -> dict[str, Any]:
+    def overview(self, now: float) -> dict[str, Any]:
         """For the dashboard: requests in flight, recent errors, and tokens per model."""
         return {
             "live": [
@@ -106,7 +106,7 @@ class Metrics:
                     "model": record.model,
                     "upstream": record.route,
                     "key": record.key,
-                    "seconds": round(now_s - record.started_s, 1),
+                    "seconds": round(now - record.started_at, 1),
                 }
                 for record in self.live.values()
             ],
@@ -129,7 +129,7 @@ class Metrics:
                     "model": record.model,
                     "upstream": record.route,
                     "status": record.status,
-                    "error": record.error[:_LONGEST_ERROR],
+                    "error": record.error[:_MAX_ERROR_CHARS],
                 }
                 for at, record in reversed(self.errors)
             ],
@@ -143,8 +143,8 @@ class Metrics:
             for labels, tally in tallies
             for (form, status), count in tally.requests.items()
         ))  # fmt: skip
-        yield from family("ccproxy_refused_requests_total", "counter", "Requests that were refused at the door.", (
-            ({"status": str(status)}, count) for status, count in self.refused.items()
+        yield from family("ccproxy_rejected_requests_total", "counter", "Requests rejected before any endpoint.", (
+            ({"status": str(status)}, count) for status, count in self.rejected.items()
         ))  # fmt: skip
         yield from family("ccproxy_attempt_failures_total", "counter", "Attempts at an upstream that failed.", (
             ({**labels, "kind": kind}, count) for labels, tally in tallies for kind, count in tally.failures.items()

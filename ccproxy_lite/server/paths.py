@@ -3,7 +3,7 @@
 Which paths belong to a wire format, the registry of formats knows; here stand those of the program itself.
 
 >>> matched = match("/api/provider/work/v1/models", "/api/provider/work/v1/models", "")
->>> matched.pinned, matched.endpoint.action
+>>> matched.pinned_upstream, matched.endpoint.action
 ('work', 'models')
 """
 
@@ -28,26 +28,26 @@ _SESSION = re.compile(
 class Endpoint(NamedTuple):
     """An endpoint: its methods, and the format of its responses (empty: the client's).
 
-    ``open`` ones require no client key. ``info`` is what a wire format's URL says, for one model its name.
+    ``open`` ones require no client key. ``path_info`` is what a wire format's URL says, for one model its name.
     """
 
     action: Action
     methods: tuple[str, ...] = _READ
-    form: str = ""
+    format: str = ""
     open: bool = False
-    info: PathInfo = PathInfo()
+    path_info: PathInfo = PathInfo()
 
 
 class Match(NamedTuple):
     """What a URL stands for: an endpoint, or None; the upstream and the session before it; the path behind them."""
 
     endpoint: Endpoint | None
-    pinned: str
+    pinned_upstream: str
     session: str
     path: str
 
 
-_OWN = {
+_OTHERS = {
     "/": Endpoint("root", open=True),
     "/healthz": Endpoint("health", open=True),
     "/status": Endpoint("status", (*_READ, "POST")),
@@ -57,28 +57,29 @@ _OWN = {
 
 def match(path: str, raw_path: str, query: str) -> Match:
     """What a URL stands for; ``path`` is percent-decoded, ``raw_path`` as sent."""
-    pinned = session = ""
+    pinned_upstream = session = ""
     if path.startswith(_PINNED):
-        pinned, _, path = path[len(_PINNED) :].partition("/")
+        pinned_upstream, _, path = path[len(_PINNED) :].partition("/")
         path, raw_path = f"/{path}", "/" + raw_path[len(_PINNED) :].partition("/")[2]
     named = _SESSION.match(path)
     if named is not None and raw_path.startswith(named[0]):
         session, path, raw_path = named[1], path[named.end() :], raw_path[named.end() :]
-    return Match(_endpoint_at(path, raw_path, query), pinned, session, path)
+    return Match(_endpoint_at(path, raw_path, query), pinned_upstream, session, path)
 
 
 def _endpoint_at(path: str, raw_path: str, query: str) -> Endpoint | None:
     """The endpoint at a path. An escaped slash is not a separator, but may be part of a model's name."""
     for form in formats_at(path):
-        info = form.read_path(raw_path, query)
-        if info is not None:
-            return Endpoint("count" if info.action == "count" else "message", ("POST",), form.name, info=info)
+        path_info = form.read_path(raw_path, query)
+        if path_info is not None:
+            action: Action = "count" if path_info.action == "count" else "message"
+            return Endpoint(action, ("POST",), form.name, path_info=path_info)
     models = model_list_at(path)
     if models is not None and models.model is not None:
-        return Endpoint("model", form=models.form, info=PathInfo(model=models.model))
+        return Endpoint("model", format=models.format, path_info=PathInfo(model=models.model))
     if models is not None and "%2f" not in raw_path.lower():
-        return Endpoint("models", form=models.form)
-    return _OWN.get(path) if "%2f" not in raw_path.lower() else None
+        return Endpoint("models", format=models.format)
+    return _OTHERS.get(path) if "%2f" not in raw_path.lower() else None
 
 
 def endpoint_for(matched: Match, method: str, path: str, *, upgrades: bool = False) -> Endpoint:
@@ -93,7 +94,7 @@ def endpoint_for(matched: Match, method: str, path: str, *, upgrades: bool = Fal
         raise ClientError(404, f"unknown endpoint: {method} {path}{hint}")
     if method in endpoint.methods:
         return endpoint
-    if endpoint.action == "model" and endpoint.info.model:  # it may be an unsupported method of Google's
+    if endpoint.action == "model" and endpoint.path_info.model:  # it may be an unsupported method of Google's
         raise ClientError(404, f"unknown endpoint: {method} {path}")
     if upgrades:
         raise ClientError(426, "WebSocket is not supported; use HTTP")

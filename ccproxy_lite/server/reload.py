@@ -71,13 +71,13 @@ async def reloading(proxy: Running, hangups: AsyncIterator[signal.Signals], sour
 
 
 async def _reload_once(proxy: Running, source: Source) -> None:
-    history = proxy.history
+    server_state = proxy.server_state
     # A file that was deleted by mistake must not switch to other upstreams.
-    is_gone = os.path.isabs(history.source) and source.find() is None
+    is_gone = os.path.isabs(server_state.source) and source.find() is None
     try:
         config, name = await anyio.to_thread.run_sync(source.read)
         if is_gone:  # without this, a deleted file would mean: use the environment
-            raise ConfigError([f"{history.source} was deleted"])
+            raise ConfigError([f"{server_state.source} was deleted"])
         log_anew = source.prepare_log(config)
         await proxy.use(config)
         log_anew()
@@ -85,11 +85,11 @@ async def _reload_once(proxy: Running, source: Source) -> None:
         problems = [str(error) if isinstance(error, CcproxyError) else internal_error(error)]
         if isinstance(error, ConfigError):
             problems = error.problems
-        history.failed_at, history.problems = proxy.parts.clock.wall(), tuple(problems)
+        server_state.failed_at, server_state.problems = proxy.parts.clock.wall(), tuple(problems)
         for problem in problems:
             log.error("reload failed, keeping the previous configuration: %s", problem)
     else:
-        history.source = name
+        server_state.source = name
         log.info("reloaded from %s", name)
         for note in config.notes:
             log.warning("%s", note)

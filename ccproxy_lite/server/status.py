@@ -19,7 +19,7 @@ from ccproxy_lite.server.metrics import Metrics, family
 
 
 @dataclass(slots=True)
-class History:
+class ServerState:
     """Where the configuration came from, and how the last reload went. Times are seconds since 1970."""
 
     source: str = ""
@@ -30,20 +30,20 @@ class History:
     metrics: Metrics = field(default_factory=Metrics)
 
 
-def overview(relay: Relay, history: History, url: str) -> dict[str, Any]:
+def overview(relay: Relay, server_state: ServerState, url: str) -> dict[str, Any]:
     """The whole state as JSON; ``url`` is the one at which it was requested."""
     upstreams = {upstream.name: _describe_upstream(relay, upstream) for upstream in relay.config.upstreams}
-    traffic = history.metrics.overview(relay.clock.now())
+    traffic = server_state.metrics.overview(relay.clock.now())
     for error in traffic["errors"]:
         error["at"], error["error"] = _iso_time(error["at"]), relay.vault.redact(error["error"])
     return {
         "version": __version__,
-        "started_at": _iso_time(history.started_at),
+        "started_at": _iso_time(server_state.started_at),
         "configuration": {
-            "source": history.source,
-            "loaded_at": _iso_time(history.loaded_at),
-            "failed_at": None if history.failed_at is None else _iso_time(history.failed_at),
-            "problems": [relay.vault.redact(problem) for problem in history.problems],
+            "source": server_state.source,
+            "loaded_at": _iso_time(server_state.loaded_at),
+            "failed_at": None if server_state.failed_at is None else _iso_time(server_state.failed_at),
+            "problems": [relay.vault.redact(problem) for problem in server_state.problems],
         },
         "sessions": len({session for ring in relay.rings.values() for session in ring.sessions}),
         "upstreams": upstreams,
@@ -52,7 +52,7 @@ def overview(relay: Relay, history: History, url: str) -> dict[str, Any]:
     }
 
 
-def metrics(relay: Relay, history: History, connections: int) -> str:
+def render_metrics(relay: Relay, server_state: ServerState, connections: int) -> str:
     """Everything in Prometheus' text format."""
     now, keys, sessions = relay.clock.now(), [], 0
     for name, ring in relay.rings.items():
@@ -60,10 +60,10 @@ def metrics(relay: Relay, history: History, connections: int) -> str:
         keys += [({"upstream": name, "state": "cooling_down"}, cooling)]
         keys += [({"upstream": name, "state": "ready"}, len(ring.states) - cooling)]
         sessions += len(ring.sessions)
-    failed = history.failed_at is not None and bool(history.problems)
+    failed = server_state.failed_at is not None and bool(server_state.problems)
     lines = [
         *family("ccproxy_info", "gauge", "What runs.", [({"version": __version__}, 1)]),
-        *history.metrics.families(),
+        *server_state.metrics.families(),
         *family("ccproxy_keys", "gauge", "Keys, by whether they may be used.", keys),
         *family("ccproxy_sessions", "gauge", "Sessions that are kept on a key.", [({}, sessions)]),
         *family("ccproxy_client_connections", "gauge", "Open connections of clients.", [({}, connections)]),
@@ -71,7 +71,7 @@ def metrics(relay: Relay, history: History, connections: int) -> str:
             "ccproxy_upstream_connections", "gauge", "Open connections to upstreams.", [({}, relay.upstreams.pool.open)]
         ),
         *family("ccproxy_configuration_broken", "gauge", "Whether the last reload failed.", [({}, int(failed))]),
-        *family("process_start_time_seconds", "gauge", "Start, since 1970.", [({}, history.started_at)]),
+        *family("process_start_time_seconds", "gauge", "Start, since 1970.", [({}, server_state.started_at)]),
         *family("process_cpu_seconds_total", "counter", "User and system time.", [({}, time.process_time())]),
     ]
     return "\n".join(lines) + "\n"
@@ -90,7 +90,7 @@ def _describe_upstream(relay: Relay, upstream: Upstream) -> dict[str, Any]:
             {
                 **_key_state(relay, state, now),
                 **_key_totals(relay, upstream, state, now),
-                "sessions": bound[state.key.secret],
+                "sessions": bound[state.key.reference],
             }
             for state in ring.states
             if not upstream.from_client
@@ -99,13 +99,13 @@ def _describe_upstream(relay: Relay, upstream: Upstream) -> dict[str, Any]:
 
 
 def _key_state(relay: Relay, state: KeyState, now: float) -> dict[str, Any]:
-    secret = relay.vault.peek(state.key.secret)
+    secret = relay.vault.peek(state.key.reference)
     cooldowns = [
         {
             "model": model or None,
             "reason": cooldown.reason,
             "source": cooldown.source,
-            "left_s": round(cooldown.until_s - now, 1),
+            "left_s": round(cooldown.until - now, 1),
             "probe_s": round(cooldown.left_s(now), 1),
             "message": relay.vault.redact(cooldown.message),
         }
@@ -124,14 +124,14 @@ def _key_totals(relay: Relay, upstream: Upstream, state: KeyState, now: float) -
     totals = relay.ledger.of(upstream.name, state.key)
     return {
         "last": totals.last_outcome,
-        "last_s": round(now - totals.last_s, 1) if totals.last_outcome else None,
+        "last_s": round(now - totals.last_at, 1) if totals.last_outcome else None,
         "requests": sum(one.requests for one in totals.models.values()),
         "failures": sum(one.failures for one in totals.models.values()),
         "models": {model: asdict(one) for model, one in totals.models.items()},
     }
 
 
-def reset(relay: Relay, name: str) -> list[str]:
+def clear_cooldowns(relay: Relay, name: str) -> list[str]:
     """Clear cooldowns of the keys of that name: ``upstream/label``, label, last four characters, upstream, or ``all``.
 
     Returns the keys that had one. Raises ClientError (404) if there is no such key.
@@ -142,7 +142,7 @@ def reset(relay: Relay, name: str) -> list[str]:
         names = ", ".join(_names_of_key(relay, upstream, state)[0] for upstream, _, state in keys)
         raise ClientError(404, f'unknown key "{name}"; known keys: {names}')
     cleared = [
-        _names_of_key(relay, upstream, state)[0] for upstream, ring, state in named if ring.clear(state.key.secret)
+        _names_of_key(relay, upstream, state)[0] for upstream, ring, state in named if ring.clear(state.key.reference)
     ]
     relay.wakeup.set()
     log.info("cleared cooldowns: %s", ", ".join(cleared) or "none")
@@ -150,7 +150,7 @@ def reset(relay: Relay, name: str) -> list[str]:
 
 
 def _names_of_key(relay: Relay, upstream: str, state: KeyState) -> tuple[str, ...]:
-    secret = relay.vault.peek(state.key.secret)
+    secret = relay.vault.peek(state.key.reference)
     last = (mask(secret), secret[-4:]) if len(secret) >= 20 else ()
     return (f"{upstream}/{_key_label(state)}", _key_label(state), upstream, "all", *last)
 

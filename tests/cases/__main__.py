@@ -18,7 +18,7 @@ def fill(cases: list[Case]) -> list[str]:
     for case in cases:
         for target, several in case["to"].items():
             for one in several if isinstance(several, list) else [several]:
-                if not {"expect", "refused"} & one.keys():
+                if not {"expect", "rejected"} & one.keys():
                     alone = by_target({**case, "to": {target: one}}, "")[0]
                     one.update(expectation(alone))
                     filled.append(f"{one.get('name', case['name'])} [{target}]")
@@ -31,7 +31,7 @@ def expectation(case: Case) -> dict[str, Any]:
         try:
             outgoing = run.convert_request(case)
         except ClientError as error:
-            return {"refused": error.param or error.message}
+            return {"rejected": error.param or error.message}
         return {"expect": outgoing.body, **({"dropped": sorted(outgoing.dropped)} if outgoing.dropped else {})}
     try:
         if "response" in case:

@@ -133,12 +133,12 @@ def test_keys_from_the_client() -> None:
 
 def test_where_keys_come_from_without_a_word(tmp_path: Path) -> None:
     plain = upstream('"format": "anthropic"')
-    assert read(plain, {"ANTHROPIC_API_KEY": "sk-real-key"}).upstreams[0].keys[0].secret == "$ANTHROPIC_API_KEY"
+    assert read(plain, {"ANTHROPIC_API_KEY": "sk-real-key"}).upstreams[0].keys[0].reference == "$ANTHROPIC_API_KEY"
     folder = tmp_path / "ccproxy-lite" / "keys"
     folder.mkdir(parents=True)
     (folder / "up").write_text("a-key\n")
     found = read(plain, {"XDG_CONFIG_HOME": str(tmp_path)}).upstreams[0]
-    assert found.keys[0].secret == f"file:{folder}/up"
+    assert found.keys[0].reference == f"file:{folder}/up"
     assert found.source == f"{folder}/up"
 
 
@@ -174,15 +174,15 @@ def test_what_has_no_effect_yet_is_said() -> None:
 def test_the_environment_alone() -> None:
     config, source = from_environment({"ANTHROPIC_API_KEY": "a-key", "OPENAI_API_KEY": "b-key"})
     assert source == "environment"
-    assert [(u.name, u.format, u.keys[0].secret) for u in config.upstreams] == [
+    assert [(u.name, u.format, u.keys[0].reference) for u in config.upstreams] == [
         ("anthropic", "anthropic", "$ANTHROPIC_API_KEY"),
         ("openai-responses", "openai-responses", "$OPENAI_API_KEY"),
         ("openai-chat", "openai-chat", "$OPENAI_API_KEY"),
     ]
     config, _ = from_environment({"GOOGLE_API_KEY": "g-key"})
-    assert [(u.name, u.keys[0].secret) for u in config.upstreams] == [("gemini", "$GOOGLE_API_KEY")]
+    assert [(u.name, u.keys[0].reference) for u in config.upstreams] == [("gemini", "$GOOGLE_API_KEY")]
     config, _ = from_environment({"GOOGLE_API_KEY": "g-key", "GEMINI_API_KEY": "h-key"})
-    assert [u.keys[0].secret for u in config.upstreams] == ["$GEMINI_API_KEY"]
+    assert [u.keys[0].reference for u in config.upstreams] == ["$GEMINI_API_KEY"]
     config, source = from_environment({"OPENAI_API_KEY": "changeme"})
     assert (source, config.upstreams[0].format) == ("nothing", "echo")
 

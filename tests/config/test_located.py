@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccproxy_lite.config.located import Misplaced, Object, Path, find, parse, position
+from ccproxy_lite.config.located import KeyPath, Misplaced, Object, find, parse, position
 from ccproxy_lite.jsontext import DECODER
 from tests.test_jsontext import JSON
 
 
-def paths(value: object, path: Path = ()) -> list[Path]:
+def paths(value: object, path: KeyPath = ()) -> list[KeyPath]:
     """The way to every value within a value."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path, *(way for step, one in inner for way in paths(one, (*path, step)))]
 
 
-def at(value: object, path: Path) -> object:
+def at(value: object, path: KeyPath) -> object:
     for step in path:
         value = value[step]  # type: ignore[index]
     return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ccproxy_lite.config.secrets import label, mask, problem
+from ccproxy_lite.config.secrets import display_name, mask, why_invalid
 
 
 def read_nothing(path: str) -> str:
@@ -22,15 +22,15 @@ def test_files_are_read_by_whoever_is_asked_to(path: str, expected: str | None) 
     def read(path: str) -> str:
         return FILES[path] if path in FILES else read_nothing(path)
 
-    trouble = problem(f"file:{path}", {}, read)
+    trouble = why_invalid(f"file:{path}", {}, read)
     assert trouble is None if expected is None else trouble is not None and expected in trouble
 
 
 def test_labels_and_masks() -> None:
-    assert label("$NAME") == "$NAME"
-    assert label("file:/run/key") == "file:/run/key"
-    assert label("cmd:helper --token abc") == "cmd:helper"
-    assert label("sk-" + "0" * 20 + "abcd") == "...abcd"
+    assert display_name("$NAME") == "$NAME"
+    assert display_name("file:/run/key") == "file:/run/key"
+    assert display_name("cmd:helper --token abc") == "cmd:helper"
+    assert display_name("sk-" + "0" * 20 + "abcd") == "...abcd"
     assert mask("short") == "***"
 
 
@@ -38,9 +38,9 @@ def test_labels_and_masks() -> None:
     "spec", ["changeme", "sk-xxx", "your-api-key", "<key>", "", " ", "...", "clé", "a\tb", "YOUR_API_KEY"]
 )
 def test_secrets_that_cannot_be_meant(spec: str) -> None:
-    assert problem(spec, {}, read_nothing)
+    assert why_invalid(spec, {}, read_nothing)
 
 
 @pytest.mark.parametrize("spec", ["sk-real-0123", "$NAME", "cmd:helper --x"])
 def test_secrets_that_can(spec: str) -> None:
-    assert problem(spec, {"NAME": "a-real-key"}, read_nothing) is None
+    assert why_invalid(spec, {"NAME": "a-real-key"}, read_nothing) is None

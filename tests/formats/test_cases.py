@@ -29,11 +29,11 @@ def of_kind(kind: str) -> list[object]:
 
 @pytest.mark.parametrize("case", of_kind("request"))
 def test_request(case: Case) -> None:
-    if "refused" in case:
+    if "rejected" in case:
         with pytest.raises(ClientError) as caught:
             run.convert_request(case)
         assert caught.value.status == 400
-        assert case["refused"] in caught.value.message
+        assert case["rejected"] in caught.value.message
         return
     outgoing = run.convert_request(case)
     assert outgoing.body == case["expect"]
@@ -78,7 +78,7 @@ def test_missing_expectations_are_filled_in() -> None:
     assert case["to"]["openai-chat"]["dropped"] == ["top_k"]
     assert case["to"]["gemini"][0]["expect"]["generationConfig"] == {"maxOutputTokens": 9, "topK": 4}
     assert case["to"]["gemini"][1] == {"expect": {"written": "by hand"}}
-    assert cases[1]["to"] == {"gemini": {"refused": "container"}}
+    assert cases[1]["to"] == {"gemini": {"rejected": "container"}}
     for one in of_file(FOLDER / "chat_answers_text.json")[:5]:
         name = one.pop("name")
         target, expected = one.pop("to"), one.pop("expect")

@@ -105,7 +105,7 @@ def test_a_field_arrives_or_is_named(field: str, origin: str, target: str) -> No
     try:
         outgoing = FORMATS[target].write_request(request, Target(MODEL))
     except ClientError as error:
-        assert any(TO[target][concept].action == "refused" for concept in concepts if concept in TO[target])
+        assert any(TO[target][concept].action == "rejected" for concept in concepts if concept in TO[target])
         assert PATHS[origin].get(field, field) in error.message
         return
     back = again(target, outgoing, stream=request.stream)
@@ -113,7 +113,7 @@ def test_a_field_arrives_or_is_named(field: str, origin: str, target: str) -> No
         return
     declared = [TO[target][concept] for concept in concepts if concept in TO[target]]
     assert declared, f"{field} is lost on the way to {target}, and nobody says so"
-    if not any(loss.action == "silent" for loss in declared):
+    if not any(loss.action == "ignored" for loss in declared):
         named = PATHS[origin].get(field, field)
         assert any(named in path for path in outgoing.dropped), (field, outgoing.dropped)
 
@@ -336,7 +336,7 @@ def test_a_documented_field_arrives_or_is_named(origin: str, target: str, field:
     silent = FROM[origin].get(field) or TO[target].get(NEUTRAL[origin].get(field, ""))
     if silent is None and isinstance(value, dict):
         silent = FROM[origin].get(f"{field}.{next(iter(value))}")
-    assert silent is not None and silent.action == "silent", f"{field} is lost on the way to {target}"
+    assert silent is not None and silent.action == "ignored", f"{field} is lost on the way to {target}"
 
 
 def test_the_fields_are_all_that_the_sdks_know() -> None:

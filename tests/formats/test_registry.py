@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ccproxy_lite.formats import FORMATS, KEY_HEADERS, dialect, formats_at, model_list_at
+from ccproxy_lite.formats import FORMATS, KEY_HEADERS, detect_format, formats_at, model_list_at
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from ccproxy_lite.formats import FORMATS, KEY_HEADERS, dialect, formats_at, mode
     ],
 )
 def test_who_asks(headers: dict[str, str], query: str, path: str, expected: str) -> None:
-    assert dialect(headers.get, query, path).name == expected
+    assert detect_format(headers.get, query, path).name == expected
 
 
 @pytest.mark.parametrize(

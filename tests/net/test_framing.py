@@ -56,7 +56,7 @@ def by_us(framing: int | str, pieces: list[bytes]) -> Outcome:
             body += decoder.feed(piece)
     except FramingError:
         return "error", b"", b""
-    return ("done", body, decoder.trailing) if decoder.done else ("more", body, b"")
+    return ("done", body, decoder.trailing_data) if decoder.done else ("more", body, b"")
 
 
 def every_way(framing: int | str, raw: bytes) -> Outcome:
@@ -142,13 +142,13 @@ def test_what_is_encoded_h11_decodes(pieces: list[bytes]) -> None:
 def test_the_end_of_the_connection() -> None:
     decoder = Decoder("until-close")
     assert decoder.feed(b"abc") == b"abc"
-    decoder.end()
+    decoder.receive_eof()
     assert decoder.done
     for framing, raw in (("chunked", b"3\r\nab"), (5, b"abc")):
         decoder = Decoder(framing)
         decoder.feed(raw)
         with pytest.raises(FramingError):
-            decoder.end()
+            decoder.receive_eof()
 
 
 CHUNKED = (b"transfer-encoding", b"chunked")

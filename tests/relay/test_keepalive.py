@@ -44,7 +44,7 @@ SOON = {"keepalive_s": 0.05}
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The watchdog looks more often, or all of this takes a minute."""
-    monkeypatch.setattr("ccproxy_lite.net.watchdog._LONGEST_S", 0.05)
+    monkeypatch.setattr("ccproxy_lite.net.watchdog._MAX_PERIOD_S", 0.05)
 
 
 class Client:

@@ -17,7 +17,7 @@ def test_attempts_failures_and_tokens_are_counted_by_key_and_model() -> None:
     totals.add("m", "client_error", 3.0, None)
     model = totals.models["m"]
     assert (model.requests, model.failures, model.input_tokens, model.output_tokens) == (3, 1, 7, 7)
-    assert (totals.last_outcome, totals.last_s) == ("client_error", 3.0)
+    assert (totals.last_outcome, totals.last_at) == ("client_error", 3.0)
     assert ledger.of("up", B).models == {}
 
 

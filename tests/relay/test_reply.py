@@ -23,7 +23,7 @@ def test_only_its_own_upstream_is_let_go() -> None:
 
     async def play() -> None:
         client: Any = SimpleNamespace(on_blocked=None)
-        call = cast(Call, SimpleNamespace(client=client, form=FORMATS["anthropic"], path=PathInfo()))
+        call = cast(Call, SimpleNamespace(client=client, form=FORMATS["anthropic"], path_info=PathInfo()))
         shared, watchdog = Connection(), Watchdog()
         first, second = Reply(call, watchdog, 0, None), Reply(call, watchdog, 0, None)
         first.pause_upstream_with(shared.pause)

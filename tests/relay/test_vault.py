@@ -172,13 +172,28 @@ def test_a_source_that_works_again_is_news(tmp_path: Path) -> None:
     assert changed == [f"file:{path}"]
 
 
-def test_redaction_survives_a_flood_of_new_secrets() -> None:
+def test_redaction_survives_a_flood_of_new_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A helper issues tokens without end: only its oldest ones are forgotten, nothing else, and not the newest."""
     vault = Vault({"NAME": "super/secret+value"})
+    vault.remember("a-proxy-password")
     value(vault, "$NAME")
-    for number in range(10_000):
-        vault.remember(f"another/secret+{number}")
+    issued = iter(range(5_000))
+
+    async def issue(reference: str) -> str:
+        return f"token/{next(issued)}+"
+
+    async def use() -> None:
+        for number in range(5_000):
+            token = await vault.value("cmd:issue", number * 1000.0)
+            assert token not in vault._retired and token in vault._seen
+
+    monkeypatch.setattr(vault, "_read_source", issue)
+    anyio.run(use)
     assert vault.redact(r"super/secret+value super\/secret+value") == "[redacted] [redacted]"
-    assert len(vault._seen) <= 4096
+    assert (
+        vault.redact("a-proxy-password token/4321+ token/4999+ token/9+") == "[redacted] [redacted] [redacted] token/9+"
+    )
+    assert len(vault._seen) <= 4100
 
 
 def test_redaction_knows_other_spellings() -> None:

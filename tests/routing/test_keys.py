@@ -30,10 +30,10 @@ def rests(ring: KeyRing, now: float) -> dict[str, float]:
 
 
 def report(
-    ring: KeyRing, key: Key, model: str, outcome: Outcome, now: float, started_s: float | None = None, **more: Any
+    ring: KeyRing, key: Key, model: str, outcome: Outcome, now: float, started_at: float | None = None, **more: Any
 ) -> Cooldown | None:
     """Of a request that was sent just now, unless ``started_s`` says otherwise."""
-    return ring.report(Lease(key, model, now if started_s is None else started_s), Result(outcome, now, **more))
+    return ring.report(Lease(key, model, now if started_at is None else started_at), Result(outcome, now, **more))
 
 
 def pick(ring: KeyRing, *args: Any, **more: Any) -> Key | None:
@@ -98,7 +98,7 @@ def test_fill_first() -> None:
 def test_guesses_double_from_one_rest_to_the_next(outcome: Outcome, lengths: list[float], where: str) -> None:
     ring, now = KeyRing((A,)), 100.0
     for length in lengths:
-        report(ring, A, "m", outcome, now, started_s=now)
+        report(ring, A, "m", outcome, now, started_at=now)
         assert rests(ring, now) == {where: length}
         now += length
         assert rests(ring, now) == {}
@@ -126,30 +126,30 @@ def test_a_hint_is_kept_exactly() -> None:
 def test_failures_that_were_under_way_do_not_lengthen_a_guess() -> None:
     ring = KeyRing((A,))
     for number in range(10):
-        report(ring, A, "m", "rate_limit", 5.0 + number / 100, started_s=4.0)
+        report(ring, A, "m", "rate_limit", 5.0 + number / 100, started_at=4.0)
     assert rests(ring, 5.1) == {"a/m": 0.9}
 
 
 def test_of_two_hints_at_once_the_longer_one_holds_and_a_later_one_replaces_it() -> None:
     ring = KeyRing((A,))
-    report(ring, A, "m", "rate_limit", 5.0, started_s=1.0, retry_after_s=60.0)
-    report(ring, A, "m", "rate_limit", 5.5, started_s=1.0, retry_after_s=2.0)
+    report(ring, A, "m", "rate_limit", 5.0, started_at=1.0, retry_after_s=60.0)
+    report(ring, A, "m", "rate_limit", 5.5, started_at=1.0, retry_after_s=2.0)
     assert rests(ring, 5.5) == {"a/m": 59.5}
-    report(ring, A, "m", "rate_limit", 70.0, started_s=69.0, retry_after_s=3.0)
+    report(ring, A, "m", "rate_limit", 70.0, started_at=69.0, retry_after_s=3.0)
     assert rests(ring, 70.0) == {"a/m": 3.0}
 
 
 def test_a_success_that_began_before_a_rest_does_not_end_it() -> None:
     ring = KeyRing((A,))
-    report(ring, A, "m", "rate_limit", 5.0, started_s=1.0, retry_after_s=60.0)
-    report(ring, A, "m", "ok", 6.0, started_s=2.0)
+    report(ring, A, "m", "rate_limit", 5.0, started_at=1.0, retry_after_s=60.0)
+    report(ring, A, "m", "ok", 6.0, started_at=2.0)
     assert rests(ring, 6.0) == {"a/m": 59.0}
 
 
 def test_a_guess_never_shortens_a_hint() -> None:
     ring = KeyRing((A,))
     report(ring, A, "m", "rate_limit", 5.0, retry_after_s=60.0)
-    report(ring, A, "m", "rate_limit", 6.0, started_s=1.0)
+    report(ring, A, "m", "rate_limit", 6.0, started_at=1.0)
     assert rests(ring, 6.0) == {"a/m": 59.0}
 
 
@@ -159,10 +159,10 @@ def test_one_probe_an_hour_finds_out_whether_a_long_hint_still_holds() -> None:
     assert pick(ring, "m", PROBE_S - 1) is None
     assert pick(ring, "m", PROBE_S) == A
     assert pick(ring, "m", PROBE_S + 1) is None, "one"
-    report(ring, A, "m", "rate_limit", PROBE_S + 2, started_s=PROBE_S)
+    report(ring, A, "m", "rate_limit", PROBE_S + 2, started_at=PROBE_S)
     assert pick(ring, "m", 2 * PROBE_S + 1) is None
     assert pick(ring, "m", 2 * PROBE_S + 2) == A
-    report(ring, A, "m", "ok", 2 * PROBE_S + 3, started_s=2 * PROBE_S + 2)
+    report(ring, A, "m", "ok", 2 * PROBE_S + 3, started_at=2 * PROBE_S + 2)
     assert rests(ring, 2 * PROBE_S + 3) == {}
 
 
@@ -275,14 +275,14 @@ def test_a_key_that_a_reload_has_removed_is_reported_in_vain() -> None:
 def test_a_guess_after_a_hint_begins_anew() -> None:
     ring = KeyRing((A,))
     report(ring, A, "m", "rate_limit", 0.0, retry_after_s=50.0)
-    report(ring, A, "m", "rate_limit", 51.0, started_s=50.5)
+    report(ring, A, "m", "rate_limit", 51.0, started_at=50.5)
     assert rests(ring, 51.0) == {"a/m": 1.0}
 
 
 def test_a_refusal_after_a_spent_quota_begins_anew() -> None:
     ring = KeyRing((A,))
     report(ring, A, "m", "quota_exceeded", 0.0)
-    report(ring, A, "m", "invalid_key", 1801.0, started_s=1800.5)
+    report(ring, A, "m", "invalid_key", 1801.0, started_at=1800.5)
     assert rests(ring, 1801.0) == {"a": 300.0}
 
 
@@ -312,7 +312,7 @@ def test_what_is_known_of_a_key_survives_a_new_configuration() -> None:
     for session, key in bound.items():
         if key == A:
             assert pick(new, "n", 1.0, session=session) == renamed
-    report(ring, A, "m", "rate_limit", 2.0, started_s=1.0, retry_after_s=90.0)  # by a request that began before
+    report(ring, A, "m", "rate_limit", 2.0, started_at=1.0, retry_after_s=90.0)  # by a request that began before
     assert rests(new, 2.0) == {"work/m": 90.0}
     report(ring, C, "m", "ok", 3.0)
     assert "c" not in rests(new, 3.0)
@@ -421,4 +421,4 @@ def test_a_rest_that_is_over_may_be_forgotten_while_it_is_reported() -> None:
     ring = KeyRing((Key("k", "k"),))
     for n in range(100):
         report(ring, Key("k", "k"), f"m{n}", "rate_limit", 0.0)
-    assert report(ring, Key("k", "k"), "m0", "rate_limit", 5.0, started_s=0.5) is None
+    assert report(ring, Key("k", "k"), "m0", "rate_limit", 5.0, started_at=0.5) is None

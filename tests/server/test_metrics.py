@@ -49,7 +49,7 @@ def test_what_is_counted() -> None:
     assert value(found, "ccproxy_requests_total", client_format="anthropic", status="200", **place) == 1
     assert value(found, "ccproxy_requests_total", client_format="openai-chat", status="400", **place) == 1
     assert value(found, "ccproxy_attempt_failures_total", kind="rate_limit", **place) == 1
-    assert value(found, "ccproxy_refused_requests_total", status="404") == 1
+    assert value(found, "ccproxy_rejected_requests_total", status="404") == 1
     assert value(found, "ccproxy_tokens_total", kind="input", **place) == 3
     assert value(found, "ccproxy_tokens_total", kind="output", **place) == 1
     assert value(found, "ccproxy_request_seconds_count", **place) == 2

@@ -43,8 +43,8 @@ def found(raw: str) -> Match:
 def test_what_is_at_a_url(url: str, action: str, form: str, model: str, pinned: str, session: str) -> None:
     place = found(url)
     assert place.endpoint is not None
-    assert (place.endpoint.action, place.endpoint.form, place.endpoint.info.model) == (action, form, model)
-    assert (place.pinned, place.session) == (pinned, session)
+    assert (place.endpoint.action, place.endpoint.format, place.endpoint.path_info.model) == (action, form, model)
+    assert (place.pinned_upstream, place.session) == (pinned, session)
 
 
 @pytest.mark.parametrize("url", ["/v2", "/v1%2Fmodels", "/%2fhealthz", "/v1/models/", "/healthz/", "//v1/models"])

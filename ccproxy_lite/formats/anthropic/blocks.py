@@ -199,7 +199,7 @@ def _write_image(part: Image, losses: Losses) -> dict[str, Any]:
     elif part.url:
         source = {"type": "url", "url": part.url}
     else:
-        raise losses.refusal("file_id", part.at)
+        raise losses.rejection("file_id", part.at)
     return {"type": "image", "source": source}
 
 
@@ -208,7 +208,7 @@ def _write_file(part: File, losses: Losses) -> dict[str, Any]:
     if media.is_text(part):
         source = {"type": "text", "media_type": "text/plain", "data": part.text}
     elif part.file_id:
-        raise losses.refusal("file_id", part.at)
+        raise losses.rejection("file_id", part.at)
     elif part.url:
         if part.media_type not in ("", "application/pdf"):
             losses.lose("file.media_type", part.at)

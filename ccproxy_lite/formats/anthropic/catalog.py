@@ -9,7 +9,7 @@ from typing import Any
 from ccproxy_lite.formats import fields
 
 COUNTED = frozenset("model messages system tools tool_choice thinking output_config cache_control speed".split())
-"""The members that the counting endpoint accepts; others are refused there."""
+"""The members that the counting endpoint accepts; others are rejected there."""
 
 
 def write_models(ids: Sequence[str], created: int) -> dict[str, Any]:

@@ -37,8 +37,8 @@ def claude_thinking(model: str, quirks: frozenset[str]) -> str:
     return "manual" if version < (4, 6) else "adaptive"
 
 
-def claude_most_tokens(model: str) -> int:
-    """The most output tokens that a Claude model accepts, where asking for more is refused."""
+def claude_max_tokens(model: str) -> int:
+    """The most output tokens that a Claude model accepts, where asking for more is rejected."""
     version = claude_version(model)
     if version is None:
         return 1 << 31

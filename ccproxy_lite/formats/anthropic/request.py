@@ -253,7 +253,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
 def _max_tokens(request: Request, target: Target, losses: Losses) -> int:
     """The limit of the answer; what another service allows may be more than this model does."""
     # Anthropic requires a limit, and rejects one above the model's own.
-    most = models.claude_most_tokens(target.model)
+    most = models.claude_max_tokens(target.model)
     if request.max_tokens is not None and request.max_tokens > most:
         losses.lose("max_tokens")
         return most
@@ -278,7 +278,7 @@ def _write_turns(request: Request, target: Target, losses: Losses) -> tuple[list
     # A prefill.
     if written[-1]["role"] == "assistant":
         last = written[-1]["content"][-1]
-        if last["type"] == "text":  # trailing white space in a prefill is refused
+        if last["type"] == "text":  # trailing white space in a prefill is rejected
             last["text"] = last["text"].rstrip()
     return written, system
 
@@ -377,7 +377,7 @@ def _write_manual_thinking(body: dict[str, Any], request: Request, target: Targe
     """A budget of at least 1024 tokens that leaves room for the answer, and nothing that forbids thinking beside it."""
     budget = max(thinking.budget_of(request.reasoning or Reasoning(), target.budgets), 1024)
     if request.max_tokens is None:
-        body["max_tokens"] = min(budget + target.default_max_tokens, models.claude_most_tokens(target.model))
+        body["max_tokens"] = min(budget + target.default_max_tokens, models.claude_max_tokens(target.model))
         budget = min(budget, body["max_tokens"] - 1024)
     else:
         # The budget counts towards max_tokens: a quarter of it is left for the answer.
@@ -401,7 +401,7 @@ def _prefills_or_hides_thoughts(messages: list[dict[str, Any]]) -> bool:
 
 
 def _accepted_parameters(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> dict[str, Any]:
-    """The parameters, without what the model refuses, alone or beside the thinking that the body asks for."""
+    """The parameters, without what the model rejects, alone or beside the thinking that the body asks for."""
     values = {name: value for name, value in request.scalars().items() if name != "max_tokens"}
     # Sequences of white space only are rejected.
     values["stop"] = [sequence for sequence in request.stop if sequence.strip()]
@@ -416,13 +416,13 @@ def _accepted_parameters(body: dict[str, Any], request: Request, target: Target,
         del values["temperature"]  # only one of the two is accepted, and 1 says nothing
     thinks = body.get("thinking", {}).get("type", "disabled") != "disabled"
     # Beside thinking only temperature 1 is accepted; Claude takes temperature or top_p, not both.
-    refused = {"top_p", "top_k"} if thinks else {"top_p"} if is_claude and "temperature" in values else set()
+    rejected = {"top_p", "top_k"} if thinks else {"top_p"} if is_claude and "temperature" in values else set()
     if thinks and request.temperature != 1:
-        refused.add("temperature")
+        rejected.add("temperature")
     if not models.claude_takes_sampling(target.model, target.quirks):
-        refused |= {"temperature", "top_p", "top_k"}
+        rejected |= {"temperature", "top_p", "top_k"}
     for name in ("temperature", "top_p", "top_k"):
-        if name in values and name in refused:
+        if name in values and name in rejected:
             losses.lose_scalar(name, values.pop(name))
     if values.get("temperature", 0) > 1:
         losses.lose("temperature")
@@ -431,7 +431,7 @@ def _accepted_parameters(body: dict[str, Any], request: Request, target: Target,
 
 
 def without_foreign(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The body without what Anthropic would refuse because of another provider; None if there is nothing of it.
+    """The body without what Anthropic would reject because of another provider; None if there is nothing of it.
 
     That is reasoning tagged by another, and manual thinking in a tool loop that began elsewhere, without reasoning.
     """
@@ -453,7 +453,7 @@ def without_foreign(body: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _hides_thoughts(messages: list[Any]) -> bool:
-    """Whether a conversation ends in a tool loop that does not begin with a thought: manual thinking refuses it."""
+    """Whether a conversation ends in a tool loop that does not begin with a thought: manual thinking rejects it."""
     turns: list[list[Any]] = []
     role = ""
     for message in reversed(messages):

@@ -59,7 +59,7 @@ class _Seals:
     """Signatures on their way to the part that they sit on.
 
     A signature without text belongs to the call behind it. A call that Gemini did not make gets
-    the placeholder signature: Gemini would refuse it later, when the conversation comes to it.
+    the placeholder signature: Gemini would reject it later, when the conversation comes to it.
     """
 
     def __init__(self) -> None:

@@ -386,7 +386,7 @@ def _write_media(part: Image | File | Audio, losses: Losses) -> dict[str, Any]:
     if part.data:
         return {"inlineData": {"mimeType": part.media_type or "application/octet-stream", "data": part.data}}
     if part.file_id:
-        raise losses.refusal("file_id", part.at)
+        raise losses.rejection("file_id", part.at)
     default = "image/jpeg" if isinstance(part, Image) else "application/pdf"
     return {"fileData": {"mimeType": part.media_type or media.type_of_url(part.url, default), "fileUri": part.url}}
 

@@ -44,7 +44,7 @@ def gemini_version(model: str) -> tuple[int, int] | None:
 
 
 def wants_sentinel(model: str, quirks: frozenset[str]) -> bool:
-    """Whether a model refuses calls without a signature: Gemini from version 3 on."""
+    """Whether a model rejects calls without a signature: Gemini from version 3 on."""
     return (gemini_version(model) or (0, 0)) >= (3, 0) and "no_thinking" not in quirks
 
 

@@ -53,7 +53,7 @@ _PATHS = {
     "logprobs": "generationConfig.responseLogprobs",
     "file.name": "inlineData.displayName",
 }
-_MOST_STOPS = 5
+_MAX_STOPS = 5
 _THINKING = frozenset(("includeThoughts", "thinkingBudget", "thinkingLevel"))
 _CALLING = frozenset(("mode", "allowedFunctionNames"))
 
@@ -223,9 +223,9 @@ def write_request(request: Request, target: Target) -> Outgoing:
     if config:
         body["generationConfig"] = config
     values = request.scalars()
-    if len(request.stop) > _MOST_STOPS:
+    if len(request.stop) > _MAX_STOPS:
         losses.lose("stop.more")
-        values["stop"] = request.stop[:_MOST_STOPS]
+        values["stop"] = request.stop[:_MAX_STOPS]
     SCALARS.write(body, values, losses)
     if request.parallel_tools is False and request.tools:
         losses.lose("parallel_tools")
@@ -244,7 +244,7 @@ def _write_text(part: Text, losses: Losses) -> dict[str, Any]:
 
 def _write_tools(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
     choice = request.tool_choice or ToolChoice("auto")
-    filtered = choice.names if choice.mode == "auto" else ()  # there, a list of names is refused
+    filtered = choice.names if choice.mode == "auto" else ()  # there, a list of names is rejected
     functions: list[dict[str, Any]] = []
     for tool in request.tools:
         if isinstance(tool, Tool) and (not filtered or tool.name in filtered):

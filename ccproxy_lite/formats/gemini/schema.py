@@ -48,7 +48,7 @@ def resolved(schema: Any) -> Any:
 
 
 def _without_annotations(schema: dict[str, Any]) -> dict[str, Any]:
-    """For Gemini's JSON Schema fields: no annotations that it refuses, and ``enum`` for ``const``."""
+    """For Gemini's JSON Schema fields: no annotations that it rejects, and ``enum`` for ``const``."""
     done = {key: value for key, value in schema.items() if key not in _NOTES and not key.startswith("x-")}
     if "const" in done:
         done["enum"] = [done.pop("const")]

@@ -34,13 +34,13 @@ _BAD_KEY_400 = r"(?i)api key (?:not valid|expired)|incorrect api key provided"
 """A mistake of the client is a 400 too, and may be quoted in the message: these must stand at its beginning."""
 RATE_LIMIT_HEADERS = ("anthropic-ratelimit-", "x-ratelimit-")
 """How the headers begin that say how much of a limit is left, and when it is reset."""
-_LONGEST_DURATION = 100
-_LONGEST_READ = 2000
+_MAX_DURATION_CHARS = 100
+_MAX_READ_CHARS = 2000
 
 
 def seconds_of(duration: str) -> float | None:
     """The seconds of a duration such as ``1m2.5s``, ``12ms`` or ``20 seconds``; None if it is none."""
-    if len(duration) > _LONGEST_DURATION or not re.fullmatch(_DURATION, duration.strip(), re.IGNORECASE):
+    if len(duration) > _MAX_DURATION_CHARS or not re.fullmatch(_DURATION, duration.strip(), re.IGNORECASE):
         return None
     return sum(float(number) * _seconds_per_unit(unit.lower()) for number, unit in re.findall(_PIECE, duration))
 
@@ -51,7 +51,7 @@ def _seconds_per_unit(unit: str) -> float:
 
 def seconds_in(message: str) -> float | None:
     """How long a sentence asks to wait."""
-    match = re.search(_SENTENCE, message[:_LONGEST_READ])
+    match = re.search(_SENTENCE, message[:_MAX_READ_CHARS])
     return seconds_of(match[1]) if match else None
 
 
@@ -73,7 +73,7 @@ def refine(failed: Failed, error: Mapping[str, Any], status: int | None = None) 
     details = error.get("details")
     details = [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
     failed.retry_after_s = _read_seconds(error.get("resets_in_seconds"))
-    failed.resets_at_s = _read_seconds(error.get("resets_at"))
+    failed.resets_at = _read_seconds(error.get("resets_at"))
     for detail in details:
         if str(detail.get("@type")).endswith("google.rpc.RetryInfo"):
             failed.retry_after_s = seconds_of(str(detail.get("retryDelay")))
@@ -81,7 +81,7 @@ def refine(failed: Failed, error: Mapping[str, Any], status: int | None = None) 
     if failed.kind in ("rate_limit", "overloaded") and failed.retry_after_s is None:
         failed.retry_after_s = seconds_in(failed.message)
     # A quota that comes back is a rate limit.
-    if failed.retry_after_s is None and failed.resets_at_s is None and _is_used_up(failed, details):
+    if failed.retry_after_s is None and failed.resets_at is None and _is_used_up(failed, details):
         failed.kind = "billing"
     invalid = any(detail.get("reason") == "API_KEY_INVALID" for detail in details)
     if failed.kind == "bad_request" and (invalid or re.match(_BAD_KEY_400, failed.message)):
@@ -94,13 +94,13 @@ def _is_used_up(failed: Failed, details: list[dict[str, Any]]) -> bool:
     # A daily quota; any other of Google's limits is over within a minute.
     if failed.code in ("RESOURCE_EXHAUSTED", "usage_limit_reached"):
         return failed.code == "usage_limit_reached" or any(
-            "PerDay" in str(detail)[:_LONGEST_READ] for detail in details
+            "PerDay" in str(detail)[:_MAX_READ_CHARS] for detail in details
         )
     if failed.kind == "bad_request":
         return re.match(_USED_UP_400, failed.message) is not None
     if failed.kind not in ("permission", "rate_limit") or failed.code == "rate_limit_exceeded":
         return False
-    return re.search(_USED_UP, failed.message[:_LONGEST_READ]) is not None
+    return re.search(_USED_UP, failed.message[:_MAX_READ_CHARS]) is not None
 
 
 _MAY_MEAN: Mapping[int, tuple[Kind, ...]] = {

@@ -97,7 +97,7 @@ class End:
 class Failed:
     """The answer failed, at its start (an HTTP error) or later.
 
-    ``retry_after_s`` is the upstream's own hint, ``resets_at_s`` the same as a time since 1970.
+    ``retry_after_s`` is the upstream's own hint, ``resets_at`` the same as a time since 1970.
     """
 
     status: int
@@ -106,7 +106,7 @@ class Failed:
     code: str = ""
     param: str = ""
     retry_after_s: float | None = None
-    resets_at_s: float | None = None
+    resets_at: float | None = None
 
 
 Event = Begin | PartStart | PartDelta | PartEnd | End | Failed

@@ -1,10 +1,10 @@
 """What each format cannot express, and what then happens: the one table of it. Pure.
 
-silent
+ignored
     has no effect on the response; not reported
 dropped
     changes the response slightly: named in ``x-ccproxy-dropped`` and in the log; an error in strict mode
-refused
+rejected
     the response would be wrong, or history would be lost: 400, naming the field
 
 >>> losses = Losses("anthropic", "openai-chat")
@@ -22,7 +22,7 @@ from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats.neutral.events import NOTHING, Extra
 from ccproxy_lite.formats.neutral.request import Foreign, Request, ServerTool, Tool, ToolChoice
 
-Action = Literal["silent", "dropped", "refused"]
+Action = Literal["ignored", "dropped", "rejected"]
 
 
 class Loss(NamedTuple):
@@ -38,13 +38,13 @@ _EVERYWHERE = {
     **_losses("dropped", "tool calls without a result are rejected", "unanswered_call"),
     **_losses("dropped", "tool results without a call are rejected", "orphan_result"),
     **_losses("dropped", "content type of another provider", "foreign"),
-    **_losses("refused", "content that only another provider can read", "foreign.needed"),
+    **_losses("rejected", "content that only another provider can read", "foreign.needed"),
     **_losses("dropped", "tool run by another provider", "server_tool"),
-    **_losses("refused", "tool run by another provider, and the request depends on it", "server_tool.needed"),
-    **_losses("refused", "files uploaded to another provider cannot be referenced", "file_id"),
-    **_losses("refused", "only one candidate is supported", "candidates"),
+    **_losses("rejected", "tool run by another provider, and the request depends on it", "server_tool.needed"),
+    **_losses("rejected", "files uploaded to another provider cannot be referenced", "file_id"),
+    **_losses("rejected", "only one candidate is supported", "candidates"),
     **_losses("dropped", "reasoning from another provider is rejected", "thinking"),
-    **_losses("silent", "service tiers differ", "service_tier"),
+    **_losses("ignored", "service tiers differ", "service_tier"),
     **_losses("dropped", "not part of converted responses", "logprobs"),
 }
 """What holds for every target."""
@@ -59,13 +59,13 @@ TO: dict[str, dict[str, Loss]] = {
         **_NO_PICTURES,
         **_losses("dropped", "no such parameter", "seed", "frequency_penalty", "presence_penalty", "verbosity"),
         **_losses("dropped", "rejected by current Claude models", "temperature", "top_p", "top_k"),
-        **_losses("silent", "caching needs no key", "cache_key"),
-        **_losses("silent", "no image detail levels", "image.detail"),
-        **_losses("refused", "no audio input", "audio"),
+        **_losses("ignored", "caching needs no key", "cache_key"),
+        **_losses("ignored", "no image detail levels", "image.detail"),
+        **_losses("rejected", "no audio input", "audio"),
         **_losses("dropped", "whitespace-only stop sequences are rejected", "stop"),
         **_losses("dropped", "above the model's output limit", "max_tokens"),
-        **_losses("refused", "only JPEG, PNG, GIF and WebP", "image.media_type"),
-        **_losses("refused", "only PDF and plain text", "file.media_type"),
+        **_losses("rejected", "only JPEG, PNG, GIF and WebP", "image.media_type"),
+        **_losses("rejected", "only PDF and plain text", "file.media_type"),
         **_losses("dropped", "JSON schema only, no schema-less JSON mode", "json_object"),
         **_losses("dropped", "model does not support reasoning", "reasoning"),
         **_losses("dropped", "no reasoning with a forced tool, or without the previous reasoning",
@@ -78,7 +78,7 @@ TO: dict[str, dict[str, Loss]] = {
         **_losses("dropped", "no such parameter", "top_k"),
         **_losses("dropped", _REASONING_MODELS, "temperature", "top_p", "stop"),
         **_losses("dropped", "at most 4 stop sequences", "stop.more"),
-        **_losses("refused", "files by URL not supported", "file.url"),
+        **_losses("rejected", "files by URL not supported", "file.url"),
         **_losses("dropped", "no field for reasoning content", "thinking"),
         **_losses("dropped", "model does not support a reasoning effort", "reasoning"),
     },
@@ -88,7 +88,7 @@ TO: dict[str, dict[str, Loss]] = {
         **_STARTED,
         **_losses("dropped", "no such parameter", "top_k", "stop", "seed", "frequency_penalty", "presence_penalty"),
         **_losses("dropped", _REASONING_MODELS, "temperature", "top_p"),
-        **_losses("refused", "no audio in tool results", "result.audio"),
+        **_losses("rejected", "no audio in tool results", "result.audio"),
         **_losses("dropped", "model does not support a reasoning effort", "reasoning"),
         **_losses("dropped", "no file name for files by URL", "file.name"),
     },
@@ -96,9 +96,9 @@ TO: dict[str, dict[str, Loss]] = {
         **_EVERYWHERE,
         **_STARTED,
         **_losses("dropped", "no such parameter", "parallel_tools", "verbosity"),
-        **_losses("silent", "caching needs no key", "cache_key"),
-        **_losses("silent", "no end-user field", "user"),
-        **_losses("silent", "no image detail levels", "image.detail"),
+        **_losses("ignored", "caching needs no key", "cache_key"),
+        **_losses("ignored", "no end-user field", "user"),
+        **_losses("ignored", "no image detail levels", "image.detail"),
         **_losses("dropped", "at most 5 stop sequences", "stop.more"),
         **_losses("dropped", "no file name field", "file.name"),
         **_losses("dropped", "model does not support reasoning", "reasoning"),
@@ -108,7 +108,7 @@ TO: dict[str, dict[str, Loss]] = {
 
 _OPENAI = {
     **_losses(
-        "silent",
+        "ignored",
         "storage, billing or statistics of the provider",
         "store",
         "metadata",
@@ -118,67 +118,67 @@ _OPENAI = {
         "prompt_cache_breakpoint",
         "cache_control",
     ),
-    **_losses("silent", "handled by the proxy", "stream_options"),
-    **_losses("silent", "added by the client's library", "index", "parsed_arguments", "parsed", "annotations"),
+    **_losses("ignored", "handled by the proxy", "stream_options"),
+    **_losses("ignored", "added by the client's library", "index", "parsed_arguments", "parsed", "annotations"),
 }
 
 FROM: dict[str, dict[str, Loss]] = {
     "anthropic": {
-        **_losses("silent", "cache marker", "cache_control"),
-        **_losses("silent", "billing, routing or statistics of the provider", "inference_geo", "diagnostics", "speed",
+        **_losses("ignored", "cache marker", "cache_control"),
+        **_losses("ignored", "billing, routing or statistics of the provider", "inference_geo", "diagnostics", "speed",
                "fallback_credit_token", "billing_policy", "user_profile_id", "betas", "workspace_id"),
-        **_losses("silent", "the client sends the full history", "context_management", "compaction"),
-        **_losses("silent", "hint for the provider's tool search", "defer_loading", "eager_input_streaming",
+        **_losses("ignored", "the client sends the full history", "context_management", "compaction"),
+        **_losses("ignored", "hint for the provider's tool search", "defer_loading", "eager_input_streaming",
                "allowed_callers", "toolset_name", "caller"),
-        **_losses("silent", "the image is sent unchanged", "transformations"),
+        **_losses("ignored", "the image is sent unchanged", "transformations"),
         **_losses("dropped", "no equivalent field", "input_examples"),
         **_losses("dropped", "no equivalent field", "citations"),
         **_losses("dropped", "no equivalent field", "context"),
         **_losses("dropped", "server-side fallback not supported", "fallbacks"),
-        **_losses("silent", "handled like other server tools", "mcp_servers"),
-        **_losses("silent", "how reasoning is shown", "thinking.display"),
-        **_losses("refused", "state stored at another provider", "container", "thread"),
+        **_losses("ignored", "handled like other server tools", "mcp_servers"),
+        **_losses("ignored", "how reasoning is shown", "thinking.display"),
+        **_losses("rejected", "state stored at another provider", "container", "thread"),
     },
     "openai-chat": {
         **_OPENAI,
         **_losses("dropped", "no such parameter", "logit_bias"),
-        **_losses("silent", "latency optimization", "prediction"),
-        **_losses("silent", "label of the speaker", "name"),
-        **_losses("silent", "added by the client's library", "extra_content", "refusal", "function_call", "reasoning",
+        **_losses("ignored", "latency optimization", "prediction"),
+        **_losses("ignored", "label of the speaker", "name"),
+        **_losses("ignored", "added by the client's library", "extra_content", "refusal", "function_call", "reasoning",
                "reasoning_details"),
-        **_losses("refused", "only text output", "modalities", "audio"),
+        **_losses("rejected", "only text output", "modalities", "audio"),
     },
     "openai-responses": {
         **_OPENAI,
-        **_losses("refused", "conversation stored at another provider", "previous_response_id", "conversation",
+        **_losses("rejected", "conversation stored at another provider", "previous_response_id", "conversation",
                "background", "prompt"),
-        **_losses("refused", "only the original provider can compact", "compact"),
-        **_losses("silent", "controls response verbosity only", "include", "reasoning.generate_summary"),
-        **_losses("silent", "the client sends the full history", "context_management", "reasoning.context"),
-        **_losses("silent", "billing, routing or statistics of the provider", "client_metadata", "access_programs",
+        **_losses("rejected", "only the original provider can compact", "compact"),
+        **_losses("ignored", "controls response verbosity only", "include", "reasoning.generate_summary"),
+        **_losses("ignored", "the client sends the full history", "context_management", "reasoning.context"),
+        **_losses("ignored", "billing, routing or statistics of the provider", "client_metadata", "access_programs",
                "prompt_cache_key", "internal_chat_message_metadata_passthrough"),
-        **_losses("silent", "numbering and state of the provider", "id", "status", "phase", "logprobs", "created_by",
+        **_losses("ignored", "numbering and state of the provider", "id", "status", "phase", "logprobs", "created_by",
                "end_turn"),
-        **_losses("silent", "hint for the provider's tool search", "defer_loading", "allowed_callers",
+        **_losses("ignored", "hint for the provider's tool search", "defer_loading", "allowed_callers",
                "caller", "output_schema"),
         **_losses("dropped", "elsewhere a conversation that is too long is an error", "truncation"),
         **_losses("dropped", "no equivalent mode", "reasoning.mode", "async"),
         **_losses("dropped", "limits server tools", "max_tool_calls"),
-        **_losses("silent", "options of server tools", "image", "background_options"),
+        **_losses("ignored", "options of server tools", "image", "background_options"),
     },
     "gemini": {
-        **_losses("silent", "filters of the provider", "safetySettings"),
-        **_losses("silent", "storage, billing or statistics of the provider", "store", "labels", "partMetadata"),
-        **_losses("refused", "the content is stored at another provider", "cachedContent"),
-        **_losses("refused", "only text output", "generationConfig.responseModalities",
+        **_losses("ignored", "filters of the provider", "safetySettings"),
+        **_losses("ignored", "storage, billing or statistics of the provider", "store", "labels", "partMetadata"),
+        **_losses("rejected", "the content is stored at another provider", "cachedContent"),
+        **_losses("rejected", "only text output", "generationConfig.responseModalities",
                   "generationConfig.speechConfig"),
-        **_losses("refused", "continues a response of another provider", "generationConfig.continuationToken"),
+        **_losses("rejected", "continues a response of another provider", "generationConfig.continuationToken"),
         **_losses("dropped", "no equivalent media settings", "generationConfig.imageConfig",
                "generationConfig.mediaResolution", "mediaResolution", "videoMetadata"),
-        **_losses("silent", "redundant", "thought"),
-        **_losses("silent", "for server tools", "toolConfig.retrievalConfig",
+        **_losses("ignored", "redundant", "thought"),
+        **_losses("ignored", "for server tools", "toolConfig.retrievalConfig",
                "toolConfig.includeServerSideToolInvocations"),
-        **_losses("silent", "describes the result, which the client produces", "response", "responseJsonSchema"),
+        **_losses("ignored", "describes the result, which the client produces", "response", "responseJsonSchema"),
         **_losses("dropped", "no asynchronous tool calls", "behavior", "willContinue", "scheduling"),
     },
 }  # fmt: skip
@@ -224,12 +224,12 @@ class Losses:
         self._record_loss(TO[self._target][what], at or self._paths.get(field, field))
 
     def lose_scalar(self, name: str, value: Any) -> None:
-        """The target has no place for a parameter, or refuses it; a value that says nothing is no loss."""
+        """The target has no place for a parameter, or rejects it; a value that says nothing is no loss."""
         if value not in _SAYS_NOTHING.get(name, ()):
             self.lose(name)
 
-    def refusal(self, what: str, at: str) -> ClientError:
-        """The error for what is always refused."""
+    def rejection(self, what: str, at: str) -> ClientError:
+        """The error for what is always rejected."""
         return self._rejection(TO[self._target][what], at)
 
     def lose_name(self, at: str) -> None:
@@ -253,7 +253,7 @@ class Losses:
     def without_server_tools(self, request: Request) -> Request:
         """The request without tools that only another provider runs, and without a choice of them.
 
-        Such a tool is refused if the request has no other, or must call this one.
+        Such a tool is rejected if the request has no other, or must call this one.
         """
         choice = request.tool_choice or ToolChoice("auto")
         tools = tuple(tool for tool in request.tools if isinstance(tool, Tool))
@@ -275,9 +275,9 @@ class Losses:
         return ClientError(400, f"{field} must have at least one message", param=field)
 
     def _record_loss(self, loss: Loss, path: str) -> None:
-        if loss.action == "silent":
+        if loss.action == "ignored":
             return
-        if loss.action == "refused" or self._strict:
+        if loss.action == "rejected" or self._strict:
             raise self._rejection(loss, path)
         if path not in self.dropped:
             self.dropped.append(path)

@@ -220,9 +220,8 @@ class Writer:
         return b""
 
     def _final_chunks(self, end: End) -> bytes:
-        last = (
-            self._encode_chunk({"annotations": self._annotations}) if self._annotations else b""
-        )  # once: lists add up
+        # All at once, in the end: the SDK appends the lists of chunks to each other.
+        last = self._encode_chunk({"annotations": self._annotations}) if self._annotations else b""
         last += self._encode_chunk({}, _REASON_NAMES[end.reason])
         if self._usage_wanted and end.usage is not None:
             usage = dumps(_write_usage(end.usage))

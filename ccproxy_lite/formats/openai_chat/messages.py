@@ -302,7 +302,7 @@ def _write_part(part: Part, losses: Losses) -> Iterable[dict[str, Any]]:
                 yield {"type": "text", "text": part.text}
         case Image():
             if part.file_id:
-                raise losses.refusal("file_id", part.at)
+                raise losses.rejection("file_id", part.at)
             url = part.url or f"data:{part.media_type};base64,{part.data}"
             detail = {"detail": part.detail} if part.detail else {}
             yield {"type": "image_url", "image_url": {"url": url, **detail}}
@@ -316,7 +316,7 @@ def _write_part(part: Part, losses: Losses) -> Iterable[dict[str, Any]]:
 
 def _write_file(part: File, losses: Losses) -> dict[str, Any]:
     if part.file_id:
-        raise losses.refusal("file_id", part.at)
+        raise losses.rejection("file_id", part.at)
     if media.is_text(part):
         return {"type": "text", "text": media.as_text(part)}
     if part.url:

@@ -41,7 +41,7 @@ _PATHS = {
     "parallel_tools": "parallel_tool_calls",
     "file.name": "file.filename",
 }
-_MOST_STOPS = 4
+_MAX_STOPS = 4
 _GATEWAY = frozenset(("effort", "max_tokens", "enabled"))
 _THINKING = frozenset(("type", "budget_tokens"))
 _SEARCH = "web_search_options"
@@ -261,21 +261,21 @@ def _write_choice(choice: ToolChoice, request: Request, native: bool) -> Any:
 
 
 def _accepted_parameters(request: Request, target: Target, losses: Losses) -> dict[str, Any]:
-    """The parameters, without what the service or the model refuses."""
+    """The parameters, without what the service or the model rejects."""
     values = openai.accepted(request, target, losses)
-    refused = [] if "top_k" in target.quirks else ["top_k"]
+    rejected = [] if "top_k" in target.quirks else ["top_k"]
     if openai.is_openai_reasoning(target.model):
-        refused.append("stop")
+        rejected.append("stop")
     if values.get("candidates", 1) > 1:
-        refused.append("candidates")
+        rejected.append("candidates")
     if values.get("service_tier") not in _TIERS:
-        refused.append("service_tier")
-    for name in refused:
+        rejected.append("service_tier")
+    for name in rejected:
         if name in values:
             losses.lose_scalar(name, values.pop(name))
-    if len(values.get("stop", ())) > _MOST_STOPS:
+    if len(values.get("stop", ())) > _MAX_STOPS:
         losses.lose("stop.more")
-        values["stop"] = request.stop[:_MOST_STOPS]
+        values["stop"] = request.stop[:_MAX_STOPS]
     return values
 
 

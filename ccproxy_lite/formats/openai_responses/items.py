@@ -284,7 +284,7 @@ def _write_part(part: Part, role: str, losses: Losses) -> dict[str, Any]:
         case Image():
             detail = {"detail": part.detail} if part.detail else {}
             if part.file_id:
-                raise losses.refusal("file_id", part.at)
+                raise losses.rejection("file_id", part.at)
             url = part.url or f"data:{part.media_type};base64,{part.data}"
             return {"type": "input_image", "image_url": url, **detail}
         case File():
@@ -298,7 +298,7 @@ def _write_file(part: File, losses: Losses) -> dict[str, Any]:
     if media.is_text(part):
         return {"type": "input_text", "text": media.as_text(part)}
     if part.file_id:
-        raise losses.refusal("file_id", part.at)
+        raise losses.rejection("file_id", part.at)
     if part.url:
         if part.name:
             losses.lose_name(part.at)

@@ -41,8 +41,8 @@ _PATHS = {
     "logprobs": "top_logprobs",
     "file.name": "filename",
 }
-_LEAST_TOKENS = 16
-"""Fewer are refused by the service."""
+_MIN_TOKENS = 16
+"""Fewer are rejected by the service."""
 
 # ---------------------------------------------------------------- reading
 
@@ -148,7 +148,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     _write_output(body, request)
     values = openai.accepted(request, target, losses)
     if request.max_tokens is not None:
-        values["max_tokens"] = max(request.max_tokens, _LEAST_TOKENS)
+        values["max_tokens"] = max(request.max_tokens, _MIN_TOKENS)
     SCALARS.write(body, values, losses)
     # The client keeps the history; nothing has to be stored at the provider.
     body["store"] = False
