@@ -74,7 +74,7 @@ def see(page: Any, served: Proxy, *texts: str) -> None:
 
 def test_empty(page: Any) -> None:
     with service("openai-chat") as (_, up), proxy(behind(up, "openai-chat", keys=[WORK])) as served:
-        see(page, served, "serving", "no request yet", "ready", "not used yet", "Claude Code")
+        see(page, served, "running", "no request yet", "ready", "not used yet", "Claude Code")
         see(page, served, f"ANTHROPIC_BASE_URL={served.url}", "ccproxy-lite run -- codex")
         assert "0123456789" not in page.content()
 
@@ -102,48 +102,48 @@ def test_failing(page: Any) -> None:
         with proxy({**behind(up, "openai-chat", keys=[WORK, SPARE]), "retries": 0}) as served:
             for _ in range(4):
                 ask(served.port, "/v1/messages", {**ANTHROPIC_ASK, "model": f"up/m-{XSS}"})
-            served.parts.history.problems = (
+            served.parts.server_state.problems = (
                 'proxy.json:3:5: upstreams.qwen.base_ur: unknown key (did you mean "base_url"?)',
             )
-            served.parts.history.failed_at = 1_795_000_000.0
+            served.parts.server_state.failed_at = 1_795_000_000.0
             see(
                 page,
                 served,
-                "2 keys rest",
-                "min more, rate limit",
-                "refused",
-                "was reload failed",
+                "2 keys cooling down",
+                "left (rate limit, from retry-after)",
+                "left (invalid key, estimated)",
+                "still using the previous configuration",
                 "base_ur: unknown key",
             )
             assert page.inner_text("#errors").count("POST /v1/messages") == 4
-            buttons = page.get_by_role("button", name="end the rest of up/work")
+            buttons = page.get_by_role("button", name="clear cooldowns of up/work")
             buttons.click()
-            see(page, served, "1 key rests")
+            see(page, served, "1 key cooling down")
             assert buttons.count() == 0
 
 
 def test_a_key_is_asked_for_and_kept_for_the_session(page: Any) -> None:
     with service("openai-chat") as (_, up):
         with proxy({**behind(up, "openai-chat"), "client_keys": ["the-client-key"]}) as served:
-            see(page, served, "This proxy wants a client key")
+            see(page, served, "Enter a client key")
             page.get_by_label("Key").fill("wrong")
-            page.get_by_role("button", name="Show").click()
-            see(page, served, "does not know this key")
+            page.get_by_role("button", name="Unlock").click()
+            see(page, served, "Invalid key")
             page.get_by_label("Key").fill("the-client-key")
             page.keyboard.press("Enter")
-            see(page, served, "serving", "ANTHROPIC_AUTH_TOKEN=<client key>")
+            see(page, served, "running", "ANTHROPIC_AUTH_TOKEN=<client key>")
             page.reload()
-            see(page, served, "serving", "no request yet")
+            see(page, served, "running", "no request yet")
             assert not page.is_visible("#login")
 
 
 def test_a_proxy_that_is_gone_is_said(page: Any) -> None:
     with service("openai-chat") as (_, up), proxy(behind(up, "openai-chat")) as served:
-        see(page, served, "serving")
+        see(page, served, "running")
         page.route("**/status", lambda route: route.fulfill(status=503, body="{}"))
-        see(page, served, "the proxy answered 503")
+        see(page, served, "the proxy returned 503")
         page.unroute("**/status")
-        see(page, served, "serving")
+        see(page, served, "running")
 
 
 def test_a_link_from_elsewhere_leads_to_it_and_a_frame_does_not(browser: Any) -> None:
@@ -155,9 +155,9 @@ def test_a_link_from_elsewhere_leads_to_it_and_a_frame_does_not(browser: Any) ->
         other.scripts[0] = [head + link]
         page = browser.new_page()
         page.goto(f"http://localhost:{other.port}/")
-        assert "serving" not in (
+        assert "running" not in (
             page.frames[1].evaluate("document.body ? document.body.innerText : ''") if len(page.frames) > 1 else ""
         )
         page.get_by_role("link").click()
-        see(page, served, "serving")
+        see(page, served, "running")
         page.close()

@@ -176,4 +176,8 @@ def test_a_thousand_requests_with_two_bad_keys(stream: bool) -> None:
     assert statuses == {200: 1000}
     calls = Counter(scripted.calls)
     assert calls["t"] == 1000 and calls["r"] <= 8 and calls["s"] <= 8
-    assert [[rest["reason"] for rest in key["cooldowns"]] for key in shown] == [["invalid_key"], ["quota_exceeded"], []]
+    assert [[cooldown["reason"] for cooldown in key["cooldowns"]] for key in shown] == [
+        ["invalid_key"],
+        ["quota_exceeded"],
+        [],
+    ]

@@ -73,8 +73,8 @@ def test_counting_for_an_upstream_that_cannot() -> None:
 
 
 @pytest.mark.parametrize("what", ["strict", "audio"])
-def test_what_a_message_would_be_refused_for_is_counted(what: str) -> None:
-    """Also where the message itself would be refused."""
+def test_what_a_message_would_be_rejected_for_is_counted(what: str) -> None:
+    """Also where the message itself would be rejected."""
     sound = {"inlineData": {"mimeType": "audio/wav", "data": "AAAA"}}
     text = {"text": "hi"}
     body: dict[str, Any] = {"contents": [{"role": "user", "parts": [sound if what == "audio" else text]}]}

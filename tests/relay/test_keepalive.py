@@ -299,7 +299,7 @@ def test_a_request_that_nobody_understands_is_told_before_anything_else() -> Non
     assert answer.status == 400
 
 
-def test_a_client_that_goes_away_while_a_key_rests_ends_the_waiting() -> None:
+def test_a_client_that_goes_away_while_a_key_cools_down_ends_the_waiting() -> None:
     with service("anthropic") as (served_by, up):
         served_by.say("", "", ["429 retry-after=10", "ok"])
         with proxy({**behind(up, "anthropic"), **SOON}) as served:
@@ -311,7 +311,7 @@ def test_a_client_that_goes_away_while_a_key_rests_ends_the_waiting() -> None:
         assert served_by.calls == ["upstream"]
 
 
-def test_a_shutdown_while_a_key_rests_is_told_in_the_stream() -> None:
+def test_a_shutdown_while_a_key_cools_down_is_told_in_the_stream() -> None:
     with service("anthropic") as (served_by, up):
         served_by.say("", "", ["429 retry-after=15"])
         config = {**behind(up, "anthropic"), "keepalive_s": 0.05, "timeouts": {"drain_s": 0.2}}
@@ -383,7 +383,7 @@ def test_a_pause_is_not_cut_short_by_news_of_keys() -> None:
     assert time.monotonic() - began >= 1.1
 
 
-def test_a_rest_that_is_ended_by_hand_wakes_who_waits() -> None:
+def test_a_cooldown_that_is_cleared_by_hand_wakes_who_waits() -> None:
     with service("anthropic") as (served_by, up):
         served_by.say("", "", ["429 retry-after=15", "ok"])
         with proxy({**behind(up, "anthropic"), **SOON}) as served:

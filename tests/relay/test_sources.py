@@ -59,7 +59,7 @@ def test_a_helper_is_run_again_after_a_401_and_the_client_notices_nothing(tmp_pa
     assert keys[0]["cooldowns"] == [] and keys[0]["failures"] == 0
 
 
-def test_a_helper_whose_new_key_is_refused_too_is_believed(tmp_path: Path) -> None:
+def test_a_helper_whose_new_key_is_rejected_too_is_believed(tmp_path: Path) -> None:
     with service("openai-chat") as (scripted, up):
         scripted.say("", "", ["401"])
         with proxy(behind(up, "openai-chat", keys=[helper(tmp_path, COUNTING)])) as served:
@@ -98,7 +98,7 @@ def test_a_helper_is_run_again_after_five_minutes(tmp_path: Path) -> None:
     ],
 )
 def test_a_helper_that_fails(tmp_path: Path, script: str, message: str) -> None:
-    """Its key rests, the next one answers; with no other, the client hears why."""
+    """Its key cools down, the next one answers; with no other, the client hears why."""
     failing = helper(tmp_path, script)
     with service("openai-chat") as (scripted, up):
         with proxy(behind(up, "openai-chat", keys=[failing, "key-b"])) as served:
@@ -145,7 +145,7 @@ def test_a_file_that_changed_before_a_401_helps_at_once(tmp_path: Path) -> None:
     assert scripted.calls == ["a", "a", "b"]
 
 
-def test_a_changed_file_ends_the_rest_of_a_refused_key(tmp_path: Path) -> None:
+def test_a_changed_file_ends_the_cooldown_of_an_invalid_key(tmp_path: Path) -> None:
     """Though another key is ready, and nobody would have tried this one."""
     path, clock = tmp_path / "key", FakeClock()
     path.write_text("key-a\n")

@@ -1,4 +1,4 @@
-"""Secrets at run time: read again when they are old or refused, and blotted out of texts."""
+"""Secrets at run time: read again when they are old or rejected, and redacted in texts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_files_and_helpers_are_asked_again_after_five_minutes(tmp_path: Path) ->
     assert value(vault, spec, 1000) == "new-value"  # better an old key than none
 
 
-def test_a_refused_secret_is_asked_for_again(tmp_path: Path) -> None:
+def test_a_rejected_secret_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text("old-value")
     vault = Vault({})

@@ -116,7 +116,7 @@ def test_a_hint_that_is_too_long_ends_it() -> None:
 
 
 def test_a_rate_limit_without_a_hint_is_waited_out() -> None:
-    """Longer each time, and the client hears how long the key still rests."""
+    """Longer each time, and the client hears how long the cooldown still lasts."""
     steps = exchange(A, retries=3)
     told = [failed(429, "rate_limit") for _ in range(4)]
     assert play(steps, *told) == ["up:a", "wait 1", "up:a", "wait 2", "up:a", "wait 4", "up:a", "give up 429"]
@@ -159,14 +159,14 @@ def test_a_broken_service_is_not_tried_with_every_key() -> None:
     assert [entry.split()[0] for entry in log] == ["up:a", "up:b", "up:c", "wait", "up:d", "up:e", "up:f", "give"]
 
 
-def test_ready_keys_of_any_target_come_before_guessed_rests() -> None:
+def test_ready_keys_of_any_target_come_before_estimated_cooldowns() -> None:
     both = [Route(UP, "m"), Route(OTHER, "n")]
     rings = {"up": KeyRing((A,)), "other": KeyRing((B,))}
     rings["up"].report(Lease(A, "m", 0.0), Result("invalid_key", 0.0))
     assert play(Failover(both, rings), BUSY, None) == ["other:b", "up:a", "ok"]
 
 
-def test_while_all_keys_rest_by_a_hint_the_request_waits() -> None:
+def test_while_all_keys_cool_down_by_a_hint_the_request_waits() -> None:
     ring = KeyRing((A, B))
     ring.report(Lease(A, "m", 0.0), Result("rate_limit", 0.0, 30.0))
     ring.report(Lease(B, "m", 0.0), Result("rate_limit", 0.0, 5.0, message="429 slow down"))
@@ -190,7 +190,7 @@ def test_a_guess_of_others_does_not_become_a_wait() -> None:
     assert isinstance(steps.next(1.0), Attempt)
 
 
-def test_a_rest_that_is_ended_before_the_end_still_has_a_hint() -> None:
+def test_a_cooldown_that_is_cleared_early_still_has_a_hint() -> None:
     ring = KeyRing((A,))
     steps = Failover([Route(UP, "m")], {"up": ring}, retries=0)
     first = steps.next(0.0)

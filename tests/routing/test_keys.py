@@ -19,8 +19,8 @@ from ccproxy_lite.routing.routes import Route
 A, B, C = Key("a", "a"), Key("b", "b"), Key("c", "c")
 
 
-def rests(ring: KeyRing, now: float) -> dict[str, float]:
-    """What rests, and how long still: ``a/m`` for one model, ``a`` for the whole key."""
+def cooldowns_of(ring: KeyRing, now: float) -> dict[str, float]:
+    """What cools down, and how long still: ``a/m`` for one model, ``a`` for the whole key."""
     return {
         f"{state.key.label}/{model}".rstrip("/"): round(cooldown.left_s(now), 3)
         for state in ring.states
@@ -84,7 +84,7 @@ def test_fill_first() -> None:
     assert [pick(ring, "m", now) for now in (1.0, 4.9, 5.0)] == [B, B, A]
 
 
-# ---------------------------------------------------------------- rests
+# ---------------------------------------------------------------- cooldowns
 
 
 @pytest.mark.parametrize(
@@ -95,29 +95,29 @@ def test_fill_first() -> None:
         ("invalid_key", [300, 600, 1200, 2400, 3600, 3600], "a"),
     ],
 )
-def test_guesses_double_from_one_rest_to_the_next(outcome: Outcome, lengths: list[float], where: str) -> None:
+def test_estimates_double_from_one_cooldown_to_the_next(outcome: Outcome, lengths: list[float], where: str) -> None:
     ring, now = KeyRing((A,)), 100.0
     for length in lengths:
         report(ring, A, "m", outcome, now, started_at=now)
-        assert rests(ring, now) == {where: length}
+        assert cooldowns_of(ring, now) == {where: length}
         now += length
-        assert rests(ring, now) == {}
+        assert cooldowns_of(ring, now) == {}
     report(ring, A, "m", "ok", now + 1)
     report(ring, A, "m", outcome, now + 2)
-    assert rests(ring, now + 2) == {where: lengths[0]}, "a success starts the guesses anew"
+    assert cooldowns_of(ring, now + 2) == {where: lengths[0]}, "a success starts the guesses anew"
 
 
 @pytest.mark.parametrize("outcome", ["upstream_error", "client_error", "unknown_model", "ok"])
-def test_what_rests_no_key(outcome: Outcome) -> None:
+def test_what_starts_no_cooldown(outcome: Outcome) -> None:
     ring = KeyRing((A,))
     report(ring, A, "m", outcome, 1.0)
-    assert rests(ring, 1.0) == {}
+    assert cooldowns_of(ring, 1.0) == {}
 
 
 def test_a_hint_is_kept_exactly() -> None:
     ring = KeyRing((A, B))
     report(ring, A, "m", "rate_limit", 10.0, retry_after_s=2.5)
-    assert rests(ring, 10.0) == {"a/m": 2.5}
+    assert cooldowns_of(ring, 10.0) == {"a/m": 2.5}
     assert {pick(ring, "m", 12.4) for _ in range(3)} == {B}
     assert {pick(ring, "m", 12.5) for _ in range(3)} == {A, B}
     assert {pick(ring, "other", 10.0) for _ in range(3)} == {A, B}, "another model has limits of its own"
@@ -127,30 +127,30 @@ def test_failures_that_were_under_way_do_not_lengthen_a_guess() -> None:
     ring = KeyRing((A,))
     for number in range(10):
         report(ring, A, "m", "rate_limit", 5.0 + number / 100, started_at=4.0)
-    assert rests(ring, 5.1) == {"a/m": 0.9}
+    assert cooldowns_of(ring, 5.1) == {"a/m": 0.9}
 
 
 def test_of_two_hints_at_once_the_longer_one_holds_and_a_later_one_replaces_it() -> None:
     ring = KeyRing((A,))
     report(ring, A, "m", "rate_limit", 5.0, started_at=1.0, retry_after_s=60.0)
     report(ring, A, "m", "rate_limit", 5.5, started_at=1.0, retry_after_s=2.0)
-    assert rests(ring, 5.5) == {"a/m": 59.5}
+    assert cooldowns_of(ring, 5.5) == {"a/m": 59.5}
     report(ring, A, "m", "rate_limit", 70.0, started_at=69.0, retry_after_s=3.0)
-    assert rests(ring, 70.0) == {"a/m": 3.0}
+    assert cooldowns_of(ring, 70.0) == {"a/m": 3.0}
 
 
-def test_a_success_that_began_before_a_rest_does_not_end_it() -> None:
+def test_a_success_that_began_before_a_cooldown_does_not_end_it() -> None:
     ring = KeyRing((A,))
     report(ring, A, "m", "rate_limit", 5.0, started_at=1.0, retry_after_s=60.0)
     report(ring, A, "m", "ok", 6.0, started_at=2.0)
-    assert rests(ring, 6.0) == {"a/m": 59.0}
+    assert cooldowns_of(ring, 6.0) == {"a/m": 59.0}
 
 
 def test_a_guess_never_shortens_a_hint() -> None:
     ring = KeyRing((A,))
     report(ring, A, "m", "rate_limit", 5.0, retry_after_s=60.0)
     report(ring, A, "m", "rate_limit", 6.0, started_at=1.0)
-    assert rests(ring, 6.0) == {"a/m": 59.0}
+    assert cooldowns_of(ring, 6.0) == {"a/m": 59.0}
 
 
 def test_one_probe_an_hour_finds_out_whether_a_long_hint_still_holds() -> None:
@@ -163,7 +163,7 @@ def test_one_probe_an_hour_finds_out_whether_a_long_hint_still_holds() -> None:
     assert pick(ring, "m", 2 * PROBE_S + 1) is None
     assert pick(ring, "m", 2 * PROBE_S + 2) == A
     report(ring, A, "m", "ok", 2 * PROBE_S + 3, started_at=2 * PROBE_S + 2)
-    assert rests(ring, 2 * PROBE_S + 3) == {}
+    assert cooldowns_of(ring, 2 * PROBE_S + 3) == {}
 
 
 def test_a_probe_that_decides_nothing_is_repeated_soon() -> None:
@@ -204,7 +204,7 @@ def test_turns_begin_anew_with_a_new_configuration() -> None:
     assert Counter(pick(ring, "m", 0.0) for _ in range(10)) == {A: 5, B: 5}
 
 
-def test_guessed_rests_are_used_when_nothing_else_is_left_the_soonest_first() -> None:
+def test_estimated_cooldowns_are_used_when_nothing_else_is_left_the_soonest_first() -> None:
     ring = KeyRing((A, B, C))
     report(ring, A, "m", "quota_exceeded", 0.0)
     report(ring, B, "m", "rate_limit", 0.0)
@@ -238,7 +238,7 @@ def test_sessions_share_the_keys_by_weight() -> None:
     assert sorted(picked.values()) == [10, 30]
 
 
-def test_a_rest_unbinds_a_session_and_a_passing_failure_does_not() -> None:
+def test_a_cooldown_unbinds_a_session_and_a_transient_failure_does_not() -> None:
     ring = KeyRing((A, B))
     assert pick(ring, "m", 0.0, session="s") == A
     report(ring, A, "m", "upstream_error", 0.0)
@@ -258,7 +258,7 @@ def test_the_session_that_was_used_longest_ago_is_forgotten_first() -> None:
     assert "s0" in ring.sessions and "s1" not in ring.sessions and "s2" in ring.sessions
 
 
-def test_of_two_rests_the_longer_one_is_told() -> None:
+def test_of_two_cooldowns_the_longer_one_is_told() -> None:
     ring = KeyRing((A,))
     report(ring, A, "m", "rate_limit", 0.0)
     report(ring, A, "m", "quota_exceeded", 0.0)
@@ -269,21 +269,21 @@ def test_of_two_rests_the_longer_one_is_told() -> None:
 def test_a_key_that_a_reload_has_removed_is_reported_in_vain() -> None:
     ring = KeyRing((A,))
     report(ring, B, "m", "invalid_key", 0.0)
-    assert rests(ring, 0.0) == {}
+    assert cooldowns_of(ring, 0.0) == {}
 
 
 def test_a_guess_after_a_hint_begins_anew() -> None:
     ring = KeyRing((A,))
     report(ring, A, "m", "rate_limit", 0.0, retry_after_s=50.0)
     report(ring, A, "m", "rate_limit", 51.0, started_at=50.5)
-    assert rests(ring, 51.0) == {"a/m": 1.0}
+    assert cooldowns_of(ring, 51.0) == {"a/m": 1.0}
 
 
 def test_a_refusal_after_a_spent_quota_begins_anew() -> None:
     ring = KeyRing((A,))
     report(ring, A, "m", "quota_exceeded", 0.0)
     report(ring, A, "m", "invalid_key", 1801.0, started_at=1800.5)
-    assert rests(ring, 1801.0) == {"a": 300.0}
+    assert cooldowns_of(ring, 1801.0) == {"a": 300.0}
 
 
 def test_sessions_are_bounded() -> None:
@@ -307,15 +307,15 @@ def test_what_is_known_of_a_key_survives_a_new_configuration() -> None:
     bound = {f"s{number}": pick(ring, "n", 0.0, session=f"s{number}") for number in range(2)}
     renamed = Key("a", "work", 5)
     new = KeyRing((renamed, B, Key("d", "d")), before=ring)
-    assert rests(new, 1.0) == {"work/m": 59.0}, "and a refused key gets another chance"
+    assert cooldowns_of(new, 1.0) == {"work/m": 59.0}, "and an invalid key gets another chance"
     assert new.states[0].key == renamed
     for session, key in bound.items():
         if key == A:
             assert pick(new, "n", 1.0, session=session) == renamed
     report(ring, A, "m", "rate_limit", 2.0, started_at=1.0, retry_after_s=90.0)  # by a request that began before
-    assert rests(new, 2.0) == {"work/m": 90.0}
+    assert cooldowns_of(new, 2.0) == {"work/m": 90.0}
     report(ring, C, "m", "ok", 3.0)
-    assert "c" not in rests(new, 3.0)
+    assert "c" not in cooldowns_of(new, 3.0)
 
 
 # ---------------------------------------------------------------- many requests at once, at random
@@ -392,7 +392,7 @@ class World:
 
     def check_attempt(self, number: int, step: Attempt) -> None:
         self.calls.setdefault(number, []).append(step)
-        assert self.now >= self.hinted.get(step.key, 0.0) - 0.01, "a key was used while a hinted rest lasts"
+        assert self.now >= self.hinted.get(step.key, 0.0) - 0.01, "a key was used while a hinted cooldown lasts"
         keys = sum(len(route.upstream.keys) for route in self.routes)
         assert len(self.calls[number]) <= (self.retries + 1) * keys, "too many calls"
 
@@ -416,8 +416,8 @@ def test_at_random(seed: int) -> None:
     World(seed).run()
 
 
-def test_a_rest_that_is_over_may_be_forgotten_while_it_is_reported() -> None:
-    """Requests for many models that were under way when their rests began, and end after them."""
+def test_a_cooldown_that_is_over_may_be_forgotten_while_it_is_reported() -> None:
+    """Requests for many models that were in flight when their cooldowns began, and end after them."""
     ring = KeyRing((Key("k", "k"),))
     for n in range(100):
         report(ring, Key("k", "k"), f"m{n}", "rate_limit", 0.0)

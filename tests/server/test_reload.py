@@ -75,7 +75,7 @@ def test_a_new_configuration_takes_over(how: str) -> None:
 
 
 def test_sighup_reads_an_unchanged_file_again() -> None:
-    """So that a key that was refused gets another chance."""
+    """So that a key that was rejected gets another chance."""
     with service("anthropic") as (scripted, up):
         scripted.say("", "", ["401", "ok"])
         with process(behind(up, "anthropic")) as served:

@@ -51,11 +51,11 @@ def test_what_it_tells() -> None:
     assert (upstream["format"], upstream["from_client"]) == ("anthropic", False)
     first, second = sorted(upstream["keys"], key=lambda key: key["label"])
     assert (first["label"], second["label"], second["key"], second["weight"]) == ("...wxyz", "work", "***", 2)
-    rested = [key for key in (first, second) if key["cooldowns"]]
-    assert len(rested) == 1
-    rest = rested[0]["cooldowns"][0]
-    assert (rest["model"], rest["reason"], rest["source"]) == ("m", "rate_limit", "retry_after")
-    assert 49 < rest["left_s"] <= 50 and rest["message"] == "429 the service says 429"
+    cooling = [key for key in (first, second) if key["cooldowns"]]
+    assert len(cooling) == 1
+    cooldown = cooling[0]["cooldowns"][0]
+    assert (cooldown["model"], cooldown["reason"], cooldown["source"]) == ("m", "rate_limit", "retry_after")
+    assert 49 < cooldown["left_s"] <= 50 and cooldown["message"] == "429 the service says 429"
     good = next(key for key in (first, second) if not key["cooldowns"])
     assert good["models"] == {"m": {"requests": 1, "failures": 0, "input_tokens": 3, "output_tokens": 1}}
     assert (good["requests"], good["failures"], good["last"], good["sessions"]) == (1, 0, "ok", 1)
