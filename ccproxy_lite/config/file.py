@@ -161,14 +161,16 @@ def _read_upstream(value: Any, place: Place) -> Upstream:
         place.error(f'missing "format" (one of {", ".join(KINDS)})')
     kind = given.get("format", EMBEDDED.name)
     base_url = defaults(kind).base_url
+    is_url_valid = "base_url" not in value
     if "base_url" in given:
         with place.at("base_url"):
             base_url = _checked_base_url(given["base_url"], kind, given.pop("allow_http", False))
+            is_url_valid = True
     keys, from_client, source = given.get("keys", ((), False, ""))
     if "keys" not in value:
         keys, from_client, source = _usual_keys(name, kind, base_url, place)
     proxy, proxy_source = given.get("proxy", (None, ""))
-    if "proxy" not in value:
+    if "proxy" not in value and is_url_valid:
         with place:
             proxy, proxy_source = _usual_proxy(base_url, place)
     provider = provider_of(kind)

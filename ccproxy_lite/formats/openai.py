@@ -164,7 +164,7 @@ def effort(holder: fields.Object, key: str, at: str = "") -> Effort | None:
     """An effort to think. Raises ClientError for a word that is none."""
     value = fields.optional_text(holder, key, at)
     if value is not None and value not in _EFFORTS:
-        raise fields.wrong(fields.join(at, key), ", ".join(_EFFORTS[:-1]))
+        raise fields.wrong(fields.join(at, key), f"one of {', '.join(_EFFORTS[:-1])}")
     return value  # type: ignore[return-value]
 
 

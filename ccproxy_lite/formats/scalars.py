@@ -47,6 +47,11 @@ def text(path: str, *spellings: str, is_written: bool = True) -> Scalar:
     return Scalar(fields.optional_text, path, spellings or (path,), is_written)
 
 
+def identifier(path: str, *spellings: str) -> Scalar:
+    """A text; an empty one is none."""
+    return Scalar(lambda body, key, at: fields.optional_text(body, key, at) or None, path, spellings or (path,))
+
+
 def texts(path: str) -> Scalar:
     return Scalar(fields.texts, path, (path,))
 
@@ -82,7 +87,7 @@ class Scalars:
         return frozenset(here if holder else here | {place.holder for place in self._places if place.holder})
 
     def read(self, body: fields.Object) -> dict[str, Any]:
-        """The values in a body, by their neutral names; null and what says nothing are absent. Raises ClientError."""
+        """The values in a body, by their neutral names; null and empty lists are absent. Raises ClientError."""
         values: dict[str, Any] = {}
         holders: dict[str, fields.Object] = {"": body}
         for name, at, field, read, is_last in self._places:
@@ -91,7 +96,7 @@ class Scalars:
                 holder = holders[at] = fields.optional_object(body, at) or {}
             if holder.get(field) is not None and name not in values:
                 value = read(holder, field, at)
-                if value or (is_last and type(value) in (int, float)):
+                if value or (is_last and value not in (None, ())):
                     values[name] = value
         return values
 

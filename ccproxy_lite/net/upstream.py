@@ -177,7 +177,7 @@ class Connection(asyncio.Protocol):
         except UpstreamError as error:
             self._fail_response(error)
         except (FramingError, h11.RemoteProtocolError) as error:
-            self._fail_response(UpstreamError(f"{self.origin.host} sent invalid HTTP: {error}"))
+            self._fail_response(UpstreamError(f"{self.origin.authority} sent invalid HTTP: {error}"))
         except Exception as error:
             self._fail_response(UpstreamError(internal_error(error), status=500))
 
@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
             self._sink = None  # the pool sends the request again, on a fresh connection
             self._answered.set_exception(_Stale())
         else:
-            self._fail_response(UpstreamError(f"{self.origin.host} closed the connection without a response"))
+            self._fail_response(UpstreamError(f"{self.origin.authority} closed the connection without a response"))
 
     # --- the watchdog
 
@@ -211,10 +211,10 @@ class Connection(asyncio.Protocol):
         if self._sink is None:
             self.close()
         elif self._decoder is None:
-            message = f"no response from {self.origin.host} within {self._timeouts.first_byte_s:g} s"
+            message = f"no response from {self.origin.authority} within {self._timeouts.first_byte_s:g} s"
             self._fail_response(UpstreamError(message, status=504, kind="timeout"))
         else:
-            message = f"no data from {self.origin.host} for {self._timeouts.idle_s:g} s"
+            message = f"no data from {self.origin.authority} for {self._timeouts.idle_s:g} s"
             self._fail_response(UpstreamError(message, status=504, kind="timeout"))
 
     # --- what the pool and the relay call
@@ -284,7 +284,7 @@ class Connection(asyncio.Protocol):
                 return
             self._informational += 1
             if self._informational > _MAX_INFORMATIONAL:
-                raise UpstreamError(f"{self.origin.host} sent too many 1xx responses")
+                raise UpstreamError(f"{self.origin.authority} sent too many 1xx responses")
         proxy = self.origin.proxy
         # without a tunnel the proxy's own refusal looks like a response of the upstream
         if proxy is not None and not self.origin.tls and event.status_code == 407:
@@ -293,7 +293,7 @@ class Connection(asyncio.Protocol):
             )
         headers: Headers = list(event.headers)
         if len(headers) > _MAX_HEADERS or sum(len(k) + len(v) for k, v in headers) > _MAX_HEAD_BYTES:
-            raise UpstreamError(f"{self.origin.host} sent a head that is too large")
+            raise UpstreamError(f"{self.origin.authority} sent a head that is too large")
         self._keep_alive = keeps_alive(event.http_version, headers)
         self._decoder = Decoder(response_framing(self._method, event.status_code, headers))
         self._choose_inflater(headers)
@@ -313,7 +313,7 @@ class Connection(asyncio.Protocol):
             self._sniff = False
             self._inflater = Inflater(coding)
         else:
-            raise UpstreamError(f"unexpected content-encoding {coding} from {self.origin.host}")
+            raise UpstreamError(f"unexpected content-encoding {coding} from {self.origin.authority}")
 
     def _feed_body(self, data: bytes, sink: Sink) -> None:
         decoder = cast(Decoder, self._decoder)

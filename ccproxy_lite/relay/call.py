@@ -82,7 +82,9 @@ class Call:
     @cached_property
     def model(self) -> str:
         model = self.path_info.model or self.body.get("model")
-        if not isinstance(model, str) or not model.strip():
+        if model is not None and not isinstance(model, str):
+            raise ClientError(400, "model must be a string", param="model")
+        if not model or not model.strip():
             raise ClientError(400, "model is required", param="model")
         if len(model) > _MAX_MODEL_CHARS:
             raise ClientError(400, f"model must be at most {_MAX_MODEL_CHARS} characters long", param="model")

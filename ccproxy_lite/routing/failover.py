@@ -362,10 +362,9 @@ class Failover:
         if failed.code == "no_secret":
             return Failed(502, "server", failed.message)
         labels = [attempt.key.label for attempt, _ in self.attempts if attempt.route.upstream == route.upstream]
-        named = ", ".join(dict.fromkeys(label for label in labels if label)) or "no key"
-        return Failed(
-            502, "server", f"upstream {route.upstream.name} rejected all API keys ({named}): {failed.message}"
-        )
+        named = list(dict.fromkeys(label for label in labels if label)) or ["no key"]
+        what = f"{'all API keys' if len(named) > 1 else 'the API key'} ({', '.join(named)})"
+        return Failed(502, "server", f"upstream {route.upstream.name} rejected {what}: {failed.message}")
 
 
 def _as_failure(cooldown: Cooldown, now: float) -> Failed:

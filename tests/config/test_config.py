@@ -20,9 +20,9 @@ def read(text: str, environ: dict[str, str] | None = None) -> Config:
     return configfile.read(text, "c.json", {**ENVIRON, **(environ or {})}, read_text)
 
 
-def problems(text: str) -> list[str]:
+def problems(text: str, environ: dict[str, str] | None = None) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        read(text)
+        read(text, environ)
     return caught.value.problems
 
 
@@ -110,6 +110,11 @@ def test_all_mistakes_at_once_in_the_order_of_their_places() -> None:
     )
     found = problems(text)
     assert [line.split(": ")[0] for line in found] == ["c.json:2:3", "c.json:4:21", "c.json:5:29"]
+
+
+def test_an_invalid_base_url_has_no_proxy_that_could_be_wrong_too() -> None:
+    text = upstream('"format": "anthropic", "base_url": "ftp://x", "keys": ["$GOOD"]')
+    assert len(problems(text, {"HTTPS_PROXY": "socks5://x"})) == 1
 
 
 def test_defaults() -> None:

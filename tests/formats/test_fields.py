@@ -453,3 +453,9 @@ def test_any_answer_and_any_error_is_read_or_fails(name: str, body: dict[str, An
     for form in FORMATS.values():
         writer = form.writer(reply)
         assert Parser().feed(b"".join(writer.write(event) for event in events)) or not events
+
+
+def test_of_two_wrong_parameters_the_simple_one_is_named() -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "reasoning_effort": "x", "max_tokens": "y"}
+    with pytest.raises(ClientError, match="max_tokens must be an integer"):
+        FORMATS["openai-chat"].read_request(body, PathInfo())

@@ -269,7 +269,7 @@ def test_an_invalid_google_key_is_the_proxys_trouble_and_not_the_clients() -> No
     path, asked = WIRES["anthropic"].asked(False)
     with upstream([http(400, body)]) as up, proxy({**behind(up, "gemini"), "retries": 0}) as served:
         answer = ask(served.port, path, asked)
-    assert answer.status == 502 and "rejected all API keys" in answer.json["error"]["message"]
+    assert answer.status == 502 and "rejected the API key" in answer.json["error"]["message"]
 
 
 def test_a_conversation_that_changes_its_service_stays_valid() -> None:

@@ -349,7 +349,7 @@ TOLD = [
     ("a server error", http(500, ERROR), 500, "api_error", "busy", 1),
     ("an overload", http(503, ERROR), 529, "overloaded_error", "busy", 1),
     ("a rate limit", http(429, ERROR, retry_after="7"), 429, "rate_limit_error", "busy", 1),
-    ("an invalid key", http(401, ERROR), 502, "api_error", "upstream up rejected all API keys (work): busy", 1),
+    ("an invalid key", http(401, ERROR), 502, "api_error", "upstream up rejected the API key (work): busy", 1),
     ("an HTML page", http(502, b"<html><style>x</style><b>Bad</b> gateway</html>", "text/html"), 502, "api_error",
      "the upstream returned text/html: Bad gateway", 1),
     ("a redirect", b"HTTP/1.1 302 Found\r\nlocation: https://evil.example/x\r\ncontent-length: 0\r\n\r\n", 502,

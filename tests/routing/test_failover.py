@@ -89,7 +89,7 @@ def test_when_all_keys_are_refused_the_client_hears_that_its_own_is_fine() -> No
     assert play(steps, REFUSED) == ["up:a", "give up 502"]
     last = steps.next(0.0)
     assert isinstance(last, GiveUp) and last.should_retry is False
-    assert last.failed.message == "upstream up rejected all API keys (a): 401"
+    assert last.failed.message == "upstream up rejected the API key (a): 401"
 
 
 def test_with_the_clients_own_key_a_refusal_is_passed_on() -> None:

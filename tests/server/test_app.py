@@ -203,7 +203,7 @@ WRONG = [
     (b'{"model": "m", "x": NaN}', "NaN is not JSON"),
     (b'{"model": "m", "x": "\xff"}', "not UTF-8"),
     (b"{}", "model is required"),
-    (b'{"model": 5}', "model is required"),
+    (b'{"model": 5}', "model must be a string"),
     (b'{"model": "a\\nb"}', "model must not contain control characters"),
 ]
 

@@ -33,7 +33,7 @@ from ccproxy_lite.formats.neutral.request import (
     ToolChoice,
 )
 from ccproxy_lite.formats.neutral.schema import as_function, as_input_schema
-from ccproxy_lite.formats.scalars import Scalars, integer, number, text, texts
+from ccproxy_lite.formats.scalars import Scalars, identifier, integer, number, text, texts
 
 VERSION = "2023-06-01"
 BILLING_HEADER = "x-anthropic-billing-header:"
@@ -45,7 +45,7 @@ SCALARS = Scalars(
     top_p=number("top_p"),
     top_k=integer("top_k"),
     stop=texts("stop_sequences"),
-    user=text("metadata.user_id"),
+    user=identifier("metadata.user_id"),
     service_tier=text("service_tier", is_written=False),
 )
 _KNOWN = SCALARS.known_fields() | frozenset(
@@ -75,12 +75,12 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
         tools=tuple(_read_tools(body)),
         tool_choice=_read_choice(choice) if choice else None,
         parallel_tools=_read_parallel(choice or {}),
+        **SCALARS.read(body),
         reasoning=_read_reasoning(body, config),
         output=_read_output(body, config),
         stream=fields.optional_bool(body, "stream") or False,
         origin=NAME,
         paths=_PATHS,
-        **SCALARS.read(body),
         extra={
             **fields.extra_of(body, _KNOWN),
             **fields.extra_of(config, frozenset(("effort", "format")), "output_config"),

@@ -78,6 +78,7 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
         system=tuple(_read_system(body)),
         tools=tuple(_read_tools(body, strict)),
         tool_choice=choice,
+        **SCALARS.read(body),
         logprobs=(fields.optional_int(config, "logprobs", at) or 0) if wants_logprobs else None,
         reasoning=_read_reasoning(config),
         output=_read_output(config),
@@ -85,7 +86,6 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
         origin=NAME,
         extra=_read_extra(body, config, calling),
         paths=_PATHS,
-        **SCALARS.read(body),
     )
 
 
@@ -179,7 +179,7 @@ def _read_reasoning(config: fields.Object) -> Reasoning | None:
     level = fields.text(setting, "thinkingLevel", at, "").upper()
     effort = models.GEMINI_EFFORTS.get(level)
     if effort is None and level not in ("", "THINKING_LEVEL_UNSPECIFIED"):
-        raise fields.wrong(f"{at}.thinkingLevel", ", ".join(models.GEMINI_EFFORTS))
+        raise fields.wrong(f"{at}.thinkingLevel", f"one of {', '.join(models.GEMINI_EFFORTS)}")
     budget = fields.optional_int(setting, "thinkingBudget", at)
     if effort is not None:
         return Reasoning(effort, visible=visible, at=at)
@@ -195,7 +195,7 @@ def _read_output(config: fields.Object) -> Output | None:
     form = fields.text(config, "responseMimeType", at, "text/plain")
     wanted = _read_schema(config, at, "responseJsonSchema", "responseSchema")
     if form not in ("text/plain", "application/json"):
-        raise ClientError(400, f"{at}.responseMimeType {form} is not supported", param=f"{at}.responseMimeType")
+        raise ClientError(400, f'{at}.responseMimeType "{form}" is not supported', param=f"{at}.responseMimeType")
     if wanted is not None:
         return Output(wanted, strict=True)
     return Output() if form == "application/json" else None

@@ -14,7 +14,7 @@ rejected
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -192,10 +192,14 @@ NEEDED = frozenset(
 )
 """Kinds of content without which the answer would be wrong."""
 
-_SAYS_NOTHING: Mapping[str, tuple[float, ...]] = {
-    "temperature": (1,), "top_p": (1,), "frequency_penalty": (0,), "presence_penalty": (0,), "candidates": (0, 1),
-}  # fmt: skip
-"""The values that a service takes for no value."""
+_IS_DEFAULT: Mapping[str, Callable[[float], bool]] = {
+    "temperature": lambda value: value == 1,
+    "top_p": lambda value: value == 1,
+    "frequency_penalty": lambda value: value == 0,
+    "presence_penalty": lambda value: value == 0,
+    "candidates": lambda value: value < 2,
+}
+"""The values that change nothing."""
 
 
 class Losses:
@@ -224,8 +228,9 @@ class Losses:
         self._record_loss(TO[self._target][what], at or self._paths.get(field, field))
 
     def lose_scalar(self, name: str, value: Any) -> None:
-        """The target has no place for a parameter, or rejects it; a value that says nothing is no loss."""
-        if value not in _SAYS_NOTHING.get(name, ()):
+        """The target has no place for a parameter, or rejects it; a value that changes nothing is no loss."""
+        is_default = _IS_DEFAULT.get(name)
+        if is_default is None or not is_default(value):
             self.lose(name)
 
     def rejection(self, what: str, at: str) -> ClientError:

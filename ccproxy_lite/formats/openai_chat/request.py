@@ -12,7 +12,7 @@ from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Effort, Output, Reasoning, Request, ServerTool, Tool, ToolChoice
 from ccproxy_lite.formats.neutral.schema import as_function
 from ccproxy_lite.formats.openai_chat.messages import NAME, NAME_LIMITS, read_messages, write_messages
-from ccproxy_lite.formats.scalars import Scalars, integer, number, text, texts
+from ccproxy_lite.formats.scalars import Scalars, identifier, integer, number, text, texts
 
 SCALARS = Scalars(
     max_tokens=integer("max_tokens", "max_completion_tokens", "max_tokens"),
@@ -25,7 +25,7 @@ SCALARS = Scalars(
     presence_penalty=number("presence_penalty"),
     candidates=integer("n"),
     verbosity=text("verbosity"),
-    user=text("user", "safety_identifier", "user"),
+    user=identifier("user", "safety_identifier", "user"),
     cache_key=text("prompt_cache_key"),
     service_tier=text("service_tier"),
 )
@@ -67,6 +67,7 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
         tools=tuple(_read_tools(body)),
         tool_choice=_read_choice(body),
         parallel_tools=fields.optional_bool(body, "parallel_tool_calls"),
+        **SCALARS.read(body),
         logprobs=_read_logprobs(body),
         reasoning=_read_reasoning(body),
         output=_read_output(body),
@@ -74,7 +75,6 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
         origin=NAME,
         extra=extra,
         paths=_PATHS,
-        **SCALARS.read(body),
     )
 
 

@@ -18,14 +18,14 @@ from ccproxy_lite.formats.openai_responses.tools import (
     write_choice,
     write_tools,
 )
-from ccproxy_lite.formats.scalars import Scalars, integer, number, text
+from ccproxy_lite.formats.scalars import Scalars, identifier, integer, number, text
 
 SCALARS = Scalars(
     max_tokens=integer("max_output_tokens"),
     temperature=number("temperature"),
     top_p=number("top_p"),
     verbosity=text("text.verbosity"),
-    user=text("safety_identifier", "safety_identifier", "user"),
+    user=identifier("safety_identifier", "safety_identifier", "user"),
     cache_key=text("prompt_cache_key"),
     service_tier=text("service_tier"),
 )
@@ -72,6 +72,7 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
         tools=tools,
         tool_choice=read_choice(body, flat),
         parallel_tools=fields.optional_bool(body, "parallel_tool_calls"),
+        **SCALARS.read(body),
         logprobs=fields.optional_int(body, "top_logprobs") or None,
         reasoning=_read_reasoning(body),
         output=_read_output(body),
@@ -79,7 +80,6 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
         origin=NAME,
         extra=extra,
         paths=_PATHS,
-        **SCALARS.read(body),
     )
 
 
