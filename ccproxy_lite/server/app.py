@@ -84,6 +84,7 @@ class App:
             call.pinned_upstream, call.named_session = matched.pinned_upstream, matched.session
             await _HANDLERS[endpoint.action](self, call)
         except ClientError as error:
+            # Log and metrics keep this status even where the client's format has another for it (Gemini: 400 for 413).
             record.status, record.error = error.status, error.message
             failed = Failed(error.status, error.kind, error.message, param=error.param or "")
             self._send_error(client, form, failed)
