@@ -119,6 +119,7 @@ def _add_logging_options(parser: Parser) -> None:
 def _add_run_options(parser: Parser) -> None:
     parser.add_argument("--model", metavar="M", help="answer every model the command requests with M")
     parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD ...", help="the command and its arguments")
+    # Port 0: any free one; the address of the file is left to ``serve``.
     parser.set_defaults(listen="127.0.0.1:0")
 
 

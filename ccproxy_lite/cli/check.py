@@ -36,6 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
         return 2
     report = described(config, source)
     live = anyio.run(_ask_upstreams, config) if arguments.live else []
+    # Exit code 1: the file is fine, a key or an upstream is not.
     failed = any("error" in answer for answer in live)
     if arguments.json:
         print(dumps({"ok": not failed, **report, **({"live": live} if arguments.live else {})}))
@@ -102,6 +103,7 @@ def _file_notes(source: str, config: Config) -> list[str]:
     literal = any(secrets.is_literal(key.reference) for upstream in config.upstreams for key in upstream.keys)
     literal = literal or any(secrets.is_literal(key) for key in config.client_keys)
     path = Path(source)
+    # A reference may be readable by anybody, a key must not.
     if literal and path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077:
         return [f"{source} contains API keys and is readable by other users; run: chmod 600 {source}"]
     return []
@@ -114,6 +116,7 @@ async def _ask_upstreams(config: Config) -> list[dict[str, Any]]:
         if upstream.from_client:
             answers.append({"upstream": upstream.name, "note": "not contacted: it gets the client's own key"})
             continue
+        # A proxy of its own for each key, so that failover does not hide one that fails.
         for key in upstream.keys or (None,):
             one = replace(upstream, keys=(key,) if key else ())
             vault = Vault()

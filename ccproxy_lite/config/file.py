@@ -51,6 +51,7 @@ def read(source: str, filename: str, environ: Mapping[str, str], read_text: secr
 
     :param read_text: reads the files that it names, to see whether they can be
     """
+    # Editors on Windows write a byte order mark.
     source, report = source.removeprefix("\ufeff"), Report(environ, read_text)
 
     def line_of(offset: int, path: str, message: str) -> str:
@@ -64,6 +65,7 @@ def read(source: str, filename: str, environ: Mapping[str, str], read_text: secr
     config = None
     with Place(report) as top:
         config = _build_config(document, top)
+    # Only now, because looking for a position means to parse the text again up to it.
     if config is None or report.problems:
         problems = [(find(source, path, key=key), dotted(path), message) for path, message, key in report.problems]
         raise ConfigError([line_of(*problem) for problem in sorted(problems)])
@@ -72,9 +74,11 @@ def read(source: str, filename: str, environ: Mapping[str, str], read_text: secr
 
 def _build_config(document: Any, top: Place) -> Config:
     given = members(document, top, FIELDS, reserved=("workers", "mounts"))
+    # Missing or empty; a value of another type is reported by its reader.
     if not document.get("upstreams") and document.get("upstreams") in (None, {}):
         top.at("upstreams").error("at least one upstream is required")
     config = Config(**{"upstreams": (), **given}, notes=tuple(top.report.notes))
+    # Where either is invalid, errors about its targets would only follow from that.
     if "models" in given and "upstreams" in given:
         _check_targets(document["models"], list(document["upstreams"]), top.at("models"))
     for upstream in config.upstreams:
@@ -159,6 +163,7 @@ def _read_upstream(value: Any, place: Place) -> Upstream:
     given = members(value, place, UPSTREAM_FIELDS, reserved=("command", "tools", "max_parallel"))
     if "format" not in value:
         place.error(f'missing "format" (one of {", ".join(KINDS)})')
+    # With an invalid format the other fields are still checked, and the upstream is never used.
     kind = given.get("format", EMBEDDED.name)
     base_url = defaults(kind).base_url
     is_url_valid = "base_url" not in value
@@ -198,6 +203,7 @@ def _checked_base_url(url: str, kind: str, allow_http: bool) -> str:
         parts.port  # noqa: B018  a bad port shows only when it is read
     except ValueError as error:
         raise Invalid(f"not a URL: {error}") from None
+    # Only this machine may be reached without TLS unless the file says so.
     is_local = parts.hostname in _LOOPBACK or (parts.hostname or "").startswith("127.")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Invalid("must start with https:// (or http:// for this machine)")
@@ -258,6 +264,7 @@ def _read_keys(value: Any, place: Place) -> Keys:
         key = _read_key(item, inner)
         if any(key.reference == other.reference for other in keys):
             raise Invalid('same API key listed twice; use "weight" to change its share')
+        # Two keys of one label (the last four characters, say) are told apart by a number.
         same = sum(other.label.partition(" #")[0] == key.label for other in keys)
         keys.append(replace(key, label=f"{key.label} #{same + 1}") if same else key)
 
@@ -286,6 +293,7 @@ def _usual_keys(name: str, kind: str, base_url: str, place: Place) -> Keys:
     environ = place.report.environ
     if provider_of(kind).embedded:
         return (), False, "not required"
+    # The vendor's key must not go to another host that speaks its format.
     variables = defaults(kind).key_variables if is_makers(kind, base_url) else ()
     for variable in variables:
         if not secrets.why_variable_unusable(variable, environ):
@@ -294,6 +302,7 @@ def _usual_keys(name: str, kind: str, base_url: str, place: Place) -> Keys:
     reference = f"file:{home}/ccproxy-lite/keys/{name}"
     if not secrets.why_invalid(reference, environ, place.report.read_text):
         return (Key(reference, reference),), False, reference[5:]
+    # Local model servers want no key.
     if urlsplit(base_url).hostname in _LOOPBACK:
         return (), False, "none (loopback service)"
     ways = [f"set {' or '.join(variables)}"] if variables else []

@@ -34,6 +34,7 @@ def presented_keys(head: RequestHead) -> list[str]:
     keys = [value for name in KEY_HEADERS for value in head.all(name)]
     for value in head.all("authorization"):
         scheme, _, token = value.partition(" ")
+        # An unknown scheme counts as an empty key, so that it does not pass for "no key".
         keys.append(token.strip() if scheme.lower() == "bearer" else "")
     keys += [value for name, value in parse_qsl(head.query, keep_blank_values=True) if name == "key"]
     return keys
@@ -41,10 +42,12 @@ def presented_keys(head: RequestHead) -> list[str]:
 
 def for_upstream(head: RequestHead) -> list[tuple[str, str]]:
     """The client's headers that are passed on to an upstream of the same format."""
+    # Headers that ``Connection`` names are for this hop only: RFC 9110 section 7.6.1.
     named = {token.decode("latin-1") for token in tokens(head.headers, b"connection")}
     kept = []
     for raw_name, value in head.headers:
         name = raw_name.decode("latin-1")
+        # Underscores are how header names are smuggled past proxies into CGI variables.
         if name in _NOT_UP or name in named or "_" in name or name.startswith(_NOT_UP_PREFIXES):
             continue
         kept.append((name, value.decode("latin-1")))
@@ -53,6 +56,7 @@ def for_upstream(head: RequestHead) -> list[tuple[str, str]]:
 
 def for_converted(streaming: bool) -> list[tuple[str, str]]:
     """The headers of a converted request: none of the client's."""
+    # Nothing of the client's: its headers describe another format, and its key is not the upstream's.
     accept = "text/event-stream" if streaming else "application/json"
     return [("content-type", "application/json"), ("accept", accept), ("user-agent", USER_AGENT)]
 

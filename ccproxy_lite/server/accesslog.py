@@ -38,6 +38,7 @@ class _Formatter(logging.Formatter):
             fields |= entry.fields(record.__dict__["now"]) if entry else {"message": record.getMessage()}
             return dumps({name: _shortened(self._redacted(value)) for name, value in fields.items()})
         text = entry.line(record.__dict__["now"]) if entry else record.getMessage()
+        # Control characters in names that clients choose could forge lines or colours.
         text = str(_shortened(printable(self._redact(text))))
         mark = level if level != "info" else ""
         if self._colour and mark:
@@ -60,6 +61,7 @@ class _Repeats(logging.Filter):
         self._seen: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        # Requests are never suppressed.
         if record.levelno < logging.WARNING or hasattr(record, "entry"):
             return True
         subject = getattr(record, "subject", record.getMessage())
@@ -114,11 +116,13 @@ def prepared(settings: Log, redact: Callable[[str], str], environ: dict[str, str
     handler.setFormatter(_Formatter(as_json, _is_coloured(terminal, environ), redact))
     handler.addFilter(_Repeats())
 
+    # Only after the new file could be opened is the old one closed.
     def install() -> None:
         close()
         log.addHandler(handler)
         log.setLevel(settings.level.upper())
 
+    # The root logger belongs to whoever embeds this program.
     log.propagate = False
     logging.getLogger("asyncio").addHandler(logging.NullHandler())  # its messages come through the loop's handler
     return install

@@ -77,15 +77,18 @@ class Metrics:
         tally.total.add(now - record.started_at)
         if record.first_byte_s is not None:
             tally.first_byte.add(record.first_byte_s)
+        # A counted request has used no tokens.
         if record.usage is not None and not record.is_count:
             used, tokens = record.usage, tally.tokens
             tokens["input"] += used.input
             tokens["cache_read"] += used.cache_read
             tokens["cache_write"] += used.cache_write
             tokens["output"] += used.output
+        # Attempts count where they were made, the request where it ended.
         for attempt, failed in record.attempts:
             if failed is not None:
                 self._tally_of((attempt.route.upstream.name, attempt.route.model)).failures[failed.kind] += 1
+        # The head had been sent with 200 before it failed.
         if record.error and record.status < 400:
             tally.broken += 1
         if record.error:
@@ -179,6 +182,7 @@ def _histograms(name: str, about: str, samples: Iterable[tuple[dict[str, str], H
         if not any(histogram.counts):
             continue
         count = 0
+        # Buckets are cumulative in Prometheus.
         for bound, in_bucket in zip((*BUCKETS_S, "+Inf"), histogram.counts, strict=True):
             count += in_bucket
             rows.append(f"{name}_bucket{_label_text({**labels, 'le': str(bound)})} {count}")

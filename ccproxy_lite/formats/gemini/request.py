@@ -62,7 +62,9 @@ _CALLING = frozenset(("mode", "allowedFunctionNames"))
 
 def read_request(body: fields.Object, path: PathInfo) -> Request:
     """What a Gemini client asks; model and method stand in the path. Raises ClientError."""
+    # The service and the SDKs accept snake_case as well.
     body = camel(body)
+    # countTokens accepts a whole request in this wrapping.
     if path.action == "count" and "generateContentRequest" in body:
         body = fields.as_object(body["generateContentRequest"], "generateContentRequest")
     config = fields.optional_object(body, "generationConfig") or {}
@@ -99,6 +101,7 @@ def _read_extra(body: fields.Object, config: fields.Object, calling: fields.Obje
         **fields.extra_of(calling, _CALLING, "toolConfig.functionCallingConfig"),
         **fields.extra_of(tool_config, frozenset(("functionCallingConfig",)), "toolConfig"),
     }
+    # The defaults are no losses.
     if extra.get("generationConfig.responseModalities") == ["TEXT"]:
         del extra["generationConfig.responseModalities"]
     if detail_of(str(extra.get("generationConfig.mediaResolution"))):
@@ -138,6 +141,7 @@ def _read_choice(calling: fields.Object) -> tuple[ToolChoice | None, bool | None
         case "NONE":
             return ToolChoice("none"), None
         case "VALIDATED":
+            # VALIDATED: the model chooses freely, but its calls follow the schemas.
             return ToolChoice("auto", called), True
         case "" | "MODE_UNSPECIFIED":
             return (ToolChoice("auto", called) if called else None), None
@@ -159,6 +163,7 @@ def _read_tools(body: fields.Object, strict: bool | None) -> Iterable[Tool | Ser
                 extra=fields.extra_of(function, _FUNCTION),
                 at=inner,
             )
+        # Everything else in a tool object is a tool of the provider: googleSearch, codeExecution, urlContext.
         for kind in tool:
             if kind != "functionDeclarations" and tool[kind] is not None:
                 yield ServerTool(kind, kind, {kind: tool[kind]}, f"{at}.{kind}")
@@ -187,6 +192,7 @@ def _read_reasoning(config: fields.Object) -> Reasoning | None:
         return None
     if budget == 0:
         return Reasoning("none", visible=visible, at=at)
+    # -1: the model decides; so does a setting without a budget.
     return Reasoning("auto", None if budget is None or budget < 0 else budget, visible, at)
 
 
@@ -194,6 +200,7 @@ def _read_output(config: fields.Object) -> Output | None:
     at = "generationConfig"
     form = fields.text(config, "responseMimeType", at, "text/plain")
     wanted = _read_schema(config, at, "responseJsonSchema", "responseSchema")
+    # text/x.enum is a choice among values, which other formats cannot promise.
     if form not in ("text/plain", "application/json"):
         raise ClientError(400, f'{at}.responseMimeType "{form}" is not supported', param=f"{at}.responseMimeType")
     if wanted is not None:
@@ -264,6 +271,7 @@ def _write_function(tool: Tool, target: Target, losses: Losses) -> dict[str, Any
         written["description"] = tool.description
     strict = "gemini_strict_schema" in target.quirks
     parameters = schema.as_openapi_schema(tool.schema) if strict else schema.as_json_schema(tool.schema)
+    # No parameters at all is how a function without arguments is declared.
     if parameters is not None:
         written["parameters" if strict else "parametersJsonSchema"] = parameters
     return written
@@ -274,8 +282,10 @@ def _write_calling(choice: ToolChoice, request: Request) -> dict[str, Any]:
     if choice.mode == "none":
         return {"mode": "NONE"}
     if choice.mode == "required":
+        # Only ANY takes a list of names.
         called = [names.fit_name(name, NAME_LIMITS) for name in choice.names]
         return {"mode": "ANY", **({"allowedFunctionNames": called} if called else {})}
+    # Strictness is a mode of calling here, and holds for all tools or for none.
     if all(tool.strict for tool in tools):
         return {"mode": "VALIDATED"}
     return {"mode": "AUTO"} if request.tool_choice is not None else {}

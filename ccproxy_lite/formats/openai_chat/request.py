@@ -92,6 +92,7 @@ def _read_tools(body: fields.Object) -> Iterable[Tool | ServerTool]:
                 yield Tool(name, about, kind="custom", grammar=grammar, extra=extra, at=f"{at}.custom")
             case kind:
                 yield ServerTool(kind, kind, dict(tool), at)
+    # The predecessor of ``tools``, which old clients still send.
     for function, at in fields.objects(body, "functions", ""):
         yield _read_function(function, at)
     search = fields.optional_object(body, _SEARCH)
@@ -146,6 +147,7 @@ def _tool_name(tool: fields.Object, at: str) -> str:
 
 def _read_logprobs(body: fields.Object) -> int | None:
     wanted = fields.optional_bool(body, "logprobs")
+    # The number of alternatives counts only beside the switch.
     return (fields.optional_int(body, "top_logprobs") or 0) if wanted else None
 
 
@@ -156,11 +158,13 @@ def _read_reasoning(body: fields.Object) -> Reasoning | None:
     if gateway:
         at = at if effort else "reasoning"
         effort = effort or openai.effort(gateway, "effort", "reasoning")
+        # OpenRouter: a budget in tokens, or a level, or a switch.
         budget = fields.optional_int(gateway, "max_tokens", "reasoning")
         if effort is None and fields.optional_bool(gateway, "enabled", "reasoning") is not None:
             effort = "auto" if gateway["enabled"] else "none"
     if other:
         at = at if effort else "thinking"
+        # The spelling of GLM, Kimi and others, after Anthropic's.
         if other.get("type") == "disabled":
             effort = effort or "none"
         else:
@@ -243,6 +247,7 @@ def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
         return {"type": "custom", "custom": written}
     written["parameters"] = openai.as_parameters(tool.schema)
     if tool.strict is not None:
+        # Strict mode requires closed objects with all properties required; others are rejected.
         written["strict"] = tool.strict and openai.is_strict(written["parameters"])
     return {"type": "function", "function": written}
 
@@ -255,6 +260,7 @@ def _write_choice(choice: ToolChoice, request: Request, native: bool) -> Any:
     for name in choice.names:
         kind = "custom" if name in custom else "function"
         chosen.append({"type": kind, kind: {"name": names.fit_name(name, NAME_LIMITS)}})
+    # One forced tool has a form of its own.
     if choice.mode == "required" and len(chosen) == 1:
         return chosen[0]
     return {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": chosen}}

@@ -129,6 +129,7 @@ class Reader:
         if kind in ("response.failed", "error") or (kind == "" and "error" in data):
             self._over = True
             return [_read_failure(response) if kind == "response.failed" else failed_of(data, 500)]
+        # Unknown events are ignored: new ones appear with every model.
         step = _STEPS.get(kind)
         if step is None:
             return []
@@ -153,6 +154,7 @@ class Reader:
         if not self._items and not output and (waits or not response):
             return [Failed(502, "server", "the upstream's response is empty")]
         events = self._begin_once(response)
+        # Items that were streamed are done already; the others are written now, whole.
         for index, item in enumerate(output if isinstance(output, list) else ()):
             self._item_done({"item": item, "output_index": index}, "")
         for item_ in self._items:
@@ -179,9 +181,11 @@ class Reader:
                 return item_
         index = fields.place(data, "output_index")
         place = len(self._items) if index is None and fresh else (index or 0)
+        # Without an index the event is about the newest item.
         there = self._by_index.get(place)
         if there is None and index is None and self._items:
             there = self._items[-1]
+        # A new item with an index that is taken: the service counts wrongly.
         other = there is not None and item_id and there.id and fresh
         if there is None or other or (there.type != kind and isinstance(item, dict)):
             there = _Item(kind, len(self._items), item_id, call_id)
@@ -276,6 +280,7 @@ class Reader:
             return
         self._refused = self._refused or kind == "refusal"
         item_.streamed.add(number)
+        # Parts of one summary become one part, separated by a blank line.
         if kind == "thinking" and item_.open is not None and item_.open[0] == kind:
             if item_.open[1] != number:
                 text = f"\n\n{text}"
@@ -291,12 +296,14 @@ class Reader:
         kind, _ = _CALLS[item_.type]
         name, space = fields.lenient(item, "name"), fields.lenient(item, "namespace")
         if item_.type == "tool_search_call":
+            # A search that the provider runs is no call of the client's tool.
             if item.get("execution") != "client":
                 return
             name = SEARCH
         if not name:
             raise UpstreamError("the upstream called a tool without saying which")
         call_id = fields.lenient(item, "call_id") or fields.lenient(item, "id")
+        # Some services send no ids at all; the result must refer to something.
         call_id = call_id or names.made_up_id(self._seed, item_.key, name)
         item_.open, item_.call_id = (kind, _ALL), item_.call_id or fields.lenient(item, "call_id")
         self._called = True
@@ -322,6 +329,7 @@ class Reader:
         item_.done = True
         sealed = fields.lenient(item, "encrypted_content") if item_.type == "reasoning" else ""
         if sealed and thinking.untag(sealed) is None:
+            # The service wants both back: see ``items``.
             sealed = f"{fields.lenient(item, 'id')}.{sealed}"
         signature, redacted, origin = thinking.unseal(sealed, NAME)
         if redacted:

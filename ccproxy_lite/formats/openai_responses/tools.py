@@ -33,6 +33,7 @@ def read_tools(entries: Iterable[Entry]) -> tuple[Tool | ServerTool, ...]:
                 and isinstance(read, Tool)
                 and _namespace_and_name(first) != _namespace_and_name(read)
             ):
+                # Two tools whose flat names collide, from different namespaces.
                 read = replace(read, name=f"{read.name}_{_origin_digest(read)}")
             tools.setdefault(read.name, read)
     return tuple(tools.values())
@@ -63,6 +64,7 @@ def _read_tool(tool: fields.Object, at: str) -> Iterable[Tool | ServerTool]:
             yield _read_custom(tool, at)
         case "namespace":
             yield from _read_namespace(tool, at)
+        # Run by the client: to others it is a function of that name.
         case "tool_search" if tool.get("execution") == "client":
             about = fields.text(tool, "description", at, "")
             parameters = fields.optional_object(tool, "parameters", at)
@@ -99,6 +101,7 @@ def _read_namespace(space: fields.Object, at: str) -> Iterable[Tool | ServerTool
         for tool in _read_tool(inner, where):
             if isinstance(tool, Tool):
                 extra = {**tool.extra, "(namespace)": name, "(inner)": tool.name}
+                # The description of the namespace concerns every tool in it, and has no other place.
                 description = "\n\n".join(filter(None, [about, tool.description]))
                 tool = replace(tool, name=f"{name}__{tool.name}", description=description, extra=extra)
             yield tool
@@ -120,6 +123,7 @@ def read_choice(body: fields.Object, flat: dict[tuple[str, str], str]) -> ToolCh
 
 def _tool_name(tool: fields.Object, at: str, flat: dict[tuple[str, str], str]) -> str:
     kind = fields.text(tool, "type", at)
+    # A tool that the provider runs is chosen by its type.
     if kind not in ("function", "custom"):
         return kind
     name, space = fields.text(tool, "name", at), fields.text(tool, "namespace", at, "")
