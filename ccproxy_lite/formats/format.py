@@ -45,7 +45,7 @@ class Target(NamedTuple):
 class Outgoing(NamedTuple):
     """The body of a request in an upstream's format; where it goes, ``write_path`` says.
 
-    ``names`` maps tool names on the wire to the client's, ``custom`` names the client's free-text tools.
+    ``names`` maps tool names on the wire to the client's, ``custom`` names custom tools that were sent as functions.
     """
 
     body: dict[str, Any]

@@ -189,15 +189,15 @@ def write_output(output: Output) -> dict[str, Any]:
 
 
 def accepted(request: Request, target: Target, losses: Losses) -> dict[str, Any]:
-    """The parameters, without those that the model rejects: reasoning models know no sampling.
+    """The parameters without those that the model does not take (reasoning models: no sampling); ``user`` is shortened.
 
     A name of a service tier means the same in OpenAI's two formats only.
     """
     values = request.scalars()
-    rejected = ["temperature", "top_p"] if is_openai_reasoning(target.model) else []
+    unsupported = ["temperature", "top_p"] if is_openai_reasoning(target.model) else []
     if not losses.is_kin:
-        rejected.append("service_tier")
-    for name in rejected:
+        unsupported.append("service_tier")
+    for name in unsupported:
         if name in values:
             losses.lose_scalar(name, values.pop(name))
     if "user" in values:

@@ -406,7 +406,7 @@ class Pool:
             idle.remove(connection)
 
     @property
-    def open(self) -> int:
+    def open_count(self) -> int:
         """How many connections are open, idle or not."""
         return len(self._open)
 

@@ -312,8 +312,8 @@ class Failover:
             if self._is_excluded(target, candidate):
                 continue
             if cooldown is not None and candidate.must_wait_for(cooldown):
-                if self._waited_s + cooldown.left_s(now) <= self.max_wait_s:
-                    waits.append(Wait(cooldown.left_s(now), for_cooldown=True))
+                if self._waited_s + cooldown.blocked_s(now) <= self.max_wait_s:
+                    waits.append(Wait(cooldown.blocked_s(now), for_cooldown=True))
                 continue
             if candidate.not_before - now <= SLACK_S:
                 candidate.not_before = now + target.pause_s(self.jitter)
@@ -340,7 +340,7 @@ class Failover:
         route, failed, attempt = failures[last if best >= 0 else 0]  # of rejected conversions, the first
         outcome = outcome_of(failed)
         if outcome == "rate_limit":
-            shortest_s = min((cooldown.left_s(now) for _, cooldown in cooldowns), default=0.0)
+            shortest_s = min((cooldown.blocked_s(now) for _, cooldown in cooldowns), default=0.0)
             failed = replace(failed, retry_after_s=max(shortest_s, _FIRST_PAUSE_S))
         if route.upstream.from_client or outcome not in ("invalid_key", "quota_exceeded"):
             return GiveUp(failed, route, attempt=attempt)
@@ -376,5 +376,5 @@ def _as_failure(cooldown: Cooldown, now: float) -> Failed:
         int(status) if overloaded else 429,
         kind,
         message or "all API keys are cooling down",
-        retry_after_s=cooldown.left_s(now),
+        retry_after_s=cooldown.blocked_s(now),
     )

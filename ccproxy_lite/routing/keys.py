@@ -5,25 +5,26 @@
 ['a', 'b', 'a', 'a', 'b', 'a']
 
 States. For a given model a key is *ready* or in a *cooldown*. A rate limit is a cooldown for one model, a spent quota
-or a rejected key one for all of them (kept under the empty model name). ``KeyRing.report`` alone begins, extends and
-ends cooldowns; ``clear`` ends them when a user says so, or when a rejected key has got a new secret.
+or a rejected key one for all of them (kept under the empty model name). Only ``KeyRing.report`` begins or extends a
+cooldown; ``report`` ends one after a success, and ``clear`` when a user says so or a rejected key has a new secret.
 
-Two sources. Where the upstream has said how long (``retry_after``), the cooldown is obeyed: the key is not used
-before. Where it has not, its length is an estimate (``backoff``), which doubles from one failure to the next. An
+Two sources. Where the upstream has said how long (``retry_after``), the key is not used before, except for one probe
+an hour. Where it has not, the length is an estimate (``backoff``), which doubles from one failure to the next. An
 estimate may be wrong, so it only puts the key behind all others: ``pick(last_resort=True)`` still hands it out, and
 one hiccup never takes an upstream's only key away.
 
-What counts as news. Many requests are in flight when a limit is hit, and all of them fail or succeed after it. Only
-what was sent after a cooldown began says something new about it: a success ends it, a failure doubles it. Whatever was
-sent before neither ends nor lengthens an estimate. A cooldown that is over is kept, because the next one doubles it,
-until a success removes it.
+What counts as news. Many requests are in flight when a limit is hit, and all of them fail or succeed after it. So a
+success ends a cooldown only if its request was sent after that began, and a failure for the same reason doubles an
+estimate only if its request was sent after that ended. A time that the upstream names, or a failure for another reason,
+replaces an estimate at once. A cooldown that is over is kept for a while, because the next one doubles it.
 
 Probes. Upstreams name absurd times (a day, for a limit that is lifted at once), so an hour after such a cooldown began
 one request may try whether it still holds. ``pick`` notes in the ``Lease`` which cooldowns it probes; the report that
 comes with the same lease decides. For a minute no other request may probe; ``release`` hands an unused probe back.
 
 Turns and sessions. Ready keys take turns in proportion to their weights, smoothly (a, b, a, not a, a, b). A session
-stays on the key that it used last while that one is ready, because the upstreams' prompt caches are kept per key.
+stays on the key to which it is bound until that one cools down, because the upstreams' prompt caches are kept per key;
+a retry with another key does not rebind it.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ SLACK_S = 0.001
 """Less than this is no time: it swallows the errors of adding floats."""
 _SESSION_S = 3600.0
 _MAX_SESSIONS = 10_000
-_MAX_COOLDOWNS = 100
+_PURGE_EVERY = 100
+"""Whenever a key has a multiple of so many cooldowns, those that are over are dropped."""
 _MAX_MESSAGE_CHARS = 500
 _ALL_MODELS = ""
 
@@ -92,7 +94,7 @@ class Cooldown:
     def is_estimate(self) -> bool:
         return self.source == "backoff"
 
-    def left_s(self, now: float) -> float:
+    def blocked_s(self, now: float) -> float:
         """Seconds until the key may be used again; 0 once it may."""
         left = min(self.until, self.probe_at) - now
         return left if left > SLACK_S else 0.0
@@ -116,7 +118,7 @@ class KeyState:
     """A key and its cooldowns by model, the empty name standing for all models."""
 
     key: Key
-    turn: int = 0
+    credit: int = 0
     cooldowns: dict[str, Cooldown] = field(default_factory=dict)
 
     def concerning(self, model: str) -> list[Cooldown]:
@@ -124,9 +126,9 @@ class KeyState:
         return [self.cooldowns[slot] for slot in {_ALL_MODELS, model} if slot in self.cooldowns]
 
     def cooldown(self, model: str, now: float) -> Cooldown | None:
-        """The one that holds now for a model: what an upstream asked for before an estimate, else the longer one."""
-        holding = [cooldown for cooldown in self.concerning(model) if cooldown.left_s(now)]
-        return max(holding, key=lambda one: (not one.is_estimate, one.left_s(now)), default=None)
+        """The one in force for a model: one that the upstream asked for rather than an estimate, else the longest."""
+        holding = [cooldown for cooldown in self.concerning(model) if cooldown.blocked_s(now)]
+        return max(holding, key=lambda one: (not one.is_estimate, one.blocked_s(now)), default=None)
 
     def is_ready(self, model: str, now: float) -> bool:
         return not self.cooldowns or self.cooldown(model, now) is None
@@ -154,7 +156,7 @@ class KeyRing:
         for key in keys:
             # The same object: requests in flight report to the old ring, and both must see it.
             state = states_before.get(key.reference) or KeyState(key)
-            state.key, state.turn = key, 0
+            state.key, state.credit = key, 0
             self.states.append(state)
             self.clear(key.reference, "invalid_key")
         self.sessions: dict[str, tuple[str, float]] = before.sessions if before else {}
@@ -169,13 +171,13 @@ class KeyRing:
     ) -> Lease | None:
         """The key to use now, or None if none is left.
 
-        :param session: stay on the key that this session used last, while it is ready
+        :param session: stay on the key to which this session is bound, while it is ready
         :param last_resort: choose among the keys whose cooldown is an estimate, instead of the ready ones
         """
         candidates = [state for state in self.states if state.key not in exclude]
         bound = self._key_of_session(session, now)
         if last_resort:
-            state = self._shortest_backoff(candidates, model, now)
+            state = self._soonest_estimated(candidates, model, now)
         else:
             ready = [state for state in candidates if state.is_ready(model, now)]
             state = bound if bound in ready else self._next_turn(ready)
@@ -187,7 +189,7 @@ class KeyRing:
         return state.lease(model, now)
 
     def key_for_side_request(self, model: str, now: float) -> Key | None:
-        """A ready key for what is no attempt (counting, listing): turns, sessions and probes are left alone."""
+        """A ready key for a request outside the failover (counting, listing). Turns, sessions, probes stay."""
         ready = [
             state
             for state in self.states
@@ -197,25 +199,25 @@ class KeyRing:
         return ready[self._side_requests % len(ready)].key if ready else None
 
     def _next_turn(self, ready: list[KeyState]) -> KeyState | None:
-        """Smooth weighted round robin: each key gains its weight, and the one that is chosen pays the sum."""
+        """Smooth weighted round robin: each key gains its weight, and the chosen one loses the sum of them."""
         if not ready or self._fill_first:
             return ready[0] if ready else None
         for state in ready:
-            state.turn += state.key.weight
-        richest = max(ready, key=lambda state: state.turn)
-        richest.turn -= sum(state.key.weight for state in ready)
-        return richest
+            state.credit += state.key.weight
+        chosen = max(ready, key=lambda state: state.credit)
+        chosen.credit -= sum(state.key.weight for state in ready)
+        return chosen
 
-    def _shortest_backoff(self, candidates: list[KeyState], model: str, now: float) -> KeyState | None:
+    def _soonest_estimated(self, candidates: list[KeyState], model: str, now: float) -> KeyState | None:
         estimates = [
-            (cooldown.left_s(now), state)
+            (cooldown.blocked_s(now), state)
             for state in candidates
             if (cooldown := state.cooldown(model, now)) and cooldown.is_estimate
         ]
         return min(estimates, key=lambda pair: pair[0], default=(0.0, None))[1]
 
     def cooldowns(self, model: str, now: float) -> Iterator[tuple[Key, Cooldown | None]]:
-        """For each key the cooldown that keeps it from this model, or None."""
+        """Each key with the cooldown that is in force for this model, or None."""
         return ((state.key, state.cooldown(model, now)) for state in self.states)
 
     # --- sessions
@@ -231,7 +233,7 @@ class KeyRing:
         self.forget_sessions(now)
 
     def forget_sessions(self, now: float) -> None:
-        """Drop the sessions that were last used an hour ago; they stand in the order of their last use."""
+        """Drop sessions unused for an hour, and the oldest beyond the maximum; they are ordered by last use."""
         while self.sessions:
             oldest = next(iter(self.sessions))
             if now - self.sessions[oldest][1] < _SESSION_S and len(self.sessions) <= _MAX_SESSIONS:
@@ -241,7 +243,7 @@ class KeyRing:
     # --- what became of a key
 
     def report(self, lease: Lease, result: Result) -> Cooldown | None:
-        """What became of a request that used a key; returns the cooldown that begins with it."""
+        """Update the cooldowns of a key after a request; returns the cooldown if it is a new one."""
         state = self._by_reference.get(lease.key.reference)
         if state is None:  # a reload has removed it meanwhile
             return None
@@ -258,12 +260,12 @@ class KeyRing:
         slot = lease.model if result.outcome == "rate_limit" else _ALL_MODELS
         before = state.cooldowns.get(slot)
         cooldown = state.cooldowns[slot] = next_cooldown(before, lease.started_at, result)
-        if len(state.cooldowns) % _MAX_COOLDOWNS == 0:  # clients name models: now and then, forget what is over
-            state.cooldowns = {slot: one for slot, one in state.cooldowns.items() if one.left_s(result.now)}
+        if len(state.cooldowns) % _PURGE_EVERY == 0:  # clients choose model names: now and then, drop what is over
+            state.cooldowns = {slot: one for slot, one in state.cooldowns.items() if one.blocked_s(result.now)}
         return cooldown if cooldown is not before else None
 
     def release(self, lease: Lease) -> None:
-        """Nothing came of a request: what it was to probe, another one may."""
+        """The request decided nothing about the key: what it was to probe, another one may."""
         for cooldown in lease.probes:
             if cooldown.probe is lease:
                 cooldown.probe, cooldown.probe_at = None, lease.started_at

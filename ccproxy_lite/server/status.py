@@ -1,4 +1,4 @@
-"""What ``GET /status`` shows: every key, what it has done, its cooldowns and their reasons; never a secret."""
+"""The state of the proxy as JSON and as metrics, and how cooldowns are cleared; of a secret four characters at most."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ccproxy_lite.server.metrics import Metrics, family
 
 @dataclass(slots=True)
 class ServerState:
-    """Where the configuration came from, and how the last reload went. Times are seconds since 1970."""
+    """The start, the source of the configuration, the last reload, and the counters. Times are seconds since 1970."""
 
     source: str = ""
     loaded_at: float = 0.0
@@ -53,25 +53,24 @@ def overview(relay: Relay, server_state: ServerState, url: str) -> dict[str, Any
 
 
 def render_metrics(relay: Relay, server_state: ServerState, connections: int) -> str:
-    """Everything in Prometheus' text format."""
-    now, keys, sessions = relay.clock.now(), [], 0
+    """All metrics, in Prometheus' text format."""
+    now, key_samples, sessions = relay.clock.now(), [], 0
     for name, ring in relay.rings.items():
-        cooling = sum(any(one.left_s(now) for one in state.cooldowns.values()) for state in ring.states)
-        keys += [({"upstream": name, "state": "cooling_down"}, cooling)]
-        keys += [({"upstream": name, "state": "ready"}, len(ring.states) - cooling)]
+        ring.forget_sessions(now)
+        cooling = sum(any(one.blocked_s(now) for one in state.cooldowns.values()) for state in ring.states)
+        key_samples += [({"upstream": name, "state": "cooling_down"}, cooling)]
+        key_samples += [({"upstream": name, "state": "ready"}, len(ring.states) - cooling)]
         sessions += len(ring.sessions)
-    failed = server_state.failed_at is not None and bool(server_state.problems)
+    failed, open_upstreams = bool(server_state.problems), relay.upstreams.pool.open_count
     lines = [
-        *family("ccproxy_info", "gauge", "What runs.", [({"version": __version__}, 1)]),
+        *family("ccproxy_info", "gauge", "Version of the proxy.", [({"version": __version__}, 1)]),
         *server_state.metrics.families(),
-        *family("ccproxy_keys", "gauge", "Keys, by whether they may be used.", keys),
-        *family("ccproxy_sessions", "gauge", "Sessions that are kept on a key.", [({}, sessions)]),
+        *family("ccproxy_keys", "gauge", "Keys; cooling_down: for at least one model.", key_samples),
+        *family("ccproxy_sessions", "gauge", "Sessions that are bound to a key.", [({}, sessions)]),
         *family("ccproxy_client_connections", "gauge", "Open connections of clients.", [({}, connections)]),
-        *family(
-            "ccproxy_upstream_connections", "gauge", "Open connections to upstreams.", [({}, relay.upstreams.pool.open)]
-        ),
+        *family("ccproxy_upstream_connections", "gauge", "Open connections to upstreams.", [({}, open_upstreams)]),
         *family("ccproxy_configuration_broken", "gauge", "Whether the last reload failed.", [({}, int(failed))]),
-        *family("process_start_time_seconds", "gauge", "Start, since 1970.", [({}, server_state.started_at)]),
+        *family("process_start_time_seconds", "gauge", "Start, since the epoch.", [({}, server_state.started_at)]),
         *family("process_cpu_seconds_total", "counter", "User and system time.", [({}, time.process_time())]),
     ]
     return "\n".join(lines) + "\n"
@@ -81,7 +80,7 @@ def _describe_upstream(relay: Relay, upstream: Upstream) -> dict[str, Any]:
     ring = relay.rings[upstream.name]
     now = relay.clock.now()
     ring.forget_sessions(now)
-    bound = Counter(secret for secret, _ in ring.sessions.values())
+    session_counts = Counter(reference for reference, _ in ring.sessions.values())
     return {
         "format": upstream.format,
         "base_url": "" if upstream.provider.embedded else upstream.base_url,
@@ -90,7 +89,7 @@ def _describe_upstream(relay: Relay, upstream: Upstream) -> dict[str, Any]:
             {
                 **_key_state(relay, state, now),
                 **_key_totals(relay, upstream, state, now),
-                "sessions": bound[state.key.reference],
+                "sessions": session_counts[state.key.reference],
             }
             for state in ring.states
             if not upstream.from_client
@@ -106,11 +105,11 @@ def _key_state(relay: Relay, state: KeyState, now: float) -> dict[str, Any]:
             "reason": cooldown.reason,
             "source": cooldown.source,
             "left_s": round(cooldown.until - now, 1),
-            "probe_s": round(cooldown.left_s(now), 1),
+            "blocked_s": round(cooldown.blocked_s(now), 1),
             "message": relay.vault.redact(cooldown.message),
         }
         for model, cooldown in state.cooldowns.items()
-        if cooldown.left_s(now)
+        if cooldown.blocked_s(now)
     ]
     return {
         "label": _key_label(state),

@@ -87,7 +87,7 @@ def test_a_client_that_goes_away_closes_its_upstream_within_250_ms(how: str, cli
         assert up.gone.wait(5)
         assert time.monotonic() - left < 0.25
         sock.close()
-        assert eventually(lambda: served.parts.parts.pool.open == 0)
+        assert eventually(lambda: served.parts.parts.pool.open_count == 0)
     assert len(up.seen) == 1
 
 
@@ -168,7 +168,9 @@ def test_a_client_that_never_reads_is_cut() -> None:
     ):
         with connect(served.port) as sock:
             sock.sendall(request_bytes("/v1/messages", {**ANTHROPIC_ASK, "stream": True}))
-            assert eventually(lambda: served.parts.listener.connections == 0 and served.parts.parts.pool.open == 0)
+            assert eventually(
+                lambda: served.parts.listener.connections == 0 and served.parts.parts.pool.open_count == 0
+            )
 
 
 def test_a_whole_answer_that_nobody_reads_is_dropped() -> None:

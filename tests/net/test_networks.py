@@ -285,7 +285,7 @@ def test_a_proxy_that_says_nothing(authority: Any) -> None:
         with proxy({**corporate(authority, proxy=url), "timeouts": {"connect_s": 0.2}}) as served:
             status, said = told(served)
             assert (status, "CONNECT to llm.example:443 timed out" in said) == (504, True)
-            assert eventually(lambda: served.call(lambda: served.parts.parts.pool.open) == 0)
+            assert eventually(lambda: served.call(lambda: served.parts.parts.pool.open_count) == 0)
 
 
 def test_a_proxy_that_inspects_tls(authority: Any) -> None:

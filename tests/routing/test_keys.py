@@ -22,10 +22,10 @@ A, B, C = Key("a", "a"), Key("b", "b"), Key("c", "c")
 def cooldowns_of(ring: KeyRing, now: float) -> dict[str, float]:
     """What cools down, and how long still: ``a/m`` for one model, ``a`` for the whole key."""
     return {
-        f"{state.key.label}/{model}".rstrip("/"): round(cooldown.left_s(now), 3)
+        f"{state.key.label}/{model}".rstrip("/"): round(cooldown.blocked_s(now), 3)
         for state in ring.states
         for model, cooldown in state.cooldowns.items()
-        if cooldown.left_s(now)
+        if cooldown.blocked_s(now)
     }
 
 

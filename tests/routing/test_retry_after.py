@@ -14,7 +14,7 @@ from ccproxy_lite.routing import retry_after
 NOW = 1_795_004_800.0  # 2026-11-18T12:26:40Z
 
 
-def settled(headers: dict[str, str], failed: Failed | None = None) -> float | None:
+def final_stop_reason(headers: dict[str, str], failed: Failed | None = None) -> float | None:
     failed = failed or Failed(429, "rate_limit", "no")
     best = retry_after.best(failed, [(name.encode(), value.encode("latin-1")) for name, value in headers.items()], NOW)
     return None if best is None else round(best, 3)
@@ -30,7 +30,7 @@ def settled(headers: dict[str, str], failed: Failed | None = None) -> float | No
     ],
 )  # fmt: skip
 def test_retry_after(value: str, expected: float | None) -> None:
-    assert settled({"retry-after": value}) == expected
+    assert final_stop_reason({"retry-after": value}) == expected
 
 
 @pytest.mark.parametrize(
@@ -82,20 +82,20 @@ def test_retry_after(value: str, expected: float | None) -> None:
     ],
 )
 def test_headers(headers: dict[str, str], expected: float | None) -> None:
-    assert settled(headers) == expected
+    assert final_stop_reason(headers) == expected
 
 
 def test_a_hint_of_more_than_a_month_is_none() -> None:
-    assert settled({"retry-after": str(32 * 86400)}) == 32 * 86400
-    assert settled({"retry-after": str(32 * 86400 + 1)}) is None
+    assert final_stop_reason({"retry-after": str(32 * 86400)}) == 32 * 86400
+    assert final_stop_reason({"retry-after": str(32 * 86400 + 1)}) is None
 
 
 def test_buckets_of_an_overload() -> None:
-    assert settled({"x-ratelimit-reset-tokens": "9s"}, Failed(529, "overloaded", "busy")) == 9
+    assert final_stop_reason({"x-ratelimit-reset-tokens": "9s"}, Failed(529, "overloaded", "busy")) == 9
 
 
 def test_buckets_speak_of_limits_only() -> None:
-    assert settled({"x-ratelimit-reset-tokens": "9s"}, Failed(500, "server", "boom")) is None
+    assert final_stop_reason({"x-ratelimit-reset-tokens": "9s"}, Failed(500, "server", "boom")) is None
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def error(**members: Any) -> dict[str, Any]:
 def test_error_bodies(form: str, status: int, body: Any, kind: str, seconds: float | None) -> None:
     failed = FORMATS[form].read_error(status, body)
     assert failed.kind == kind
-    assert settled({}, failed) == seconds
+    assert final_stop_reason({}, failed) == seconds
 
 
 @pytest.mark.parametrize("form", FORMATS)

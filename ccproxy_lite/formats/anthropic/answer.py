@@ -39,8 +39,8 @@ from ccproxy_lite.formats.neutral.events import (
     StopReason,
     Usage,
     WholePart,
+    final_stop_reason,
     fold,
-    settled,
 )
 from ccproxy_lite.formats.sse import Event as SseEvent
 from ccproxy_lite.formats.sse import encode
@@ -249,7 +249,7 @@ class Reader:
             events += self._block_stop({"index": self._index})
         self._over = True
         usage = _read_usage({"usage": self._usage}) if self._usage else None
-        reason = settled(_REASONS.get(self._reason or "", "end"), self._called)
+        reason = final_stop_reason(_REASONS.get(self._reason or "", "end"), self._called)
         events.append(End(reason, usage, self._stop_sequence))
         return events
 

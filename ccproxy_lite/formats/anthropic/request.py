@@ -245,7 +245,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     return Outgoing(
         body,
         tuple(losses.dropped),
-        names.wire_names(request.tools, NAME_LIMITS),
+        names.renamed_tools(request.tools, NAME_LIMITS),
         names.custom_names(request.tools),
     )
 
@@ -416,13 +416,13 @@ def _accepted_parameters(body: dict[str, Any], request: Request, target: Target,
         del values["temperature"]  # only one of the two is accepted, and 1 says nothing
     thinks = body.get("thinking", {}).get("type", "disabled") != "disabled"
     # Beside thinking only temperature 1 is accepted; Claude takes temperature or top_p, not both.
-    rejected = {"top_p", "top_k"} if thinks else {"top_p"} if is_claude and "temperature" in values else set()
+    unsupported = {"top_p", "top_k"} if thinks else {"top_p"} if is_claude and "temperature" in values else set()
     if thinks and request.temperature != 1:
-        rejected.add("temperature")
+        unsupported.add("temperature")
     if not models.claude_takes_sampling(target.model, target.quirks):
-        rejected |= {"temperature", "top_p", "top_k"}
+        unsupported |= {"temperature", "top_p", "top_k"}
     for name in ("temperature", "top_p", "top_k"):
-        if name in values and name in rejected:
+        if name in values and name in unsupported:
             losses.lose_scalar(name, values.pop(name))
     if values.get("temperature", 0) > 1:
         losses.lose("temperature")

@@ -4,9 +4,10 @@ Every chunk is a complete answer with a few more parts; a tool call always arriv
 one open part, a text or reasoning, which a part of another kind closes. There is no last event: the stream ends after
 the chunk with a ``finishReason``, and without one it has failed.
 
-Two things refer to parts that came earlier. A ``thoughtSignature`` belongs to the part on which it stands; on anything
-but reasoning it becomes a reasoning part without text in front of that part. ``groundingMetadata`` has citations that
-count bytes from the beginning of a part, and ``_places`` says where in the running text each part began.
+A ``thoughtSignature`` on anything but reasoning becomes a reasoning part without text: in front of the part on which it
+stands, or behind an open text that this part continues. ``groundingMetadata`` may come later than the text that it is
+about, and counts bytes from the beginning of a part; ``_part_offsets`` says, by the part's index, where in the running
+text a part with that index first began.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from ccproxy_lite.formats.neutral.events import (
     PartStart,
     StopReason,
     Usage,
-    settled,
+    final_stop_reason,
 )
 from ccproxy_lite.formats.sse import Event as SseEvent
 from ccproxy_lite.formats.sse import encode
@@ -98,7 +99,7 @@ class Reader:
         self._usage: Usage | None = None
         self._detail = ""
         self._citations: list[Citation] = []
-        self._places: dict[int, int] = {}
+        self._part_offsets: dict[int, int] = {}
 
     def feed(self, event: SseEvent) -> list[Event]:
         if self._over or not event.data or event.data.strip() == "[DONE]":
@@ -137,7 +138,7 @@ class Reader:
         if not self.finish or not self._begun:
             return [Failed(502, "server", "the upstream's stream ended early")]
         self._close_part(events)
-        reason = settled(_REASONS.get(self.finish, "end"), self._calls > 0)
+        reason = final_stop_reason(_REASONS.get(self.finish, "end"), self._calls > 0)
         return [*events, End(reason, self._usage)]
 
     def _read_candidate(self, candidate: Mapping[str, Any], events: list[Event]) -> None:
@@ -145,13 +146,13 @@ class Reader:
         parts = content.get("parts") if isinstance(content, dict) else None
         parts = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
         brings_text = any(fields.lenient(part, "text") for part in parts)
-        if not brings_text:  # before the parts, which may close the text that it belongs to
+        if not brings_text:  # the parts may close the text that these citations belong to
             self._add_citations(candidate.get("groundingMetadata"))
         for number, part in enumerate(parts):
-            if number not in self._places:
+            if number not in self._part_offsets:
                 # Citations count bytes from the beginning of a part, which may be in the middle of the running text.
                 before = "".join(self._text) if self._open == "text" else ""
-                self._places[number] = len(before.encode("utf-8", "surrogatepass"))
+                self._part_offsets[number] = len(before.encode("utf-8", "surrogatepass"))
             self._read_part(part, events)
         if brings_text:
             self._add_citations(candidate.get("groundingMetadata"))
@@ -160,17 +161,17 @@ class Reader:
         self._detail = fields.lenient(candidate, "finishMessage") or self._detail
 
     def _read_part(self, part: Mapping[str, Any], events: list[Event]) -> None:
-        text, signature = fields.lenient(part, "text"), fields.lenient(part, "thoughtSignature")
-        sealed, redacted, origin = read_signature(signature) if signature else ("", "", NAME)
+        text, raw_signature = fields.lenient(part, "text"), fields.lenient(part, "thoughtSignature")
+        signature, redacted, origin = read_signature(raw_signature) if raw_signature else ("", "", NAME)
         call, blob = part.get("functionCall"), part.get("inlineData")
         if part.get("thought") is True and call is None:
             if text:
                 self._add_text("thinking", text, events)
-            if sealed and self._open == "thinking":
-                events.append(PartEnd(sealed, origin))
+            if signature and self._open == "thinking":
+                events.append(PartEnd(signature, origin))
                 self._open, self._text = None, []
-            elif sealed:
-                self._add_signature(sealed, origin, events)
+            elif signature:
+                self._add_signature(signature, origin, events)
             elif redacted:
                 self._close_part(events)
                 events += [PartStart("redacted"), PartDelta(redacted), PartEnd("", origin)]
@@ -179,8 +180,8 @@ class Reader:
         if text and self._open == "text":
             self._add_text("text", text, events)
             text = ""
-        if sealed:
-            self._add_signature(sealed, origin, events)
+        if signature:
+            self._add_signature(signature, origin, events)
         if text:
             self._add_text("text", text, events)
         if isinstance(call, dict):
@@ -236,7 +237,7 @@ class Reader:
         supports = metadata.get("groundingSupports")
         for support in supports if isinstance(supports, list) else ():
             segment = support.get("segment") if isinstance(support, dict) else None
-            offset = self._places.get(fields.count(segment, "partIndex"), 0)
+            offset = self._part_offsets.get(fields.count(segment, "partIndex"), 0)
             start, end = offset + fields.count(segment, "startIndex"), offset + fields.count(segment, "endIndex")
             place = len(raw[:start].decode("utf-8", "ignore")), len(raw[:end].decode("utf-8", "ignore"))
             indexes = support.get("groundingChunkIndices") if isinstance(support, dict) else None

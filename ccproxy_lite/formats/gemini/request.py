@@ -239,7 +239,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     return Outgoing(
         body,
         tuple(losses.dropped),
-        names.wire_names(request.tools, NAME_LIMITS),
+        names.renamed_tools(request.tools, NAME_LIMITS),
         names.custom_names(request.tools),
     )
 

@@ -112,7 +112,7 @@ class Failed:
 Event = Begin | PartStart | PartDelta | PartEnd | End | Failed
 
 
-def settled(reason: StopReason, called: bool) -> StopReason:
+def final_stop_reason(reason: StopReason, called: bool) -> StopReason:
     """Why an answer stopped: limits and filters first, then whether a tool was called, whatever the upstream says."""
     # Many servers say "stop" although a tool was called; clients look at the reason to decide whether to run tools.
     if reason in ("end", "stop_sequence", "tool_use"):

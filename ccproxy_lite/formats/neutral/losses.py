@@ -203,7 +203,11 @@ _IS_DEFAULT: Mapping[str, Callable[[float], bool]] = {
 
 
 class Losses:
-    """Collects what one conversion leaves out. Raises ClientError for what must not be."""
+    """Collects what one conversion drops.
+
+    Every ``lose...`` ignores a field, notes it as dropped or raises ClientError, as the tables say; in strict mode it
+    raises for what would be dropped.
+    """
 
     def __init__(self, origin: str, target: str, strict: bool = False, paths: Mapping[str, str] = NOTHING) -> None:
         self.dropped: list[str] = []

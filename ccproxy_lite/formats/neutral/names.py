@@ -82,7 +82,7 @@ def _decode_id(call_id: str) -> str:
         return call_id
 
 
-def wire_names(tools: Iterable[Tool | ServerTool], limits: Limits) -> dict[str, str]:
+def renamed_tools(tools: Iterable[Tool | ServerTool], limits: Limits) -> dict[str, str]:
     """For a request's tools whose names do not fit: from the name on the wire to the client's own."""
     called = [tool.name for tool in _client_tools(tools)]
     return {fit_name(name, limits): name for name in called if fit_name(name, limits) != name}

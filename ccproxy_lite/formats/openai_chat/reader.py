@@ -36,7 +36,7 @@ from ccproxy_lite.formats.neutral.events import (
     PartStart,
     StopReason,
     Usage,
-    settled,
+    final_stop_reason,
 )
 from ccproxy_lite.formats.openai import failed_of, read_usage, write_error
 from ccproxy_lite.formats.openai_chat.messages import NAME, read_signature
@@ -196,7 +196,7 @@ class Reader:
             return [*events, Failed(502, "server", "the upstream called a tool without saying which")]
         called = any(call.state == "sent" for call in self._calls.values())
         reason: StopReason = "refusal" if self._refused else _REASONS.get(self._finish or "", "end")
-        events.append(End(settled(reason, called), self._usage))
+        events.append(End(final_stop_reason(reason, called), self._usage))
         return events
 
     def _read_delta(self, delta: Mapping[str, Any], events: list[Event]) -> None:

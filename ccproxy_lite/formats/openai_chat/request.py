@@ -200,12 +200,15 @@ def write_request(request: Request, target: Target) -> Outgoing:
     losses = Losses.of(request, NAME, target.strict)
     losses.lose_extra(request.extra)
     request = losses.without_server_tools(request)
-    native = openai.is_openai_reasoning(target.model)  # those that only speak the format know no free-text tools
-    body: dict[str, Any] = {"model": target.model, "messages": write_messages(request, target, losses, native)}
-    _write_tools(body, request, losses, native)
+    is_reasoning_model = openai.is_openai_reasoning(target.model)  # only these models accept custom tools
+    body: dict[str, Any] = {
+        "model": target.model,
+        "messages": write_messages(request, target, losses, is_reasoning_model),
+    }
+    _write_tools(body, request, losses, is_reasoning_model)
     SCALARS.write(body, _accepted_parameters(request, target, losses), losses)
-    # OpenAI has renamed the parameter; other services only know the old name.
-    if "max_tokens" in body and (native or "max_completion_tokens" in target.quirks):
+    # OpenAI's reasoning models and its service reject the old name; other services only know that one.
+    if "max_tokens" in body and (is_reasoning_model or "max_completion_tokens" in target.quirks):
         body["max_completion_tokens"] = body.pop("max_tokens")
     _write_reasoning(body, request, target, losses)
     _write_output(body, request)
@@ -216,21 +219,21 @@ def write_request(request: Request, target: Target) -> Outgoing:
     return Outgoing(
         body,
         tuple(losses.dropped),
-        names.wire_names(request.tools, NAME_LIMITS),
-        frozenset() if native else names.custom_names(request.tools),
+        names.renamed_tools(request.tools, NAME_LIMITS),
+        frozenset() if is_reasoning_model else names.custom_names(request.tools),
     )
 
 
-def _write_tools(body: dict[str, Any], request: Request, losses: Losses, native: bool) -> None:
+def _write_tools(body: dict[str, Any], request: Request, losses: Losses, is_reasoning_model: bool) -> None:
     written = []
     for tool in request.tools:
         if isinstance(tool, Tool):
-            written.append(_write_tool(tool if native else as_function(tool), losses))
+            written.append(_write_tool(tool if is_reasoning_model else as_function(tool), losses))
     if not written:
         return
     body["tools"] = written
     if request.tool_choice is not None:
-        body["tool_choice"] = _write_choice(request.tool_choice, request, native)
+        body["tool_choice"] = _write_choice(request.tool_choice, request, is_reasoning_model)
     if request.parallel_tools is not None:
         body["parallel_tool_calls"] = request.parallel_tools
 
@@ -252,31 +255,31 @@ def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
     return {"type": "function", "function": written}
 
 
-def _write_choice(choice: ToolChoice, request: Request, native: bool) -> Any:
+def _write_choice(choice: ToolChoice, request: Request, is_reasoning_model: bool) -> Any:
     if choice.mode == "none" or not choice.names:
         return choice.mode
-    custom = names.custom_names(request.tools) if native else frozenset()
-    chosen = []
+    custom = names.custom_names(request.tools) if is_reasoning_model else frozenset()
+    allowed = []
     for name in choice.names:
         kind = "custom" if name in custom else "function"
-        chosen.append({"type": kind, kind: {"name": names.fit_name(name, NAME_LIMITS)}})
+        allowed.append({"type": kind, kind: {"name": names.fit_name(name, NAME_LIMITS)}})
     # One forced tool has a form of its own.
-    if choice.mode == "required" and len(chosen) == 1:
-        return chosen[0]
-    return {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": chosen}}
+    if choice.mode == "required" and len(allowed) == 1:
+        return allowed[0]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": allowed}}
 
 
 def _accepted_parameters(request: Request, target: Target, losses: Losses) -> dict[str, Any]:
-    """The parameters, without what the service or the model rejects."""
+    """The parameters, without those that the service or the model does not take. Raises ClientError (``Losses``)."""
     values = openai.accepted(request, target, losses)
-    rejected = [] if "top_k" in target.quirks else ["top_k"]
+    unsupported = [] if "top_k" in target.quirks else ["top_k"]
     if openai.is_openai_reasoning(target.model):
-        rejected.append("stop")
+        unsupported.append("stop")
     if values.get("candidates", 1) > 1:
-        rejected.append("candidates")
+        unsupported.append("candidates")
     if values.get("service_tier") not in _TIERS:
-        rejected.append("service_tier")
-    for name in rejected:
+        unsupported.append("service_tier")
+    for name in unsupported:
         if name in values:
             losses.lose_scalar(name, values.pop(name))
     if len(values.get("stop", ())) > _MAX_STOPS:

@@ -37,7 +37,7 @@ from ccproxy_lite.formats.neutral.events import (
     PartStart,
     StopReason,
     Usage,
-    settled,
+    final_stop_reason,
 )
 from ccproxy_lite.formats.openai import failed_of, is_too_long, read_usage
 from ccproxy_lite.formats.openai_responses.items import NAME
@@ -163,7 +163,8 @@ class Reader:
         reason: StopReason = "refusal" if self._refused else "end"
         if incomplete or response.get("status") == "incomplete" or fields.lenient(details, "reason"):
             reason = _INCOMPLETE.get(fields.lenient(details, "reason"), "max_tokens")
-        return [*events, *self._ordered.flush(), End(settled(reason, self._called), _read_usage(response.get("usage")))]
+        end = End(final_stop_reason(reason, self._called), _read_usage(response.get("usage")))
+        return [*events, *self._ordered.flush(), end]
 
     # --- which item
 

@@ -154,7 +154,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     body["store"] = False
     if request.stream:
         body["stream"] = True
-    names_there = names.wire_names(request.tools, NAME_LIMITS)
+    names_there = names.renamed_tools(request.tools, NAME_LIMITS)
     return Outgoing(body, tuple(losses.dropped), names_there)
 
 
