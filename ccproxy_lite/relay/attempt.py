@@ -134,8 +134,8 @@ class Dispatch:
                 delivery.fail(Failed(503, "overloaded", "the proxy is shutting down"))
             raise
         finally:
-            if delivery.committed_s is not None:
-                record.first_byte_s = delivery.committed_s - record.started_at
+            if delivery.committed_at is not None:
+                record.first_byte_s = delivery.committed_at - record.started_at
         if delivery.state == "collecting":
             return self._deliver_collected(delivery, headers)
         if delivery.committed:

@@ -50,7 +50,7 @@ State = Literal["head", "undecided", "collecting", "holding", "passing", "over"]
 class Delivery:
     """The sink of one attempt; without a reply and a stream, the response is only collected.
 
-    :ivar committed_s: when the first content reached the client; None if none did
+    :ivar committed_at: when the first content reached the client; None if none did
     :ivar failed: why the response is of no use
     """
 
@@ -60,7 +60,7 @@ class Delivery:
         self.state: State = "head"
         self.done = anyio.Event()
         self.ended = anyio.Event()
-        self.committed_s: float | None = None
+        self.committed_at: float | None = None
         self.failed: Failed | None = None
         self.answer: AnswerHead | None = None
         self.stream = stream
@@ -86,7 +86,7 @@ class Delivery:
     @property
     def committed(self) -> bool:
         """Whether the client has seen content."""
-        return self.committed_s is not None
+        return self.committed_at is not None
 
     def release(self) -> None:
         """The attempt is over: close the connection, unless its response was complete."""
@@ -181,7 +181,7 @@ class Delivery:
 
     def _commit_to_client(self) -> None:
         assert self.answer is not None and self._reply is not None
-        self.state, self.committed_s = "passing", self._clock.now()
+        self.state, self.committed_at = "passing", self._clock.now()
         self._reply.begin(self.answer)
         self._reply.write(self.body)
         self._pieces = []

@@ -163,14 +163,14 @@ class Exchange:
         call, record, failed = self._call, self._call.record, end.failed
         record.route, record.error = str(end.route), call.redact(failed.message)
         record.status, body = call.form.write_error(failed)
-        # The head is out: the error goes into the stream.
+        # The head was sent: the error goes into the stream.
         if self._reply is not None and self._reply.begun:
             record.status = 200
             self._reply.fail(failed)
             return
         dispatch = next((one for one in self._dispatches if one.attempt is end.attempt), None)
-        # An error of an upstream in the client's format is passed on as it came.
         text, headers = dumps(body), about_answer(end.route, dispatch.prepared.dropped if dispatch else ())
+        # An error of an upstream in the client's format is passed on as it came.
         passed_on = dispatch.error_as_it_came(failed.retry_after_s) if dispatch else None
         if passed_on is not None:
             record.status, text = passed_on.status, passed_on.body.decode("utf-8", "replace")
