@@ -218,7 +218,7 @@ def _non_empty(text: str) -> str:
 
 
 def parsed(words: list[str]) -> argparse.Namespace:
-    """What was asked for; ``serve`` where no command is named. Options may stand before the command.
+    """The command and its options; ``serve`` where no command is named. Options may stand before the command.
 
     Prints what is wrong with it, and exits with code 2.
     """

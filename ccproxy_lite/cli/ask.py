@@ -1,4 +1,4 @@
-"""Asking a proxy that runs: for the commands that look at one."""
+"""Requests to a running proxy, for the commands that look at one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def address_of(given: str | None) -> tuple[str, tuple[str, ...]]:
 
 
 def address_at(listen: str) -> Address:
-    """An address that can be asked. Raises ConfigError for one that is none, CcproxyError for port 0."""
+    """An address to which one can connect. Raises ConfigError for one that is none, CcproxyError for port 0."""
     try:
         address = Address.parse(listen)
     except ValueError as error:
@@ -63,7 +63,7 @@ def address_at(listen: str) -> Address:
 def ask(
     listen: str, client_keys: Sequence[str], path: str, body: Any = None, patience_s: float = 10.0
 ) -> tuple[int, Any]:
-    """Status and JSON of an answer of the proxy at that address, asked with the first key. Raises CcproxyError."""
+    """Status and JSON of the response of the proxy at that address, with the first key. Raises CcproxyError."""
     address = address_at(listen)
     url = address.url(address.port)
     headers = {"host": "localhost", "content-type": "application/json"}

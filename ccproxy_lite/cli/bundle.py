@@ -111,7 +111,7 @@ def _write_atomically(path: Path, content: bytes) -> None:
 
 def _build_archive() -> bytes:
     names, missing = _dependencies()
-    files = {f"ccproxy_lite/{name}": path for name, path in _own_modules()}
+    files = {f"ccproxy_lite/{name}": path for name, path in _package_modules()}
     for name in names:
         files.update(_files_of(name))
     for name in missing:
@@ -141,23 +141,23 @@ def archive(content: Mapping[str, bytes]) -> bytes:
 
 def _dependencies() -> tuple[list[str], list[str]]:
     """The distributions that any version of Python needs; and those of them that are not here."""
-    found, missing, wanted = [], [], ["h11", "anyio", "certifi"]
+    present, missing, wanted = [], [], ["h11", "anyio", "certifi"]
     for name in wanted:  # grows while it is walked
         try:
             requires = metadata.distribution(name).requires or []
         except metadata.PackageNotFoundError:
             missing.append(name)
             continue
-        found.append(name)
+        present.append(name)
         for requirement in requires:
             other = re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
             # Markers for Python versions are ignored on purpose: the file runs on any of them.
             if "extra ==" not in requirement and "platform" not in requirement and other not in wanted:
                 wanted.append(other)
-    return found, missing
+    return present, missing
 
 
-def _own_modules() -> Iterator[tuple[str, Path]]:
+def _package_modules() -> Iterator[tuple[str, Path]]:
     root = Path(ccproxy_lite.__file__).parent
     for path in root.rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
@@ -175,10 +175,10 @@ def _files_of(name: str) -> Iterator[tuple[str, Path]]:
 
 
 def _interpreters() -> dict[tuple[int, int], str]:
-    """The interpreters of this machine by version; this one stands for its own."""
-    found = {version: shutil.which("python{}.{}".format(*version)) for version in _VERSIONS}
-    found[sys.version_info[:2]] = sys.executable
-    return {version: python for version, python in sorted(found.items()) if python and _is_version(python, version)}
+    """The interpreters of this machine by version; for its own version, the one that runs."""
+    pythons = {version: shutil.which("python{}.{}".format(*version)) for version in _VERSIONS}
+    pythons[sys.version_info[:2]] = sys.executable
+    return {version: python for version, python in sorted(pythons.items()) if python and _is_version(python, version)}
 
 
 def _is_version(python: str, version: tuple[int, int]) -> bool:

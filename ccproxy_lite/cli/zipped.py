@@ -34,7 +34,7 @@ def install(archive: str) -> None:
 
 
 class _ByteCode:
-    """Finder and loader of the modules in one entry; what else is asked of them (sources, data) is in ``src``."""
+    """Finder and loader of the modules in one entry; everything else of them (sources, data) is in ``src``."""
 
     def __init__(self, sources: str, codes: dict[str, tuple[bool, bytes]]) -> None:
         self.archive = os.path.dirname(sources)

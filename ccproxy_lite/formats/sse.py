@@ -35,8 +35,8 @@ class Parser:
 
     def __init__(self, max_event_bytes: int = 33_554_432) -> None:
         self.max_event_bytes = max_event_bytes
-        self._rest: list[bytes] = []
-        self._rest_bytes = 0
+        self._partial: list[bytes] = []
+        self._partial_bytes = 0
         self._cr = False
         self._first = True
         self._name = ""
@@ -54,8 +54,8 @@ class Parser:
         if b"\n" not in chunk and b"\r" not in chunk:
             self._keep_unfinished(chunk)
             return []
-        block = b"".join(self._rest) + chunk
-        self._rest, self._rest_bytes = [], 0
+        block = b"".join(self._partial) + chunk
+        self._partial, self._partial_bytes = [], 0
         # A CR at the end is a line end already; a LF that follows belongs to it.
         self._cr = block[-1:] == b"\r"
         # ``split`` is several times faster than the pattern, and CR is rare.
@@ -68,16 +68,16 @@ class Parser:
 
     def unfinished(self) -> bool:
         """Whether bytes of an event without its closing blank line are held; such an event is never delivered."""
-        return bool(self._rest_bytes or self._data or self._name)
+        return bool(self._partial_bytes or self._data or self._name)
 
     def _keep_unfinished(self, piece: bytes) -> None:
         if piece:
-            self._rest.append(piece)
-            self._rest_bytes += len(piece)
+            self._partial.append(piece)
+            self._partial_bytes += len(piece)
             self._check_size()
 
     def _check_size(self) -> None:
-        if self._rest_bytes + self._data_bytes > self.max_event_bytes:
+        if self._partial_bytes + self._data_bytes > self.max_event_bytes:
             raise UpstreamError(f"the upstream sent an event of more than {self.max_event_bytes} bytes")
 
     def _read_line(self, line: bytes, events: list[Event]) -> None:

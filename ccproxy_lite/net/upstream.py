@@ -15,7 +15,7 @@ receiving
 closed
     ``closed`` is True; the sink, if there was one, was given the error
 
-After a complete response the connection goes back to the pool, unless the upstream asked to close it, sent more than it
+After a complete response the connection goes back to the pool, unless the upstream wants to close it, sent more than it
 announced, or has not read the whole request: in those cases the next response could not be attributed for sure.
 
 Sending twice. An upstream may close an idle connection in the moment in which a request is sent on it. If not one byte

@@ -113,9 +113,8 @@ class Exchange:
         try:
             prepared = self._prepared.get(step.target_index) or prepare(self._call, step.route, self._relay.upstreams)
         except ClientError as error:
-            self._failover.not_convertible(
-                step, Failed(error.status, error.kind, error.message, param=error.param or "")
-            )
+            failed = Failed(error.status, error.kind, error.message, param=error.param or "")
+            self._failover.not_convertible(step, failed)
             return False
         self._prepared[step.target_index] = prepared
         dispatch = Dispatch(self._call, self._relay.upstreams, self._reply, step, prepared)

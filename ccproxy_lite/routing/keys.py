@@ -65,7 +65,7 @@ _ALL_MODELS = ""
 
 
 class Result(NamedTuple):
-    """What became of a request that used a key. ``retry_after_s`` is how long the upstream asked to be left alone."""
+    """What became of a request that used a key. ``retry_after_s`` is how long the upstream wants to be left alone."""
 
     outcome: Outcome
     now: float
@@ -126,7 +126,7 @@ class KeyState:
         return [self.cooldowns[slot] for slot in {_ALL_MODELS, model} if slot in self.cooldowns]
 
     def cooldown(self, model: str, now: float) -> Cooldown | None:
-        """The one in force for a model: one that the upstream asked for rather than an estimate, else the longest."""
+        """The one in force for a model: one that the upstream named rather than an estimate, else the longest."""
         holding = [cooldown for cooldown in self.concerning(model) if cooldown.blocked_s(now)]
         return max(holding, key=lambda one: (not one.is_estimate, one.blocked_s(now)), default=None)
 
@@ -293,7 +293,8 @@ def next_cooldown(before: Cooldown | None, started_at: float, result: Result) ->
     is_news = before is None or started_at > before.since
     if result.outcome == "rate_limit" and result.retry_after_s is not None:
         until = result.now + result.retry_after_s
-        if before is not None and not before.is_estimate and not is_news:  # both were asked for at once: both hold
+        # The upstream has named both times at once: both hold.
+        if before is not None and not before.is_estimate and not is_news:
             until = max(until, before.until)
         return _requested_cooldown(result, until)
     if before is not None and not before.is_estimate and result.now < before.until:

@@ -93,7 +93,7 @@ class Access:
 
 
 def _is_same_origin(origin: str | None, host: str) -> bool:
-    """Whether an Origin is the host that was asked, whose name has been checked before."""
+    """Whether an Origin is the request's host, whose name has been checked before."""
     return origin is not None and host != "" and origin.partition("://")[2].lower() == host.lower()
 
 

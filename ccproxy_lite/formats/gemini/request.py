@@ -114,9 +114,8 @@ def _read_system(body: fields.Object) -> Iterable[Text]:
     if isinstance(value, str):  # as the SDKs' users write it
         yield Text(value, at="systemInstruction")
         return
-    for part, at in fields.objects(
-        fields.optional_object(body, "systemInstruction") or {}, "parts", "systemInstruction"
-    ):
+    instruction = fields.optional_object(body, "systemInstruction") or {}
+    for part, at in fields.objects(instruction, "parts", "systemInstruction"):
         text = fields.text(part, "text", at, "")
         if text:
             yield Text(text, fields.extra_of(part, frozenset(("text", "thought"))), at)

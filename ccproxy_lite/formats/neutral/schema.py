@@ -136,7 +136,7 @@ def as_function(tool: Tool) -> Tool:
 
 def referred(reference: str, root: Any) -> Schema:
     """What a local reference points to; an empty schema where there is nothing."""
-    found = root
+    node = root
     for step in filter(None, reference[1:].split("/")):
-        found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+        node = node.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(node, Mapping) else None
+    return node if isinstance(node, Mapping) else {}

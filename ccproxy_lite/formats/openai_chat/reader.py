@@ -169,7 +169,7 @@ class Reader:
         if not self._begun:
             self._begun = True
             events.append(Begin(fields.lenient(data, "id"), fields.lenient(data, "model")))
-        # Only the first candidate: others were never asked for.
+        # Only the first candidate: others were never requested.
         for choice in choices:
             if isinstance(choice, dict) and choice.get("index", 0) in (0, None):
                 delta = choice.get("delta")

@@ -4,7 +4,7 @@ from ccproxy_lite.formats import fields, openai
 from ccproxy_lite.formats.format import Counting, Format, PathInfo, fixed_paths
 from ccproxy_lite.formats.openai_responses import answer, items, reader, request
 
-_ASKED = {
+_REQUEST_PATHS = {
     "/responses": PathInfo(),
     "/responses/input_tokens": PathInfo("count"),
     "/responses/compact": PathInfo("compact"),
@@ -12,7 +12,7 @@ _ASKED = {
 
 FORMAT = Format(
     name=items.NAME,
-    read_path=fixed_paths({**_ASKED, **{f"/v1{path}": info for path, info in _ASKED.items()}}),
+    read_path=fixed_paths({**_REQUEST_PATHS, **{f"/v1{path}": info for path, info in _REQUEST_PATHS.items()}}),
     write_path=lambda model, path: "/responses/compact" if path.action == "compact" else "/responses",
     models_path="/models",
     fixed_headers=(),

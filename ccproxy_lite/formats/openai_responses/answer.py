@@ -82,7 +82,7 @@ class Writer:
     def __init__(self, reply: ReplyInfo) -> None:
         request = reply.request
         self._reply = reply
-        self._own = {tool.name: tool.extra for tool in request.tools if isinstance(tool, Tool)}
+        self._extra_of_tool = {tool.name: tool.extra for tool in request.tools if isinstance(tool, Tool)}
         self._number = -1
         self._items: list[dict[str, Any]] = []
         self._item: dict[str, Any] = {}
@@ -226,7 +226,7 @@ class Writer:
                 return self._item_added("reasoning", summary=[])
             case "image":
                 return self._item_added("image_generation_call", result=None)
-        extra = self._own.get(start.name, {})
+        extra = self._extra_of_tool.get(start.name, {})
         call_id = names.fit_id(start.id, NAME_LIMITS)
         if NOTE in extra:
             return self._item_added("tool_search_call", call_id=call_id, execution="client", arguments={})
