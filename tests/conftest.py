@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Iterable
 from typing import Any
@@ -15,9 +16,10 @@ settings.load_profile("quick")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts a process is slow, by whatever helper it does so; other slow tests carry the marker themselves."""
+    starts_process = functools.cache(lambda function: _starts_process(function, set()))  # once, not for each case
     for item in items:
         with_programs = item.get_closest_marker("clients") or item.get_closest_marker("bench")
-        if with_programs or (isinstance(item, pytest.Function) and _starts_process(item.function, set())):
+        if with_programs or (isinstance(item, pytest.Function) and starts_process(item.function)):
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(300))
