@@ -1,4 +1,4 @@
-"""``ccproxy-lite env [CLIENT]``: lines for a shell that lead clients to a proxy that runs."""
+"""``ccproxy-lite env [CLIENT]``: print shell commands that point clients at a running proxy."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ A stream, and the events that the ``Reader`` turns it into:
 
 One part is open at a time. Some upstreams open a second block before the first is closed: its events are queued and
 replayed once the first has ended. A stream that breaks off after ``message_delta`` is complete all the same; one that
-breaks off earlier has failed. A whole answer is read by the same steps, as if it had been streamed.
+breaks off earlier has failed. A complete response is read by the same steps, as if it had been streamed.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _KINDS: dict[str, PartKind] = {
 
 
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
-    """A whole answer as events. Raises UpstreamError."""
+    """A complete response as events. Raises UpstreamError."""
     if body.get("type") == "error":
         return [failed_of(body, 500)]
     content = body.get("content")
@@ -336,7 +336,7 @@ def _stop_fields(end: End) -> dict[str, Any]:
 
 
 def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
-    """A whole answer. Raises UpstreamError if the events end in a failure."""
+    """A complete response. Raises UpstreamError if the events end in a failure."""
     parts, end = fold(events)
     if isinstance(end, Failed):
         raise UpstreamError(end.message, status=end.status, kind=end.kind)

@@ -130,7 +130,7 @@ def _end_of_candidate(end: End, grounding: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
-    """A whole answer. Raises UpstreamError if the events end in a failure."""
+    """A complete response. Raises UpstreamError if the events end in a failure."""
     parts, end = fold(events)
     if isinstance(end, Failed):
         raise UpstreamError(end.message, status=end.status, kind=end.kind)

@@ -49,7 +49,7 @@ def wants_sentinel(model: str, quirks: frozenset[str]) -> bool:
 
 
 def gemini_config(reasoning: Reasoning, target: Target, max_tokens: int | None) -> dict[str, Any] | None:
-    """``thinkingConfig`` for a setting; None where the model cannot think. 2.5 takes budgets, later ones levels.
+    """``thinkingConfig`` for a setting; None where the model does not reason. 2.5 takes budgets, later ones levels.
 
     A budget leaves at least a quarter of ``max_tokens`` to the answer, because reasoning counts as output.
     """

@@ -74,7 +74,7 @@ def _read_usage(usage: Any) -> Usage | None:
 
 
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
-    """A whole answer as events: the same reader takes it as one chunk. Raises UpstreamError."""
+    """A complete response as events: the same reader takes it as one chunk. Raises UpstreamError."""
     if body.get("error"):
         return [failed_of(body, 500)]
     reader = Reader(fields.lenient(body, "responseId") or seed)

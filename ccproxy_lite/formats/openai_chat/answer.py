@@ -76,7 +76,7 @@ def _write_image(part: WholePart) -> dict[str, Any]:
 
 
 def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
-    """A whole answer. Raises UpstreamError if the events end in a failure."""
+    """A complete response. Raises UpstreamError if the events end in a failure."""
     parts, end = fold(events)
     if isinstance(end, Failed):
         raise UpstreamError(end.message, status=end.status, kind=end.kind)

@@ -87,7 +87,7 @@ def _read_citations(message: Mapping[str, Any]) -> tuple[Citation, ...]:
 
 
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
-    """A whole answer as events: the same reader takes it as one chunk. Raises UpstreamError."""
+    """A complete response as events: the same reader takes it as one chunk. Raises UpstreamError."""
     if body.get("error"):
         return [failed_of(body, 500)]
     choices = body.get("choices")
@@ -99,7 +99,7 @@ def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     reader = Reader(fields.lenient(body, "id") or seed)
     calls = message.get("tool_calls")
     if isinstance(calls, list):
-        # In a whole answer calls have no index.
+        # In a complete response calls have no index.
         calls = [{**call, "index": i} for i, call in enumerate(calls) if isinstance(call, dict)]
     choice = {"delta": {**message, "tool_calls": calls}, "finish_reason": choices[0].get("finish_reason") or "stop"}
     return reader.chunk({**body, "choices": [choice]}) + reader.close()

@@ -44,7 +44,7 @@ def _write_usage(usage: Usage | None) -> dict[str, Any] | None:
 
 
 def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
-    """A whole answer: what the last event of a stream would hold. Raises UpstreamError if they end in a failure."""
+    """A complete response, as the last event of a stream has it. Raises UpstreamError if they end in a failure."""
     writer = Writer(reply)
     for event in events:
         if isinstance(event, Failed):

@@ -64,7 +64,7 @@ def _read_citation(annotation: Any) -> tuple[Citation, ...]:
 
 
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
-    """A whole answer as events: the same reader takes it as the last event of a stream. Raises UpstreamError."""
+    """A complete response as events: the same reader takes it as the last event of a stream. Raises UpstreamError."""
     if not body.get("error") and body.get("status") != "failed" and not isinstance(body.get("output"), list):
         raise UpstreamError("the upstream's response has no output")
     return Reader(fields.lenient(body, "id") or seed).ending(body)
@@ -144,7 +144,7 @@ class Reader:
         return [Failed(502, "server", "the upstream's stream ended early")]
 
     def ending(self, response: Mapping[str, Any], incomplete: bool = False) -> list[Event]:
-        """The last event, which has the whole answer once more: what was not streamed is taken from it."""
+        """The last event, which has the complete response once more: what was not streamed is taken from it."""
         self._over = True
         if response.get("error") or response.get("status") in ("failed", "cancelled"):
             return [_read_failure(response)]
