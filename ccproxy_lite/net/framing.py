@@ -26,6 +26,7 @@ Headers = list[tuple[bytes, bytes]]
 """Lower-case names and values, as h11 gives them."""
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*|(;[^\x00\r\n]*))\Z")
+_TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00\n-\r]*\Z")
 _MAX_SIZE_LINE_BYTES = 1024
 _MAX_EXTENSION_BYTES = 16_384
 _MAX_TRAILERS_BYTES = 8192
@@ -153,7 +154,7 @@ class Decoder:
         self._trailer_bytes += len(line)
         if self._trailer_count > _MAX_TRAILERS or self._trailer_bytes > _MAX_TRAILERS_BYTES:
             raise FramingError("too many trailers")
-        if b":" not in line or b"\n" in line or b"\r" in line or b"\0" in line or line[:1] in b" \t:":
+        if not _TRAILER.match(line):
             raise FramingError("not a trailer")
 
 

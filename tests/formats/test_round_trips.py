@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ccproxy_lite.formats import FORMATS
@@ -125,7 +125,6 @@ def _bare(part: Part) -> Any:
 
 @pytest.mark.parametrize("form", FORMATS)
 @given(st.data())
-@settings(max_examples=60, deadline=None)
 def test_what_was_written_is_read_again(form: str, data: st.DataObject) -> None:
     request = data.draw(requests(form))
     outgoing = FORMATS[form].write_request(replace(request, origin="another"), Target(MODEL))
@@ -176,7 +175,6 @@ def copied(events: list[Event]) -> list[Event]:
 
 @pytest.mark.parametrize("form", FORMATS)
 @given(answers(), st.integers(1, 40))
-@settings(max_examples=60, deadline=None)
 def test_an_answer_is_heard_as_it_was_said(form: str, events: list[Event], size: int) -> None:
     """Whole and streamed, and whatever the cut of the bytes."""
     extra = {"stream_options": {"include_usage": True}}
