@@ -16,17 +16,18 @@ from tests.support import PROGRAM_S, ROOT, clean_environment
 
 @functools.cache
 def interpreters() -> dict[str, str]:
-    """The Pythons of this machine by version: those on PATH, and pyenv's."""
+    """The Pythons of this machine by version: those on PATH, and pyenv's; none by a script that starts it."""
     found: dict[str, str] = {}
     folders = [Path(folder) for folder in os.environ["PATH"].split(os.pathsep)]
     folders += sorted(Path.home().glob(".pyenv/versions/*/bin"))
-    script = "import sys; sys.stdout.write('%d.%d' % sys.version_info[:2])"
+    script = "import sys; sys.stdout.write('%d.%d %s' % (sys.version_info[0], sys.version_info[1], sys.executable))"
     for name in ("python2.7", *(f"python3.{minor}" for minor in range(6, 16))):
         for folder in folders:
             if (folder / name).exists():
                 command = [str(folder / name), "-S", "-c", script]
-                if subprocess.run(command, capture_output=True, text=True).stdout == name.removeprefix("python"):
-                    found.setdefault(name.removeprefix("python"), str(folder / name))
+                version, _, path = subprocess.run(command, capture_output=True, text=True).stdout.partition(" ")
+                if version == name.removeprefix("python"):
+                    found.setdefault(version, path)
     return found
 
 

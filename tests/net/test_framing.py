@@ -118,7 +118,7 @@ def test_stricter_than_h11(raw: bytes) -> None:
     assert by_us("chunked", [raw[i : i + 1000] for i in range(0, len(raw), 1000)])[0] == "error"
 
 
-@settings(max_examples=300)
+@settings(max_examples=5 * settings.default.max_examples)
 @given(
     st.lists(
         st.sampled_from(b"0 3 a abc \r\n \r \n ;x=1 0\r\n\r\n 0\r\n x:y\r\n x: \0 \x7f \x0b \t".split(b" ") + [b" "])

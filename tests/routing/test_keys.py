@@ -410,7 +410,7 @@ class World:
                     assert key in used, "a key that nobody blamed was not tried"
 
 
-@settings(max_examples=300)
+@settings(max_examples=5 * settings.default.max_examples)
 @given(st.integers(0, 2**32))
 def test_at_random(seed: int) -> None:
     World(seed).run()
