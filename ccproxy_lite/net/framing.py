@@ -138,7 +138,7 @@ class Decoder:
     def _read_size_line(self, line: bytes) -> None:
         match = _SIZE_LINE.match(line)
         if not match or len(line) > _MAX_SIZE_LINE_BYTES:
-            raise FramingError("not a chunk size")
+            raise FramingError("invalid chunk size: expected a hexadecimal number")
         # Counted over the whole body: each chunk of one byte may carry an extension of a kilobyte.
         self._extension_bytes += len(match[2] or b"")
         if self._extension_bytes > _MAX_EXTENSION_BYTES:
@@ -155,7 +155,7 @@ class Decoder:
         if self._trailer_count > _MAX_TRAILERS or self._trailer_bytes > _MAX_TRAILERS_BYTES:
             raise FramingError("too many trailers")
         if not _TRAILER.match(line):
-            raise FramingError("not a trailer")
+            raise FramingError("invalid trailer: expected NAME: VALUE")
 
 
 def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
