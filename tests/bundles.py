@@ -75,10 +75,7 @@ def public_python() -> str | None:
 
 
 def public_copy(program: Path, folder: Path) -> Path:
-    """The same file where every user may read it."""
-    for parent in (folder, *folder.parents[:3]):
-        if parent.owner() != "root" or str(parent).startswith("/tmp/"):
-            parent.chmod(0o755)
+    """The same file in a folder that every user may read."""
     copy = folder / "ccproxy-lite.pyz"
     copy.write_bytes(program.read_bytes())
     copy.chmod(0o755)

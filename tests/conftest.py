@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import tempfile
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,14 @@ settings.register_profile(
 )
 settings.register_profile("wide", settings.get_profile("steady"), max_examples=3000, derandomize=False)
 settings.load_profile("steady")
+
+
+@pytest.fixture
+def public_path() -> Iterator[Path]:
+    """A folder that every user may read: pytest closes its own ones to others whenever another run begins."""
+    with tempfile.TemporaryDirectory(prefix="ccproxy-lite-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

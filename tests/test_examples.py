@@ -141,14 +141,14 @@ def test_the_image_is_small_and_not_root() -> None:
 
 
 @pytest.mark.skipif(not IS_ALONE, reason="needs root and unshare for another user and a read-only file system")
-def test_the_image_s_commands_run_read_only_as_its_user(tmp_path: Path) -> None:
+def test_the_image_s_commands_run_read_only_as_its_user(public_path: Path) -> None:
     """No engine is needed: the same commands, with the paths of this machine."""
     found = instructions()
     python = public_python()
     if python is None:
         pytest.skip("no Python here can be used by others than root")
-    copy, config = public_copy(bundle(), tmp_path), tmp_path / "config.json"
-    config.write_text(here((EXAMPLES / "docker" / "config.json").read_text(), tmp_path))
+    copy, config = public_copy(bundle(), public_path), public_path / "config.json"
+    config.write_text(here((EXAMPLES / "docker" / "config.json").read_text(), public_path))
 
     def adapted(words: list[str]) -> str:
         names = {

@@ -264,11 +264,11 @@ def test_closed_and_full_streams(words: str, closed: str, tmp_path: Path) -> Non
 @pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, to be somebody who may not read"
 )
-def test_no_permission(tmp_path: Path) -> None:
+def test_no_permission(tmp_path: Path, public_path: Path) -> None:
     python = public_python()
     if python is None:
         pytest.skip("no Python here can be used by others than root")
-    program = public_copy(bundle(), tmp_path)
+    program = public_copy(bundle(), public_path)
     path = config_file(tmp_path, ECHO)
     os.chown(path, 0, 0)
     environ = {"PATH": "/usr/bin:/bin", "HOME": "/root", "OPENAI_API_KEY": KEY}
