@@ -8,6 +8,7 @@ from typing import Any
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.format import Outgoing, PathInfo, ReplyInfo, Target
+from ccproxy_lite.formats.neutral.answer_losses import AnswerLosses
 from ccproxy_lite.formats.neutral.events import Event, Failed, check
 from ccproxy_lite.formats.neutral.names import Restorer
 from ccproxy_lite.formats.neutral.request import Request
@@ -74,20 +75,22 @@ def read_stream(format_name: str, pieces: list[bytes]) -> list[Event]:
     return events
 
 
-def convert_stream(case: Case, pieces: list[bytes]) -> bytes:
-    """What the client gets for an upstream's stream."""
+def convert_stream(case: Case, pieces: list[bytes]) -> tuple[bytes, list[str]]:
+    """What the client gets for an upstream's stream, and what that has lost."""
     request, outgoing = asked(case)
-    restorer = Restorer(outgoing.names, outgoing.custom)
+    restorer, losses = Restorer(outgoing.names, outgoing.custom), AnswerLosses(case["to"])
     writer = FORMATS[case["to"]].writer(ReplyInfo(request, "id", 1))
-    return b"".join(writer.write(event) for event in restorer.restore(read_stream(case["from"], pieces)))
+    events = losses.without_lost(restorer.restore(read_stream(case["from"], pieces)))
+    return b"".join(writer.write(event) for event in events), losses.dropped
 
 
-def convert_response(case: Case) -> dict[str, Any]:
+def convert_response(case: Case) -> tuple[dict[str, Any], list[str]]:
     request, outgoing = asked(case)
     events = FORMATS[case["from"]].read_body(case["response"], "seed")
     assert check(events) == []
-    restored = Restorer(outgoing.names, outgoing.custom).restore(events)
-    return FORMATS[case["to"]].write_body(restored, ReplyInfo(request, "id", 1))
+    losses = AnswerLosses(case["to"])
+    restored = losses.without_lost(Restorer(outgoing.names, outgoing.custom).restore(events))
+    return FORMATS[case["to"]].write_body(restored, ReplyInfo(request, "id", 1)), losses.dropped
 
 
 def whole_of(case: Case, sse: bytes) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
 from ccproxy_lite.formats import FORMATS, Format
 from ccproxy_lite.formats.format import PathInfo, ReplyInfo, Target
+from ccproxy_lite.formats.neutral.answer_losses import AnswerLosses
 from ccproxy_lite.formats.neutral.events import Event, Failed
 from ccproxy_lite.formats.neutral.request import Request
 from ccproxy_lite.formats.sse import Parser
@@ -21,8 +23,10 @@ def main(arguments: argparse.Namespace) -> int:
         raise ConfigError([f"ccproxy-lite: --from and --to are both {source.name}: nothing to convert"])
     raw = sys.stdin.buffer.read()
     try:
+        losses = AnswerLosses(target.name)
         if arguments.what == "stream":
-            events = _read_events(raw, source)
+            events = losses.without_lost(_read_events(raw, source))
+            _print_dropped(losses.dropped)
             writer = target.writer(_fixed_reply(arguments.model))
             sys.stdout.buffer.write(b"".join(writer.write(event) for event in events))
             return int(not events or isinstance(events[-1], Failed))
@@ -31,7 +35,8 @@ def main(arguments: argparse.Namespace) -> int:
             raise CcproxyError("the input is not a JSON object")
         if arguments.what == "request":
             return _convert_request(body, source, target, arguments)
-        events = source.read_body(body, "id")
+        events = losses.without_lost(source.read_body(body, "id"))
+        _print_dropped(losses.dropped)
         if events and isinstance(events[-1], Failed):
             print(dumps(target.write_error(events[-1])[1]))
         else:
@@ -54,9 +59,13 @@ def _convert_request(body: dict[str, object], source: Format, target: Format, ar
     quirks = frozenset(arguments.quirk)
     outgoing = target.write_request(request, Target(arguments.model or request.model, quirks, strict=arguments.strict))
     print(dumps(outgoing.body))
-    if outgoing.dropped:
-        print(f"dropped: {', '.join(outgoing.dropped)}", file=sys.stderr)
+    _print_dropped(outgoing.dropped)
     return 0
+
+
+def _print_dropped(names: Sequence[str]) -> None:
+    if names:
+        print(f"dropped: {', '.join(names)}", file=sys.stderr)
 
 
 def _read_events(raw: bytes, source: Format) -> list[Event]:

@@ -89,6 +89,8 @@ class Progress:
     :ivar ended: the format's ending was seen
     :ivar over: the answer is complete, and nothing more will come
     :ivar failed: the answer has failed, and its events say so
+    :ivar is_foreign: they do not say it as the format does
+    :ivar window_full: a finish reason says that the context window is full
     :ivar last: the data of the last event, and ``notes``, what else a format remembers for its ``write_failure``
     """
 
@@ -96,6 +98,8 @@ class Progress:
     ended: bool = False
     over: bool = False
     failed: Failed | None = None
+    is_foreign: bool = False
+    window_full: bool = False
     usage: Usage | None = None
     last: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
@@ -131,8 +135,10 @@ class Format(NamedTuple):
     format; ``write_failure`` is the in-band error that ends one. ``without_foreign``
     returns a request body without what this service would reject because another one made it, or None if all is well.
     ``read_path`` returns what a URL's raw path and query request, or None if they are not this format's; ``write_path``
-    is its reverse for an upstream, and ``fixed_headers`` are sent with every request to one. ``breaks_off``: clients
-    notice a late failure only when the connection breaks.
+    is its reverse for an upstream, and ``fixed_headers`` are sent with every request to one. ``is_own_error`` tells
+    whether an error answer, its status and its body, can be passed on to a client of the format as it is.
+    ``breaks_off``: clients notice a late failure only when the connection breaks. ``comments``: clients ignore comments
+    in a stream.
     """
 
     name: str
@@ -151,6 +157,7 @@ class Format(NamedTuple):
     write_failure: Callable[[Failed, Progress], bytes]
     without_foreign: Callable[[Mapping[str, Any]], dict[str, Any] | None]
     read_error: Callable[[int, Any], Failed]
+    is_own_error: Callable[[int, Any], bool]
     write_error: Callable[[Failed], tuple[int, Mapping[str, Any]]]
     read_models: Callable[[Any], list[str]]
     write_models: Callable[[Sequence[str], int], dict[str, Any]]
@@ -158,6 +165,7 @@ class Format(NamedTuple):
     counting: Counting | None
     write_count: Callable[[int], dict[str, Any]]
     breaks_off: bool = False
+    comments: bool = True
 
 
 def fixed_paths(paths: Mapping[str, PathInfo]) -> Callable[[str, str], PathInfo | None]:

@@ -9,6 +9,7 @@ from typing import Any
 from ccproxy_lite.errors import STATUS, Kind, kind_of
 from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.format import Target
+from ccproxy_lite.formats.neutral import overflow
 from ccproxy_lite.formats.neutral.error_details import refine
 from ccproxy_lite.formats.neutral.events import Failed, Usage
 from ccproxy_lite.formats.neutral.losses import Losses
@@ -43,6 +44,11 @@ _CODES: dict[str, Kind] = {
     "invalid_request_error": "bad_request",
     "server_is_overloaded": "overloaded",
     "vector_store_timeout": "timeout",
+    # MiniMax's numbers.
+    **dict.fromkeys(("1004", "2049"), "auth"),
+    **dict.fromkeys(("1002", "1039", "1041"), "rate_limit"),
+    "1008": "billing",
+    "2013": "bad_request",
     **dict.fromkeys(
         (
             "invalid_prompt bio_policy misalignment_policy_violation invalid_image invalid_image_format "
@@ -69,9 +75,6 @@ def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
     stated = next((int(text) for text in (code, str(error.get("status"))) if _STATUS.fullmatch(text)), 0)
     kind = _CODES.get(code) or (kind_of(stated) if stated else _CODES.get(name)) or kind_of(status)
     message = fields.lenient(error, "message") or code or name or f"the upstream returned {status}"
-    # vLLM and others say so in words only.
-    if "context length" in message and kind_of(stated or status) in ("bad_request", "server"):
-        kind, code = "bad_request", "context_length_exceeded"
     answered = stated or (STATUS[kind] if status == 500 else status)
     return refine(
         Failed(answered, kind, message, code or name, fields.lenient(error, "param")),
@@ -82,12 +85,17 @@ def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
 
 def read_error(status: int, body: Any) -> Failed:
     """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
-    return failed_of(fields.error_body(body), status, is_http=True)
+    return failed_of(body, status, is_http=True)
 
 
-def is_too_long(failed: Failed) -> bool:
-    """Whether the prompt did not fit; clients look for the code that says so."""
-    return failed.message.startswith("prompt is too long") or failed.code == "context_length_exceeded"
+def is_own_error(status: int, body: Any) -> bool:
+    """Whether an error answer is in the format's shape, and a prompt that is too long has OpenAI's code."""
+    error = body.get("error") if isinstance(body, dict) else None
+    message = fields.lenient(error, "message")
+    if not message or fields.error_object(body).get("message") != message:
+        return False
+    is_coded = status == 400 and fields.lenient(error, "code") == overflow.CODE
+    return is_coded or read_error(status, body).overflow is None
 
 
 def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:
@@ -100,8 +108,8 @@ def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:
     # A missing path is a 404 as well.
     if code == "model_not_found" and "model" not in failed.message + failed.code:  # a path, say
         code = None
-    if is_too_long(failed):
-        code = "context_length_exceeded"
+    if failed.overflow is not None:
+        status, code = 400, overflow.CODE
     error = {"message": failed.message, "type": name, "param": failed.param or None, "code": code}
     return status, {"error": error}
 
@@ -124,25 +132,43 @@ def read_models(body: Any) -> list[str]:
 # ---------------------------------------------------------------- answers
 
 
-def read_usage(usage: Any, taken: str, given: str) -> Usage | None:
-    """Tokens, as both formats count them: what is taken in includes the cache, what is given includes reasoning.
+def read_usage(usage: Any) -> Usage | None:
+    """Tokens, in whatever spelling of an OpenAI format; what was sent includes the cache.
 
-    :param taken: the format's word for the one, ``prompt`` or ``input``
-    :param given: its word for the other, ``completion`` or ``output``
+    Services differ in two things, and ``total_tokens`` tells how: whether reasoning is part of the output (not at
+    xAI), and whether the cache is part of the prompt. No more is ever read than was sent.
+
+    >>> read_usage({"prompt_tokens": 10, "completion_tokens": 2, "reasoning_tokens": 340, "total_tokens": 352})
+    Usage(input=10, output=342, cache_read=0, cache_write=0, reasoning=340)
     """
     if not isinstance(usage, dict):
         return None
-    cached = fields.count(usage, f"{taken}_tokens_details", "cached_tokens")
-    cached = cached or fields.count(usage, "prompt_cache_hit_tokens")  # DeepSeek's
-    written = fields.count(usage, f"{taken}_tokens_details", "cache_write_tokens")
-    details = usage.get(f"{given}_tokens_details")
-    return Usage(
-        max(fields.count(usage, f"{taken}_tokens") - cached - written, 0),
-        fields.count(usage, f"{given}_tokens"),
-        cached,
-        written,
-        fields.count(details, "reasoning_tokens") if isinstance(details, dict) else None,
-    )
+    sent = _first_count(usage, "prompt_tokens", "input_tokens")
+    output = _first_count(usage, "completion_tokens", "output_tokens")
+    total = fields.count(usage, "total_tokens")
+    into: fields.Object = next((usage[key] for key in _INPUT_DETAILS if isinstance(usage.get(key), dict)), {})
+    out_of = next((usage[key] for key in _OUTPUT_DETAILS if isinstance(usage.get(key), dict)), None)
+    cached = _first_count(into, *_CACHED) or _first_count(usage, *_CACHED)
+    written = _first_count(into, *_WRITTEN) or _first_count(usage, *_WRITTEN)
+    reasoning = _first_count(out_of or usage, "reasoning_tokens")
+    if reasoning > output or (reasoning and total == sent + output + reasoning):
+        output += reasoning
+    if total and total == sent + output + cached + written:
+        sent += cached + written
+    cached = min(cached, sent)
+    written = min(written, sent - cached)
+    is_told = out_of is not None or "reasoning_tokens" in usage
+    return Usage(sent - cached - written, output, cached, written, reasoning if is_told else None)
+
+
+_INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
+_OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details")
+_CACHED = ("cached_tokens", "num_cached_tokens", "cache_read_input_tokens", "prompt_cache_hit_tokens")
+_WRITTEN = ("cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens")
+
+
+def _first_count(holder: fields.Object, *names: str) -> int:
+    return next((count for name in names if (count := fields.count(holder, name))), 0)
 
 
 # ---------------------------------------------------------------- requests

@@ -99,6 +99,10 @@ class Parser:
             self._check_size()
         elif line.startswith(b"event:"):
             self._name = line[6:].removeprefix(b" ").decode("utf-8", "replace")
+        elif line.startswith(b"error:"):
+            # No field of the standard: how llama.cpp and some others say that they have failed.
+            self._name = "error"
+            self._data.append(line[6:].removeprefix(b" "))
         elif line == b"data":
             # A line without a colon is a field without a value.
             self._data.append(b"")

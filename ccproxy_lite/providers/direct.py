@@ -65,8 +65,10 @@ def is_makers(kind: str, base_url: str) -> bool:
 
 
 def quirks_at(base_url: str) -> frozenset[str]:
-    """OpenAI's service no longer accepts ``max_tokens``."""
-    return frozenset({"max_completion_tokens"} if urlsplit(base_url).hostname == "api.openai.com" else ())
+    """OpenAI's service no longer accepts ``max_tokens``, and takes system messages in the middle of a conversation."""
+    if urlsplit(base_url).hostname == "api.openai.com":
+        return frozenset(("max_completion_tokens", "system_turns"))
+    return frozenset()
 
 
 def credential(kind: str, base_url: str, key: str) -> Headers:

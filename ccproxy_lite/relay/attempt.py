@@ -15,12 +15,14 @@ import anyio
 
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats.format import Format, Outgoing, PathInfo, Target
+from ccproxy_lite.formats.neutral import overflow
+from ccproxy_lite.formats.neutral.answer_losses import AnswerLosses
 from ccproxy_lite.formats.neutral.events import End, Failed
 from ccproxy_lite.formats.neutral.names import Restorer
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import internal_error
 from ccproxy_lite.net.connection import Response
-from ccproxy_lite.net.heads import OutHeaders
+from ccproxy_lite.net.heads import AnswerHead
 from ccproxy_lite.providers.provider import SERVER_SENT_EVENTS, Ask
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.delivery import Delivery
@@ -28,7 +30,7 @@ from ccproxy_lite.relay.headers import JSON_HEADERS, about_answer, for_converted
 from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.relay.streams import Converted, Reframed, Relayed, Stream, failed_of
 from ccproxy_lite.relay.upstreams import Upstreams
-from ccproxy_lite.relay.whole import Whole, is_object, read_whole
+from ccproxy_lite.relay.whole import Whole, json_in, read_whole
 from ccproxy_lite.routing import retry_after
 from ccproxy_lite.routing.failover import Attempt
 from ccproxy_lite.routing.routes import Route
@@ -98,6 +100,7 @@ class Dispatch:
         self._upstreams = upstreams
         self._reply = reply
         self._framing = attempt.route.upstream.provider.framing
+        self._losses = AnswerLosses(call.form.name)
 
     @property
     def is_answered(self) -> bool:
@@ -118,9 +121,8 @@ class Dispatch:
         call, record, prepared = self._call, self._call.record, self.prepared
         upstream, key = self.attempt.route.upstream, self.attempt.key
         record.dropped = prepared.dropped
-        headers = about_answer(self.attempt.route, prepared.dropped)
         if self._reply is not None:
-            self._reply.expect(headers, is_relayed=self._is_passed_on)
+            self._reply.expect(self.attempt.route, prepared.dropped, is_relayed=self._is_passed_on)
         delivery = self._new_delivery()
         try:
             self.secret = await self._upstreams.secret_of(upstream, key.reference, call.passed_secret)
@@ -137,11 +139,12 @@ class Dispatch:
             if delivery.committed_at is not None:
                 record.first_byte_s = delivery.committed_at - record.started_at
         if delivery.state == "collecting":
-            return self._deliver_collected(delivery, headers)
+            return self._deliver_collected(delivery)
         if delivery.committed:
             record.status = 200
             record.usage = delivery.stream.progress.usage if delivery.stream else None
             record.error = call.redact(delivery.failed.message) if delivery.failed else ""
+            record.dropped += tuple(self._losses.dropped)
         return delivery.failed
 
     def error_as_it_came(self, retry_after_s: float | None) -> Response | None:
@@ -157,7 +160,7 @@ class Dispatch:
         if hint_s is not None and retry_after_s is not None and ceil(hint_s) != ceil(retry_after_s):
             return None
         answer = delivery.answer
-        if answer.status < 400 or not is_object(delivery.body):
+        if answer.status < 400 or not self._call.form.is_own_error(answer.status, json_in(delivery.body)):
             return None
         # The hint may have been replaced by a shorter one of another key.
         headers = [(name, value) for name, value in self._call.headers_for_client(answer) if name != "retry-after-ms"]
@@ -179,9 +182,14 @@ class Dispatch:
         call, form, parser = self._call, self.prepared.form, self._framing.parser(limit)
         if self.prepared.outgoing is None:
             return (Relayed if self._is_passed_on else Reframed)(parser, form)
-        return Converted(parser, form.reader(call.reply.id), self.prepared.restorer, call.form.writer(call.reply))
+        writer = call.form.writer(call.reply)
+        stream = Converted(parser, form.reader(call.reply.id), self.prepared.restorer, writer, self._losses)
+        if self._reply is not None and call.form.comments:
+            reply = self._reply
+            stream.is_head_sent = lambda: reply.begun
+        return stream
 
-    def _deliver_collected(self, delivery: Delivery, headers: OutHeaders) -> Failed | None:
+    def _deliver_collected(self, delivery: Delivery) -> Failed | None:
         """Judge a response that was collected, and send it to the client if it is one."""
         call, record, prepared = self._call, self._call.record, self.prepared
         limit = self._upstreams.config.limits.max_event_bytes
@@ -198,14 +206,25 @@ class Dispatch:
         assert isinstance(last, End) and delivery.answer is not None
         record.usage, record.status = last.usage, 200
         record.first_byte_s = self._upstreams.clock.now() - record.started_at
-        events = prepared.restorer.restore(events)
+        if self._reply is None and prepared.outgoing is None and parser is None:
+            self._pass_on_body(delivery.answer, delivery.body, last)
+            return None
+        events = self._losses.without_lost(prepared.restorer.restore(events))
+        lost = tuple(self._losses.dropped)
+        record.dropped += lost
         if self._reply is not None:
             writer = call.form.writer(call.reply)
-            self._reply.write_whole(b"".join(writer.write(event) for event in events))
-        elif prepared.outgoing is None and parser is None:
-            down = merged(call.headers_for_client(delivery.answer), headers)
-            call.client.respond(Response(delivery.answer.status, down, delivery.body))
+            self._reply.write_whole(b"".join(writer.write(event) for event in events), lost)
         else:
             body = dumps(call.form.write_body(events, call.reply)).encode()
+            headers = about_answer(self.attempt.route, prepared.dropped + lost)
             call.client.respond(Response(200, merged(JSON_HEADERS, headers), body))
         return None
+
+    def _pass_on_body(self, answer: AnswerHead, body: bytes, end: End) -> None:
+        """A whole response as it came, to a client of the same format."""
+        headers = self._call.headers_for_client(answer)
+        is_labelled = "json" in answer.get("content-type").lower()
+        headers = merged(headers, [] if is_labelled else JSON_HEADERS, about_answer(self.attempt.route, ()))
+        body = overflow.as_length_limit(body) if end.reason == "max_tokens" else body
+        self._call.client.respond(Response(answer.status, headers, body))

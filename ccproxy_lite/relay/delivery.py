@@ -12,7 +12,7 @@ next:
 ``head``
     nothing has come yet
 ``undecided``
-    a stream was requested, and the content type does not say what this is: the first bytes will show
+    a stream was requested: the first bytes will show whether this is one, for content types are often wrong
 ``collecting``
     the response is kept until it is complete: when ``done`` is set, ``body`` has all of it, for the attempt to judge
 ``holding``
@@ -38,11 +38,16 @@ from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.log import internal_error
 from ccproxy_lite.net.heads import AnswerHead
 from ccproxy_lite.net.upstream import Connection
-from ccproxy_lite.providers.provider import Framing
+from ccproxy_lite.providers.provider import SERVER_SENT_EVENTS, Framing
 from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.relay.streams import Stream, failed_of
 
 _MAX_ERROR_BYTES = 1_048_576
+
+_BODY_BEGINS = (b"{", b"[", b"<")
+"""JSON and HTML; an event begins with a letter or a colon."""
+_EVENT_BEGINS = (b"data:", b"event:", b"id:", b"retry:", b":", b"error:")
+_MAX_SNIFFED_BYTES = 64
 
 State = Literal["head", "undecided", "collecting", "holding", "passing", "over"]
 
@@ -79,9 +84,13 @@ class Delivery:
 
     @property
     def is_event_stream(self) -> bool:
-        """Whether the content type says that this is a stream of events."""
+        """Whether what was collected is a stream of events: the first bytes say so, else the content type."""
         kind = self.answer.get("content-type").lower() if self.answer is not None else ""
-        return kind.startswith(self._framing.content_type)
+        named = kind.startswith(self._framing.content_type)
+        if self._framing is not SERVER_SENT_EVENTS:
+            return named
+        start = self.body[:_MAX_SNIFFED_BYTES].lstrip()
+        return start.startswith(_EVENT_BEGINS) or (named and start[:1] not in _BODY_BEGINS)
 
     @property
     def committed(self) -> bool:
@@ -110,7 +119,8 @@ class Delivery:
             if head.status >= 400:
                 self._max_body_bytes = min(self._max_body_bytes, _MAX_ERROR_BYTES)
         else:
-            self.state = "holding" if self.is_event_stream else "undecided"
+            is_event_stream = self._framing is not SERVER_SENT_EVENTS and self.is_event_stream
+            self.state = "holding" if is_event_stream else "undecided"
 
     def data(self, data: bytes) -> None:
         if self.state == "passing" or self.state == "holding":
@@ -118,9 +128,7 @@ class Delivery:
         elif self.state == "collecting":
             self._collect_piece(data)
         elif self.state == "undecided" and data.strip():
-            # Some services stream with a wrong content type.
-            is_body = data.lstrip()[:1] in (b"{", b"[", b"<")  # JSON and HTML; an event begins with a letter or a colon
-            self.state = "collecting" if is_body else "holding"
+            self.state = "collecting" if data.lstrip()[:1] in _BODY_BEGINS else "holding"
             self.data(data)
 
     def end(self) -> None:
@@ -180,9 +188,9 @@ class Delivery:
             self._finish_delivery()
 
     def _commit_to_client(self) -> None:
-        assert self.answer is not None and self._reply is not None
+        assert self.answer is not None and self._reply is not None and self.stream is not None
         self.state, self.committed_at = "passing", self._clock.now()
-        self._reply.begin(self.answer)
+        self._reply.begin(self.answer, () if self._reply.begun else self.stream.take_dropped())
         self._reply.write(self.body)
         self._pieces = []
 

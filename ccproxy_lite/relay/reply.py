@@ -40,7 +40,8 @@ class Reply:
         self._interval_s = keepalive_s or NEVER
         self._only = only
         self._early: OutHeaders = about_answer(only, ()) if only is not None else []
-        self._headers: OutHeaders = []
+        self._route = only
+        self._dropped: tuple[str, ...] = ()
         self._is_relayed = False
         self._array = ArrayFraming() if call.path_info.array else None
         self._pause: Callable[[bool], None] | None = None
@@ -49,27 +50,29 @@ class Reply:
         self.deadline = self._now() + self._interval_s
         watchdog.watch(self)
 
-    def expect(self, headers: OutHeaders, *, is_relayed: bool) -> None:
-        """The headers of the next attempt's response, and whether the upstream's headers are passed on with them."""
-        self._headers, self._is_relayed = headers, is_relayed
+    def expect(self, route: Route, dropped: tuple[str, ...], *, is_relayed: bool) -> None:
+        """The next attempt: its route, what its request has lost, and whether the upstream's headers are passed on."""
+        self._route, self._dropped, self._is_relayed = route, dropped, is_relayed
         if self._only is not None:
-            self._early = headers
+            self._early = about_answer(route, dropped)
 
     # --- the response
 
-    def begin(self, answer: AnswerHead) -> None:
-        """A stream begins, whose upstream's head this is."""
+    def begin(self, answer: AnswerHead, lost: tuple[str, ...] = ()) -> None:
+        """A stream begins, whose upstream's head this is; ``lost`` is what the response has lost already."""
         headers = self._call.headers_for_client(answer) if self._is_relayed else SSE_HEADERS
-        self._send_head_once(merged(headers, JSON_HEADERS if self._array else [], self._headers))
+        is_labelled = answer.get("content-type").lower().startswith("text/event-stream")
+        kind = JSON_HEADERS if self._array else [] if is_labelled else SSE_HEADERS
+        self._send_head_once(merged(headers, kind, self._headers(lost)))
 
     def write(self, events: bytes) -> None:
         """More of the response, as server-sent events."""
         self._client.write(events if self._array is None else self._array.feed(events))
         self.deadline = self._now() + self._interval_s
 
-    def write_whole(self, events: bytes) -> None:
+    def write_whole(self, events: bytes, lost: tuple[str, ...]) -> None:
         """A response that came in one piece, written as a stream."""
-        self._send_head_once(merged(self._content_type, self._headers))
+        self._send_head_once(merged(self._content_type, self._headers(lost)))
         self.write(events)
         self.finish()
 
@@ -117,6 +120,9 @@ class Reply:
         self._pause = None
 
     # ---
+
+    def _headers(self, lost: tuple[str, ...]) -> OutHeaders:
+        return about_answer(self._route, self._dropped + lost) if self._route is not None else []
 
     @property
     def _content_type(self) -> OutHeaders:

@@ -19,14 +19,18 @@ ended.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Protocol
 
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import sse
 from ccproxy_lite.formats.format import Format, Parser, Progress, Reader, Writer
-from ccproxy_lite.formats.neutral.events import End, Event, Failed, PartStart
+from ccproxy_lite.formats.neutral import overflow
+from ccproxy_lite.formats.neutral.answer_losses import AnswerLosses
+from ccproxy_lite.formats.neutral.events import End, Event, Failed, Lost, PartDelta, PartStart
 from ccproxy_lite.formats.neutral.names import Restorer
 
+_LINES = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 
 
@@ -44,11 +48,17 @@ class Stream(Protocol):
     def fail(self, failed: Failed) -> bytes:
         """The response is cut off: the client's in-band error."""
 
+    def take_dropped(self) -> tuple[str, ...]:
+        """What the answer has lost so far, for its head; what is not taken is told in the stream."""
+
 
 class Relayed:
     """Both sides speak the same format: the bytes are passed on untouched, and only looked at.
 
-    Half an event waits for its other half: an error, or a redaction, must not end up in the middle of an event.
+    Half an event waits for its other half: an error, or a redaction, must not end up in the middle of an event. Three
+    things are not passed on as they came, because clients break on them: a failure in the shape of another format, a
+    finish reason that says that the context window is full, and the blank line behind a comment, at which some decoders
+    dispatch an empty event.
     """
 
     def __init__(self, parser: Parser, form: Format) -> None:
@@ -62,6 +72,8 @@ class Relayed:
         events = self._parser.feed(data)
         for event in events:
             self._look(event, self.progress)
+        if self.progress.is_foreign and self.progress.failed is not None:
+            return self._in_own_words(events, self.progress.failed)
         unfinished = self._parser.unfinished()
         if unfinished and not events:  # nothing but a piece of an event
             self._tail.append(data)
@@ -72,7 +84,19 @@ class Relayed:
         if unfinished:
             end = _end_of_events(data)
             data, self._tail = data[:end], [data[end:]]
-        return data
+        if data[:1] in (b":", b"\n", b"\r") or b"\n:" in data or b"\r:" in data:
+            data = _without_lone_blank_lines(data)
+        return overflow.as_length_limit(data) if self.progress.window_full else data
+
+    def _in_own_words(self, events: list[sse.Event], failed: Failed) -> bytes:
+        """The events before the one that says so in another format's words, and the failure in those of this one."""
+        seen, pieces = Progress(), []
+        for event in events:
+            self._look(event, seen)
+            if seen.failed is not None:
+                break
+            pieces.append(sse.encode(event.data, event.name))
+        return b"".join([*pieces, self._write_failure(failed, self.progress)])
 
     def close(self) -> bytes:
         if self.progress.ended or self.progress.failed:
@@ -84,32 +108,60 @@ class Relayed:
         self.progress.failed = failed
         return self._write_failure(failed, self.progress)
 
+    def take_dropped(self) -> tuple[str, ...]:
+        return ()
+
 
 def _end_of_events(data: bytes) -> int:
     """Where the last complete event ends: behind the last blank line."""
     return max((match.end() for match in _BLANK_LINE.finditer(data)), default=0)
 
 
+def _without_lone_blank_lines(data: bytes) -> bytes:
+    """Whole events without the blank lines that end none: a comment stands alone."""
+    kept, has_field = [], False
+    for line in _LINES.findall(data):
+        if line.strip(b"\r\n"):
+            has_field = has_field or line[:1] != b":"
+        elif not has_field:
+            continue
+        else:
+            has_field = False
+        kept.append(line)
+    return b"".join(kept)
+
+
 class Reframed(Relayed):
     """Both sides speak the same format, but the upstream frames its events differently: each is written anew."""
 
     def feed(self, data: bytes) -> bytes:
-        pieces = []
-        for event in self._parser.feed(data):
+        events = self._parser.feed(data)
+        for event in events:
             self._look(event, self.progress)
-            pieces.append(sse.encode(event.data, event.name))
-        return b"".join(pieces)
+        if self.progress.is_foreign and self.progress.failed is not None:
+            return self._in_own_words(events, self.progress.failed)
+        written = b"".join(sse.encode(event.data, event.name) for event in events)
+        return overflow.as_length_limit(written) if self.progress.window_full else written
 
 
 class Converted:
-    """The sides differ: bytes to events to neutral events and back."""
+    """The sides differ: bytes to events to neutral events and back.
 
-    def __init__(self, parser: Parser, reader: Reader, restorer: Restorer, writer: Writer) -> None:
+    What the answer loses on its way is named by ``losses``: in the head, or, once ``is_head_sent`` says that this is
+    out, in a comment in front of the end.
+    """
+
+    def __init__(
+        self, parser: Parser, reader: Reader, restorer: Restorer, writer: Writer, losses: AnswerLosses
+    ) -> None:
         self.progress = Progress()
+        self.is_head_sent: Callable[[], bool] = lambda: False
         self._parser = parser
         self._reader = reader
         self._restore = restorer.restore
         self._writer = writer
+        self._losses = losses
+        self._told = 0
 
     def feed(self, data: bytes) -> bytes:
         out = b""
@@ -127,21 +179,35 @@ class Converted:
         self.progress.failed = failed
         return self._writer.write(failed)
 
+    def take_dropped(self) -> tuple[str, ...]:
+        dropped = tuple(self._losses.dropped)
+        self._told = len(dropped)
+        return dropped
+
     def pass_on(self, events: list[Event]) -> bytes:
         """The client's bytes for neutral events."""
         write, progress = self._writer.write, self.progress
         pieces = []
         for event in self._restore(events):
             kind = type(event)
-            if kind is PartStart:
-                progress.content = True
-            elif kind is End:
-                progress.content = progress.over = True
-                progress.usage = event.usage  # type: ignore[union-attr]
-            elif kind is Failed:
-                progress.failed = event  # type: ignore[assignment]
+            if kind is not PartDelta:
+                self._losses.note(event)
+                if kind is PartStart:
+                    progress.content = True
+                elif kind is End:
+                    progress.content = progress.over = True
+                    progress.usage = event.usage  # type: ignore[union-attr]
+                    pieces.append(self._late_losses())
+                elif kind is Failed:
+                    progress.failed = event  # type: ignore[assignment]
+                elif kind is Lost:
+                    continue
             pieces.append(write(event))
         return b"".join(pieces)
+
+    def _late_losses(self) -> bytes:
+        late = self._losses.dropped[self._told :]
+        return f": ccproxy dropped {', '.join(late)}\n".encode() if late and self.is_head_sent() else b""
 
 
 class ArrayFraming:

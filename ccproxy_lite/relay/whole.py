@@ -44,7 +44,9 @@ def read_whole(form: Format, whole: Whole, seed: str, redact: Callable[[str], st
             where = "nowhere"
         raise UpstreamError(f"upstream redirected to {where}; not followed, to protect the API key")
     if head.status >= 400:
-        return [form.read_error(head.status, _json_or_text(body, kind, redact))]
+        events = whole.events.feed(body) if whole.events is not None else []
+        said = events[0].data.encode() if events else body  # some services send an error as an event
+        return [form.read_error(head.status, _json_or_text(said, kind, redact))]
     if whole.events is not None:
         reader = form.reader(seed)
         return [event for part in whole.events.feed(body) for event in reader.feed(part)] + reader.close()
@@ -67,9 +69,9 @@ def _json_or_text(body: bytes, kind: str, redact: Callable[[str], str]) -> Any:
         return f"the upstream returned {kind or 'no content type'}: {text}" if text else ""
 
 
-def is_object(body: bytes) -> bool:
-    """Whether a body is a JSON object."""
+def json_in(body: bytes) -> Any:
+    """The value in a body; None where it is no JSON."""
     try:
-        return isinstance(loads(body), dict)
+        return loads(body)
     except ValueError:
-        return False
+        return None

@@ -35,8 +35,11 @@ def expectation(case: Case) -> dict[str, Any]:
         return {"expect": outgoing.body, **({"dropped": sorted(outgoing.dropped)} if outgoing.dropped else {})}
     try:
         if "response" in case:
-            return {"expect": run.convert_response(case)}
-        return {"expect": run.whole_of(case, run.convert_stream(case, [run.sse_bytes(case["stream"])]))}
+            answer, dropped = run.convert_response(case)
+        else:
+            sse, dropped = run.convert_stream(case, [run.sse_bytes(case["stream"])])
+            answer = run.whole_of(case, sse)
+        return {"expect": answer, **({"dropped": dropped} if dropped else {})}
     except UpstreamError as error:
         return {"expect": {"error": {"kind": error.kind, "message": error.message}}}
 

@@ -47,20 +47,21 @@ def test_response(case: Case) -> None:
             run.convert_response(case)
         assert case["expect"]["error"] == {"kind": caught.value.kind, "message": caught.value.message}
         return
-    assert run.convert_response(case) == case["expect"]
+    assert run.convert_response(case) == (case["expect"], case.get("dropped", []))
 
 
 @pytest.mark.parametrize("case", of_kind("stream"))
 def test_stream(case: Case) -> None:
     raw = run.sse_bytes(case["stream"])
-    sse = run.convert_stream(case, [raw])
-    assert run.whole_of(case, sse) == case["expect"]
+    converted = run.convert_stream(case, [raw])
+    sse, dropped = converted
+    assert (run.whole_of(case, sse), dropped) == (case["expect"], case.get("dropped", []))
     if "emits" in case:
         assert run.payloads(sse) == case["emits"]
     events = raw.split(b"\n\n")
-    assert run.convert_stream(case, [event + b"\n\n" for event in events[:-1]]) == sse
-    assert run.convert_stream(case, [raw[i : i + 1] for i in range(len(raw))]) == sse
-    assert run.convert_stream(case, [raw.replace(b"\n", b"\r\n")]) == sse
+    assert run.convert_stream(case, [event + b"\n\n" for event in events[:-1]]) == converted
+    assert run.convert_stream(case, [raw[i : i + 1] for i in range(len(raw))]) == converted
+    assert run.convert_stream(case, [raw.replace(b"\n", b"\r\n")]) == converted
 
 
 def test_files_are_written_as_the_tool_writes_them() -> None:
@@ -81,7 +82,7 @@ def test_missing_expectations_are_filled_in() -> None:
     assert cases[1]["to"] == {"gemini": {"rejected": "container"}}
     for one in of_file(FOLDER / "chat_answers_text.json")[:5]:
         name = one.pop("name")
-        target, expected = one.pop("to"), one.pop("expect")
+        target, expected, dropped = one.pop("to"), one.pop("expect"), one.pop("dropped", [])
         again = [{**one, "name": name, "to": {target: {}}}]
         fill(again)
-        assert again[0]["to"][target] == {"expect": expected}
+        assert again[0]["to"][target] == {"expect": expected, **({"dropped": dropped} if dropped else {})}

@@ -40,9 +40,9 @@ def test_a_failure_keeps_its_meaning(form: str, kind: Kind) -> None:
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_prompt_that_is_too_long_is_said_in_the_words_that_clients_look_for(form: str) -> None:
     said = {
-        "anthropic": ("anthropic", 400, {"error": {"type": "invalid_request_error", "message": "prompt is too long: 9 tokens"}}),
+        "anthropic": ("anthropic", 400, {"type": "error", "error": {"type": "invalid_request_error", "message": "prompt is too long: 9 tokens > 8 maximum"}}),
         "openai": ("openai-chat", 400, {"error": {"code": "context_length_exceeded", "message": "too many"}}),
-        "gemini": ("gemini", 400, {"error": {"code": 400, "message": "exceeds the maximum number of tokens", "status": "INVALID_ARGUMENT"}}),
+        "gemini": ("gemini", 400, {"error": {"code": 400, "message": "The input token count (9) exceeds the maximum number of tokens allowed (8).", "status": "INVALID_ARGUMENT"}}),
     }  # fmt: skip
     for upstream, status, body in said.values():
         _, told = FORMATS[form].write_error(FORMATS[upstream].read_error(status, body))
@@ -50,6 +50,10 @@ def test_a_prompt_that_is_too_long_is_said_in_the_words_that_clients_look_for(fo
             assert told["error"]["message"].startswith("prompt is too long")
         elif form.startswith("openai"):
             assert told["error"]["code"] == "context_length_exceeded"
+        else:
+            assert "maximum number of tokens allowed" in told["error"]["message"]
+        assert FORMATS[form].is_own_error(400, told)
+        assert FORMATS[form].is_own_error(400, body) == (upstream.partition("-")[0] == form.partition("-")[0])
 
 
 @pytest.mark.parametrize("form", FORMATS)

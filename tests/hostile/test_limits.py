@@ -434,7 +434,8 @@ def test_secrets_in_a_late_error_are_blotted_out(client: str) -> None:
 
 def test_secrets_in_an_upstreams_headers_are_blotted_out() -> None:
     with upstream(
-        [http(200, CHAT_BODY, x_echo="upstream-key-one")], [http(400, {"error": {}}, x_echo="upstream-key-one")]
+        [http(200, CHAT_BODY, x_echo="upstream-key-one")],
+        [http(400, {"error": {"message": "no"}}, x_echo="upstream-key-one")],
     ) as up:
         with proxy(behind(up, "openai-chat")) as served:
             for _ in range(2):

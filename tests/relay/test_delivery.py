@@ -37,14 +37,18 @@ class Stream:
         self.progress.failed = failed
         return f"<{failed.message}>".encode()
 
+    def take_dropped(self) -> tuple[str, ...]:
+        return ()
+
 
 class Client:
     """The client's end, as a list of what happens there."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.begun = False
 
-    def begin(self, answer: AnswerHead) -> None:
+    def begin(self, answer: AnswerHead, dropped: tuple[str, ...]) -> None:
         self.told.append("head")
 
     def write(self, data: bytes) -> None:
@@ -89,7 +93,9 @@ def played(*steps: Any, stream: bool = True, most: int = 100) -> tuple[Delivery,
     ("steps", "state", "told", "failed"),
     [
         ([], "head", [], None),
-        ([EVENTS], "holding", [], None),
+        ([EVENTS], "undecided", [], None),
+        ([EVENTS, b" {"], "collecting", [], None),
+        ([JSON, b"data!"], "passing", ["head", "DATA!"], None),
         ([EVENTS, b"a"], "holding", [], None),
         ([EVENTS, b"a", b"!"], "passing", ["head", "A!"], None),
         ([EVENTS, b"a!", b"c."], "over", ["head", "A!", "C.", "end"], None),

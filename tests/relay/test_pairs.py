@@ -86,7 +86,7 @@ def test_the_same_format_is_not_touched(form: str, stream: bool) -> None:
         answer = ask(served.port, path, raw)
     assert up.seen[0].body == raw
     if stream:
-        assert b": a comment\n\nevent: brand_new\ndata: {}\n\n" in answer.body
+        assert b": a comment\nevent: brand_new\ndata: {}\n\n" in answer.body
     else:
         assert answer.body == script[0].partition(b"\r\n\r\n")[2]
 

@@ -104,7 +104,8 @@ def test_a_stream_of_the_same_format_comes_back_byte_for_byte() -> None:
     pieces: list[Any] = [STREAM_HEAD, *(chunk(odd[i : i + 7]) for i in range(0, len(odd), 7)), LAST]
     with upstream(pieces) as up, proxy(behind(up, "anthropic")) as served:
         answer = ask(served.port, "/v1/messages", {**ANTHROPIC_ASK, "stream": True})
-    assert answer.body == odd
+    # But for the blank line behind the comment, at which some decoders dispatch an event without data.
+    assert answer.body == odd.replace(b"comment\r\n\r\n", b"comment\r\n")
 
 
 def test_of_two_hints_only_ours_is_passed_on() -> None:

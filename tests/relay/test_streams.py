@@ -8,6 +8,7 @@ import pytest
 
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.format import ReplyInfo
+from ccproxy_lite.formats.neutral.answer_losses import AnswerLosses
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.formats.neutral.names import Restorer
 from ccproxy_lite.formats.neutral.request import Request
@@ -73,7 +74,8 @@ STREAMS = {
 
 def converted(upstream: str, client: str) -> Converted:
     restorer = Restorer({}, frozenset())
-    return Converted(Parser(LIMIT), FORMATS[upstream].reader(REPLY.id), restorer, FORMATS[client].writer(REPLY))
+    reader, writer = FORMATS[upstream].reader(REPLY.id), FORMATS[client].writer(REPLY)
+    return Converted(Parser(LIMIT), reader, restorer, writer, AnswerLosses(client))
 
 
 def relayed(name: str) -> Relayed:

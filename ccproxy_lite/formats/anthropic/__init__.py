@@ -20,6 +20,7 @@ FORMAT = Format(
     write_failure=answer.write_failure,
     without_foreign=request.without_foreign,
     read_error=errors.read_error,
+    is_own_error=errors.is_own_error,
     write_error=errors.write_error,
     read_models=catalog.read_models,
     write_models=catalog.write_models,

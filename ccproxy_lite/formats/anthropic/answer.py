@@ -23,15 +23,16 @@ from typing import Any
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.anthropic.blocks import NAME, NAME_LIMITS
-from ccproxy_lite.formats.anthropic.errors import failed_of, write_error
+from ccproxy_lite.formats.anthropic.errors import failed_of, is_own_error, write_error
 from ccproxy_lite.formats.format import Progress, ReplyInfo
-from ccproxy_lite.formats.neutral import names, thinking
+from ccproxy_lite.formats.neutral import names, overflow, thinking
 from ccproxy_lite.formats.neutral.events import (
     Begin,
     Citation,
     End,
     Event,
     Failed,
+    Lost,
     PartDelta,
     PartEnd,
     PartKind,
@@ -53,9 +54,11 @@ _REASONS: dict[str, StopReason] = {
     "tool_use": "tool_use",
     "pause_turn": "pause",
     "refusal": "refusal",
-    "model_context_window_exceeded": "context_window",
 }
 _REASON_NAMES = {reason: name for name, reason in _REASONS.items()}
+
+_OVERFLOW = "model_context_window_exceeded"
+"""The length limit, if the answer has content; else the prompt has left no room for one."""
 
 _KINDS: dict[str, PartKind] = {
     "text": "text",
@@ -69,7 +72,7 @@ _KINDS: dict[str, PartKind] = {
 
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A complete response as events. Raises UpstreamError."""
-    if body.get("type") == "error":
+    if body.get("type") == "error" or fields.states_error(body, "content"):
         return [failed_of(body, 500)]
     content = body.get("content")
     if not isinstance(content, list):
@@ -105,13 +108,10 @@ def _read_usage(source: Any) -> Usage | None:
     )
 
 
-def _read_citations(block: Mapping[str, Any]) -> tuple[Citation, ...]:
-    citations = block.get("citations")
-    return tuple(
-        Citation(fields.lenient(citation, "url"), fields.lenient(citation, "title"))
-        for citation in (citations if isinstance(citations, list) else ())
-        if fields.lenient(citation, "url")
-    )
+def _read_citations(citations: list[Any]) -> tuple[Citation, ...]:
+    """Those of web pages; the neutral model has no documents to cite."""
+    pages = [(fields.lenient(one, "url"), fields.lenient(one, "title")) for one in citations]
+    return tuple(Citation(url, title) for url, title in pages if url)
 
 
 class Reader:
@@ -124,7 +124,9 @@ class Reader:
         self._waiting: list[dict[str, Any]] = []
         self._called = False
         self._kind: PartKind | None = None
+        self._any_part = False
         self._input = ""
+        self._arguments = names.Arguments()
         self._signature = ""
         self._citations: list[Any] = []
         self._usage: dict[str, Any] = {}
@@ -136,7 +138,7 @@ class Reader:
             return []
         data = fields.event_object(event)
         kind = str(data.get("type") or event.name)
-        if kind == "error" or (kind == "" and "error" in data):
+        if _is_failure(kind, data):
             return self._end_with_failure(failed_of(data, 500))
         return self.step(kind, data)
 
@@ -181,7 +183,9 @@ class Reader:
         self._index, self._kind = data.get("index"), kind
         self._called = self._called or kind == "tool"
         if kind is None or not isinstance(block, dict):
-            return events
+            return [*events, Lost(fields.lenient(block, "type") or "content")]
+        self._any_part = True
+        self._arguments = names.Arguments()
         self._signature = fields.lenient(block, "signature")
         self._citations = list(fields.lenient_list(block, "citations"))
         self._input = dumps_text(block["input"]) if kind == "tool" and block.get("input") else ""
@@ -203,9 +207,7 @@ class Reader:
             case "text_delta":
                 piece = delta.get("text")
             case "input_json_delta":
-                piece = delta.get("partial_json")
-                if piece:  # what stood in the block's start was a placeholder
-                    self._input = ""
+                return self._add_input(fields.lenient(delta, "partial_json"))
             case "thinking_delta":
                 piece = delta.get("thinking")
             case "signature_delta":
@@ -218,6 +220,14 @@ class Reader:
                 return []
         return [PartDelta(piece)] if isinstance(piece, str) and piece else []
 
+    def _add_input(self, piece: str) -> list[Event]:
+        """A piece of a call's input; ``null`` is none. What stood in the block's start was a placeholder."""
+        piece = self._arguments.add(piece)
+        if not piece:
+            return []
+        self._input = ""
+        return [PartDelta(piece)]
+
     def _block_stop(self, data: dict[str, Any]) -> list[Event]:
         if data.get("index") != self._index:
             if self._waiting:
@@ -227,7 +237,10 @@ class Reader:
             return []
         events: list[Event] = [PartDelta(self._input)] if self._input else []
         sealed = _signature_and_origin(self._kind, self._signature)
-        events.append(PartEnd(*sealed, _read_citations({"citations": self._citations})))
+        cited = _read_citations(self._citations)
+        if len(cited) < len(self._citations):
+            events.append(Lost("citations"))
+        events.append(PartEnd(*sealed, cited))
         self._kind, self._input, self._signature, self._citations = None, "", "", []
         waiting, self._waiting = self._waiting, []
         for event in waiting:
@@ -248,10 +261,18 @@ class Reader:
         while self._kind is not None:
             events += self._block_stop({"index": self._index})
         self._over = True
+        if self._reason == _OVERFLOW and not self._any_part:
+            return [*events, overflow.failure(_OVERFLOW)]
+        reason = _REASONS.get(self._reason or "end_turn", "max_tokens" if self._reason == _OVERFLOW else None)
+        if reason is None:
+            events.append(Lost(f"stop_reason={self._reason}"))
         usage = _read_usage({"usage": self._usage}) if self._usage else None
-        reason = final_stop_reason(_REASONS.get(self._reason or "", "end"), self._called)
-        events.append(End(reason, usage, self._stop_sequence))
+        events.append(End(final_stop_reason(reason or "end", self._called), usage, self._stop_sequence))
         return events
+
+
+def _is_failure(kind: str, data: Mapping[str, Any]) -> bool:
+    return kind == "error" or (kind not in _STEPS and fields.states_error(data))
 
 
 _STEPS = {
@@ -275,7 +296,7 @@ def look(event: SseEvent, progress: Progress) -> None:
     if name == "content_block_start":
         progress.content = True
         return
-    data = fields.object_in(event.data)
+    data = fields.event_seen(event)
     if data is None:
         return
     kind = str(data.get("type") or name)
@@ -284,12 +305,16 @@ def look(event: SseEvent, progress: Progress) -> None:
     if isinstance(counts, dict):  # those at the end complete those at the beginning
         progress.notes.update((key, value) for key, value in counts.items() if value is not None)
         progress.usage = _read_usage({"usage": progress.notes})
-    if kind == "error":
+    if _is_failure(kind, data):
         progress.failed = failed_of(data, 500)
+        progress.is_foreign = not is_own_error(400, data)
     elif kind == "message_stop":
         progress.content = progress.ended = progress.over = True
     elif kind == "message_delta":
         progress.ended = True
+        progress.window_full = fields.lenient(data.get("delta"), "stop_reason") == _OVERFLOW
+        if progress.window_full and not progress.content:
+            progress.failed, progress.is_foreign = overflow.failure(_OVERFLOW), True
     elif kind.startswith("content_block"):
         progress.content = True
 
@@ -351,7 +376,7 @@ def _write_block(part: WholePart) -> dict[str, Any]:
         case "redacted":
             return {"type": "redacted_thinking", "data": part.text}
         case "tool" | "custom":
-            call_id = names.fit_id(part.start.id, NAME_LIMITS)
+            call_id = names.id_for_client(part.start.id, NAME_LIMITS)
             arguments = names.arguments_object(part.text)
             arguments = {"input": part.text} if part.start.kind == "custom" else arguments
             return {"type": "tool_use", "id": call_id, "name": part.start.name, "input": arguments}
@@ -423,7 +448,7 @@ class Writer:
             case "thinking":
                 block: dict[str, Any] = {"type": "thinking", "thinking": "", "signature": ""}
             case "tool" | "custom":
-                call_id = names.fit_id(start.id, NAME_LIMITS)
+                call_id = names.id_for_client(start.id, NAME_LIMITS)
                 block = {"type": "tool_use", "id": call_id, "name": start.name, "input": {}}
             case _:
                 block = {"type": "text", "text": ""}

@@ -51,13 +51,31 @@ def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
 
 def read_error(status: int, body: Any) -> Failed:
     """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
-    return failed_of(fields.error_body(body), status, is_http=True)
+    return failed_of(body, status, is_http=True)
+
+
+_TOO_LONG = "prompt is too long"
+_OWN_OVERFLOWS = (_TOO_LONG, "input length and `max_tokens` exceed context limit")
+
+
+def is_own_error(status: int, body: Any) -> bool:
+    """Whether an error answer is in the format's shape, and a prompt that is too long in Anthropic's words."""
+    error = body.get("error") if isinstance(body, dict) and body.get("type") == "error" else None
+    message = fields.lenient(error, "message")
+    if not message or not fields.lenient(error, "type") or fields.error_object(body).get("message") != message:
+        return False
+    return read_error(status, body).overflow is None or (status == 400 and message.startswith(_OWN_OVERFLOWS))
 
 
 def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:
     """HTTP status and body of a failure; for a prompt that is too long, in the words that clients look for."""
     status = {"overloaded": 529, "billing": 402}.get(failed.kind, failed.status)
     message = failed.message
-    if failed.code == "context_length_exceeded" and not message.startswith("prompt is too long"):
-        message = f"prompt is too long: {message}"
+    if failed.overflow is not None:
+        status = 400
+        sent, limit = failed.overflow
+        if limit and not message.startswith(_TOO_LONG):
+            message = f"{_TOO_LONG}: {sent} tokens > {limit} maximum"
+        elif not message.startswith(_TOO_LONG):
+            message = f"{_TOO_LONG}: {message}"
     return status, {"type": "error", "error": {"type": _TYPES[failed.kind], "message": message}}

@@ -262,11 +262,7 @@ def _max_tokens(request: Request, target: Target, losses: Losses) -> int:
 
 def _write_turns(request: Request, target: Target, losses: Losses) -> tuple[list[Any], list[Any]]:
     system = [write_text(part, losses) for part in request.system if part.text.strip()]
-    messages: Iterable[Message] = request.messages
-    # Only beta versions accept system messages between turns.
-    if "system_turns" not in target.quirks:
-        messages = turns.downgraded(messages)
-    messages = turns.fitting(messages, RULES, losses)
+    messages = turns.fitting(turns.in_place(request.messages, target.quirks), RULES, losses)
     written: list[dict[str, Any]] = [
         {"role": message.role, "content": [write_part(part, losses) for part in message.parts]}
         for message in turns.merged(_without_trailing_reasoning(turns.paired(messages, losses), losses))

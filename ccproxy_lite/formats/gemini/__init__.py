@@ -20,6 +20,7 @@ FORMAT = Format(
     write_failure=reader.write_failure,
     without_foreign=contents.without_foreign,
     read_error=errors.read_error,
+    is_own_error=errors.is_own_error,
     write_error=errors.write_error,
     read_models=catalog.read_models,
     write_models=catalog.write_models,
@@ -27,4 +28,5 @@ FORMAT = Format(
     counting=Counting(paths.count_path, request.counting_body, catalog.read_count),
     write_count=catalog.write_count,
     breaks_off=True,
+    comments=False,
 )

@@ -36,7 +36,6 @@ _REASON_NAMES: dict[StopReason, str] = {
     "tool_use": "STOP",
     "pause": "STOP",
     "max_tokens": "MAX_TOKENS",
-    "context_window": "MAX_TOKENS",
     "refusal": "SAFETY",
 }
 

@@ -313,7 +313,7 @@ def _read_result(result: fields.Object, extra: Extra, at: str, calls: _Calls) ->
 def write_contents(request: Request, target: Target, losses: Losses) -> list[dict[str, Any]]:
     """All turns, each role in its turn, results right after their calls. Raises ClientError."""
     rules = turns.Rules(lambda thought: thought.origin == NAME and bool(thought.signature), media=True)
-    paired = turns.paired(turns.fitting(turns.downgraded(request.messages), rules, losses), losses)
+    paired = turns.paired(turns.fitting(turns.in_place(request.messages, target.quirks), rules, losses), losses)
     called: dict[str, str] = {}
     last_question = max((n for n, turn in enumerate(paired) if _is_question(turn)), default=-1)
     written: list[dict[str, Any]] = []

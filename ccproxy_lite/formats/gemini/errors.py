@@ -44,21 +44,38 @@ def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
         code = STATUS[_KINDS[name]] if status == 500 and name in _KINDS else status
     kind = kind_of(code) if code != 500 else _KINDS.get(name, "server")
     message = fields.lenient(error, "message") or name or f"the upstream returned {status}"
-    failed = refine(Failed(code, kind, message, code=name), error, status if is_http else None)
-    if failed.kind == "bad_request" and "maximum number of tokens" in message:
-        failed.code = "context_length_exceeded"
-    return failed
+    return refine(Failed(code, kind, message, code=name), error, status if is_http else None)
 
 
 def read_error(status: int, body: Any) -> Failed:
     """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
-    return failed_of(fields.error_body(body), status, is_http=True)
+    return failed_of(body, status, is_http=True)
+
+
+_TOO_LONG = "maximum number of tokens allowed"
+
+
+def is_own_error(status: int, body: Any) -> bool:
+    """Whether an error answer is in the format's shape, and a prompt that is too long in Google's words."""
+    error = body.get("error") if isinstance(body, dict) else None
+    message = fields.lenient(error, "message")
+    if not message or not fields.count(error, "code") or fields.error_object(body).get("message") != message:
+        return False
+    return read_error(status, body).overflow is None or (status == 400 and _TOO_LONG in message)
 
 
 def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:
     """HTTP status and body of a failure. ``error`` comes first and ``code`` is a number, or the SDK does not see it."""
     status = {529: 503, 402: 429, 413: 400}.get(failed.status, failed.status)
-    error: dict[str, Any] = {"code": status, "message": failed.message, "status": _STATUSES[failed.kind]}
+    message = failed.message
+    if failed.overflow is not None and _TOO_LONG not in message:
+        status, (sent, limit) = 400, failed.overflow
+        message = (
+            f"The input token count ({sent}) exceeds the {_TOO_LONG} ({limit})."
+            if limit
+            else (f"The input token count exceeds the {_TOO_LONG}: {message}")
+        )
+    error: dict[str, Any] = {"code": status, "message": message, "status": _STATUSES[failed.kind]}
     if failed.retry_after_s is not None:
         delay = f"{max(failed.retry_after_s, 0):g}s"
         error["details"] = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}]

@@ -19,7 +19,7 @@ from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.format import Progress
 from ccproxy_lite.formats.gemini.contents import NAME, read_signature, standard
-from ccproxy_lite.formats.gemini.errors import failed_of, write_error
+from ccproxy_lite.formats.gemini.errors import failed_of, is_own_error, write_error
 from ccproxy_lite.formats.neutral import names
 from ccproxy_lite.formats.neutral.events import (
     Begin,
@@ -27,6 +27,7 @@ from ccproxy_lite.formats.neutral.events import (
     End,
     Event,
     Failed,
+    Lost,
     PartDelta,
     PartEnd,
     PartKind,
@@ -51,12 +52,18 @@ _REASONS: dict[str, StopReason] = {
         "refusal",
     ),
 }
+_UNSPECIFIED = "FINISH_REASON_UNSPECIFIED"
+"""Some services send it with every chunk; as the only one it is the end of an answer that has content."""
 _BROKEN = frozenset(
     (
         "MALFORMED_FUNCTION_CALL UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS MISSING_THOUGHT_SIGNATURE MALFORMED_RESPONSE"
     ).split()
 )
 """Finish reasons that are failures of the model, not answers."""
+
+
+_KNOWN_MEMBERS = frozenset("text thought thoughtSignature functionCall inlineData partMetadata videoMetadata".split())
+_NOT_READ = ("citationMetadata", "urlContextMetadata")
 
 
 def _read_usage(usage: Any) -> Usage | None:
@@ -75,13 +82,13 @@ def _read_usage(usage: Any) -> Usage | None:
 
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A complete response as events: the same reader takes it as one chunk. Raises UpstreamError."""
-    if body.get("error"):
+    if fields.states_error(body, "candidates"):
         return [failed_of(body, 500)]
     reader = Reader(fields.lenient(body, "responseId") or seed)
     events = reader.chunk(body)
     if not body.get("candidates") and not reader.finish:
         raise UpstreamError("the upstream's response has no candidate")
-    reader.finish = reader.finish or "STOP"
+    reader.finish = reader.finish or ("" if reader.is_unspecified else "STOP")
     return events + reader.close()
 
 
@@ -90,6 +97,9 @@ class Reader:
 
     def __init__(self, seed: str = "") -> None:
         self.finish = ""
+        self.is_unspecified = False
+        self._any_part = False
+        self._cited = False
         self._seed = seed
         self._begun = False
         self._over = False
@@ -108,7 +118,7 @@ class Reader:
             parts = fields.event_object(SseEvent(event.name, f'{{"parts":{event.data}}}'))["parts"]
             return [read for part in parts for read in self.feed(SseEvent(event.name, dumps(part)))]
         data = fields.event_object(event)
-        if data.get("error") or event.name == "error":
+        if event.name == "error" or fields.states_error(data, "candidates"):
             self._over = True
             return [failed_of(data, 500)]
         return self.chunk(data)
@@ -135,9 +145,14 @@ class Reader:
         events: list[Event] = []
         if self.finish in _BROKEN:
             return [Failed(502, "server", self._detail or f"the model ended with {self.finish}")]
+        if self.is_unspecified and self._any_part:
+            self.finish = self.finish or "STOP"
         if not self.finish or not self._begun:
-            return [Failed(502, "server", "the upstream's stream ended early")]
+            problem = "stopped without a reason" if self.is_unspecified else "ended early"
+            return [Failed(502, "server", f"the upstream's stream {problem}")]
         self._close_part(events)
+        if self.finish not in _REASONS:
+            events.append(Lost(f"finishReason={self.finish}"))
         reason = final_stop_reason(_REASONS.get(self.finish, "end"), self._calls > 0)
         return [*events, End(reason, self._usage)]
 
@@ -146,8 +161,9 @@ class Reader:
         parts = content.get("parts") if isinstance(content, dict) else None
         parts = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
         brings_text = any(fields.lenient(part, "text") for part in parts)
+        events += [Lost(name) for name in _NOT_READ if candidate.get(name)]
         if not brings_text:  # the parts may close the text that these citations belong to
-            self._add_citations(candidate.get("groundingMetadata"))
+            self._add_citations(candidate.get("groundingMetadata"), events)
         for number, part in enumerate(parts):
             if number not in self._part_offsets:
                 # Citations count bytes from the beginning of a part, which may be in the middle of the running text.
@@ -155,9 +171,10 @@ class Reader:
                 self._part_offsets[number] = len(before.encode("utf-8", "surrogatepass"))
             self._read_part(part, events)
         if brings_text:
-            self._add_citations(candidate.get("groundingMetadata"))
+            self._add_citations(candidate.get("groundingMetadata"), events)
         finish = fields.lenient(candidate, "finishReason")
-        self.finish = finish if finish and finish != "FINISH_REASON_UNSPECIFIED" else self.finish
+        self.is_unspecified = self.is_unspecified or finish == _UNSPECIFIED
+        self.finish = finish if finish and finish != _UNSPECIFIED else self.finish
         self._detail = fields.lenient(candidate, "finishMessage") or self._detail
 
     def _read_part(self, part: Mapping[str, Any], events: list[Event]) -> None:
@@ -190,7 +207,12 @@ class Reader:
             self._close_part(events)
             kind = fields.lenient(blob, "mimeType")
             if kind.startswith("image/"):
+                self._any_part = True
                 events += [PartStart("image", media_type=kind), PartDelta(standard(blob["data"])), PartEnd()]
+            else:
+                events.append(Lost("inlineData"))
+        else:
+            events += [Lost(name) for name in part if name not in _KNOWN_MEMBERS]
 
     def _add_call(self, call: Mapping[str, Any], events: list[Event]) -> None:
         self._close_part(events)
@@ -199,17 +221,18 @@ class Reader:
             raise UpstreamError("the upstream called a tool without saying which")
         call_id = fields.lenient(call, "id") or names.made_up_id(self._seed, self._calls, name)
         self._calls += 1
+        self._any_part = True
         events.append(PartStart("tool", call_id, name))
         if isinstance(arguments, dict) and arguments:
             events.append(PartDelta(dumps_text(arguments)))
-        elif isinstance(arguments, str) and arguments:
+        elif isinstance(arguments, str) and not names.may_be_null(arguments):
             events.append(PartDelta(arguments))
         events.append(PartEnd())
 
     def _add_text(self, kind: PartKind, text: str, events: list[Event]) -> None:
         if self._open != kind:
             self._close_part(events)
-            self._open = kind
+            self._open, self._any_part = kind, True
             events.append(PartStart(kind))
         self._text.append(text)
         events.append(PartDelta(text))
@@ -227,12 +250,16 @@ class Reader:
             self._citations = []
         self._open, self._text = None, []
 
-    def _add_citations(self, metadata: Any) -> None:
+    def _add_citations(self, metadata: Any, events: list[Event]) -> None:
         """Sources of the open text; their places are counted in bytes."""
-        chunks = metadata.get("groundingChunks") if isinstance(metadata, dict) else None
-        if not isinstance(chunks, list) or self._open != "text":
+        pages = [_read_page(chunk) for chunk in fields.lenient_list(metadata, "groundingChunks")]
+        is_open = self._open == "text"
+        is_late = bool(pages) and not is_open and not self._cited
+        if is_late or not all(fields.lenient(page, "uri") for page in pages):
+            events.append(Lost("groundingMetadata"))
+        if not pages or not is_open:
             return
-        pages = [chunk.get("web") if isinstance(chunk, dict) else None for chunk in chunks]
+        self._cited = True
         raw = "".join(self._text).encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
         supports = metadata.get("groundingSupports")
         for support in supports if isinstance(supports, list) else ():
@@ -254,33 +281,46 @@ class Reader:
             ]
 
 
+def _read_page(chunk: Any) -> Any:
+    """A web page, a place on a map, or a document that has an address."""
+    kinds = ("web", "maps", "retrievedContext")
+    return next((chunk[kind] for kind in kinds if chunk.get(kind)), None) if isinstance(chunk, dict) else None
+
+
 # ---------------------------------------------------------------- looking on
 
 
 def look(event: SseEvent, progress: Progress) -> None:
     """Note how far a relayed stream has come. After the first content only chunks that may end it are parsed."""
     data = event.data
-    notable = '"finishReason"' in data or '"usageMetadata"' in data or '"error"' in data
-    if progress.content and not notable:
+    if progress.content and not event.name and not _is_notable(data):
         return
-    chunk = fields.object_in(data)
+    chunk = fields.event_seen(event)
     if chunk is None:
         return
-    if chunk.get("error"):
+    if event.name == "error" or fields.states_error(chunk, "candidates"):
         progress.failed = failed_of(chunk, 500)
+        progress.is_foreign = not is_own_error(400, chunk)
     progress.usage = _read_usage(chunk.get("usageMetadata")) or progress.usage
     for candidate in fields.lenient_list(chunk, "candidates"):
         if isinstance(candidate, dict):
             content = candidate.get("content")
             progress.content = progress.content or bool(isinstance(content, dict) and content.get("parts"))
-            progress.ended = progress.ended or bool(candidate.get("finishReason"))
-            if fields.lenient(candidate, "finishReason") in _BROKEN and not progress.content:
-                detail = fields.lenient(candidate, "finishMessage") or candidate["finishReason"]
+            stated = bool(candidate.get("finishReason"))
+            finish = fields.lenient(candidate, "finishReason")
+            progress.ended = progress.ended or (stated and (finish != _UNSPECIFIED or progress.content))
+            if finish in _BROKEN and not progress.content:
+                detail = fields.lenient(candidate, "finishMessage") or finish
                 progress.failed = Failed(502, "server", f"the model ended with {detail}")
     feedback = chunk.get("promptFeedback")
     is_blocked = isinstance(feedback, dict) and bool(feedback.get("blockReason"))
     progress.ended = progress.ended or is_blocked
     progress.content = progress.content or progress.ended
+
+
+def _is_notable(data: str) -> bool:
+    is_ending = '"finishReason"' in data or '"usageMetadata"' in data
+    return is_ending or '"error"' in data or '"candidates"' not in data
 
 
 def write_failure(failed: Failed, progress: Progress) -> bytes:

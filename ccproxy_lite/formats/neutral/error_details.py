@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ccproxy_lite.errors import Kind, kind_of
+from ccproxy_lite.formats.neutral import overflow
 from ccproxy_lite.formats.neutral.events import Failed
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -86,6 +87,11 @@ def refine(failed: Failed, error: Mapping[str, Any], status: int | None = None) 
     invalid = any(detail.get("reason") == "API_KEY_INVALID" for detail in details)
     if failed.kind == "bad_request" and (invalid or re.match(_BAD_KEY_400, failed.message)):
         failed.kind, failed.code = "auth", "API_KEY_INVALID"
+    # Whatever the status: a shorter prompt helps, and nothing else.
+    if failed.kind in ("bad_request", "too_large", "server"):
+        failed.overflow = overflow.measure(failed.message, failed.code, error)
+    if failed.overflow is not None:
+        failed.status, failed.kind, failed.code = 400, "bad_request", overflow.CODE
     return failed
 
 

@@ -4,7 +4,8 @@ An answer is a sequence of events, whether it came as one body or as a stream:
 
     Begin (PartStart PartDelta* PartEnd)* End          or any prefix of that, then Failed
 
-One part is open at a time; ``check`` holds every reader to it. Requests are in ``request``, which only converters need.
+One part is open at a time; ``check`` holds every reader to it. ``Lost`` may stand anywhere: a reader names what it
+leaves out, and no writer sees it. Requests are in ``request``, which only converters need.
 
 >>> check([Begin(), PartStart("text"), PartDelta("hi"), PartEnd(), End("end")])
 []
@@ -23,7 +24,7 @@ Extra = Mapping[str, Any]
 NOTHING: Extra = MappingProxyType({})
 
 PartKind = Literal["text", "thinking", "redacted", "tool", "custom", "refusal", "image"]
-StopReason = Literal["end", "stop_sequence", "max_tokens", "context_window", "tool_use", "refusal", "pause"]
+StopReason = Literal["end", "stop_sequence", "max_tokens", "tool_use", "refusal", "pause"]
 
 
 class Usage(NamedTuple):
@@ -97,7 +98,8 @@ class End:
 class Failed:
     """The answer failed, at its start (an HTTP error) or later.
 
-    ``retry_after_s`` is the upstream's own hint, ``resets_at`` the same as a time since 1970.
+    ``retry_after_s`` is the upstream's own hint, ``resets_at`` the same as a time since 1970. ``overflow`` is there if
+    the prompt did not fit into the context window: the tokens that it had, and those that fit; 0 for an unknown number.
     """
 
     status: int
@@ -107,9 +109,17 @@ class Failed:
     param: str = ""
     retry_after_s: float | None = None
     resets_at: float | None = None
+    overflow: tuple[int, int] | None = None
 
 
-Event = Begin | PartStart | PartDelta | PartEnd | End | Failed
+@dataclass(slots=True)
+class Lost:
+    """Something in the upstream's answer that the neutral model has no place for, by the upstream's name for it."""
+
+    what: str
+
+
+Event = Begin | PartStart | PartDelta | PartEnd | End | Failed | Lost
 
 
 def final_stop_reason(reason: StopReason, called: bool) -> StopReason:
@@ -125,6 +135,8 @@ def check(events: Iterable[Event]) -> list[str]:
     wrong: list[str] = []
     state = "new"
     for position, event in enumerate(events):
+        if isinstance(event, Lost):
+            continue
         expected = _NEXT.get((state, type(event).__name__))
         if expected is None:
             wrong.append(f"event {position}: {type(event).__name__} while {state}")

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 from ccproxy_lite.errors import ClientError
+from ccproxy_lite.formats.neutral import answer_losses
 from ccproxy_lite.formats.neutral.events import NOTHING, Extra
 from ccproxy_lite.formats.neutral.request import Foreign, Request, ServerTool, Tool, ToolChoice
 
@@ -307,6 +308,10 @@ def rows() -> list[tuple[str, str, str, str]]:
             groups.setdefault(loss, []).append(name)
         for loss, names in groups.items():
             table_rows.append((direction, ", ".join(f"`{name}`" for name in names), loss.action, loss.why))
+    for preposition, answers in (("from", answer_losses.FROM), ("to", answer_losses.TO)):
+        for side, reasons in answers.items():
+            direction = f"answers {preposition} {side}"
+            table_rows += [(direction, f"`answer.{name}`", "dropped", why) for name, why in reasons.items()]
     return table_rows
 
 

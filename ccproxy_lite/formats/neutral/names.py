@@ -41,6 +41,7 @@ PRINTABLE = re.compile(r"[\x21-\x7e]+\Z")
 
 # What fit_name makes of a name: eight hex digits at its end.
 _FITTED = re.compile(r"_[0-9a-f]{8}\Z")
+_MAX_ID_CHARS = 4096
 # Marks an id whose original can be decoded from the id itself.
 _PREFIX = "ccp_"
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_-]")
@@ -70,6 +71,11 @@ def fit_id(call_id: str, limits: Limits) -> str:
     if len(encoded) <= limits.id_chars:
         return encoded
     return "call_" + hashlib.sha256(raw).hexdigest()[:24]
+
+
+def id_for_client(call_id: str, limits: Limits) -> str:
+    """An id in an answer: it may be longer than in a request, for only services count its characters."""
+    return fit_id(call_id, limits._replace(id_chars=_MAX_ID_CHARS))
 
 
 def _decode_id(call_id: str) -> str:
@@ -155,19 +161,52 @@ def free_text(arguments: str) -> str:
     return text if isinstance(text, str) else arguments
 
 
+def may_be_null(arguments: str) -> bool:
+    """Whether a call's arguments say nothing so far: empty, ``null``, or the beginning of it.
+
+    >>> may_be_null("nu"), may_be_null('{"a"')
+    (True, False)
+    """
+    return "null".startswith(arguments.strip())
+
+
+class Arguments:
+    """The arguments of a call as they arrive in pieces; ``null`` is none.
+
+    :ivar begun: some have been passed on
+    """
+
+    def __init__(self) -> None:
+        self.begun = False
+        self._held = ""
+
+    def add(self, piece: str) -> str:
+        """What may be passed on now."""
+        if self.begun:
+            return piece
+        self._held += piece
+        self.begun = not may_be_null(self._held)
+        return self._held if self.begun else ""
+
+
 def arguments_object(arguments: str) -> dict[str, Any]:
     """Arguments as an object; text that is none is kept under ``_raw``, because history must not be lost.
 
-    >>> arguments_object(""), arguments_object('{"a": 1}'), arguments_object("oops")
+    >>> arguments_object("null"), arguments_object('{"a": 1}'), arguments_object("oops")
     ({}, {'a': 1}, {'_raw': 'oops'})
     """
-    if not arguments.strip():
+    if arguments.strip() in ("", "null"):
         return {}
     try:
         value = loads(arguments)
     except ValueError:
         return {"_raw": arguments}
     return value if isinstance(value, dict) else {"_raw": arguments}
+
+
+def arguments_text(arguments: str) -> str:
+    """The arguments of a call as JSON text of an object, as far as they are: nothing becomes ``{}``."""
+    return "{}" if arguments.strip() in ("", "null") else arguments
 
 
 def call_arguments(call: ToolCall) -> dict[str, Any]:

@@ -160,14 +160,27 @@ def _without_results(messages: list[Message], losses: Losses, wanted: Iterable[s
     return answered_turns
 
 
-def downgraded(messages: Iterable[Message]) -> list[Message]:
-    """System messages in the middle as user text that says what it is, for targets that know no such turn."""
-    turns = []
+def in_place(messages: Iterable[Message], quirks: frozenset[str]) -> Iterable[Message]:
+    """The messages with system messages in the middle as a target with these quirks accepts them.
+
+    Only few services do (quirk ``system_turns``): elsewhere they become text of the user that says what it is, in its
+    place, for at the beginning it would mean something else and defeat prompt caches.
+    """
+    return messages if "system_turns" in quirks else _downgraded(messages)
+
+
+def _downgraded(messages: Iterable[Message]) -> Iterable[Message]:
     for message in messages:
         if message.role == "system":
             text = "\n".join(part.text for part in message.parts if isinstance(part, Text) and part.text.strip())
             # The same wrapping that Claude Code uses: models are trained on it.
             wrapped = f"<system-reminder>\n{text}\n</system-reminder>"
             message = replace(message, role="user", parts=(Text(wrapped, at=message.at),) if text else ())
-        turns.append(message)
-    return turns
+        yield message
+
+
+def only_text(messages: Sequence[Message], losses: Losses) -> str:
+    """What is sent where no turn has any content: the empty text that the user has sent. Raises ClientError."""
+    if any(message.role == "user" and any(isinstance(part, Text) for part in message.parts) for message in messages):
+        return ""
+    raise losses.empty()

@@ -25,7 +25,8 @@ from ccproxy_lite.formats.neutral.events import (
     fold,
 )
 from ccproxy_lite.formats.openai import write_error
-from ccproxy_lite.formats.openai_chat.messages import NAME, NAME_LIMITS, write_signature
+from ccproxy_lite.formats.openai_chat.messages import NAME_LIMITS, write_signature
+from ccproxy_lite.formats.openai_chat.reasoning import NAME
 from ccproxy_lite.formats.sse import encode
 from ccproxy_lite.jsontext import dumps, quote
 
@@ -34,7 +35,6 @@ _REASON_NAMES: dict[StopReason, str] = {
     "stop_sequence": "stop",
     "pause": "stop",
     "max_tokens": "length",
-    "context_window": "length",
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
@@ -125,10 +125,10 @@ def _signature(end: PartEnd) -> str:
 
 
 def _write_call(part: WholePart) -> dict[str, Any]:
-    call_id = names.fit_id(part.start.id, NAME_LIMITS)
+    call_id = names.id_for_client(part.start.id, NAME_LIMITS)
     if part.start.kind == "custom":
         return {"id": call_id, "type": "custom", "custom": {"name": part.start.name, "input": part.text}}
-    function = {"name": part.start.name, "arguments": part.text or "{}"}
+    function = {"name": part.start.name, "arguments": names.arguments_text(part.text)}
     return {"id": call_id, "type": "function", "function": function}
 
 
@@ -199,7 +199,7 @@ class Writer:
             return b""
         self._calls += 1
         kind, field = ("custom", "input") if start.kind == "custom" else ("function", "arguments")
-        call = {"index": self._calls, "id": names.fit_id(start.id, NAME_LIMITS), "type": kind}
+        call = {"index": self._calls, "id": names.id_for_client(start.id, NAME_LIMITS), "type": kind}
         self._prefix = f'{head}{{"tool_calls":[{{"index":{self._calls},"{kind}":{{"{field}":'
         self._suffix = "}}]}" + end
         signed, self._signature = write_signature(self._signature), ""

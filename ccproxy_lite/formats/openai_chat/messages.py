@@ -25,9 +25,11 @@ from ccproxy_lite.formats.neutral.request import (
     ToolCall,
     ToolResult,
 )
+from ccproxy_lite.formats.openai_chat import reasoning
+from ccproxy_lite.formats.openai_chat.reasoning import NAME
 from ccproxy_lite.jsontext import dumps_text
 
-NAME = "openai-chat"
+_REASONING = "reasoning_content"
 NAME_LIMITS = names.Limits(names.WORD, 64, names.PRINTABLE, 40)
 
 # ---------------------------------------------------------------- reading
@@ -67,7 +69,8 @@ def _read_instructions(message: fields.Object, at: str) -> Iterable[Text]:
     for part in _read_content(message, at):
         if not isinstance(part, Text):
             raise fields.wrong(part.at, "text")
-        yield part
+        if part.text:
+            yield part
 
 
 def _read_content(message: fields.Object, at: str) -> Iterable[Part]:
@@ -75,8 +78,7 @@ def _read_content(message: fields.Object, at: str) -> Iterable[Part]:
     if value is None:
         return
     if isinstance(value, str):
-        if value:
-            yield Text(value, at=f"{at}.content")
+        yield Text(value, at=f"{at}.content")
         return
     for part, inner in fields.objects(message, "content", at):
         yield _read_part(part, inner)
@@ -112,7 +114,7 @@ def _read_file(file: fields.Object, at: str) -> File:
 
 
 def _read_assistant(message: fields.Object, at: str, legacy_ids: dict[str, str]) -> Iterable[Part]:
-    yield from _read_thoughts(message, at)
+    yield from reasoning.read_history(message, at)
     yield from _read_content(message, at)
     refusal = fields.text(message, "refusal", at, "")
     if refusal:
@@ -164,35 +166,6 @@ def _without_extra(call: fields.Object) -> dict[str, Any]:
     return {key: value for key, value in call.items() if key != "extra_content"}
 
 
-def _read_thoughts(message: fields.Object, at: str) -> Iterable[Thinking]:
-    """The conventions for reasoning: LiteLLM's blocks and OpenRouter's details are signed, plain text is not."""
-    signed = []
-    for key in ("thinking_blocks", "reasoning_details"):
-        for block, inner in fields.objects(message, key, at):
-            if key == "thinking_blocks" or str(block.get("format") or "").startswith("anthropic"):
-                signed.append(_read_signed(block, inner))
-    # The signed form wins, because it can be sent back; the plain text repeats it.
-    if any(one.signature or one.redacted for one in signed):
-        yield from signed
-        return
-    for key in ("reasoning_content", "reasoning"):
-        plain = message.get(key)
-        if isinstance(plain, str) and plain:
-            yield Thinking(plain, origin=NAME, at=f"{at}.{key}")
-            return
-
-
-def _read_signed(block: fields.Object, at: str) -> Thinking:
-    if block.get("type") in ("redacted_thinking", "reasoning.encrypted"):
-        data = fields.text(block, "data", at, "")
-        origin, value = thinking.untag(data) or ("anthropic", data)
-        return Thinking(redacted=value, origin=origin, at=at)
-    text = fields.text(block, "thinking", at, "") or fields.text(block, "text", at, "")
-    signature = fields.text(block, "signature", at, "")
-    origin, value = thinking.untag(signature) or ("anthropic", signature)
-    return Thinking(text, value, origin=origin, at=at)
-
-
 def _read_call(call: fields.Object, at: str) -> ToolCall:
     call_id = fields.text(call, "id", at, "") or names.made_up_id(at)
     extra = fields.extra_of(call, frozenset(("id", "type", "function", "custom")))
@@ -231,20 +204,20 @@ def write_messages(request: Request, target: Target, losses: Losses, native: boo
     if request.system:
         written.append({"role": "system", "content": "\n".join(part.text for part in request.system)})
     # Plain reasoning is only sent where it is expected; signed reasoning goes back to its origin.
-    wanted = "reasoning_content" in target.quirks
+    wanted = _REASONING in target.quirks
     rules = turns.Rules(lambda part: bool((wanted and part.text) or (part.origin == NAME and part.signature)))
-    fitting = turns.fitting(request.messages, rules, losses)
+    fitting = turns.fitting(turns.in_place(request.messages, target.quirks), rules, losses)
     paired = turns.merged(_without_lone_reasoning(turn, losses) for turn in turns.paired(fitting, losses, seam="\n\n"))
     for message in paired:
         if message.role == "assistant":
-            written.append(_write_assistant(message, losses, native))
+            written.append(_write_assistant(message, target, losses, native))
         elif message.role == "system":
             text = "\n".join(part.text for part in message.parts if isinstance(part, Text))
             written.append({"role": "system", "content": text})
         else:
             written += _write_user(message, losses)
     if not written:
-        raise losses.empty()
+        written.append({"role": "user", "content": turns.only_text(request.messages, losses)})
     turns.name_prefill(paired, losses)
     return written
 
@@ -326,8 +299,8 @@ def _write_file(part: File, losses: Losses) -> dict[str, Any]:
     return {"type": "file", "file": {"filename": name, "file_data": file_data}}
 
 
-def _write_assistant(message: Message, losses: Losses, native: bool) -> dict[str, Any]:
-    text, reasoning, refusals, calls, signature = [], [], [], [], ""
+def _write_assistant(message: Message, target: Target, losses: Losses, native: bool) -> dict[str, Any]:
+    text, thoughts, details, refusals, calls, signature = [], [], [], [], [], ""
     for part in message.parts:
         losses.lose_extra(part.extra, part.at)
         match part:
@@ -338,15 +311,21 @@ def _write_assistant(message: Message, losses: Losses, native: bool) -> dict[str
             case ToolCall():
                 calls.append({**_write_call(part, losses, native), **write_signature(signature)})
                 signature = ""
-            case Thinking() if part.signature and not part.text:
-                signature = part.signature
             case Thinking():
-                reasoning.append(part.text)
+                sealed = reasoning.unseal(part.signature, part.text)
+                details += sealed
+                if part.text and (not sealed or _REASONING in target.quirks):
+                    thoughts.append(part.text)
+                elif part.signature and not sealed:
+                    signature = part.signature
     written: dict[str, Any] = {"role": "assistant", "content": "".join(text) if text else None}
     if refusals:
         written["refusal"] = "\n".join(refusals)
-    if reasoning:
-        written["reasoning_content"] = "\n\n".join(reasoning)
+    # Where it is expected, a turn with calls must have it, even without a word.
+    if thoughts or (calls and _REASONING in target.quirks):
+        written["reasoning_content"] = "\n\n".join(thoughts)
+    if details:
+        written[reasoning.DETAILS] = details
     if calls:
         written["tool_calls"] = calls
     return written
@@ -357,5 +336,5 @@ def _write_call(part: ToolCall, losses: Losses, native: bool) -> dict[str, Any]:
     if part.kind == "custom" and native:
         return {"id": part.id, "type": "custom", "custom": {"name": part.name, "input": part.arguments}}
     arguments = part.arguments if part.kind == "function" else dumps_text(names.call_arguments(part))
-    function = {"name": part.name, "arguments": arguments or "{}"}
+    function = {"name": part.name, "arguments": names.arguments_text(arguments)}
     return {"id": part.id, "type": "function", "function": function}

@@ -9,6 +9,10 @@ ends. So the ``Reader`` keeps one part open and decides:
   arguments are not a complete JSON object, everything else waits: text in ``_waiting``, other calls as ``_Call``.
 - A call opens once its name is known; an id may come later, and is made up if it never comes.
 
+Reasoning that the service seals (``reasoning_details``) leaves with the reasoning part that is open when it arrives, or
+with one without text: see ``reasoning``. Sources of the whole answer (``citations``, ``search_results``) belong to its
+first text.
+
 States of a call: ``waiting`` (not passed on yet), ``open`` (passed on as it grows), ``sent`` (closed), ``void`` (an
 empty fragment that never became a call). The end is ``[DONE]`` or a ``finish_reason``; without both, the stream has
 failed.
@@ -23,13 +27,14 @@ from typing import Any, Literal
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.format import Progress
-from ccproxy_lite.formats.neutral import names
+from ccproxy_lite.formats.neutral import names, overflow
 from ccproxy_lite.formats.neutral.events import (
     Begin,
     Citation,
     End,
     Event,
     Failed,
+    Lost,
     PartDelta,
     PartEnd,
     PartKind,
@@ -38,47 +43,30 @@ from ccproxy_lite.formats.neutral.events import (
     Usage,
     final_stop_reason,
 )
-from ccproxy_lite.formats.openai import failed_of, read_usage, write_error
-from ccproxy_lite.formats.openai_chat.messages import NAME, read_signature
+from ccproxy_lite.formats.openai import failed_of, is_own_error, read_usage, write_error
+from ccproxy_lite.formats.openai_chat import reasoning
+from ccproxy_lite.formats.openai_chat.messages import read_signature
+from ccproxy_lite.formats.openai_chat.reasoning import NAME
 from ccproxy_lite.formats.sse import Event as SseEvent
 from ccproxy_lite.formats.sse import encode
 from ccproxy_lite.jsontext import dumps, dumps_text, loads
 
 _REASONS: dict[str, StopReason] = {
-    "stop": "end",
-    "length": "max_tokens",
-    "max_tokens": "max_tokens",
-    "tool_calls": "tool_use",
-    "function_call": "tool_use",
-    "content_filter": "refusal",
+    **dict.fromkeys("stop eos eos_token end_turn stop_sequence completed".split(), "end"),
+    **dict.fromkeys("length max_tokens max_output_tokens".split(), "max_tokens"),
+    **dict.fromkeys("tool_calls tool_call tool_use function_call".split(), "tool_use"),
+    **dict.fromkeys("content_filter sensitive safety refusal prohibited_content recitation".split(), "refusal"),
 }
-
-
-def _read_usage(usage: Any) -> Usage | None:
-    return read_usage(usage, "prompt", "completion")
-
-
-def _text_of(value: Any) -> str:
-    """Content as text; some servers send a list of parts."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "".join(fields.lenient(part, "text") for part in value)
-    return ""
-
-
-def _reasoning_of(message: Mapping[str, Any]) -> str:
-    for key in ("reasoning_content", "reasoning"):
-        value = message.get(key)
-        if value:
-            return _text_of(value) if not isinstance(value, dict) else fields.lenient(value, "text")
-    return ""
+"""By meaning; in small letters, for gateways pass on other makers' words."""
+_FAULTS = frozenset("error network_error abort aborted insufficient_system_resource".split())
+"""The service has failed, not the answer ended: GLM, SGLang, DeepSeek and others."""
+_OVERFLOWS = frozenset("model_context_window_exceeded model_length".split())
+"""The context window is full (GLM, Mistral)."""
 
 
 def _read_citations(message: Mapping[str, Any]) -> tuple[Citation, ...]:
-    annotations = message.get("annotations")
     citations = []
-    for annotation in annotations if isinstance(annotations, list) else ():
+    for annotation in fields.lenient_list(message, "annotations"):
         source = annotation.get("url_citation") if isinstance(annotation, dict) else None
         if isinstance(source, dict) and fields.lenient(source, "url"):
             start, end = fields.place(source, "start_index"), fields.place(source, "end_index")
@@ -86,22 +74,36 @@ def _read_citations(message: Mapping[str, Any]) -> tuple[Citation, ...]:
     return tuple(citations)
 
 
+def _read_sources(body: Mapping[str, Any]) -> tuple[Citation, ...]:
+    """Sources of the whole answer, as Perplexity and xAI send them: addresses, or search results with titles."""
+    titles = {
+        fields.lenient(one, "url"): fields.lenient(one, "title") for one in fields.lenient_list(body, "search_results")
+    }
+    urls = [
+        one if isinstance(one, str) else fields.lenient(one, "url") for one in fields.lenient_list(body, "citations")
+    ]
+    return tuple(Citation(url, titles.get(url, "")) for url in dict.fromkeys(urls or titles) if url)
+
+
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A complete response as events: the same reader takes it as one chunk. Raises UpstreamError."""
-    if body.get("error"):
+    if fields.states_error(body, "choices"):
         return [failed_of(body, 500)]
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise UpstreamError("the upstream's response has no choice")
-    message = choices[0].get("message")
+    message, finish = choices[0].get("message"), fields.lenient(choices[0], "finish_reason")
     if not isinstance(message, dict):
-        raise UpstreamError("the upstream's response has no message")
+        # Azure: an answer that was filtered before it had a word.
+        if _REASONS.get(finish.lower(), "end") == "end":
+            raise UpstreamError("the upstream's response has no message")
+        message = {}
     reader = Reader(fields.lenient(body, "id") or seed)
     calls = message.get("tool_calls")
     if isinstance(calls, list):
         # In a complete response calls have no index.
         calls = [{**call, "index": i} for i, call in enumerate(calls) if isinstance(call, dict)]
-    choice = {"delta": {**message, "tool_calls": calls}, "finish_reason": choices[0].get("finish_reason") or "stop"}
+    choice = {"delta": {**message, "tool_calls": calls}, "finish_reason": finish or "stop"}
     return reader.chunk({**body, "choices": [choice]}) + reader.close()
 
 
@@ -141,6 +143,10 @@ class Reader:
         self._waiting: list[tuple[PartKind, str]] = []
         self._citations: tuple[Citation, ...] = ()
         self._images: list[str] = []
+        self._sources: tuple[Citation, ...] = ()
+        self._thought: list[str] = []
+        self._details = reasoning.Details()
+        self._any_part = self._any_plain = False
         self._usage: Usage | None = None
         self._finish: str | None = None
         self._done = False
@@ -153,7 +159,7 @@ class Reader:
             self._done = True
             return self.close()
         data = fields.event_object(event)
-        if data.get("error") or event.name == "error":
+        if event.name == "error" or fields.states_error(data, "choices"):
             self._over = True
             return [failed_of(data, 500)]
         return self.chunk(data)
@@ -162,7 +168,9 @@ class Reader:
         """The neutral events of one chunk."""
         events: list[Event] = []
         if data.get("usage"):
-            self._usage = _read_usage(data["usage"])
+            self._usage = read_usage(data["usage"])
+        if data.get("citations") or data.get("search_results"):
+            self._sources = _read_sources(data) or self._sources
         choices = data.get("choices")
         if not isinstance(choices, list):
             return events
@@ -178,7 +186,7 @@ class Reader:
                 self._finish = fields.lenient(choice, "finish_reason") or self._finish
                 # Moonshot puts usage into the choice.
                 if choice.get("usage"):
-                    self._usage = _read_usage(choice["usage"])
+                    self._usage = read_usage(choice["usage"])
         return events
 
     def close(self) -> list[Event]:
@@ -188,35 +196,49 @@ class Reader:
         # Some servers send only [DONE], some only a finish reason; one of them must be there.
         if self._finish is None and not (self._done and self._begun):
             return [Failed(502, "server", "the upstream's stream ended early")]
-        if self._finish == "error":
-            return [Failed(502, "server", "the upstream stopped because of an error")]
+        finish = (self._finish or "").lower()
+        if finish in _FAULTS:
+            return [Failed(502, "server", f"the upstream stopped with finish_reason {self._finish}")]
         events: list[Event] = [] if self._begun else [Begin()]
         self._flush_waiting(events)
         if any(call.state == "waiting" for call in self._calls.values()):
             return [*events, Failed(502, "server", "the upstream called a tool without saying which")]
+        if finish in _OVERFLOWS:
+            if not self._any_part:
+                return [*events, overflow.failure(self._finish or "")]
+            finish = "length"
+        elif finish and finish not in _REASONS:
+            events.append(Lost(f"finish_reason={self._finish}"))
         called = any(call.state == "sent" for call in self._calls.values())
-        reason: StopReason = "refusal" if self._refused else _REASONS.get(self._finish or "", "end")
+        reason: StopReason = "refusal" if self._refused else _REASONS.get(finish, "end")
         events.append(End(final_stop_reason(reason, called), self._usage))
         return events
 
     def _read_delta(self, delta: Mapping[str, Any], events: list[Event]) -> None:
         self._citations += _read_citations(delta)
-        reasoning = _reasoning_of(delta)
-        if reasoning:
-            self._add_text("thinking", reasoning, events)
-        text = _text_of(delta.get("content"))
-        if text:
-            self._add_text("text", text, events)
+        sealed = delta.get(reasoning.DETAILS)
+        text_in_details = self._details.add(sealed) if sealed else ""
+        plain = reasoning.plain_text(delta)
+        self._any_plain = self._any_plain or bool(plain)
+        # Where there is plain text too, the details repeat it, sometimes only at the end.
+        thought = plain if self._any_plain else text_in_details
+        if thought:
+            self._add_text("thinking", thought, events)
+        content = delta.get("content")
+        if isinstance(content, str):
+            if content:
+                self._add_text("text", content, events)
+        elif isinstance(content, list):
+            for part in content:
+                self._read_part(part, events)
         refusal = delta.get("refusal")
         if isinstance(refusal, str) and refusal:
             self._refused = True
             self._add_text("refusal", refusal, events)
-        images = delta.get("images")
-        for image in images if isinstance(images, list) else ():
-            # Images of OpenRouter and Gemini's Chat endpoint: data URLs, whole.
-            url = fields.lenient(image.get("image_url") if isinstance(image, dict) else None, "url")
-            if url.startswith("data:") and ";base64," in url:
-                self._images.append(url)
+        for image in fields.lenient_list(delta, "images"):
+            self._add_image(image, events)
+        if delta.get("audio"):
+            events.append(Lost("audio"))
         calls = delta.get("tool_calls")
         legacy = delta.get("function_call")
         if isinstance(legacy, dict):
@@ -225,8 +247,34 @@ class Reader:
             if isinstance(fragment, dict):
                 self._add_fragment(fragment, position, events)
 
+    def _read_part(self, part: Any, events: list[Event]) -> None:
+        """A part of content that is a list: texts everywhere, reasoning and references at Mistral."""
+        match fields.lenient(part, "type"):
+            case "thinking":
+                kind, text = "thinking", reasoning.text_of(part.get("thinking"))
+            case "text" | "output_text" | "":
+                kind, text = "text", reasoning.text_of(part)
+            case "image_url":
+                self._add_image(part, events)
+                return
+            case other:
+                events.append(Lost(other))
+                return
+        if text:
+            self._add_text(kind, text, events)  # type: ignore[arg-type]
+
+    def _add_image(self, image: Any, events: list[Event]) -> None:
+        """An image of OpenRouter or Gemini's Chat endpoint: a data URL, whole."""
+        url = fields.lenient(image.get("image_url") if isinstance(image, dict) else None, "url")
+        if url.startswith("data:") and ";base64," in url:
+            self._images.append(url)
+        elif url:
+            events.append(Lost("image"))
+
     def _add_text(self, kind: PartKind, text: str, events: list[Event]) -> None:
         if self._open == kind:
+            if kind == "thinking":
+                self._thought.append(text)
             events.append(PartDelta(text))
         elif self._try_close_call(events):
             self._open_text(kind, text, events)
@@ -236,8 +284,13 @@ class Reader:
     def _open_text(self, kind: PartKind, text: str, events: list[Event]) -> None:
         if self._open != kind:
             self._close_part(events)
+            if kind != "thinking":
+                self._seal_details(events)
             self._open = kind
+            self._any_part = True
             events.append(PartStart(kind))
+        if kind == "thinking":
+            self._thought.append(text)
         events.append(PartDelta(text))
 
     def _try_close_call(self, events: list[Event]) -> bool:
@@ -258,11 +311,19 @@ class Reader:
             self._open.state = "sent"
             events.append(PartEnd())
         elif self._open == "thinking":
-            events.append(PartEnd("", NAME))
+            events.append(PartEnd(self._details.take("".join(self._thought)), NAME))
+            self._thought = []
+        elif self._open == "text":
+            events.append(PartEnd(citations=self._citations or self._sources))
+            self._citations = self._sources = ()
         else:
-            events.append(PartEnd(citations=self._citations if self._open == "text" else ()))
-            self._citations = ()
+            events.append(PartEnd())
         self._open = None
+
+    def _seal_details(self, events: list[Event]) -> None:
+        """Sealed reasoning that came without a text."""
+        if self._details.items:
+            events += [PartStart("thinking"), PartEnd(self._details.take(""), NAME)]
 
     def _add_fragment(self, fragment: Mapping[str, Any], position: int, events: list[Event]) -> None:
         call = self._call_for_fragment(fragment, position)
@@ -315,6 +376,8 @@ class Reader:
 
     def _start_call(self, call: _Call, events: list[Event]) -> None:
         self._close_part(events)
+        self._seal_details(events)
+        self._any_part = True
         number = list(self._calls.values()).index(call)
         call.id = call.id or names.made_up_id(self._seed, number, call.name)
         call.state, self._open = "open", call
@@ -324,6 +387,8 @@ class Reader:
         self._pass_on_arguments(call, events)
 
     def _pass_on_arguments(self, call: _Call, events: list[Event]) -> None:
+        if call.kind == "tool" and names.may_be_null(call.arguments):
+            return
         if len(call.arguments) > call.sent:
             events.append(PartDelta(call.arguments[call.sent :]))
             call.sent = len(call.arguments)
@@ -342,6 +407,9 @@ class Reader:
             elif call.state == "waiting" and not (call.id or call.arguments):
                 call.state = "void"
         self._close_part(events)
+        self._seal_details(events)
+        if self._sources or self._citations:
+            events.append(Lost("citations"))
 
 
 # ---------------------------------------------------------------- looking on
@@ -350,24 +418,29 @@ class Reader:
 def look(event: SseEvent, progress: Progress) -> None:
     """Note how far a relayed stream has come. After the first content only chunks that may end it are parsed."""
     data = event.data
-    if progress.content and not _is_notable(data):
+    if progress.content and not event.name and not _is_notable(data):
         return
     if data.strip() == "[DONE]":
         progress.content = progress.content or progress.ended
         progress.ended = progress.over = True
         return
-    chunk = fields.object_in(data)
+    chunk = fields.event_seen(event)
     if chunk is None:
         return
-    if chunk.get("error"):
+    if event.name == "error" or fields.states_error(chunk, "choices"):
         progress.failed = failed_of(chunk, 500)
-    progress.usage = _read_usage(chunk.get("usage")) or progress.usage
+        progress.is_foreign = not is_own_error(400, chunk)
+    progress.usage = read_usage(chunk.get("usage")) or progress.usage
     for choice in fields.lenient_list(chunk, "choices"):
         if isinstance(choice, dict):
             progress.ended = progress.ended or bool(choice.get("finish_reason"))
+            progress.window_full = progress.window_full or fields.lenient(choice, "finish_reason") in _OVERFLOWS
             delta = choice.get("delta")
             has_content = isinstance(delta, dict) and any(value for key, value in delta.items() if key != "role")
-            progress.content = progress.content or has_content or progress.ended
+            progress.content = progress.content or has_content
+    if progress.window_full and not progress.content:
+        progress.failed, progress.is_foreign = overflow.failure("finish_reason"), True
+    progress.content = progress.content or progress.ended
 
 
 def write_failure(failed: Failed, progress: Progress) -> bytes:
@@ -378,4 +451,4 @@ def write_failure(failed: Failed, progress: Progress) -> bytes:
 def _is_notable(data: str) -> bool:
     at = data.find('"finish_reason":')
     finished = at >= 0 and not data.startswith("null", at + 16) and not data.startswith(" null", at + 16)
-    return finished or '"usage":' in data or data.startswith("[DONE]") or '"error"' in data
+    return finished or '"usage":' in data or '"error"' in data or '"choices"' not in data

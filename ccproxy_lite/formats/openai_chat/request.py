@@ -11,7 +11,8 @@ from ccproxy_lite.formats.neutral import names
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Effort, Output, Reasoning, Request, ServerTool, Tool, ToolChoice
 from ccproxy_lite.formats.neutral.schema import as_function
-from ccproxy_lite.formats.openai_chat.messages import NAME, NAME_LIMITS, read_messages, write_messages
+from ccproxy_lite.formats.openai_chat.messages import NAME_LIMITS, read_messages, write_messages
+from ccproxy_lite.formats.openai_chat.reasoning import NAME
 from ccproxy_lite.formats.scalars import Scalars, identifier, integer, number, text, texts
 
 SCALARS = Scalars(

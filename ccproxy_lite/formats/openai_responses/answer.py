@@ -28,7 +28,7 @@ from ccproxy_lite.formats.openai_responses.tools import NAME_LIMITS, NOTE
 from ccproxy_lite.formats.sse import encode
 from ccproxy_lite.jsontext import dumps, loads, quote
 
-_INCOMPLETE = {"max_tokens": "max_output_tokens", "context_window": "max_output_tokens", "refusal": "content_filter"}
+_INCOMPLETE = {"max_tokens": "max_output_tokens", "refusal": "content_filter"}
 
 
 def _write_usage(usage: Usage | None) -> dict[str, Any] | None:
@@ -227,7 +227,7 @@ class Writer:
             case "image":
                 return self._item_added("image_generation_call", result=None)
         extra = self._extra_of_tool.get(start.name, {})
-        call_id = names.fit_id(start.id, NAME_LIMITS)
+        call_id = names.id_for_client(start.id, NAME_LIMITS)
         if NOTE in extra:
             return self._item_added("tool_search_call", call_id=call_id, execution="client", arguments={})
         # Tools in namespaces go out under one flat name and come back with their namespace.
@@ -278,7 +278,7 @@ class Writer:
             done = self._encode_event("response.custom_tool_call_input.done", {**self._item_position(), "input": text})
             return done + self._item_done(input=text)
         missing = b"" if text.strip() else self._write_delta("{}")  # clients parse the arguments, and "" is not JSON
-        text = text if text.strip() else "{}"
+        text = names.arguments_text(text)
         data = {**self._item_position(), "name": self._item["name"], "arguments": text}
         return (
             missing

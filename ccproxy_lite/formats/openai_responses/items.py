@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ccproxy_lite.formats import fields, media
+from ccproxy_lite.formats.format import Target
 from ccproxy_lite.formats.neutral import names, thinking, turns
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import (
@@ -57,7 +58,7 @@ def read_items(items: Iterable[Entry], flat_name: FlatName) -> tuple[tuple[Text,
             continue
         message = _read_message(item, at) if kind == "message" else _read_item(kind, item, at, flat_name)
         if message.role == "system" and not messages:
-            system += [part for part in message.parts if isinstance(part, Text)]
+            system += [part for part in message.parts if isinstance(part, Text) and part.text]
         else:
             messages.append(message)
     return tuple(system), tuple(messages)
@@ -82,8 +83,7 @@ def _read_message(item: fields.Object, at: str) -> Message:
 def _read_content(holder: fields.Object, key: str, at: str) -> Iterable[Part]:
     value = holder.get(key)
     if isinstance(value, str):
-        if value:
-            yield Text(value, at=f"{at}.{key}")
+        yield Text(value, at=f"{at}.{key}")
         return
     for part, inner in fields.objects(holder, key, at):
         yield _read_part(part, inner)
@@ -202,9 +202,9 @@ def _read_reasoning(item: fields.Object, at: str) -> Thinking:
 _RULES = turns.Rules(lambda thought: thought.origin == NAME and bool(thought.signature))
 
 
-def write_items(request: Request, losses: Losses) -> list[dict[str, Any]]:
+def write_items(request: Request, target: Target, losses: Losses) -> list[dict[str, Any]]:
     """The whole conversation as items, every output after its call. Raises ClientError."""
-    paired = turns.paired(turns.fitting(request.messages, _RULES, losses), losses)
+    paired = turns.paired(turns.fitting(turns.in_place(request.messages, target.quirks), _RULES, losses), losses)
     kinds: dict[str, str] = {}
     items: list[dict[str, Any]] = []
     for message in paired:
@@ -240,7 +240,7 @@ def _write_item(part: Part, kinds: dict[str, str], losses: Losses) -> dict[str, 
             kinds[part.id] = part.kind
             if part.kind == "custom":
                 return {"type": "custom_tool_call", "call_id": call_id, "name": name, "input": part.arguments}
-            arguments = part.arguments or "{}"
+            arguments = names.arguments_text(part.arguments)
             return {"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments}
         case ToolResult():
             kind = "custom_tool_call_output" if kinds.get(part.call_id) == "custom" else "function_call_output"

@@ -24,22 +24,22 @@ from typing import Any
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.format import Progress
-from ccproxy_lite.formats.neutral import names, thinking
+from ccproxy_lite.formats.neutral import names, overflow, thinking
 from ccproxy_lite.formats.neutral.events import (
     Begin,
     Citation,
     End,
     Event,
     Failed,
+    Lost,
     PartDelta,
     PartEnd,
     PartKind,
     PartStart,
     StopReason,
-    Usage,
     final_stop_reason,
 )
-from ccproxy_lite.formats.openai import failed_of, is_too_long, read_usage
+from ccproxy_lite.formats.openai import failed_of, read_usage
 from ccproxy_lite.formats.openai_responses.items import NAME
 from ccproxy_lite.formats.openai_responses.ordered_parts import OrderedParts
 from ccproxy_lite.formats.openai_responses.tools import SEARCH
@@ -49,10 +49,6 @@ from ccproxy_lite.jsontext import dumps, dumps_text, loads
 
 _INCOMPLETE: dict[str, StopReason] = {"max_output_tokens": "max_tokens", "content_filter": "refusal"}
 _ENDINGS = ("response.completed", "response.incomplete", "response.failed", "error")
-
-
-def _read_usage(usage: Any) -> Usage | None:
-    return read_usage(usage, "input", "output")
 
 
 def _read_citation(annotation: Any) -> tuple[Citation, ...]:
@@ -65,7 +61,9 @@ def _read_citation(annotation: Any) -> tuple[Citation, ...]:
 
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A complete response as events: the same reader takes it as the last event of a stream. Raises UpstreamError."""
-    if not body.get("error") and body.get("status") != "failed" and not isinstance(body.get("output"), list):
+    if not isinstance(body.get("output"), list) and body.get("status") != "failed":
+        if fields.states_error(body):
+            return [failed_of(body, 500)]
         raise UpstreamError("the upstream's response has no output")
     return Reader(fields.lenient(body, "id") or seed).ending(body)
 
@@ -91,6 +89,7 @@ class _Item:
     call_id: str = ""
     open: tuple[PartKind, _Number] | None = None
     streamed: set[_Number] = field(default_factory=set)
+    arguments: names.Arguments = field(default_factory=names.Arguments)
     citations: dict[_Number, tuple[Citation, ...]] = field(default_factory=dict)
     done: bool = False
 
@@ -126,7 +125,7 @@ class Reader:
             return self._begin_once(response)
         if kind in ("response.completed", "response.incomplete"):
             return self.ending(response if isinstance(response, dict) else {}, kind.endswith("incomplete"))
-        if kind in ("response.failed", "error") or (kind == "" and "error" in data):
+        if kind in ("response.failed", "error") or (not kind.startswith("response.") and fields.states_error(data)):
             self._over = True
             return [_read_failure(response) if kind == "response.failed" else failed_of(data, 500)]
         # Unknown events are ignored: new ones appear with every model.
@@ -162,8 +161,11 @@ class Reader:
         details = response.get("incomplete_details")
         reason: StopReason = "refusal" if self._refused else "end"
         if incomplete or response.get("status") == "incomplete" or fields.lenient(details, "reason"):
-            reason = _INCOMPLETE.get(fields.lenient(details, "reason"), "max_tokens")
-        end = End(final_stop_reason(reason, self._called), _read_usage(response.get("usage")))
+            stated = fields.lenient(details, "reason") or "max_output_tokens"
+            if stated not in _INCOMPLETE:
+                events.append(Lost(f"incomplete_details={stated}"))
+            reason = _INCOMPLETE.get(stated, "max_tokens")
+        end = End(final_stop_reason(reason, self._called), read_usage(response.get("usage")))
         return [*events, *self._ordered.flush(), end]
 
     # --- which item
@@ -229,6 +231,8 @@ class Reader:
             self._ordered.add(
                 item_.key, PartStart("image", media_type=media_type), PartDelta(item["result"]), PartEnd()
             )
+        elif item_.type != "reasoning":
+            self._ordered.add(item_.key, Lost(item_.type or "output"))
         self._finish_item(item_, item)
 
     def _finish_texts(self, item_: _Item, field_name: str, item: Mapping[str, Any]) -> None:
@@ -240,9 +244,9 @@ class Reader:
             text = fields.lenient(part, "text")
             if fields.lenient(part, "type") == "refusal":
                 kind, text = "refusal", fields.lenient(part, "refusal")
-            annotations = part.get("annotations") if isinstance(part, dict) else None
-            if isinstance(annotations, list) and not item_.citations.get(number):
-                item_.citations[number] = tuple(citation for one in annotations for citation in _read_citation(one))
+            if not item_.citations.get(number):
+                for annotation in fields.lenient_list(part, "annotations"):
+                    self._cite(item_, number, annotation)
             if number not in item_.streamed and text:
                 self._stream_text(item_, kind, number, text)
 
@@ -263,16 +267,21 @@ class Reader:
         item_ = self._find_item(data, "custom_tool_call" if "custom" in event else "function_call")
         if item_.open is None or item_.type not in _CALLS:
             return  # who is called comes with the item
-        if not event.endswith(".delta"):
+        if event.endswith(".delta"):
+            self._stream_arguments(item_, fields.lenient(data, "delta"))
+        else:
             self._finish_arguments(item_, data.get(_CALLS[item_.type][1]))
-        elif fields.lenient(data, "delta"):
-            item_.streamed.add(_ALL)
-            self._ordered.add(item_.key, PartDelta(data["delta"]))
 
     def _annotation_event(self, data: Mapping[str, Any], event: str) -> None:
         item_ = self._find_item(data, "message")
-        number = ("content", fields.place(data, "content_index") or 0)
-        item_.citations[number] = item_.citations.get(number, ()) + _read_citation(data.get("annotation"))
+        self._cite(item_, ("content", fields.place(data, "content_index") or 0), data.get("annotation"))
+
+    def _cite(self, item_: _Item, number: _Number, annotation: Any) -> None:
+        """A page that a text cites; the neutral model has no files to cite."""
+        citation = _read_citation(annotation)
+        item_.citations[number] = item_.citations.get(number, ()) + citation
+        if not citation:
+            self._ordered.add(item_.key, Lost("citations"))
 
     # --- what becomes of it
 
@@ -313,9 +322,16 @@ class Reader:
     def _finish_arguments(self, item_: _Item, value: Any) -> None:
         """The arguments as a whole, where no piece came."""
         text = value if isinstance(value, str) else dumps_text(value) if isinstance(value, dict) and value else ""
-        if item_.open is not None and _ALL not in item_.streamed and text:
+        if item_.open is not None and _ALL not in item_.streamed:
+            item_.arguments = names.Arguments()
+            self._stream_arguments(item_, text)
+
+    def _stream_arguments(self, item_: _Item, piece: str) -> None:
+        if item_.open is not None and item_.open[0] == "tool":
+            piece = item_.arguments.add(piece)
+        if piece:
             item_.streamed.add(_ALL)
-            self._ordered.add(item_.key, PartDelta(text))
+            self._ordered.add(item_.key, PartDelta(piece))
 
     def _close_part(self, item_: _Item) -> None:
         if item_.open is not None:
@@ -372,20 +388,33 @@ def look(event: SseEvent, progress: Progress) -> None:
     progress.last = event.data
     kind = event.name or _event_type_in(event.data)
     if kind == "response.created" or kind in _ENDINGS:
-        data = fields.object_in(event.data)
+        data = fields.event_seen(event)
         if data is not None:
             _look_at_response(kind, data, progress)
-    elif kind.startswith("response.") and kind.endswith((".added", ".delta", ".done")):
+    elif not kind.startswith("response."):
+        _look_for_failure(event, progress)
+    elif kind.endswith((".added", ".delta", ".done")):
         progress.content = True
+
+
+def _look_for_failure(event: SseEvent, progress: Progress) -> None:
+    """An event that is none of the format may say that something is wrong."""
+    data = fields.event_seen(event)
+    if data is not None and fields.states_error(data):
+        progress.failed, progress.is_foreign = failed_of(data, 500), True
 
 
 def _look_at_response(kind: str, data: dict[str, Any], progress: Progress) -> None:
     response = data.get("response")
     if isinstance(response, dict):
         progress.notes = {key: response[key] for key in ("id", "created_at", "model") if key in response}
-        progress.usage = _read_usage(response.get("usage"))
+        progress.usage = read_usage(response.get("usage"))
     if kind in ("response.failed", "error"):
         progress.failed = _read_failure(response) if kind == "response.failed" else failed_of(data, 500)
+        error = response.get("error") if isinstance(response, dict) else data
+        is_own = fields.lenient(error, "message") == progress.failed.message
+        is_coded = kind == "response.failed" and fields.lenient(error, "code") == overflow.CODE
+        progress.is_foreign = not is_own or (progress.failed.overflow is not None and not is_coded)
     elif kind != "response.created":
         progress.content = progress.content or isinstance(response, dict)
         progress.ended = progress.over = True
@@ -426,5 +455,5 @@ def failure(failed: Failed) -> dict[str, Any]:
     """The error inside a failed response; Codex reads its code."""
     code = _CODES.get(failed.kind, "server_error")
     if failed.kind in ("bad_request", "too_large", "not_found", "permission", "auth"):  # not worth a retry
-        code = "context_length_exceeded" if is_too_long(failed) else "invalid_prompt"
+        code = overflow.CODE if failed.overflow is not None else "invalid_prompt"
     return {"code": code, "message": failed.message}

@@ -6,7 +6,7 @@ from typing import Any
 
 from ccproxy_lite.formats import fields, openai
 from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
-from ccproxy_lite.formats.neutral import names, thinking
+from ccproxy_lite.formats.neutral import names, thinking, turns
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Output, Reasoning, Request, Text
 from ccproxy_lite.formats.openai_responses.items import NAME, input_items, read_items, tools_within, write_items
@@ -129,14 +129,14 @@ def write_request(request: Request, target: Target) -> Outgoing:
     for part in request.system:
         losses.lose_extra(part.extra, part.at)
     instructions = [part.text for part in request.system if part.text]
-    body["input"] = write_items(request, losses)
+    body["input"] = write_items(request, target, losses)
     # Instructions alone are rejected: they become the first message.
     if not body["input"]:  # a conversation of instructions only
         body["input"] = [{"type": "message", "role": "developer", "content": text} for text in instructions]
     elif instructions:
         body["instructions"] = "\n\n".join(instructions)
     if not body["input"]:
-        raise losses.empty()
+        body["input"] = turns.only_text(request.messages, losses)
     tools = write_tools(request, losses)
     if tools:
         body["tools"] = tools
