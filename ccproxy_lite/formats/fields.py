@@ -263,15 +263,17 @@ def lenient(source: Any, key: str) -> str:
 
 
 def extra_of(source: Object, known: frozenset[str], at: str = "") -> Extra:
-    """The members of ``source`` that the neutral model does not take and that say something, named from ``at`` on."""
+    """The members of ``source`` that the neutral model does not take, named from ``at`` on.
+
+    Those that are null, false or 0 say nothing, nor does an object of such; an empty one may be a switch.
+    """
     # The usual case, and on the way of every part of a long history.
     if source.keys() <= known:
         return NOTHING
-    return {join(at, key): value for key, value in source.items() if key not in known and not _is_void(value)}
+    return {join(at, key): value for key, value in source.items() if key not in known and not _says_nothing(value)}
 
 
-def _is_void(value: Any) -> bool:
-    """Whether a member changes nothing: null, false, 0, empty, or an object of such."""
+def _says_nothing(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return all(_is_void(inner) for inner in value.values())
-    return not value
+        return bool(value) and all(_says_nothing(inner) for inner in value.values())
+    return value is None or value is False or value == 0

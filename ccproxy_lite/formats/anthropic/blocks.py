@@ -41,6 +41,7 @@ def read_content(holder: fields.Object, at: str) -> Iterable[Part]:
 
 
 TEXT = frozenset(("type", "text"))
+_UNCITED = frozenset(("type", "text", "citations"))
 _IMAGE = frozenset(("type", "source"))
 _DOCUMENT = frozenset(("type", "source", "title"))
 _THINKING = frozenset(("type", "thinking", "signature"))
@@ -53,7 +54,8 @@ _SEARCH_RESULT = frozenset(("type", "source", "title", "content"))
 def _read_block(block: fields.Object, at: str) -> Iterable[Part]:
     match fields.text(block, "type", at):
         case "text":
-            yield Text(fields.text(block, "text", at), fields.extra_of(block, TEXT), at)
+            known = TEXT if block.get("citations") else _UNCITED  # no sources in an earlier answer are no loss
+            yield Text(fields.text(block, "text", at), fields.extra_of(block, known), at)
         case "image":
             yield _read_image(block, at)
         case "document":

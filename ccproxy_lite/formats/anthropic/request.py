@@ -244,7 +244,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     SCALARS.write(body, _accepted_parameters(body, request, target, losses), losses)
     return Outgoing(
         body,
-        tuple(losses.dropped),
+        losses.finish(),
         names.renamed_tools(request.tools, NAME_LIMITS),
         names.custom_names(request.tools),
     )

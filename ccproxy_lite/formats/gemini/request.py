@@ -237,7 +237,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
         losses.lose("parallel_tools")
     return Outgoing(
         body,
-        tuple(losses.dropped),
+        losses.finish(),
         names.renamed_tools(request.tools, NAME_LIMITS),
         names.custom_names(request.tools),
     )

@@ -139,6 +139,7 @@ FROM: dict[str, dict[str, Loss]] = {
         **_losses("ignored", "handled like other server tools", "mcp_servers"),
         **_losses("ignored", "how reasoning is shown", "thinking.display"),
         **_losses("rejected", "state stored at another provider", "container", "thread"),
+        **_losses("rejected", "checks that only the provider can run", "safeguards"),
     },
     "openai-chat": {
         **_OPENAI,
@@ -193,6 +194,9 @@ NEEDED = frozenset(
 )
 """Kinds of content without which the answer would be wrong."""
 
+REJECTED_EVEN_EMPTY = frozenset(("safeguards",))
+"""Fields whose presence alone asks for something."""
+
 _IS_DEFAULT: Mapping[str, Callable[[float], bool]] = {
     "temperature": lambda value: value == 1,
     "top_p": lambda value: value == 1,
@@ -203,15 +207,23 @@ _IS_DEFAULT: Mapping[str, Callable[[float], bool]] = {
 """The values that change nothing."""
 
 
+def _is_void(value: Any) -> bool:
+    """Whether a value asks for nothing: empty, or an object of such."""
+    if isinstance(value, Mapping):
+        return all(_is_void(inner) for inner in value.values())
+    return not value
+
+
 class Losses:
     """Collects what one conversion drops.
 
-    Every ``lose...`` ignores a field, notes it as dropped or raises ClientError, as the tables say; in strict mode it
-    raises for what would be dropped.
+    Every ``lose...`` ignores a field, notes it as dropped or raises ClientError, as the tables say. In strict mode what
+    would be dropped is noted as refused, and ``finish`` raises for all of it.
     """
 
     def __init__(self, origin: str, target: str, strict: bool = False, paths: Mapping[str, str] = NOTHING) -> None:
         self.dropped: list[str] = []
+        self._refused: dict[str, str] = {}
         self._origin = origin
         self._target = target
         self._strict = strict
@@ -254,10 +266,12 @@ class Losses:
     def lose_extra(self, extra: Extra, at: str = "") -> None:
         """Fields that only the client's format has; none of them reaches the target."""
         table = FROM.get(self._origin, {})
-        for name in extra:
+        for name, value in extra.items():
             if name.startswith("("):  # the format's own note, no field of the client's
                 continue
             loss = table.get(name) or table.get(name.rpartition(".")[2]) or Loss("dropped", "unknown field")
+            if loss.action == "rejected" and _is_void(value) and name not in REJECTED_EVEN_EMPTY:
+                continue
             self._record_loss(loss, f"{at}.{name}" if at else name)
 
     def without_server_tools(self, request: Request) -> Request:
@@ -287,10 +301,22 @@ class Losses:
     def _record_loss(self, loss: Loss, path: str) -> None:
         if loss.action == "ignored":
             return
-        if loss.action == "rejected" or self._strict:
+        if loss.action == "rejected":
             raise self._rejection(loss, path)
-        if path not in self.dropped:
+        if self._strict:
+            self._refused.setdefault(path, loss.why)
+        elif path not in self.dropped:
             self.dropped.append(path)
+
+    def finish(self) -> tuple[str, ...]:
+        """The names of what was dropped. Raises ClientError in strict mode, naming all of it."""
+        if self._refused:
+            path, why = next(iter(self._refused.items()))
+            several = ", ".join(f"{name} ({reason})" for name, reason in self._refused.items())
+            is_one = len(self._refused) == 1
+            message = f"{path} is not supported by {self._target}: {why}"
+            raise ClientError(400, message if is_one else f"not supported by {self._target}: {several}", param=path)
+        return tuple(self.dropped)
 
     def _rejection(self, loss: Loss, path: str) -> ClientError:
         message = f"{path} is not supported by {self._target}: {loss.why}"

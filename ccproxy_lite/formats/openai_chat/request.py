@@ -219,7 +219,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
         body["stream_options"] = {"include_usage": True}
     return Outgoing(
         body,
-        tuple(losses.dropped),
+        losses.finish(),
         names.renamed_tools(request.tools, NAME_LIMITS),
         frozenset() if is_reasoning_model else names.custom_names(request.tools),
     )

@@ -155,7 +155,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     if request.stream:
         body["stream"] = True
     names_there = names.renamed_tools(request.tools, NAME_LIMITS)
-    return Outgoing(body, tuple(losses.dropped), names_there)
+    return Outgoing(body, losses.finish(), names_there)
 
 
 def _write_reasoning(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
