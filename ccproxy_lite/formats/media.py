@@ -58,7 +58,9 @@ def web_url(url: str, at: str) -> str:
 
 
 def file(value: str, name: str, extra: Extra, at: str, where: str) -> File:
-    """A file that is a data URL, or its bare base64, which stands at the path ``where``. Raises ClientError."""
+    """A file that is a data URL, bare base64 or an address; it stands at the path ``where``. Raises ClientError."""
+    if value.startswith(("http://", "https://")):
+        return File(type_of_url(value, "application/pdf"), url=value, name=name, extra=extra, at=at)
     if value.startswith("data:"):
         media_type, data = data_url(value, where)
     else:

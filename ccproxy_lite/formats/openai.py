@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ccproxy_lite.errors import STATUS, Kind, kind_of
@@ -15,7 +15,7 @@ from ccproxy_lite.formats.neutral.events import Failed, Usage
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.names import short_user
 from ccproxy_lite.formats.neutral.request import Effort, Output, Reasoning, Request, ToolChoice
-from ccproxy_lite.formats.neutral.schema import as_input_schema, required_names, transform
+from ccproxy_lite.formats.neutral.schema import as_input_schema, clean, required_names, transform
 from ccproxy_lite.formats.neutral.thinking import effort_of
 
 _TYPES: dict[Kind, tuple[str, str | None]] = {
@@ -173,14 +173,54 @@ def _first_count(holder: fields.Object, *names: str) -> int:
 
 # ---------------------------------------------------------------- requests
 
-_MODES = {"auto": ToolChoice("auto"), "required": ToolChoice("required"), "none": ToolChoice("none")}
+_MODES = {
+    "auto": ToolChoice("auto"),
+    "required": ToolChoice("required"),
+    "any": ToolChoice("required"),  # Mistral's word, and Anthropic's
+    "none": ToolChoice("none"),
+}
+TIERS = frozenset("auto default flex scale priority fast".split())
+"""The service tiers; a word of another service is rejected."""
+
+FlatName = Callable[[str, str], str]
 
 
-def mode(value: str) -> ToolChoice:
-    """A tool choice that is one word. Raises ClientError."""
-    if value not in _MODES:
-        raise fields.wrong("tool_choice", "none, auto, required or an object")
-    return _MODES[value]
+def read_choice(value: Any, named: FlatName = lambda space, name: name) -> ToolChoice | None:
+    """``tool_choice`` in either format's spelling, which clients mix up, and in some of others. Raises ClientError.
+
+    :param named: what a tool in a namespace is called
+
+    >>> read_choice({"function": {"name": "f"}}) == read_choice({"type": "tool", "name": "f"})
+    True
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if value not in _MODES:
+            raise fields.wrong("tool_choice", "none, auto, required or an object")
+        return _MODES[value]
+    choice = fields.as_object(value, "tool_choice")
+    kind = choice.get("type")
+    if kind in _MODES and not choice.keys() & {"name", "function"}:
+        return _MODES[kind]
+    if kind == "allowed_tools":
+        at = "tool_choice.allowed_tools" if "allowed_tools" in choice else "tool_choice"
+        allowed = fields.as_object(choice.get("allowed_tools", choice), at)
+        called = tuple(_tool_name(tool, where, named) for tool, where in fields.objects(allowed, "tools", at))
+        return ToolChoice("required" if allowed.get("mode") == "required" else "auto", called)
+    return ToolChoice("required", (_tool_name(choice, "tool_choice", named),))
+
+
+def _tool_name(tool: fields.Object, at: str, named: FlatName) -> str:
+    """The name of a tool, beside its type or one level deeper; a tool that the provider runs is named by its type."""
+    is_typed = tool.get("type") not in (None, "tool")
+    kind = fields.text(tool, "type", at) if is_typed else "function"
+    if kind not in ("function", "custom"):
+        return kind
+    if "name" in tool or kind not in tool:
+        return named(fields.text(tool, "namespace", at, ""), fields.text(tool, "name", at))
+    inner = fields.join(at, kind)
+    return named("", fields.text(fields.as_object(tool[kind], inner), "name", inner))
 
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "auto")
@@ -206,7 +246,7 @@ def output(form: fields.Object, at: str) -> Output:
 
 def write_output(output: Output) -> dict[str, Any]:
     """The same; ``strict`` only where the schema meets the rules for it."""
-    written: dict[str, Any] = {"name": output.name or "response", "schema": dict(output.schema or {})}
+    written: dict[str, Any] = {"name": output.name or "response", "schema": clean(output.schema or {})}
     if output.description:
         written["description"] = output.description
     if output.strict is not None:
@@ -221,7 +261,7 @@ def accepted(request: Request, target: Target, losses: Losses) -> dict[str, Any]
     """
     values = request.scalars()
     unsupported = ["temperature", "top_p"] if is_openai_reasoning(target.model) else []
-    if not losses.is_kin:
+    if not losses.is_kin or values.get("service_tier") not in TIERS:
         unsupported.append("service_tier")
     for name in unsupported:
         if name in values:
@@ -241,8 +281,7 @@ def as_parameters(schema: Any) -> dict[str, Any]:
     """A tool schema for OpenAI: an object schema, and ``properties`` in every object schema at any depth."""
     if not isinstance(schema, Mapping):
         return {"type": "object", "properties": {}}
-    root = dict(schema) if "$ref" in schema else as_input_schema(schema)
-    done: dict[str, Any] = transform(root, _with_properties)
+    done: dict[str, Any] = transform(as_input_schema(schema), _with_properties)
     return done
 
 

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from ccproxy_lite.formats import fields, media
+from ccproxy_lite.formats.anthropic import directives
 from ccproxy_lite.formats.neutral import names, thinking, turns
+from ccproxy_lite.formats.neutral.events import Extra
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import (
     File,
@@ -23,6 +25,7 @@ from ccproxy_lite.jsontext import dumps_text
 
 NAME = "anthropic"
 NAME_LIMITS = names.Limits(names.WORD, 64, names.WORD, 512)
+MARKER = "cache_control"
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
 # ---------------------------------------------------------------- reading
@@ -33,8 +36,7 @@ def read_content(holder: fields.Object, at: str) -> Iterable[Part]:
     if value is None:
         return
     if isinstance(value, str):
-        if value:
-            yield Text(value, at=f"{at}.content")
+        yield Text(value, at=f"{at}.content")
         return
     for block, inner in fields.objects(holder, "content", at):
         yield from _read_block(block, inner)
@@ -48,6 +50,8 @@ _THINKING = frozenset(("type", "thinking", "signature"))
 _REDACTED = frozenset(("type", "data"))
 _TOOL_USE = frozenset(("type", "id", "name", "input"))
 _TOOL_RESULT = frozenset(("type", "tool_use_id", "content", "is_error"))
+_TOOL_REFERENCE = frozenset(("type", "tool_name"))
+_COMPACTION = frozenset(("type", "content", "encrypted_content", "signature", "tool_changes"))
 _SEARCH_RESULT = frozenset(("type", "source", "title", "content"))
 
 
@@ -80,7 +84,13 @@ def _read_block(block: fields.Object, at: str) -> Iterable[Part]:
             is_error = fields.optional_bool(block, "is_error", at) or False
             call_id = fields.text(block, "tool_use_id", at)
             yield ToolResult(call_id, content, is_error, extra=fields.extra_of(block, _TOOL_RESULT), at=at)
-        case kind:
+        case "tool_reference":  # what the client's search for tools has found
+            yield Text(fields.text(block, "tool_name", at), fields.extra_of(block, _TOOL_REFERENCE), at)
+        case "compaction":  # a summary of what stood before it; without one it has failed, and says nothing
+            summary = fields.optional_text(block, "content", at)
+            if summary:
+                yield Text(summary, fields.extra_of(block, _COMPACTION), at)
+        case kind if not directives.is_applied(block):
             yield Foreign(kind, dict(block), at)
 
 
@@ -145,7 +155,13 @@ def _read_thinking(block: fields.Object, at: str) -> Thinking:
 
 def write_text(part: Text, losses: Losses) -> dict[str, Any]:
     losses.lose_extra(part.extra, part.at)
-    return {"type": "text", "text": part.text}
+    return {"type": "text", "text": part.text, **cache_marker(part.extra)}
+
+
+def cache_marker(extra: Extra) -> dict[str, Any]:
+    """Anthropic's own cache marker, which Chat clients may put on everything that can be one of its blocks."""
+    marker = extra.get(MARKER)
+    return {MARKER: marker} if isinstance(marker, dict) else {}
 
 
 RULES = turns.Rules(
@@ -155,6 +171,10 @@ RULES = turns.Rules(
 
 def write_part(part: Part, losses: Losses) -> dict[str, Any]:
     """One block, of a part that fits."""
+    return {**_write_block(part, losses), **({} if isinstance(part, Thinking) else cache_marker(part.extra))}
+
+
+def _write_block(part: Part, losses: Losses) -> dict[str, Any]:
     match part:
         case Text():
             return write_text(part, losses)

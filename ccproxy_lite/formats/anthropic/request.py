@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from ccproxy_lite.formats import fields
-from ccproxy_lite.formats.anthropic import models, schema
+from ccproxy_lite.formats.anthropic import directives, models, schema
 from ccproxy_lite.formats.anthropic.blocks import (
     NAME,
     NAME_LIMITS,
     RULES,
     TEXT,
+    cache_marker,
     read_content,
     write_part,
     write_text,
@@ -32,7 +33,7 @@ from ccproxy_lite.formats.neutral.request import (
     Tool,
     ToolChoice,
 )
-from ccproxy_lite.formats.neutral.schema import as_function, as_input_schema
+from ccproxy_lite.formats.neutral.schema import as_function, as_input_schema, output_schema
 from ccproxy_lite.formats.scalars import Scalars, identifier, integer, number, text, texts
 
 VERSION = "2023-06-01"
@@ -116,17 +117,22 @@ def _without_billing(text: str) -> str:
 
 def _read_turns(body: fields.Object) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
     """System messages that stand before the first turn are instructions like ``system``."""
-    messages = [_read_message(*item) for item in fields.objects(body, "messages", "")]
+    entries = fields.objects(body, "messages", "")
+    shown = [message for message, _ in entries]
+    messages = [_read_message(*entry) for i, entry in enumerate(entries) if not directives.is_cleared(shown, i)]
     first = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
-    leading = (part for message in messages[:first] for part in message.parts if isinstance(part, Text))
+    leading = (part for message in messages[:first] for part in message.parts if isinstance(part, Text) and part.text)
     return (*_read_system(body), *leading), tuple(messages[first:])
+
+
+_MESSAGE = frozenset(("role", "content")) | directives.SETTINGS
 
 
 def _read_message(message: fields.Object, at: str) -> Message:
     role = fields.text(message, "role", at)
     if role not in ("user", "assistant", "system"):
         raise fields.wrong(f"{at}.role", "user, assistant or system")
-    extra = fields.extra_of(message, frozenset(("role", "content", "output_config")))
+    extra = fields.extra_of(message, _MESSAGE)
     return Message(role, tuple(read_content(message, at)), extra, at)  # type: ignore[arg-type]
 
 
@@ -134,7 +140,7 @@ _TOOL = frozenset(("type", "name", "description", "input_schema", "strict"))
 
 
 def _read_tools(body: fields.Object) -> Iterable[Tool | ServerTool]:
-    for tool, at in fields.objects(body, "tools", ""):
+    for tool, at in directives.offered_tools(body):
         yield _read_tool(tool, at)
     for server, at in fields.objects(body, "mcp_servers", ""):
         yield ServerTool(MCP, fields.text(server, "name", at, MCP), dict(server), at)
@@ -176,16 +182,9 @@ def _read_parallel(choice: fields.Object) -> bool | None:
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
 
-def _effort_of_last(body: fields.Object) -> str | None:
-    """The effort that a message sets from its place on, as Claude Code does it."""
-    configs = [message.get("output_config") for message, _ in fields.objects(body, "messages", "")]
-    last = next((config for config in reversed(configs) if isinstance(config, dict)), {})
-    return fields.optional_text(last, "effort", "output_config")
-
-
 def _read_reasoning(body: fields.Object, config: fields.Object) -> Reasoning | None:
     setting = fields.optional_object(body, "thinking")
-    effort = fields.optional_text(config, "effort", "output_config") or _effort_of_last(body)
+    effort = directives.last_effort(body) or fields.optional_text(config, "effort", "output_config")
     if effort is not None and effort not in _EFFORTS:
         raise fields.wrong("output_config.effort", "low, medium, high, xhigh or max")
     level: Effort = effort or "auto"  # type: ignore[assignment]
@@ -239,6 +238,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
             body["tool_choice"] = choice
     if request.stream:
         body["stream"] = True
+    body |= cache_marker(request.extra)
     _write_output(body, request, losses)
     _write_thinking(body, request, target, losses)
     SCALARS.write(body, _accepted_parameters(body, request, target, losses), losses)
@@ -308,6 +308,7 @@ def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
     if tool.description:
         written["description"] = tool.description
     written["input_schema"] = as_input_schema(tool.schema)
+    written |= cache_marker(tool.extra)
     # Strict mode requires closed objects; others are rejected.
     if tool.strict and schema.is_closed(written["input_schema"]):
         written["strict"] = True
@@ -333,7 +334,7 @@ def _write_output(body: dict[str, Any], request: Request, losses: Losses) -> Non
     if request.output.schema is None:
         losses.lose("json_object")
         return
-    form = schema.as_output_schema(request.output.schema)
+    form = schema.as_output_schema(output_schema(request.output))
     body["output_config"] = {"format": {"type": "json_schema", "schema": form}}
 
 

@@ -33,7 +33,7 @@ from ccproxy_lite.formats.neutral.request import (
     ToolCall,
     ToolResult,
 )
-from ccproxy_lite.jsontext import dumps_text
+from ccproxy_lite.jsontext import dumps_text, loads
 
 NAME = "gemini"
 NAME_LIMITS = names.Limits(re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*\Z"), 128, names.PRINTABLE, 512)
@@ -49,6 +49,21 @@ _OPAQUE = frozenset(
 _LISTS = frozenset(("contents", "parts", "tools", "functionDeclarations"))
 
 
+_NUMBERS = frozenset(
+    "temperature topP topK candidateCount maxOutputTokens seed presencePenalty frequencyPenalty logprobs "
+    "thinkingBudget".split()
+)
+"""The mapping of protocol buffers to JSON allows numbers as text."""
+
+
+def _number(text: str) -> Any:
+    try:
+        value = loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, int | float) else text
+
+
 def camel(value: Any) -> Any:
     """The same in camelCase; the service reads snake_case too. Values of the user are left alone."""
     if isinstance(value, list):
@@ -61,6 +76,8 @@ def camel(value: Any) -> Any:
         key = head + "".join(word.capitalize() for word in tail) if head else key
         if key in _LISTS and isinstance(inner, dict):  # one of them may stand without a list
             inner = [inner]
+        if key in _NUMBERS and isinstance(inner, str):
+            inner = _number(inner)
         spelled[key] = inner if key in _OPAQUE else camel(inner)
     return spelled
 

@@ -148,8 +148,8 @@ class Reader:
         if self.is_unspecified and self._any_part:
             self.finish = self.finish or "STOP"
         if not self.finish or not self._begun:
-            problem = "stopped without a reason" if self.is_unspecified else "ended early"
-            return [Failed(502, "server", f"the upstream's stream {problem}")]
+            unsaid = "the upstream stopped without a finish reason"
+            return [Failed(502, "server", unsaid if self.is_unspecified else "the upstream's stream ended early")]
         self._close_part(events)
         if self.finish not in _REASONS:
             events.append(Lost(f"finishReason={self.finish}"))

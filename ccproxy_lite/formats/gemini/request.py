@@ -23,7 +23,7 @@ from ccproxy_lite.formats.gemini.contents import (
 from ccproxy_lite.formats.neutral import names, thinking
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Output, Reasoning, Request, ServerTool, Text, Tool, ToolChoice
-from ccproxy_lite.formats.neutral.schema import as_function
+from ccproxy_lite.formats.neutral.schema import as_function, output_schema
 from ccproxy_lite.formats.scalars import Scalars, integer, number, text, texts
 
 SCALARS = Scalars(
@@ -300,7 +300,7 @@ def _write_config(request: Request, target: Target, losses: Losses) -> dict[str,
             losses.lose("reasoning", request.reasoning.at)
     if request.output is not None:
         config["responseMimeType"] = "application/json"
-        wanted = request.output.schema
+        wanted = None if request.output.schema is None else output_schema(request.output)
         if wanted is not None and "gemini_strict_schema" in target.quirks:
             config["responseSchema"] = schema.as_openapi_schema(wanted) or {"type": "OBJECT"}
         elif wanted is not None:

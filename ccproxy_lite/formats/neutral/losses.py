@@ -89,7 +89,8 @@ TO: dict[str, dict[str, Loss]] = {
         **_STARTED,
         **_losses("dropped", "no such parameter", "top_k", "stop", "seed", "frequency_penalty", "presence_penalty"),
         **_losses("dropped", _REASONING_MODELS, "temperature", "top_p"),
-        **_losses("rejected", "no audio in tool results", "result.audio"),
+        **_losses("rejected", "no audio input", "audio", "result.audio"),
+        **_losses("dropped", "fewer than 16 tokens are rejected", "max_tokens"),
         **_losses("dropped", "model does not support a reasoning effort", "reasoning"),
         **_losses("dropped", "no file name for files by URL", "file.name"),
     },
@@ -188,8 +189,8 @@ FROM: dict[str, dict[str, Loss]] = {
 
 NEEDED = frozenset(
     (
-        "video video_url container_upload compaction item_reference compaction_trigger configuration_update program "
-        "program_output mcp_approval_request mcp_approval_response"
+        "video video_url container_upload compaction context_compaction item_reference compaction_trigger program "
+        "program_output mcp_approval_request mcp_approval_response agent_message"
     ).split()
 )
 """Kinds of content without which the answer would be wrong."""
@@ -261,7 +262,8 @@ class Losses:
 
     def lose_foreign(self, part: Foreign) -> None:
         """A part that only its own format knows."""
-        self.lose("foreign.needed" if part.type in NEEDED else "foreign", part.at)
+        loss = TO[self._target]["foreign.needed" if part.type in NEEDED else "foreign"]
+        self._record_loss(loss._replace(why=f"{loss.why} ({part.type})"), part.at)
 
     def lose_extra(self, extra: Extra, at: str = "") -> None:
         """Fields that only the client's format has; none of them reaches the target."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ccproxy_lite.formats.neutral.request import Tool
+from ccproxy_lite.formats.neutral.request import Output, Tool
 
 Schema = Mapping[str, Any]
 
@@ -22,12 +22,14 @@ _MANY = ("properties", "patternProperties", "$defs", "definitions", "dependentSc
 _LIST = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 # Anthropic rejects these three at the root of a tool schema.
 _UNIONS = ("anyOf", "oneOf", "allOf")
+_VALUES = ("default", "const", "example")
 MAX_DEPTH = 64
 
 
 def each(schema: Schema, change: Callable[[Any], Any]) -> dict[str, Any]:
     """A copy of a schema with ``change`` applied to each of its direct subschemas."""
-    copy = dict(schema)
+    # A null says nothing, and no service takes one; as a value it does.
+    copy = {key: value for key, value in schema.items() if value is not None or key in _VALUES}
     for key in _ONE:
         if isinstance(copy.get(key), Mapping):
             copy[key] = change(copy[key])
@@ -63,7 +65,7 @@ def as_input_schema(schema: Any) -> dict[str, Any]:
     """
     if not isinstance(schema, Mapping):
         return {"type": "object", "properties": {}}
-    root = dict(schema)
+    root = clean(schema)
     for key in _UNIONS:
         branches = root.pop(key, None)
         if isinstance(branches, list):
@@ -72,6 +74,16 @@ def as_input_schema(schema: Any) -> dict[str, Any]:
     if not isinstance(root.get("properties"), Mapping):
         root["properties"] = {}
     return root
+
+
+def clean(schema: Schema) -> dict[str, Any]:
+    """A copy without keywords that are null, and with what its root refers to in place of the reference."""
+    if "$ref" in schema:
+        beside = {key: value for key, value in schema.items() if key != "$ref"}
+        found = _follow_references({"$ref": schema["$ref"]}, schema)
+        schema = {**{key: value for key, value in found.items() if key != "$ref"}, **beside}
+    done: dict[str, Any] = transform(schema, lambda inner: inner)
+    return done
 
 
 def _follow_references(branch: Any, root: Schema) -> Schema:
@@ -105,6 +117,15 @@ def merge(root: dict[str, Any], branches: list[Schema], *, binding: bool) -> Non
     root["properties"] = properties
     if required:
         root["required"] = required
+
+
+def output_schema(output: Output) -> dict[str, Any]:
+    """The schema of an output, for a target that has no other place for its description."""
+    wanted = clean(output.schema or {})
+    if output.description:
+        known = wanted.get("description")
+        wanted["description"] = "\n".join(filter(None, [output.description, known if isinstance(known, str) else ""]))
+    return wanted
 
 
 def described(schema: Schema, limits: list[str]) -> str:

@@ -175,7 +175,8 @@ def _downgraded(messages: Iterable[Message]) -> Iterable[Message]:
             text = "\n".join(part.text for part in message.parts if isinstance(part, Text) and part.text.strip())
             # The same wrapping that Claude Code uses: models are trained on it.
             wrapped = f"<system-reminder>\n{text}\n</system-reminder>"
-            message = replace(message, role="user", parts=(Text(wrapped, at=message.at),) if text else ())
+            others = tuple(part for part in message.parts if not isinstance(part, Text))
+            message = replace(message, role="user", parts=((Text(wrapped, at=message.at),) if text else ()) + others)
         yield message
 
 

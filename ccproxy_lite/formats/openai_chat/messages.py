@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ccproxy_lite.formats import fields, media
 from ccproxy_lite.formats.format import Target
 from ccproxy_lite.formats.neutral import names, thinking, turns
-from ccproxy_lite.formats.neutral.events import NOTHING
+from ccproxy_lite.formats.neutral.events import Extra
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import (
     Audio,
@@ -34,6 +34,7 @@ NAME_LIMITS = names.Limits(names.WORD, 64, names.PRINTABLE, 40)
 
 # ---------------------------------------------------------------- reading
 
+_Read = TypeVar("_Read", bound=Part)
 _MESSAGE = frozenset(
     "role content tool_calls tool_call_id refusal function_call name reasoning_content reasoning thinking_blocks "
     "reasoning_details".split()
@@ -49,20 +50,32 @@ def read_messages(body: fields.Object) -> tuple[tuple[Text, ...], tuple[Message,
         role = fields.text(message, "role", at)
         extra = fields.extra_of(message, _MESSAGE)
         if role in ("system", "developer"):
-            parts = tuple(_read_instructions(message, at))
+            parts = _marked(message, _read_instructions(message, at))
             if messages:
                 messages.append(Message("system", parts, extra, at))
             else:
-                system += [replace(part, extra={**part.extra, **extra}) if extra else part for part in parts]
+                others = {key: value for key, value in extra.items() if key != _MARKER}
+                system += [replace(part, extra={**part.extra, **others}) if others else part for part in parts]
         elif role == "user":
-            messages.append(Message("user", tuple(_read_content(message, at)), extra, at))
+            messages.append(Message("user", _marked(message, _read_content(message, at)), extra, at))
         elif role == "assistant":
-            messages.append(Message("assistant", tuple(_read_assistant(message, at, legacy_ids)), extra, at))
+            messages.append(Message("assistant", _marked(message, _read_assistant(message, at, legacy_ids)), extra, at))
         elif role in ("tool", "function"):
-            messages.append(Message("user", (_read_result(message, at, legacy_ids),), extra, at))
+            messages.append(Message("user", _marked(message, [_read_result(message, at, legacy_ids)]), extra, at))
         else:
             raise fields.wrong(f"{at}.role", "system, developer, user, assistant or tool")
     return tuple(system), tuple(messages)
+
+
+_MARKER = "cache_control"
+
+
+def _marked(message: fields.Object, parts: Iterable[_Read]) -> tuple[_Read, ...]:
+    """The parts of a message; a cache marker of Anthropic's that the message carries belongs to the last of them."""
+    read = [*parts]
+    if read and isinstance(message.get(_MARKER), dict) and not isinstance(read[-1], Foreign):
+        read[-1] = replace(read[-1], extra={_MARKER: message[_MARKER], **read[-1].extra})
+    return tuple(read)
 
 
 def _read_instructions(message: fields.Object, at: str) -> Iterable[Text]:
@@ -101,16 +114,17 @@ def _read_part(part: fields.Object, at: str) -> Part:
             where = f"{at}.input_audio"
             return Audio(fields.text(audio, "data", where), fields.text(audio, "format", where, "wav"), at=at)
         case "file":
-            return _read_file(fields.as_object(part.get("file"), f"{at}.file"), at)
+            extra = fields.extra_of(part, frozenset(("type", "file")))
+            return _read_file(fields.as_object(part.get("file"), f"{at}.file"), extra, at)
         case kind:
             return Foreign(kind, dict(part), at)
 
 
-def _read_file(file: fields.Object, at: str) -> File:
+def _read_file(file: fields.Object, extra: Extra, at: str) -> File:
     name = fields.text(file, "filename", at, "")
     if file.get("file_id"):
-        return File(file_id=fields.text(file, "file_id", at), name=name, at=at)
-    return media.file(fields.text(file, "file_data", f"{at}.file"), name, NOTHING, at, f"{at}.file.file_data")
+        return File(file_id=fields.text(file, "file_id", at), name=name, extra=extra, at=at)
+    return media.file(fields.text(file, "file_data", f"{at}.file"), name, extra, at, f"{at}.file.file_data")
 
 
 def _read_assistant(message: fields.Object, at: str, legacy_ids: dict[str, str]) -> Iterable[Part]:
@@ -267,6 +281,10 @@ def _write_content(parts: Sequence[Part], losses: Losses) -> list[dict[str, Any]
     return [written for part in parts for written in _write_part(part, losses)]
 
 
+_DETAILS = {"auto": "auto", "low": "low", "high": "high", "original": "high"}
+"""Of images; the last is a level of Responses. Strict services reject any other."""
+
+
 def _write_part(part: Part, losses: Losses) -> Iterable[dict[str, Any]]:
     losses.lose_extra(part.extra, part.at)
     match part:
@@ -277,8 +295,8 @@ def _write_part(part: Part, losses: Losses) -> Iterable[dict[str, Any]]:
             if part.file_id:
                 raise losses.rejection("file_id", part.at)
             url = part.url or f"data:{part.media_type};base64,{part.data}"
-            detail = {"detail": part.detail} if part.detail else {}
-            yield {"type": "image_url", "image_url": {"url": url, **detail}}
+            level = _DETAILS.get(part.detail)
+            yield {"type": "image_url", "image_url": {"url": url, **({"detail": level} if level else {})}}
         case File():
             yield _write_file(part, losses)
         case Audio():

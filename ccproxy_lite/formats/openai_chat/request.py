@@ -8,6 +8,7 @@ from typing import Any
 from ccproxy_lite.formats import fields, openai
 from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral import names
+from ccproxy_lite.formats.neutral.events import NOTHING, Extra
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Effort, Output, Reasoning, Request, ServerTool, Tool, ToolChoice
 from ccproxy_lite.formats.neutral.schema import as_function
@@ -46,7 +47,6 @@ _MAX_STOPS = 4
 _GATEWAY = frozenset(("effort", "max_tokens", "enabled"))
 _THINKING = frozenset(("type", "budget_tokens"))
 _SEARCH = "web_search_options"
-_TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 
 # ---------------------------------------------------------------- reading
 
@@ -83,7 +83,9 @@ def _read_tools(body: fields.Object) -> Iterable[Tool | ServerTool]:
     for tool, at in fields.objects(body, "tools", ""):
         match fields.text(tool, "type", at, "function"):
             case "function":
-                yield _read_function(fields.as_object(tool.get("function"), f"{at}.function"), f"{at}.function")
+                inner = f"{at}.function"
+                beside = fields.extra_of(tool, frozenset(("type", "function")))
+                yield _read_function(fields.as_object(tool.get("function"), inner), inner, beside)
             case "custom":
                 custom = fields.as_object(tool.get("custom"), f"{at}.custom")
                 name = fields.text(custom, "name", f"{at}.custom")
@@ -110,40 +112,19 @@ def _read_grammar(custom: fields.Object, at: str) -> tuple[str, str] | None:
     return fields.text(inner, "syntax", where), fields.text(inner, "definition", where)
 
 
-def _read_function(function: fields.Object, at: str) -> Tool:
+def _read_function(function: fields.Object, at: str, beside: Extra = NOTHING) -> Tool:
     return Tool(
         fields.text(function, "name", at),
         fields.text(function, "description", at, ""),
         fields.optional_object(function, "parameters", at),
         fields.optional_bool(function, "strict", at),
-        extra=fields.extra_of(function, frozenset(("name", "description", "parameters", "strict"))),
+        extra={**beside, **fields.extra_of(function, frozenset(("name", "description", "parameters", "strict")))},
         at=at,
     )
 
 
 def _read_choice(body: fields.Object) -> ToolChoice | None:
-    value = body.get("tool_choice") or body.get("function_call")
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return openai.mode(value)
-    choice = fields.as_object(value, "tool_choice")
-    if "name" in choice and "type" not in choice:  # the old function_call
-        return ToolChoice("required", (fields.text(choice, "name", "function_call"),))
-    kind = fields.text(choice, "type", "tool_choice")
-    if kind == "allowed_tools":
-        allowed = fields.as_object(choice.get("allowed_tools"), "tool_choice.allowed_tools")
-        at = "tool_choice.allowed_tools"
-        called = tuple(_tool_name(tool, where) for tool, where in fields.objects(allowed, "tools", at))
-        return ToolChoice("required" if allowed.get("mode") == "required" else "auto", called)
-    return ToolChoice("required", (_tool_name(choice, "tool_choice"),))
-
-
-def _tool_name(tool: fields.Object, at: str) -> str:
-    kind = fields.text(tool, "type", at)
-    if kind not in ("function", "custom"):
-        return kind
-    return fields.text(fields.as_object(tool.get(kind), f"{at}.{kind}"), "name", f"{at}.{kind}")
+    return openai.read_choice(body.get("tool_choice") or body.get("function_call"))  # the latter is the old name
 
 
 def _read_logprobs(body: fields.Object) -> int | None:
@@ -278,8 +259,6 @@ def _accepted_parameters(request: Request, target: Target, losses: Losses) -> di
         unsupported.append("stop")
     if values.get("candidates", 1) > 1:
         unsupported.append("candidates")
-    if values.get("service_tier") not in _TIERS:
-        unsupported.append("service_tier")
     for name in unsupported:
         if name in values:
             losses.lose_scalar(name, values.pop(name))

@@ -27,6 +27,7 @@ from ccproxy_lite.formats.openai_responses.tools import NAME_LIMITS, SEARCH, Ent
 from ccproxy_lite.jsontext import dumps_text
 
 NAME = "openai-responses"
+CONFIGURATION = "configuration_update"
 
 # ---------------------------------------------------------------- reading
 
@@ -38,6 +39,17 @@ def input_items(body: fields.Object) -> list[Entry]:
     if isinstance(body.get("input"), str):
         return [({"role": "user", "content": body["input"]}, "input")]
     return fields.objects(body, "input", "")
+
+
+def configured(body: fields.Object, items: Iterable[Entry]) -> fields.Object:
+    """The body with the settings that items of the conversation have made: each holds until the next one."""
+    for item, at in items:
+        if item.get("type") == CONFIGURATION:
+            for name in ("reasoning", "text"):
+                changed = fields.optional_object(item, name, at)
+                if changed is not None:
+                    body = {**body, name: {**(fields.optional_object(body, name) or {}), **changed}}
+    return body
 
 
 def tools_within(items: Iterable[Entry]) -> Iterable[Entry]:
@@ -54,7 +66,7 @@ def read_items(items: Iterable[Entry], flat_name: FlatName) -> tuple[tuple[Text,
     for item, at in items:
         # A message may come without its type; anything else without one refers to a stored item.
         kind = fields.text(item, "type", at, "message" if "role" in item else "item_reference")
-        if kind == "additional_tools":
+        if kind in ("additional_tools", CONFIGURATION):
             continue
         message = _read_message(item, at) if kind == "message" else _read_item(kind, item, at, flat_name)
         if message.role == "system" and not messages:
@@ -152,6 +164,12 @@ def _read_item(kind: str, item: fields.Object, at: str, flat_name: FlatName) -> 
             )
         case "reasoning":
             part = _read_reasoning(item, at)
+        case "agent_message":
+            return _read_agent_message(item, at)
+        case "mcp_call":
+            failure = dumps_text(item["error"]) if item.get("error") else ""
+            outcome = fields.text(item, "output", at, "") or failure
+            part = Text(f"{fields.text(item, 'name', at)}({fields.text(item, 'arguments', at, '')})\n{outcome}", at=at)
         case "tool_search_call" if item.get("execution") == "client":
             arguments = dumps_text(item.get("arguments") or {})
             part = ToolCall(fields.text(item, "call_id", at), SEARCH, arguments, at=at)
@@ -170,6 +188,17 @@ def _read_item(kind: str, item: fields.Object, at: str, flat_name: FlatName) -> 
         case _:
             return Message("assistant", (Foreign(kind, dict(item), at),), at=at)
     return Message("user" if isinstance(part, ToolResult) else "assistant", (part,), at=at)
+
+
+_AGENT_MESSAGE = frozenset("type content author recipient id agent".split())
+
+
+def _read_agent_message(item: fields.Object, at: str) -> Message:
+    """What another agent says to this one; sealed content makes the whole item unreadable."""
+    parts = tuple(_read_content(item, "content", at))
+    if any(isinstance(part, Foreign) for part in parts):
+        parts = (Foreign("agent_message", dict(item), at),)
+    return Message("user", parts, fields.extra_of(item, _AGENT_MESSAGE), at)
 
 
 def _read_results(item: fields.Object, at: str) -> tuple[Text | Image | File | Audio | Foreign, ...]:
@@ -199,7 +228,7 @@ def _read_reasoning(item: fields.Object, at: str) -> Thinking:
 # ---------------------------------------------------------------- writing
 
 
-_RULES = turns.Rules(lambda thought: thought.origin == NAME and bool(thought.signature))
+_RULES = turns.Rules(lambda thought: thought.origin == NAME and bool(thought.signature), audio=False)
 
 
 def write_items(request: Request, target: Target, losses: Losses) -> list[dict[str, Any]]:
@@ -289,8 +318,6 @@ def _write_part(part: Part, role: str, losses: Losses) -> dict[str, Any]:
             return {"type": "input_image", "image_url": url, **detail}
         case File():
             return _write_file(part, losses)
-        case Audio():
-            return {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
     raise AssertionError(part)
 
 

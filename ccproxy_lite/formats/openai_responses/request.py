@@ -9,7 +9,14 @@ from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral import names, thinking, turns
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Output, Reasoning, Request, Text
-from ccproxy_lite.formats.openai_responses.items import NAME, input_items, read_items, tools_within, write_items
+from ccproxy_lite.formats.openai_responses.items import (
+    NAME,
+    configured,
+    input_items,
+    read_items,
+    tools_within,
+    write_items,
+)
 from ccproxy_lite.formats.openai_responses.tools import (
     NAME_LIMITS,
     flat_names,
@@ -50,6 +57,7 @@ _MIN_TOKENS = 16
 def read_request(body: fields.Object, path: PathInfo) -> Request:
     """What a Responses client asks. Raises ClientError."""
     items = input_items(body)
+    body = configured(body, items)
     tools = read_tools([*fields.objects(body, "tools", ""), *tools_within(items)])
     flat = flat_names(tools)
     leading, messages = read_items(items, lambda space, name: flat.get((space, name)) or _flat_name(space, name))
@@ -147,8 +155,9 @@ def write_request(request: Request, target: Target) -> Outgoing:
     _write_reasoning(body, request, target, losses)
     _write_output(body, request)
     values = openai.accepted(request, target, losses)
-    if request.max_tokens is not None:
-        values["max_tokens"] = max(request.max_tokens, _MIN_TOKENS)
+    if request.max_tokens is not None and request.max_tokens < _MIN_TOKENS:
+        losses.lose("max_tokens")
+        values["max_tokens"] = _MIN_TOKENS
     SCALARS.write(body, values, losses)
     # The client keeps the history; nothing has to be stored at the provider.
     body["store"] = False

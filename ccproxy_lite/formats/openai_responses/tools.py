@@ -108,26 +108,8 @@ def _read_namespace(space: fields.Object, at: str) -> Iterable[Tool | ServerTool
 
 
 def read_choice(body: fields.Object, flat: dict[tuple[str, str], str]) -> ToolChoice | None:
-    """``tool_choice``, which is flat here: the name stands beside the type."""
-    value = body.get("tool_choice")
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return openai.mode(value)
-    choice = fields.as_object(value, "tool_choice")
-    if fields.text(choice, "type", "tool_choice") == "allowed_tools":
-        called = tuple(_tool_name(tool, at, flat) for tool, at in fields.objects(choice, "tools", "tool_choice"))
-        return ToolChoice("required" if choice.get("mode") == "required" else "auto", called)
-    return ToolChoice("required", (_tool_name(choice, "tool_choice", flat),))
-
-
-def _tool_name(tool: fields.Object, at: str, flat: dict[tuple[str, str], str]) -> str:
-    kind = fields.text(tool, "type", at)
-    # A tool that the provider runs is chosen by its type.
-    if kind not in ("function", "custom"):
-        return kind
-    name, space = fields.text(tool, "name", at), fields.text(tool, "namespace", at, "")
-    return flat.get((space, name), name)
+    """``tool_choice``; tools in namespaces have flat names."""
+    return openai.read_choice(body.get("tool_choice"), lambda space, name: flat.get((space, name), name))
 
 
 # ---------------------------------------------------------------- writing
