@@ -14,7 +14,7 @@ import anyio
 from ccproxy_lite.cli.ask import address_at
 from ccproxy_lite.cli.load import load
 from ccproxy_lite.config import secrets
-from ccproxy_lite.errors import CcproxyError
+from ccproxy_lite.errors import CcproxyError, ConfigError
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.server import clients
@@ -53,8 +53,11 @@ _SHELLS = {
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Exit code 0, 1 if the address of the proxy cannot be known, 2 if it is wrong."""
-    config, _ = load(arguments.config)
+    """Exit code 0, 1 if the address of the proxy cannot be known, 2 if it is wrong.
+
+    Only address and client key matter here: variables of services may be those that an earlier run has changed.
+    """
+    config, _ = load(arguments.config, {**os.environ, **dict.fromkeys(clients.touched(), "changed by env")})
     url = _proxy_url(arguments.listen or config.listen)
     key = config.client_keys[0] if config.client_keys else clients.NO_KEY
     variables = clients.variables(arguments.client, url, _KEY)
@@ -62,6 +65,11 @@ def main(arguments: argparse.Namespace) -> int:
     flags = {name: clients.flags(name, url) for name in clients.CLIENTS if arguments.client in (None, name)}
     flags = {name: words for name, words in flags.items() if words}
     variable = None if arguments.json else secrets.variable(key)  # a key in the environment is named, not shown
+    if variable is not None and variable not in os.environ:  # unset by an earlier run, which has passed it on
+        missing = [name for name, text in variables.items() if _KEY in text and not os.environ.get(name)]
+        if missing:
+            raise ConfigError([f"client_keys[0]: {variable} is unset"])
+        variables = {name: text for name, text in variables.items() if _KEY not in text}
     if variable is None:
         value = anyio.run(Vault().value, key, time.monotonic())
         variables = {name: text.replace(_KEY, value) for name, text in variables.items()}

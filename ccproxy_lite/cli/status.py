@@ -53,6 +53,8 @@ def lines(state_of_proxy: dict[str, Any]) -> Iterator[str]:
     for name, upstream in state_of_proxy["upstreams"].items():
         where = f" at {upstream['base_url']}" if upstream["base_url"] else ""
         yield f"{name}: {upstream['format']}{where}" + (", the client's own key" if upstream["from_client"] else "")
+        if upstream["unreachable_s"] is not None:
+            yield f"  cannot be reached since {duration(upstream['unreachable_s'])}; other targets are tried first"
         for key in upstream["keys"]:
             yield from _key_lines(key)
     yield f"sessions: {state_of_proxy['sessions']}"

@@ -42,6 +42,7 @@ import h11
 from ccproxy_lite.log import bug
 from ccproxy_lite.net.framing import LAST_CHUNK, Decoder, FramingError, encode_chunk
 from ccproxy_lite.net.heads import OutHeaders, Rejected, RequestHead, find_end, read_head, reason
+from ccproxy_lite.net.inflate import CODINGS, InflateError, Inflater
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
 
 WRITE_HIGH_BYTES = 65_536
@@ -119,6 +120,7 @@ class Connection(asyncio.Protocol):
         self._head: RequestHead | None = None
         self._admitted: Any = None
         self._decoder = Decoder(0)
+        self._inflater: Inflater | None = None
         self._pieces: list[bytes] = []
         self._body_bytes = 0
         self._scope: anyio.CancelScope | None = None
@@ -344,6 +346,7 @@ class Connection(asyncio.Protocol):
             return
         self._admitted = admitted
         self._decoder = Decoder(head.framing)
+        self._inflater = Inflater(head.coding, limit) if head.coding in CODINGS else None
         self._pieces, self._body_bytes = [], 0
         self.state = "body"
         self._set_deadline(self._shared.limits.body_s)
@@ -357,14 +360,23 @@ class Connection(asyncio.Protocol):
         except FramingError as error:
             self._reject_and_close(400, str(error))
             return
+        limit = self._shared.limits.max_body_bytes
+        self._body_bytes += len(piece)
+        if self._body_bytes > limit:
+            self._reject_and_close(413, f"the body is larger than {limit} bytes")
+            return
+        if piece and self._inflater is not None:
+            try:
+                piece = self._inflater.feed(piece)
+            except InflateError as error:
+                too_large = f"the decompressed body is larger than {limit} bytes"
+                self._reject_and_close(*((413, too_large) if error.is_too_large else (400, f"the body: {error}")))
+                return
         if piece:
             self._pieces.append(piece)
-            self._body_bytes += len(piece)
-            limit = self._shared.limits.max_body_bytes
-            if self._body_bytes > limit:
-                self._reject_and_close(413, f"the body is larger than {limit} bytes")
-                return
-        if self._decoder.done:
+        if self._decoder.done and self._inflater is not None and not self._inflater.complete:
+            self._reject_and_close(400, "the compressed body ends early")
+        elif self._decoder.done:
             # A pipelined request.
             self._inbox += self._decoder.trailing_data
             body = b"".join(self._pieces)

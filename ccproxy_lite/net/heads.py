@@ -62,6 +62,12 @@ class RequestHead:
         value = header(self.headers, name.encode())
         return None if value is None else value.decode("latin-1")
 
+    @property
+    def coding(self) -> str:
+        """The content coding of the body; empty for none."""
+        coding = ",".join(self.all("content-encoding")).lower().strip()
+        return "" if coding == "identity" else coding
+
     def all(self, name: str) -> list[str]:
         """Every value of a header."""
         wanted = name.encode()

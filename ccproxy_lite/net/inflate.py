@@ -1,51 +1,62 @@
-"""Undoing the content codings of answers, and rejecting bombs. Pure.
+"""Undoing the content codings gzip and deflate, and rejecting bombs. Pure.
 
-Requests ask for no coding (``identity``); some services compress all the same.
+Requests to upstreams ask for no coding (``identity``); some services compress all the same. Clients may compress what
+they send, within the limit of their bodies.
 """
 
 from __future__ import annotations
 
 import zlib
 
-from ccproxy_lite.errors import UpstreamError
-
-_INFLATE_RATIO = 200
-_INFLATE_FREE_BYTES = 1_048_576
+CODINGS = ("gzip", "x-gzip", "deflate")
+_RATIO = 200
+_FREE_BYTES = 1_048_576
 """So much is allowed at any ratio: a long run of one character compresses a thousandfold."""
 
 
-class Inflater:
-    """Undoes gzip and deflate, as far as the ratio is sane."""
+class InflateError(Exception):
+    """The bytes are not in the coding, or the plain ones are too many (``is_too_large``)."""
 
-    def __init__(self, coding: str) -> None:
-        self._raw_allowed = coding == "deflate"
+    def __init__(self, message: str, *, is_too_large: bool = False) -> None:
+        super().__init__(message)
+        self.is_too_large = is_too_large
+
+
+class Inflater:
+    """Undoes gzip and deflate.
+
+    :param max_bytes: the most plain bytes; without it, as many as a sane ratio allows
+    """
+
+    def __init__(self, coding: str, max_bytes: int | None = None) -> None:
         self.started = False
+        self._raw_allowed = coding == "deflate"
+        self._max_bytes = max_bytes
         # 32: gzip or zlib, whichever header comes.
         self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)
         self._in = 0
         self._out = 0
 
     def feed(self, data: bytes) -> bytes:
-        """The plain bytes. Raises UpstreamError for a broken or bomb-like stream."""
+        """The plain bytes. Raises InflateError."""
         self.started = True
         self._in += len(data)
         pieces = []
         while data:
-            allowed = _INFLATE_FREE_BYTES + _INFLATE_RATIO * self._in - self._out
+            most = _FREE_BYTES + _RATIO * self._in if self._max_bytes is None else self._max_bytes
             try:
-                plain = self._zlib.decompress(data, allowed)
+                plain = self._zlib.decompress(data, most - self._out + 1)
             except zlib.error:
-                # ``deflate`` means zlib, but some servers send the raw format.
+                # ``deflate`` means zlib, but some senders use the raw format.
                 if not self._raw_allowed or self._out:
-                    raise UpstreamError("upstream's compressed response is invalid") from None
+                    raise InflateError("invalid compressed data") from None
                 self._raw_allowed = False
                 self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
                 continue
             self._out += len(plain)
+            if self._out > most:
+                raise InflateError("decompressed data too large", is_too_large=True)
             pieces.append(plain)
-            # There is more than was allowed.
-            if self._zlib.unconsumed_tail:
-                raise UpstreamError("decompressed response too large")
             data = self._zlib.unused_data if self._zlib.unused_data.startswith(b"\x1f\x8b") else b""
             if data:  # another member
                 self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)
@@ -53,4 +64,5 @@ class Inflater:
 
     @property
     def complete(self) -> bool:
+        """Whether the data has come to its end."""
         return self._zlib.eof or not self.started

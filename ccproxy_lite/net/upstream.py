@@ -39,7 +39,7 @@ from ccproxy_lite.log import internal_error
 from ccproxy_lite.net.address import bracketed
 from ccproxy_lite.net.framing import Decoder, FramingError, Headers, keeps_alive, response_framing, tokens
 from ccproxy_lite.net.heads import AnswerHead
-from ccproxy_lite.net.inflate import Inflater
+from ccproxy_lite.net.inflate import CODINGS, InflateError, Inflater
 from ccproxy_lite.net.proxies import Proxy
 from ccproxy_lite.net.tls import context_for, describe
 from ccproxy_lite.net.tunnel import explain_rejection, through
@@ -309,7 +309,7 @@ class Connection(asyncio.Protocol):
         coding = b",".join(tokens(headers, b"content-encoding")).decode("latin-1")
         if coding in ("", "identity"):
             self._sniff = True  # some services compress without saying so
-        elif coding in ("gzip", "x-gzip", "deflate"):
+        elif coding in CODINGS:
             self._sniff = False
             self._inflater = Inflater(coding)
         else:
@@ -324,7 +324,10 @@ class Connection(asyncio.Protocol):
                 if body[:2] == b"\x1f\x8b":
                     self._inflater = Inflater("gzip")
             if self._inflater is not None:
-                body = self._inflater.feed(body)
+                try:
+                    body = self._inflater.feed(body)
+                except InflateError as error:
+                    raise UpstreamError(f"the upstream's compressed response: {error}") from None
             if body:
                 sink.data(body)
         if decoder.done and self._sink is sink:  # the sink may have dropped this connection in ``data``

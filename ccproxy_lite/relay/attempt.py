@@ -163,7 +163,11 @@ class Dispatch:
         if answer.status < 400 or not self._call.form.is_own_error(answer.status, json_in(delivery.body)):
             return None
         # The hint may have been replaced by a shorter one of another key.
-        headers = [(name, value) for name, value in self._call.headers_for_client(answer) if name != "retry-after-ms"]
+        headers = [
+            (name, value)
+            for name, value in self._call.headers_for_client(answer, self.attempt.route.upstream)
+            if name != "retry-after-ms"
+        ]
         return Response(answer.status, headers, delivery.body)
 
     # --- the response
@@ -223,7 +227,7 @@ class Dispatch:
 
     def _pass_on_body(self, answer: AnswerHead, body: bytes, end: End) -> None:
         """A whole response as it came, to a client of the same format."""
-        headers = self._call.headers_for_client(answer)
+        headers = self._call.headers_for_client(answer, self.attempt.route.upstream)
         is_labelled = "json" in answer.get("content-type").lower()
         headers = merged(headers, [] if is_labelled else JSON_HEADERS, about_answer(self.attempt.route, ()))
         body = overflow.as_length_limit(body) if end.reason == "max_tokens" else body

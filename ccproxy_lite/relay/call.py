@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ccproxy_lite.config.model import Upstream
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import Format
 from ccproxy_lite.formats.format import PathInfo, ReplyInfo
@@ -138,9 +139,9 @@ class Call:
             data = data.replace(self.passed_secret.encode("latin-1", "replace"), b"[redacted]")
         return self.vault.redact_bytes(data)
 
-    def headers_for_client(self, answer: AnswerHead) -> OutHeaders:
+    def headers_for_client(self, answer: AnswerHead, upstream: Upstream) -> OutHeaders:
         """The upstream's headers for a client of the same format, without any secret."""
-        return [(name, self.redact(value)) for name, value in for_client(answer.headers)]
+        return [(name, self.redact(value)) for name, value in for_client(answer.headers, upstream)]
 
     def with_model(self, model: str) -> bytes:
         """The client's bytes with another model name, and without reasoning that was signed by another provider."""

@@ -61,7 +61,7 @@ class Exchange:
             for upstream, _ in self._routes
         }
         session = self._call.session if config.sticky_sessions else ""
-        return Failover(self._routes, rings, config.retries, config.max_wait_s, random(), session)
+        return Failover(self._routes, rings, config.retries, config.max_wait_s, random(), session, self._relay.outages)
 
     async def run(self) -> None:
         """Respond to the call, if only with an error."""
@@ -136,6 +136,7 @@ class Exchange:
         upstream, key = attempt.route.upstream, attempt.key
         now = relay.clock.now()
         cooldown = self._failover.report(attempt, failed, now)
+        self._report_reach(upstream.name, failed, now)
         totals = relay.ledger.of(upstream.name, key)
         totals.add(attempt.route.model, outcome_of(failed), now, record.usage)
         if log.isEnabledFor(DEBUG):
@@ -145,6 +146,17 @@ class Exchange:
             where, length = f"{scope} [{key.label}]", duration(cooldown.until - cooldown.since)
             subject = f"{where} {cooldown.reason}"
             log.warning("%s cooling down for %s: %s", where, length, cooldown.message, extra={"subject": subject})
+
+    def _report_reach(self, upstream: str, failed: Failed | None, now: float) -> None:
+        """Whether the upstream could be reached, which concerns all requests."""
+        outages = self._relay.outages
+        is_unreachable = failed is not None and failed.code == "unreachable"
+        was_out = outages.of(upstream) is not None
+        length_s = outages.report(upstream, reached=not is_unreachable, now=now)
+        if length_s is not None and failed is not None:
+            log.warning("%s cannot be reached; other targets are tried first: %s", upstream, failed.message)
+        elif was_out and not is_unreachable:
+            log.info("%s can be reached again", upstream)
 
     async def _has_new_secret(self, dispatch: Dispatch, failed: Failed) -> bool:
         """Whether a key was rejected whose file or helper now returns another secret."""

@@ -17,11 +17,17 @@ HOP_BY_HOP = frozenset(
     "upgrade".split()
 )
 _NOT_UP = HOP_BY_HOP.union(
-    "host content-length accept-encoding expect authorization cookie origin referer forwarded via".split(),
+    (
+        "host content-length content-encoding accept-encoding expect authorization cookie origin referer forwarded via"
+    ).split(),
     KEY_HEADERS,
     providers.KEY_HEADERS,
 )
 _NOT_DOWN = HOP_BY_HOP | frozenset("content-length content-encoding set-cookie date alt-svc".split())
+REQUEST_ID = "x-request-id"
+_UPSTREAM_REQUEST_ID = "x-ccproxy-upstream-request-id"
+_LIMITS = "ratelimit-"
+"""In names of headers that say what is left to the key that has answered."""
 _NOT_UP_PREFIXES = ("x-ccproxy-", "x-forwarded-", "sec-", "access-control-", "x-real-")
 
 USER_AGENT = f"ccproxy-lite/{__version__}"
@@ -61,15 +67,22 @@ def for_converted(streaming: bool) -> list[tuple[str, str]]:
     return [("content-type", "application/json"), ("accept", accept), ("user-agent", USER_AGENT)]
 
 
-def for_client(headers: Headers) -> OutHeaders:
-    """The upstream's headers that are passed on to a client of the same format."""
+def for_client(headers: Headers, upstream: Upstream) -> OutHeaders:
+    """The upstream's headers that are passed on to a client of the same format.
+
+    Of several keys, what is left to one means nothing to the client. The upstream's request id keeps a name of its own.
+    """
     named = {token.decode("latin-1") for token in tokens(headers, b"connection")}
-    decoded = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-    return [
-        (name, value)
-        for name, value in decoded
-        if name not in _NOT_DOWN and name not in named and not name.startswith("access-control-")
-    ]
+    is_pool = len(upstream.keys) > 1
+    passed_on = []
+    for raw_name, value in headers:
+        name = raw_name.decode("latin-1")
+        if name in _NOT_DOWN or name in named or name.startswith("access-control-"):
+            continue
+        if not (is_pool and _LIMITS in name):
+            name = _UPSTREAM_REQUEST_ID if name == REQUEST_ID else name
+            passed_on.append((name, value.decode("latin-1")))
+    return passed_on
 
 
 def configured(upstream: Upstream, head: RequestHead | None) -> list[tuple[str, str]]:

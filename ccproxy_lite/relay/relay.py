@@ -9,6 +9,7 @@ import anyio
 from ccproxy_lite.relay.ledger import Ledger
 from ccproxy_lite.relay.upstreams import Upstreams
 from ccproxy_lite.routing.keys import ANONYMOUS, KeyRing
+from ccproxy_lite.routing.outages import Outages
 
 
 class Wakeup:
@@ -41,6 +42,8 @@ class Relay:
         }
         keys = [(name, state.key) for name, ring in self.rings.items() for state in ring.states]
         self.ledger: Ledger = Ledger(keys, before.ledger if before else None)
+        self.outages: Outages = before.outages if before else Outages()
+        self.outages.keep({upstream.name for upstream in self.config.upstreams})
         self.wakeup: Wakeup = before.wakeup if before else Wakeup()
         self.vault.on_change = self.clear_rejected
 

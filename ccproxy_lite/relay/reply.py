@@ -60,7 +60,9 @@ class Reply:
 
     def begin(self, answer: AnswerHead, lost: tuple[str, ...] = ()) -> None:
         """A stream begins, whose upstream's head this is; ``lost`` is what the response has lost already."""
-        headers = self._call.headers_for_client(answer) if self._is_relayed else SSE_HEADERS
+        headers = SSE_HEADERS
+        if self._is_relayed and self._route is not None:
+            headers = self._call.headers_for_client(answer, self._route.upstream)
         is_labelled = answer.get("content-type").lower().startswith("text/event-stream")
         kind = JSON_HEADERS if self._array else [] if is_labelled else SSE_HEADERS
         self._send_head_once(merged(headers, kind, self._headers(lost)))

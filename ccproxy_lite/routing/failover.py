@@ -42,6 +42,7 @@ from ccproxy_lite.config.model import Key
 from ccproxy_lite.errors import Kind
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.routing.keys import SLACK_S, Cooldown, KeyRing, Lease, Outcome, Result
+from ccproxy_lite.routing.outages import Outages
 from ccproxy_lite.routing.routes import Route
 
 _FIRST_PAUSE_S = 0.5
@@ -179,6 +180,7 @@ class Failover:
 
     :ivar rings: a key ring for each upstream by name, with at least one key
     :ivar jitter: a random number below 1, from outside
+    :ivar outages: the upstreams that cannot be reached, shared by all requests
     :ivar attempts: what was tried, and what became of it
     """
 
@@ -188,6 +190,7 @@ class Failover:
     max_wait_s: float = 20
     jitter: float = 0.0
     session: str = ""
+    outages: Outages = field(default_factory=Outages)
     attempts: list[tuple[Attempt, Failed | None]] = field(default_factory=list)
     _targets: list[_Target] = field(default_factory=list)
     _excluded: set[tuple[str, Key]] = field(default_factory=set)
@@ -210,17 +213,24 @@ class Failover:
             self._waited_s += now - self._waits_since
             self._waits_since = None
         # Ready keys of all targets come before any key whose cooldown is only an estimate.
-        for last_resort in (False, True):
-            for target in self._targets:
-                if target.skipped or target.fault_score >= _MAX_FAULTS or self._is_exhausted(target):
-                    continue
-                lease = self._pick_lease(target, now, last_resort)
-                if lease is not None:
-                    candidate = target.candidate_for(lease.key)
-                    candidate.had_turn = True
-                    candidate.attempt_count += 1
-                    return Attempt(target.route, lease, target.target_index)
+        # Those of upstreams that cannot be reached come last of all.
+        for is_out in (False, True):
+            targets = [one for one in self._targets if self.outages.is_out(one.upstream, now) is is_out]
+            for last_resort in (False, True):
+                for target in targets:
+                    if target.skipped or target.fault_score >= _MAX_FAULTS or self._is_exhausted(target):
+                        continue
+                    lease = self._pick_lease(target, now, last_resort)
+                    if lease is not None:
+                        return self._begin_attempt(target, lease, now)
         return self._end_of_round(now)
+
+    def _begin_attempt(self, target: _Target, lease: Lease, now: float) -> Attempt:
+        candidate = target.candidate_for(lease.key)
+        candidate.had_turn = True
+        candidate.attempt_count += 1
+        self.outages.begin(target.upstream, now)
+        return Attempt(target.route, lease, target.target_index)
 
     def _pick_lease(self, target: _Target, now: float, last_resort: bool) -> Lease | None:
         excluded = {

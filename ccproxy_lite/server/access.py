@@ -12,9 +12,17 @@ from ccproxy_lite.errors import ClientError, printable
 from ccproxy_lite.formats import KEY_HEADERS
 from ccproxy_lite.net.address import Address, bracketed
 from ccproxy_lite.net.heads import OutHeaders, RequestHead
+from ccproxy_lite.net.inflate import CODINGS
 from ccproxy_lite.relay.headers import presented_keys
 
 _MAX_SHOWN_CHARS = 100
+_WITHOUT_ZSTD = "for Codex, set features.enable_request_compression = false in its config.toml"
+
+
+_PLACES = ["Authorization: Bearer", *KEY_HEADERS]
+_NO_KEY = f"missing client key; send it as {', '.join(_PLACES[:-1])} or {_PLACES[-1]}"
+_WRONG_KEY = "invalid client key; it is not one of the proxy's client_keys"
+_TWO_KEYS = "several different client keys; send only one"
 
 
 class Access:
@@ -59,9 +67,7 @@ class Access:
         one = next(iter(given)).encode("utf-8", "replace") if len(given) == 1 else b""
         matches = [hmac.compare_digest(one, key) for key in self._keys]
         if not any(matches):
-            places = ["Authorization: Bearer", *KEY_HEADERS]
-            problem = "invalid client key" if one else "several client keys" if given - {""} else "missing client key"
-            raise ClientError(401, f"{problem}; send it as {', '.join(places[:-1])} or {places[-1]}")
+            raise ClientError(401, _WRONG_KEY if one else _TWO_KEYS if given - {""} else _NO_KEY)
 
     def is_preflight(self, head: RequestHead) -> bool:
         """Whether a browser asks what it may send from an origin that is allowed."""
@@ -109,5 +115,7 @@ def check_body_type(head: RequestHead) -> None:
         raise ClientError(415, "Content-Type must be application/json")
     if "charset" in parameters and "utf-8" not in parameters and "utf8" not in parameters:
         raise ClientError(415, "request body must be UTF-8")
-    if (head.get("content-encoding") or "identity").lower() != "identity":
-        raise ClientError(415, "compressed request bodies are not supported")
+    if head.coding and head.coding not in CODINGS:
+        shown = printable(head.coding[:_MAX_SHOWN_CHARS])
+        hint = f"; {_WITHOUT_ZSTD}" if head.coding == "zstd" else ""
+        raise ClientError(415, f'Content-Encoding "{shown}" is not supported; use gzip, deflate or none{hint}')

@@ -17,6 +17,8 @@ from ccproxy_lite.relay.record import Record
 _MAX_VALUE_CHARS = 2000
 _SAME_S = 60.0
 _MAX_SUBJECTS = 1000
+_DISCONNECTED = 499
+"""The client has gone away, as clients do when their user stops them."""
 
 
 class _Formatter(logging.Formatter):
@@ -144,6 +146,7 @@ def close() -> None:
 
 
 def access(record: Record, now: float, *, is_quiet: bool = False) -> None:
-    """Log a request that is over; a quiet one (a health check) at debug level only."""
-    level = logging.DEBUG if is_quiet else logging.INFO if record.status < 500 else logging.WARNING
+    """Log a request that is over: one with an error as a warning, a quiet one (a health check) at debug level only."""
+    has_failed = (bool(record.error) or record.status >= 400) and record.status != _DISCONNECTED
+    level = logging.DEBUG if is_quiet else logging.WARNING if has_failed else logging.INFO
     log.log(level, "", extra={"entry": record, "now": now})

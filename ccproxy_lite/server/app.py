@@ -6,6 +6,8 @@ goes wrong becomes a response in the client's format, a line of the log and a nu
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Awaitable, Callable
 
@@ -20,7 +22,7 @@ from ccproxy_lite.net.listener import Listener
 from ccproxy_lite.relay import counting, exchange
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.catalog import Catalog
-from ccproxy_lite.relay.headers import JSON_HEADERS
+from ccproxy_lite.relay.headers import JSON_HEADERS, REQUEST_ID
 from ccproxy_lite.relay.record import Record
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.server import accesslog
@@ -31,6 +33,9 @@ from ccproxy_lite.server.status import ServerState, clear_cooldowns, overview, r
 
 _STARTED = int(time.time())
 _UNLOGGED = ("/", "/healthz", "/status", "/metrics")
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_NO_RETRY: OutHeaders = [("x-should-retry", "false")]
+"""A client would go on with a wrong key for minutes."""
 _NOSNIFF: OutHeaders = [("x-content-type-options", "nosniff")]
 
 
@@ -46,6 +51,7 @@ class App:
         self.server_state = server_state
         self.listener: Listener | None = None
         self.catalog = Catalog(relay)
+        self._id_prefix, self._requests = os.urandom(6).hex(), 0
 
     # --- net.connection.Application
 
@@ -72,10 +78,11 @@ class App:
     async def serve(self, head: RequestHead, matched: Match, body: bytes, client: Connection) -> None:
         """Respond to a request; whatever goes wrong, the client gets it in its own format."""
         record = Record(method=head.method, path=head.path, started_at=self.relay.clock.now())
+        record.request_id = self._request_id(head)
         is_unlogged = head.path in _UNLOGGED
         if not is_unlogged:
             self.server_state.metrics.begin(record)
-        client.extra_headers = self.access.cors(head) + _NOSNIFF
+        client.extra_headers = [*self.access.cors(head), *_NOSNIFF, (REQUEST_ID, record.request_id)]
         form = _client_format(head, matched)
         try:
             endpoint = self._find_endpoint(head, matched)  # once more: while the body came, the keys may have changed
@@ -120,21 +127,34 @@ class App:
     def _error_response(self, head: RequestHead | None, matched: Match | None, error: ClientError) -> Response:
         form = _client_format(head, matched) if head and matched else FORMATS[DEFAULT_FORMAT]
         status, body = form.write_error(Failed(error.status, kind_of(error.status), error.message))
-        extra: OutHeaders = [("retry-after", "1")] if status == 503 else []
+        request_id = self._request_id(head)
+        extra: OutHeaders = [(REQUEST_ID, request_id), *(_NO_RETRY if status == 401 else [])]
+        extra += [("retry-after", "1")] if status == 503 else []
         extra += [("upgrade", "HTTP/1.1")] if status == 426 else []
         if status == 405 and matched is not None and matched.endpoint is not None:
             extra.append(("allow", ", ".join(matched.endpoint.methods)))
         self.server_state.metrics.rejected[error.status] += 1
         if head is not None:
-            log.info("%d %s %s: %s", error.status, head.method, head.path, error.message)
+            extra_fields = {"subject": f"{error.status} {head.method} {head.path}: {error.message}"}
+            words = (error.status, head.method, head.path, error.message, request_id)
+            log.warning("%d %s %s: %s (request_id=%s)", *words, extra=extra_fields)
         return Response(status, JSON_HEADERS + _NOSNIFF + extra, dumps(body).encode())
+
+    def _request_id(self, head: RequestHead | None) -> str:
+        """The client's own id of the request, or a new one."""
+        given = head.get(REQUEST_ID) if head is not None else None
+        if given and _REQUEST_ID.fullmatch(given):
+            return given
+        self._requests += 1
+        return f"{self._id_prefix}-{self._requests}"
 
     def _send_error(self, client: Connection, form: Format, failed: Failed) -> None:
         if client.response_started:
             client.abort()
             return
         status, body = form.write_error(failed)
-        client.respond(Response(status, JSON_HEADERS, self.relay.vault.redact(dumps(body)).encode()))
+        headers = JSON_HEADERS + _NO_RETRY if status == 401 else JSON_HEADERS
+        client.respond(Response(status, headers, self.relay.vault.redact(dumps(body)).encode()))
 
 
 def _client_format(head: RequestHead, matched: Match) -> Format:

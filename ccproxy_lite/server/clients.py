@@ -147,6 +147,13 @@ def redirecting(client: str | None) -> list[str]:
     return list(dict.fromkeys(name for one in affected for name in one.redirected_by))
 
 
+def touched() -> list[str]:
+    """The variables that a shell may have lost or changed since it points clients at a proxy."""
+    return list(
+        dict.fromkeys([*redirecting(None), *(name for one in CLIENTS.values() for name in one.variables), *_GENERAL])
+    )
+
+
 def environment(environ: Mapping[str, str], program: str, url: str, key: str) -> dict[str, str]:
     """A child's environment: every client finds the proxy, and nothing that would lead it elsewhere."""
     client = _program_name(program)

@@ -20,6 +20,7 @@ Action = Literal["message", "count", "models", "model", "root", "health", "statu
 
 _READ = ("GET", "HEAD")
 _PINNED = "/api/provider/"
+_SLASHES = re.compile("/{2,}")
 _SESSION = re.compile(
     rf"/(?!(?:{'|'.join(VERSIONS)}|api|\.\.?)/)([\w.~:@=+-]{{1,256}})(?=/(?:{'|'.join(VERSIONS)})/)", re.ASCII
 )
@@ -58,6 +59,7 @@ _OTHERS = {
 def match(path: str, raw_path: str, query: str) -> Match:
     """What a URL stands for; ``path`` is percent-decoded, ``raw_path`` as sent."""
     pinned_upstream = session = ""
+    path, raw_path = _tidy(path), _tidy(raw_path)
     if path.startswith(_PINNED):
         pinned_upstream, _, path = path[len(_PINNED) :].partition("/")
         path, raw_path = f"/{path}", "/" + raw_path[len(_PINNED) :].partition("/")[2]
@@ -65,6 +67,11 @@ def match(path: str, raw_path: str, query: str) -> Match:
     if named is not None and raw_path.startswith(named[0]):
         session, path, raw_path = named[1], path[named.end() :], raw_path[named.end() :]
     return Match(_endpoint_at(path, raw_path, query), pinned_upstream, session, path)
+
+
+def _tidy(path: str) -> str:
+    """One slash where there are several, and none at the end: what comes of base URLs as people paste them."""
+    return _SLASHES.sub("/", path).rstrip("/") or "/" if "//" in path or path.endswith("/") else path
 
 
 def _endpoint_at(path: str, raw_path: str, query: str) -> Endpoint | None:

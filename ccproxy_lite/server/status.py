@@ -79,12 +79,14 @@ def render_metrics(relay: Relay, server_state: ServerState, connections: int) ->
 def _describe_upstream(relay: Relay, upstream: Upstream) -> dict[str, Any]:
     ring = relay.rings[upstream.name]
     now = relay.clock.now()
+    outage = relay.outages.of(upstream.name)
     ring.forget_sessions(now)
     session_counts = Counter(reference for reference, _ in ring.sessions.values())
     return {
         "format": upstream.format,
         "base_url": "" if upstream.provider.embedded else upstream.base_url,
         "from_client": upstream.from_client,
+        "unreachable_s": None if outage is None else round(now - outage.first, 1),
         "keys": [
             {
                 **_key_state(relay, state, now),

@@ -537,7 +537,7 @@ def test_a_compressed_bomb_is_refused() -> None:
     ):
         answer = ask(served.port, "/v1/chat/completions", CHAT_ASK)
     assert answer.status == 502
-    assert "decompressed response too large" in answer.json["error"]["message"]
+    assert "decompressed data too large" in answer.json["error"]["message"]
 
 
 def test_an_early_answer_while_the_body_is_still_being_sent() -> None:

@@ -110,7 +110,11 @@ def test_the_refusal_names_the_places() -> None:
         ({"content_type": "application/json; charset=latin-1"}, 415),
         ({"content_type": "text/plain"}, 415),
         ({}, 415),
-        ({"content_type": "application/json", "content_encoding": "gzip"}, 415),
+        ({"content_type": "application/json", "content_encoding": "gzip"}, 200),
+        ({"content_type": "application/json", "content_encoding": "Deflate"}, 200),
+        ({"content_type": "application/json", "content_encoding": "gzip, gzip"}, 415),
+        ({"content_type": "application/json", "content_encoding": "br"}, 415),
+        ({"content_type": "application/json", "content_encoding": "zstd"}, 415),
         ({"content_type": "application/json", "content_encoding": "identity"}, 200),
     ],
 )

@@ -30,7 +30,11 @@ def found(raw: str) -> Match:
         ("/v1/models", "models", "", "", "", ""),
         ("/models", "models", "", "", "", ""),
         ("/v1beta/models", "models", "gemini", "", "", ""),
-        ("/v1/models/models/", "model", "", "", "", ""),
+        ("//v1/models/", "models", "", "", "", ""),
+        ("/v1//messages/", "message", "anthropic", "", "", ""),
+        ("//my-session//v1/responses", "message", "openai-responses", "", "", "my-session"),
+        ("/api/provider//work/v1/models/", "models", "", "", "work", ""),
+        ("/healthz/", "health", "", "", "", ""),
         ("/v1/models/a/b", "model", "", "a/b", "", ""),
         ("/v1/models/a%2fb", "model", "", "a/b", "", ""),
         ("/v1alpha/models/models/m", "model", "gemini", "m", "", ""),
@@ -47,7 +51,7 @@ def test_what_is_at_a_url(url: str, action: str, form: str, model: str, pinned: 
     assert (place.pinned_upstream, place.session) == (pinned, session)
 
 
-@pytest.mark.parametrize("url", ["/v2", "/v1%2Fmodels", "/%2fhealthz", "/v1/models/", "/healthz/", "//v1/models"])
+@pytest.mark.parametrize("url", ["/v2", "/v1%2Fmodels", "/%2fhealthz", "/v1%2f/models", "/healthz%2f"])
 def test_what_is_nowhere(url: str) -> None:
     assert found(url).endpoint is None
 

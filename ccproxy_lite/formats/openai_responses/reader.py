@@ -412,7 +412,7 @@ def _look_at_response(kind: str, data: dict[str, Any], progress: Progress) -> No
     if kind in ("response.failed", "error"):
         progress.failed = _read_failure(response) if kind == "response.failed" else failed_of(data, 500)
         error = response.get("error") if isinstance(response, dict) else data
-        is_own = fields.lenient(error, "message") == progress.failed.message
+        is_own = fields.lenient(error, "message") == progress.failed.message and data.get("type") == kind
         is_coded = kind == "response.failed" and fields.lenient(error, "code") == overflow.CODE
         progress.is_foreign = not is_own or (progress.failed.overflow is not None and not is_coded)
     elif kind != "response.created":
