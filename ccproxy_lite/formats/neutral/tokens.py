@@ -1,15 +1,17 @@
 """A local estimate of tokens, for upstreams that cannot count. Pure.
 
-Within 15 % of OpenAI's o200k encoder on English, code, JSON and Chinese (measured in the tests; a single Chinese text
-may be further off, by its register). No block, tool or instruction is left out. Claude's encoder cuts finer.
+Within 15 % of OpenAI's o200k encoder on English, code, JSON, Chinese, German and random letters (measured in the tests;
+a single Chinese text may be further off, by its register). No block, tool or instruction is left out. Claude's encoder
+cuts finer.
 
 >>> estimate_text("Hello, world!"), estimate_text("")
-(3, 0)
+(4, 0)
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from ccproxy_lite.formats.neutral.request import (
     Audio,
@@ -32,27 +34,62 @@ _PDF_BYTES_PER_TOKEN = 12
 _MESSAGE_TOKENS = 4
 _TOOL_TOKENS = 12
 
-# Cut like the pre-tokenizer of a byte pair encoder; a group's number is its row in _COST.
-_PIECE = re.compile(
-    r"( ?[A-Z]?[a-z]+)"  # 1 a word, or a part of a camelCase name
-    r"|( ?[!-/:-@\[-`{-~]+\n*)"  # 2 signs, and the line ends behind them
-    r"|( ?[A-Z]+)"  # 3 capitals
-    r"|( ?[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff]+)"  # 4 Chinese, Japanese, Korean
-    r"|( ?[^\W\d_]+)"  # 5 letters of other scripts, and words with accents
-    r"|([0-9]{1,3}|\s*\n|\s+(?=\s)|\s)"  # 6 digits in threes, line ends, indentation
-    r"|(.)"  # 7 anything else
+# Cut like the pre-tokenizer of a byte pair encoder. Without groups, for then it is all done in C.
+_CUT = re.compile(
+    r" ?[A-ZÀ-Þ]?[a-zß-ÿ]+"  # a word, or a part of a camelCase name
+    r"| ?[A-ZÀ-Þ]+"  # capitals
+    r"| ?[!-/:-@\[-`{-~]+\n*"  # signs, and the line ends behind them
+    r"| ?[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff]+"  # Chinese, Japanese, Korean
+    r"| ?[^\W\d_]+"  # letters of other scripts
+    r"|[0-9]{1,3}|\s*\n|\s+(?=\s)|\s"  # digits in threes, line ends, indentation
+    r"|."  # anything else
 )
-_COST = ((0.0, 0.0), (0.78, 0.05), (0.45, 0.23), (0.6, 0.3), (0.0, 0.8), (0.5, 0.18), (1.0, 0.0), (0.65, 0.0))
-"""Tokens for a piece, and for each of its characters: least squares over prose, code, JSON and Chinese."""
+_KINDS = re.compile(
+    r"( ?[A-ZÀ-Þ]?[a-zß-ÿ]+)|( ?[A-ZÀ-Þ]+)|( ?[!-/:-@\[-`{-~])"
+    r"|( ?[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff])|( ?[^\W\d_])|([0-9\s])|(.)",
+    re.DOTALL,
+)
+_COST = (
+    (0.0, 0.0, 0, 0.0),
+    (1.0, 0.09, 8, 0.73),  # a word
+    (0.8, 0.24, 3, 0.54),  # capitals
+    (0.3, 0.27, 0, 0.0),  # signs
+    (0.0, 0.75, 0, 0.0),  # Chinese, Japanese, Korean
+    (0.5, 0.18, 0, 0.0),  # other scripts
+    (0.92, 0.0, 0, 0.0),  # digits, white space
+    (0.65, 0.0, 0, 0.0),  # anything else
+)
+"""Tokens for a piece; for each of its characters behind the first few; how many those are; and for each rare pair of
+letters, at which an encoder has no longer token: least squares over prose, code, JSON, Chinese and random letters."""
+_RARE_SECONDS = (
+    "a:aehjoqwz b:bcdfghkmnpqtvwxz c:bdfgjmnpqsvwxyz d:cfghjkmnpqtvwxz e:jkouz f:bcdghjkmnpqsvwxyz g:bcdfjkmopqvwxyz "
+    "h:bcdfghjklmnpqsvwxyz i:hijquwxy j:abcdfghijklmnopqrstuvwxyz k:abcdfghjklmnoqrtuvwxyz l:bcghjkmnqrvwxz "
+    "m:cdfghjklnqrvwxyz n:bhjkqrwxz o:hjqxyz p:bcdfghjkmnqvwxyz q:abcdefghijklmnopqrstvwxyz r:bfhjklqvxz "
+    "s:bdfjkmnqrvwxz t:bdfgjknqvxz u:fhjkoquvwxyz v:bcdfghjklmnpqrstuvwxyz w:bcdfgjklmnpqtuvwxyz "
+    "x:bdfghjklmnoqrsuvwxyz y:abcdefghjklmqruvxyz z:abcdfghijklmnopqrstuvwxyz"
+)
+"""The pairs of letters that make less than 0.02 % of those in English, code and JSON."""
+_RARE = re.compile("|".join(f"{pair[0]}(?=[{pair[2:]}])" for pair in _RARE_SECONDS.split()) + "|[ß-ÿ](?=[ß-ÿ])")
+_MIN_RUN = 16
+_RUNS = {**dict.fromkeys("afloxAF", 8), "X": 16, **dict.fromkeys("bcdehikmrsvyBCEILMOY", 4)}
+"""Letters per token in a long run of one letter, where they are not two; of a sign they are 64."""
 
 
 def estimate_text(text: str) -> int:
     """About how many tokens a text is."""
-    total = 0.0
-    for match in _PIECE.finditer(text):
-        piece, each = _COST[match.lastindex or 0]
-        total += piece + each * (match.end() - match.start())
+    # Texts repeat themselves: most of the work is done once for each different piece.
+    total = sum(number * _piece_tokens(piece) for piece, number in Counter(_CUT.findall(text)).items())
     return max(round(total), 1) if text else 0
+
+
+def _piece_tokens(piece: str) -> float:
+    match = _KINDS.match(piece)
+    kind = match.lastindex or 0 if match is not None else 0
+    if len(piece) > _MIN_RUN and kind in (1, 2, 3) and len(set(piece[1:])) == 1:
+        return len(piece) / (64 if kind == 3 else _RUNS.get(piece[1], 2 if piece.isascii() else 1))
+    base, each, free, rare = _COST[kind]
+    pairs = len(_RARE.findall(piece.lower())) if rare else 0
+    return base + each * max(len(piece) - free, 0) + rare * pairs
 
 
 def estimate(request: Request) -> int:
