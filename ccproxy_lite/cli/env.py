@@ -57,7 +57,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     Only address and client key matter here: variables of services may be those that an earlier run has changed.
     """
-    config, _ = load(arguments.config, {**os.environ, **dict.fromkeys(clients.touched(), "changed by env")})
+    config, _ = load(arguments.config, {**os.environ, **dict.fromkeys(clients.touched(), "changed-by-an-earlier-run")})
     url = _proxy_url(arguments.listen or config.listen)
     key = config.client_keys[0] if config.client_keys else clients.NO_KEY
     variables = clients.variables(arguments.client, url, _KEY)

@@ -538,3 +538,26 @@ def test_init_where_the_folder_is_a_file(tmp_path: Path) -> None:
         1,
         f"ccproxy-lite: {tmp_path}/file is not a directory: use --config FILE\n",
     )
+
+
+def test_env_twice_in_one_shell(tmp_path: Path) -> None:
+    """The first run unsets and sets variables that the configuration may name."""
+    upstreams = {
+        "a": {"format": "anthropic", "keys": ["$ANTHROPIC_API_KEY"]},
+        "o": {"format": "openai-chat", "keys": ["$OPENAI_API_KEY"]},
+        "g": {"format": "gemini", "keys": ["$GOOGLE_API_KEY"]},
+    }
+    keys = {"ANTHROPIC_API_KEY": KEY, "OPENAI_API_KEY": KEY, "GOOGLE_API_KEY": KEY}
+    for client_key in ("literal-client-key-1", "$ANTHROPIC_API_KEY"):
+        path = config_file(tmp_path, {"upstreams": upstreams, "client_keys": [client_key]})
+        command = f"{sys.executable} -m ccproxy_lite env {{}} --config {path}"
+        for clients in (("claude", "claude"), ("", "claude"), ("codex", "gemini", "claude")):
+            runs = "\n".join(f'eval "$({command.format(client)})" || exit 9' for client in clients)
+            script = f'set -e\n{runs}\nprintf "%s|%s" "$ANTHROPIC_AUTH_TOKEN" "$ANTHROPIC_API_KEY"'
+            environ = clean_environment(tmp_path, **keys)
+            done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=environ)
+            expected = KEY if client_key.startswith("$") else client_key
+            assert (done.stdout, done.stderr) == (f"{expected}|", ""), clients
+    path = config_file(tmp_path, {"upstreams": upstreams, "client_keys": ["$ANTHROPIC_API_KEY"]})
+    done = cli("env", "claude", "--config", path, home=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "") and "ANTHROPIC_API_KEY is unset" in done.stderr
