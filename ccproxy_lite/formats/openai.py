@@ -168,7 +168,10 @@ _WRITTEN = ("cache_write_tokens", "cache_creation_input_tokens", "cache_creation
 
 
 def _first_count(holder: fields.Object, *names: str) -> int:
-    return next((count for name in names if (count := fields.count(holder, name))), 0)
+    for name in names:
+        if holder.get(name):
+            return fields.count(holder, name)
+    return 0
 
 
 # ---------------------------------------------------------------- requests

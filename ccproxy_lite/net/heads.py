@@ -65,6 +65,8 @@ class RequestHead:
     @property
     def coding(self) -> str:
         """The content coding of the body; empty for none."""
+        if header(self.headers, b"content-encoding") is None:
+            return ""
         coding = ",".join(self.all("content-encoding")).lower().strip()
         return "" if coding == "identity" else coding
 

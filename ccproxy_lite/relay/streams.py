@@ -34,6 +34,9 @@ _LINES = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 
 
+_LONE_BEGINS = (b":", b"\n", b"\r")
+
+
 class Stream(Protocol):
     """A streamed response; ``progress`` says how far it has come."""
 
@@ -84,7 +87,7 @@ class Relayed:
         if unfinished:
             end = _end_of_events(data)
             data, self._tail = data[:end], [data[end:]]
-        if data[:1] in (b":", b"\n", b"\r") or b"\n:" in data or b"\r:" in data:
+        if b"\n:" in data or data[:1] in _LONE_BEGINS:
             data = _without_lone_blank_lines(data)
         return overflow.as_length_limit(data) if self.progress.window_full else data
 

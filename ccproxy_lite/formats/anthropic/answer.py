@@ -138,9 +138,10 @@ class Reader:
             return []
         data = fields.event_object(event)
         kind = str(data.get("type") or event.name)
-        if _is_failure(kind, data):
-            return self._end_with_failure(failed_of(data, 500))
-        return self.step(kind, data)
+        step = _STEPS.get(kind)
+        if step is not None:
+            return step(self, data)
+        return self._end_with_failure(failed_of(data, 500)) if _is_failure(kind, data) else []
 
     def step(self, kind: str, data: dict[str, Any]) -> list[Event]:
         """The neutral events of one event."""
@@ -272,6 +273,7 @@ class Reader:
 
 
 def _is_failure(kind: str, data: Mapping[str, Any]) -> bool:
+    """Whether an event that is none of an answer says that something is wrong."""
     return kind == "error" or (kind not in _STEPS and fields.states_error(data))
 
 

@@ -30,10 +30,12 @@ def is_applied(block: fields.Object) -> bool:
 
 def last_effort(body: fields.Object) -> str | None:
     """The effort that holds at the end: that of the last message which sets one. Raises ClientError."""
-    for message, at in reversed(fields.objects(body, "messages", "")):
-        config = message.get("output_config")
+    messages = fields.lenient_list(body, "messages")
+    for number in range(len(messages) - 1, -1, -1):
+        config = messages[number].get("output_config") if isinstance(messages[number], dict) else None
         if config is not None:
-            effort = fields.optional_text(fields.as_object(config, f"{at}.output_config"), "effort", at)
+            at = f"messages[{number}].output_config"
+            effort = fields.optional_text(fields.as_object(config, at), "effort", at)
             if effort is not None:
                 return effort
     return None
@@ -64,14 +66,13 @@ def offered_tools(body: fields.Object) -> list[tuple[fields.Object, str]]:
 
 
 def _changes(body: fields.Object) -> Iterable[tuple[fields.Object, str]]:
-    for message, at in fields.objects(body, "messages", ""):
-        content = message.get("content")
-        for number, block in enumerate(content if isinstance(content, list) else ()):
+    for place, message in enumerate(fields.lenient_list(body, "messages")):
+        for number, block in enumerate(fields.lenient_list(message, "content")):
             kind = block.get("type") if isinstance(block, dict) else None
             if kind in _CHANGES and is_applied(block):
-                yield block, f"{at}.content[{number}]"
+                yield block, f"messages[{place}].content[{number}]"
             elif kind == "compaction":
-                inner = fields.objects(block, "tool_changes", f"{at}.content[{number}]")
+                inner = fields.objects(block, "tool_changes", f"messages[{place}].content[{number}]")
                 yield from (change for change in inner if is_applied(change[0]))
 
 

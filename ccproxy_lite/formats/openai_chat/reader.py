@@ -64,6 +64,9 @@ _OVERFLOWS = frozenset("model_context_window_exceeded model_length".split())
 """The context window is full (GLM, Mistral)."""
 
 
+_PLAIN_DELTA = frozenset(("role", "content"))
+
+
 def _read_citations(message: Mapping[str, Any]) -> tuple[Citation, ...]:
     citations = []
     for annotation in fields.lenient_list(message, "annotations"):
@@ -159,7 +162,8 @@ class Reader:
             self._done = True
             return self.close()
         data = fields.event_object(event)
-        if event.name == "error" or fields.states_error(data, "choices"):
+        # Nearly every chunk has a choice; only where there is none, an error may have any shape.
+        if event.name == "error" or data.get("error") or (not data.get("choices") and fields.states_error(data)):
             self._over = True
             return [failed_of(data, 500)]
         return self.chunk(data)
@@ -215,16 +219,14 @@ class Reader:
         return events
 
     def _read_delta(self, delta: Mapping[str, Any], events: list[Event]) -> None:
-        self._citations += _read_citations(delta)
-        sealed = delta.get(reasoning.DETAILS)
-        text_in_details = self._details.add(sealed) if sealed else ""
-        plain = reasoning.plain_text(delta)
-        self._any_plain = self._any_plain or bool(plain)
-        # Where there is plain text too, the details repeat it, sometimes only at the end.
-        thought = plain if self._any_plain else text_in_details
-        if thought:
-            self._add_text("thinking", thought, events)
         content = delta.get("content")
+        if delta.keys() <= _PLAIN_DELTA and isinstance(content, str):  # what most of them are
+            if content:
+                self._add_text("text", content, events)
+            return
+        if delta.get("annotations"):
+            self._citations += _read_citations(delta)
+        self._read_thought(delta, events)
         if isinstance(content, str):
             if content:
                 self._add_text("text", content, events)
@@ -235,8 +237,9 @@ class Reader:
         if isinstance(refusal, str) and refusal:
             self._refused = True
             self._add_text("refusal", refusal, events)
-        for image in fields.lenient_list(delta, "images"):
-            self._add_image(image, events)
+        if delta.get("images"):
+            for image in fields.lenient_list(delta, "images"):
+                self._add_image(image, events)
         if delta.get("audio"):
             events.append(Lost("audio"))
         calls = delta.get("tool_calls")
@@ -246,6 +249,16 @@ class Reader:
         for position, fragment in enumerate(calls if isinstance(calls, list) else ()):
             if isinstance(fragment, dict):
                 self._add_fragment(fragment, position, events)
+
+    def _read_thought(self, delta: Mapping[str, Any], events: list[Event]) -> None:
+        sealed = delta.get(reasoning.DETAILS)
+        text_in_details = self._details.add(sealed) if sealed else ""
+        plain = reasoning.plain_text(delta)
+        self._any_plain = self._any_plain or bool(plain)
+        # Where there is plain text too, the details repeat it, sometimes only at the end.
+        thought = plain if self._any_plain else text_in_details
+        if thought:
+            self._add_text("thinking", thought, events)
 
     def _read_part(self, part: Any, events: list[Event]) -> None:
         """A part of content that is a list: texts everywhere, reasoning and references at Mistral."""

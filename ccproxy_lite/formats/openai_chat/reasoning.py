@@ -41,7 +41,13 @@ def text_of(value: Any) -> str:
 
 def plain_text(message: Mapping[str, Any]) -> str:
     """The reasoning of a message, or of a delta, as far as it is plain text; several fields repeat each other."""
-    return next((text for key in _PLAIN if (text := text_of(message.get(key)))), "")
+    for key in _PLAIN:
+        value = message.get(key)
+        if value:
+            text = value if isinstance(value, str) else text_of(value)
+            if text:
+                return text
+    return ""
 
 
 # ---------------------------------------------------------------- reasoning_details
