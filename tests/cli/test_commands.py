@@ -561,3 +561,24 @@ def test_env_twice_in_one_shell(tmp_path: Path) -> None:
     path = config_file(tmp_path, {"upstreams": upstreams, "client_keys": ["$ANTHROPIC_API_KEY"]})
     done = cli("env", "claude", "--config", path, home=tmp_path)
     assert (done.returncode, done.stdout) == (2, "") and "ANTHROPIC_API_KEY is unset" in done.stderr
+
+
+@pytest.mark.parametrize("what", ["--response", "--stream"])
+def test_convert_names_what_an_answer_loses(what: str, tmp_path: Path) -> None:
+    message = {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "hologram"}],
+        "stop_reason": "end_turn",
+    }
+    events = [
+        {"type": "message_start", "message": {**message, "content": []}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "hologram"}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+        {"type": "message_stop"},
+    ]
+    given = json.dumps(message) if what == "--response" else "".join(f"data: {json.dumps(one)}\n\n" for one in events)
+    done = cli("convert", "--from", "anthropic", "--to", "openai-chat", what, stdin=given.encode(), home=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "dropped: answer.hologram\n")

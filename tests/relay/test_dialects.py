@@ -128,6 +128,23 @@ def test_an_error_in_a_stream_after_its_content(client: str, up_format: str, sha
         assert b"hel" in answer.body
 
 
+@pytest.mark.parametrize("reason", ["network_error", "abort", "insufficient_system_resource"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("client", [name for name in WIRES if name != "openai-chat"])
+def test_an_empty_answer_that_a_fault_has_ended_is_tried_again(client: str, stream: bool, reason: str) -> None:
+    wire = WIRES["openai-chat"]
+    choice = {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": reason}
+    whole: list[Any] = [http(200, {**wire.body, "choices": [choice]})]
+    end = sse({"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+    streamed = [STREAM_HEAD, chat_delta(role="assistant", content=""), end, sse("[DONE]"), LAST]
+    good = wire.stream if stream else [http(200, wire.body)]
+    with upstream(streamed if stream else whole, good) as up:
+        with proxy(behind(up, "openai-chat", keys=["key-one-123", "key-two-123"])) as served:
+            answer = ask(served.port, *WIRES[client].asked(stream))
+    assert len(up.seen) == 2
+    assert_hello(client, answer, stream)
+
+
 # ---------------------------------------------------------------- prompts that are too long
 
 TOO_LONG = {
