@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ccproxy_lite.errors import ClientError, UpstreamError
+from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats.neutral.events import NOTHING, Extra
-from ccproxy_lite.formats.sse import Event as SseEvent
 from ccproxy_lite.jsontext import loads
 
 Object = Mapping[str, Any]
@@ -134,35 +133,6 @@ def place(source: Any, key: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-_IDLE_WORDS = frozenset("ping pong keepalive keep-alive heartbeat processing [done]".split())
-
-
-def event_object(event: SseEvent) -> dict[str, Any]:
-    """The object that an upstream's event holds; plain words are an error. Raises UpstreamError for anything else."""
-    try:
-        data = loads(event.data)
-    except ValueError:
-        words = event.data.strip()
-        if words.lower() in _IDLE_WORDS:
-            return {}
-        if words[:1] not in ("{", "["):
-            return {"error": words}
-        raise UpstreamError(f"the upstream's {event.name or 'unnamed'} event is not JSON") from None
-    if isinstance(data, str):
-        return {"error": data}
-    if not isinstance(data, dict):
-        raise UpstreamError("the upstream sent an event that is not a JSON object")
-    return data
-
-
-def event_seen(event: SseEvent) -> dict[str, Any] | None:
-    """The same of an event that is only looked at; None for what cannot be read."""
-    try:
-        return event_object(event) if event.data else None
-    except UpstreamError:
-        return None
-
-
 def object_in(text: str) -> dict[str, Any] | None:
     """The object that a text holds as JSON; None for anything else, which others will judge."""
     try:
@@ -170,77 +140,6 @@ def object_in(text: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
-
-
-_MAX_ERROR_DEPTH = 6
-_WORDS = ("error", "detail", "errors", "message", "Message", "msg", "error_msg", "error_message", "status_msg")
-"""Where services put what is wrong: a text, or an object that has one of these again."""
-_ENVELOPE = "base_resp"
-"""MiniMax sends it with every answer; a code other than 0 is an error."""
-
-
-def error_object(body: Any) -> Object:
-    """What an upstream's error answer, or error event, says: the members of its innermost object, and ``message``.
-
-    Services nest errors in each other, as objects, lists (Google) and JSON inside texts (gateways), under various names
-    (FastAPI's ``detail``, AWS' ``Message``). ``message`` is absent where nothing says what is wrong.
-
-    >>> error_object({"detail": [{"loc": ["body", "n"], "msg": "too big"}]})["message"]
-    'body.n: too big'
-    """
-    said: dict[str, Any] = {}
-    value = body
-    for _ in range(_MAX_ERROR_DEPTH):
-        if isinstance(value, list):
-            value = _joined(value)
-        if isinstance(value, str):
-            inner = object_in(value) if value.lstrip()[:1] == "{" else None
-            if inner is None or not states_error(inner):
-                return {**said, "message": value.strip()}
-            value = inner
-        if not isinstance(value, dict):
-            break
-        said |= {key: inner for key, inner in value.items() if key not in _WORDS and inner not in (None, "error")}
-        value = _words_in(value)
-    return said
-
-
-def _words_in(error: Object) -> Any:
-    """What an object says is wrong: a text, or what holds one."""
-    metadata = error.get("metadata")
-    if isinstance(metadata, dict) and metadata.get("raw"):  # OpenRouter: what the service behind it has said
-        return metadata["raw"]
-    if isinstance(error.get(_ENVELOPE), dict):
-        return {**error[_ENVELOPE], "code": str(error[_ENVELOPE].get("status_code", ""))}
-    found = [error[key] for key in _WORDS if isinstance(error.get(key), str | dict | list) and error[key]]
-    # A short name beside a sentence: the sentence.
-    return (
-        found[1]
-        if len(found) > 1 and isinstance(found[0], str) and isinstance(found[1], str)
-        else next(iter(found), None)
-    )
-
-
-def _joined(errors: list[Any]) -> Any:
-    """A list of errors as one: validation errors name the place of each."""
-    if len(errors) == 1 and not (isinstance(errors[0], dict) and "loc" in errors[0]):
-        return errors[0]
-    lines = []
-    for error in errors[:_MAX_ERROR_DEPTH]:
-        place = ".".join(map(str, lenient_list(error, "loc"))) if isinstance(error, dict) else ""
-        words = lenient(error_object(error), "message")
-        lines.append(f"{place}: {words}" if place else words)
-    return "; ".join(filter(None, lines))
-
-
-def states_error(data: Object, answer: str = "") -> bool:
-    """Whether an object says that something is wrong, in whatever dialect.
-
-    :param answer: a member that only answers of the format have
-    """
-    if data.get("error") or data.get("object") == "error" or count(data.get(_ENVELOPE), "status_code"):
-        return True
-    return not (answer and data.get(answer)) and any(data.get(key) for key in _WORDS)
 
 
 def listed(body: Any, key: str, field: str) -> list[str]:

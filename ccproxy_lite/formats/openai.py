@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ccproxy_lite.errors import STATUS, Kind, kind_of
-from ccproxy_lite.formats import fields
+from ccproxy_lite.formats import failures, fields
 from ccproxy_lite.formats.format import Target
 from ccproxy_lite.formats.neutral import overflow
 from ccproxy_lite.formats.neutral.error_details import refine
@@ -68,7 +68,7 @@ _STATUS = re.compile(r"[45][0-9]{2}")
 
 def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
     """An error object, in an error answer or in a chunk; ``status`` where it says none itself."""
-    error = fields.error_object(body)
+    error = failures.said(body)
     raw = error.get("code")
     code = str(raw) if isinstance(raw, str | int) and not isinstance(raw, bool) else ""
     name = fields.lenient(error, "type")
@@ -92,7 +92,7 @@ def is_own_error(status: int, body: Any) -> bool:
     """Whether an error answer is in the format's shape, and a prompt that is too long has OpenAI's code."""
     error = body.get("error") if isinstance(body, dict) else None
     message = fields.lenient(error, "message")
-    if not message or fields.error_object(body).get("message") != message:
+    if not message or failures.said(body).get("message") != message:
         return False
     is_coded = status == 400 and fields.lenient(error, "code") == overflow.CODE
     return is_coded or read_error(status, body).overflow is None

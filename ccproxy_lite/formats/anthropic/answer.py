@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import fields
+from ccproxy_lite.formats import failures, fields
 from ccproxy_lite.formats.anthropic.blocks import NAME, NAME_LIMITS
 from ccproxy_lite.formats.anthropic.errors import failed_of, is_own_error, write_error
 from ccproxy_lite.formats.format import Progress, ReplyInfo
@@ -72,7 +72,7 @@ _KINDS: dict[str, PartKind] = {
 
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A complete response as events. Raises UpstreamError."""
-    if body.get("type") == "error" or fields.states_error(body, "content"):
+    if body.get("type") == "error" or failures.states_error(body, "content"):
         return [failed_of(body, 500)]
     content = body.get("content")
     if not isinstance(content, list):
@@ -136,7 +136,7 @@ class Reader:
     def feed(self, event: SseEvent) -> list[Event]:
         if self._over or not event.data or event.data == "[DONE]":
             return []
-        data = fields.event_object(event)
+        data = failures.event_object(event)
         kind = str(data.get("type") or event.name)
         step = _STEPS.get(kind)
         if step is not None:
@@ -274,7 +274,7 @@ class Reader:
 
 def _is_failure(kind: str, data: Mapping[str, Any]) -> bool:
     """Whether an event that is none of an answer says that something is wrong."""
-    return kind == "error" or (kind not in _STEPS and fields.states_error(data))
+    return kind == "error" or (kind not in _STEPS and failures.states_error(data))
 
 
 _STEPS = {
@@ -298,7 +298,7 @@ def look(event: SseEvent, progress: Progress) -> None:
     if name == "content_block_start":
         progress.content = True
         return
-    data = fields.event_seen(event)
+    data = failures.event_seen(event)
     if data is None:
         return
     kind = str(data.get("type") or name)

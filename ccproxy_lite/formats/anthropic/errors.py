@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ccproxy_lite.errors import Kind, kind_of
-from ccproxy_lite.formats import fields
+from ccproxy_lite.formats import failures, fields
 from ccproxy_lite.formats.neutral.error_details import refine
 from ccproxy_lite.formats.neutral.events import Failed
 
@@ -38,7 +38,7 @@ _KINDS: dict[str, tuple[Kind, int]] = {
 
 def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
     """An error object, in an error answer or in an ``error`` event; ``status`` where its type says none."""
-    error = fields.error_object(body)
+    error = failures.said(body)
     name = fields.lenient(error, "type")
     kind, implied = _KINDS.get(name, (kind_of(status), status))
     message = fields.lenient(error, "message") or name or f"the upstream returned {status}"
@@ -62,7 +62,7 @@ def is_own_error(status: int, body: Any) -> bool:
     """Whether an error answer is in the format's shape, and a prompt that is too long in Anthropic's words."""
     error = body.get("error") if isinstance(body, dict) and body.get("type") == "error" else None
     message = fields.lenient(error, "message")
-    if not message or not fields.lenient(error, "type") or fields.error_object(body).get("message") != message:
+    if not message or not fields.lenient(error, "type") or failures.said(body).get("message") != message:
         return False
     return read_error(status, body).overflow is None or (status == 400 and message.startswith(_OWN_OVERFLOWS))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ccproxy_lite.errors import STATUS, Kind, kind_of
-from ccproxy_lite.formats import fields
+from ccproxy_lite.formats import failures, fields
 from ccproxy_lite.formats.neutral.error_details import refine
 from ccproxy_lite.formats.neutral.events import Failed
 
@@ -37,7 +37,7 @@ _KINDS: dict[str, Kind] = {
 
 def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
     """An error object, in an error answer or in a chunk; ``status`` where it says none itself."""
-    error = fields.error_object(body)
+    error = failures.said(body)
     name = fields.lenient(error, "status")
     code = fields.count(error, "code")
     if not 400 <= code < 600:
@@ -59,7 +59,7 @@ def is_own_error(status: int, body: Any) -> bool:
     """Whether an error answer is in the format's shape, and a prompt that is too long in Google's words."""
     error = body.get("error") if isinstance(body, dict) else None
     message = fields.lenient(error, "message")
-    if not message or not fields.count(error, "code") or fields.error_object(body).get("message") != message:
+    if not message or not fields.count(error, "code") or failures.said(body).get("message") != message:
         return False
     return read_error(status, body).overflow is None or (status == 400 and _TOO_LONG in message)
 

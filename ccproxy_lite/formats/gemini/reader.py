@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import fields
+from ccproxy_lite.formats import failures, fields
 from ccproxy_lite.formats.format import Progress
 from ccproxy_lite.formats.gemini.contents import NAME, read_signature, standard
 from ccproxy_lite.formats.gemini.errors import failed_of, is_own_error, write_error
@@ -82,7 +82,7 @@ def _read_usage(usage: Any) -> Usage | None:
 
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A complete response as events: the same reader takes it as one chunk. Raises UpstreamError."""
-    if fields.states_error(body, "candidates"):
+    if failures.states_error(body, "candidates"):
         return [failed_of(body, 500)]
     reader = Reader(fields.lenient(body, "responseId") or seed)
     events = reader.chunk(body)
@@ -115,10 +115,10 @@ class Reader:
         if self._over or not event.data or event.data.strip() == "[DONE]":
             return []
         if event.data.startswith("["):  # an array of chunks, as a stream without ``alt=sse`` sends them
-            parts = fields.event_object(SseEvent(event.name, f'{{"parts":{event.data}}}'))["parts"]
+            parts = failures.event_object(SseEvent(event.name, f'{{"parts":{event.data}}}'))["parts"]
             return [read for part in parts for read in self.feed(SseEvent(event.name, dumps(part)))]
-        data = fields.event_object(event)
-        if event.name == "error" or fields.states_error(data, "candidates"):
+        data = failures.event_object(event)
+        if event.name == "error" or failures.states_error(data, "candidates"):
             self._over = True
             return [failed_of(data, 500)]
         return self.chunk(data)
@@ -295,10 +295,10 @@ def look(event: SseEvent, progress: Progress) -> None:
     data = event.data
     if progress.content and not event.name and not _is_notable(data):
         return
-    chunk = fields.event_seen(event)
+    chunk = failures.event_seen(event)
     if chunk is None:
         return
-    if event.name == "error" or fields.states_error(chunk, "candidates"):
+    if event.name == "error" or failures.states_error(chunk, "candidates"):
         progress.failed = failed_of(chunk, 500)
         progress.is_foreign = not is_own_error(400, chunk)
     progress.usage = _read_usage(chunk.get("usageMetadata")) or progress.usage

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import fields
+from ccproxy_lite.formats import failures, fields
 from ccproxy_lite.formats.format import Progress
 from ccproxy_lite.formats.neutral import names, overflow
 from ccproxy_lite.formats.neutral.events import (
@@ -90,7 +90,7 @@ def _read_sources(body: Mapping[str, Any]) -> tuple[Citation, ...]:
 
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A complete response as events: the same reader takes it as one chunk. Raises UpstreamError."""
-    if fields.states_error(body, "choices"):
+    if failures.states_error(body, "choices"):
         return [failed_of(body, 500)]
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
@@ -161,9 +161,9 @@ class Reader:
         if event.data.strip() == "[DONE]":
             self._done = True
             return self.close()
-        data = fields.event_object(event)
+        data = failures.event_object(event)
         # Nearly every chunk has a choice; only where there is none, an error may have any shape.
-        if event.name == "error" or data.get("error") or (not data.get("choices") and fields.states_error(data)):
+        if event.name == "error" or data.get("error") or (not data.get("choices") and failures.states_error(data)):
             self._over = True
             return [failed_of(data, 500)]
         return self.chunk(data)
@@ -437,10 +437,10 @@ def look(event: SseEvent, progress: Progress) -> None:
         progress.content = progress.content or progress.ended
         progress.ended = progress.over = True
         return
-    chunk = fields.event_seen(event)
+    chunk = failures.event_seen(event)
     if chunk is None:
         return
-    if event.name == "error" or fields.states_error(chunk, "choices"):
+    if event.name == "error" or failures.states_error(chunk, "choices"):
         progress.failed = failed_of(chunk, 500)
         progress.is_foreign = not is_own_error(400, chunk)
     progress.usage = read_usage(chunk.get("usage")) or progress.usage

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import fields
+from ccproxy_lite.formats import failures, fields
 from ccproxy_lite.formats.format import Progress
 from ccproxy_lite.formats.neutral import names, overflow, thinking
 from ccproxy_lite.formats.neutral.events import (
@@ -62,7 +62,7 @@ def _read_citation(annotation: Any) -> tuple[Citation, ...]:
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A complete response as events: the same reader takes it as the last event of a stream. Raises UpstreamError."""
     if not isinstance(body.get("output"), list) and body.get("status") != "failed":
-        if fields.states_error(body):
+        if failures.states_error(body):
             return [failed_of(body, 500)]
         raise UpstreamError("the upstream's response has no output")
     return Reader(fields.lenient(body, "id") or seed).ending(body)
@@ -118,14 +118,14 @@ class Reader:
     def feed(self, event: SseEvent) -> list[Event]:
         if self._over or not event.data or event.data.strip() == "[DONE]":
             return []
-        data = fields.event_object(event)
+        data = failures.event_object(event)
         kind = str(data.get("type") or event.name)
         response = data.get("response")
         if kind in ("response.created", "response.in_progress", "response.queued"):
             return self._begin_once(response)
         if kind in ("response.completed", "response.incomplete"):
             return self.ending(response if isinstance(response, dict) else {}, kind.endswith("incomplete"))
-        if kind in ("response.failed", "error") or (not kind.startswith("response.") and fields.states_error(data)):
+        if kind in ("response.failed", "error") or (not kind.startswith("response.") and failures.states_error(data)):
             self._over = True
             return [_read_failure(response) if kind == "response.failed" else failed_of(data, 500)]
         # Unknown events are ignored: new ones appear with every model.
@@ -388,7 +388,7 @@ def look(event: SseEvent, progress: Progress) -> None:
     progress.last = event.data
     kind = event.name or _event_type_in(event.data)
     if kind == "response.created" or kind in _ENDINGS:
-        data = fields.event_seen(event)
+        data = failures.event_seen(event)
         if data is not None:
             _look_at_response(kind, data, progress)
     elif not kind.startswith("response."):
@@ -399,8 +399,8 @@ def look(event: SseEvent, progress: Progress) -> None:
 
 def _look_for_failure(event: SseEvent, progress: Progress) -> None:
     """An event that is none of the format may say that something is wrong."""
-    data = fields.event_seen(event)
-    if data is not None and fields.states_error(data):
+    data = failures.event_seen(event)
+    if data is not None and failures.states_error(data):
         progress.failed, progress.is_foreign = failed_of(data, 500), True
 
 

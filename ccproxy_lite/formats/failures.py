@@ -1,0 +1,119 @@
+"""What upstreams say in place of an answer: errors of any shape, and events that are none of the format. Pure.
+
+A format has one shape for its errors, and services that speak it have many: an object without a wrapper, FastAPI's
+``detail``, a list (Google), plain words (load balancers), or another service's error as text inside a ``message``
+(gateways). They are read here for all formats alike, so that a client always hears the service's own words:
+
+    states_error(data)   whether an object says that something is wrong, in whatever shape
+    said(body)           its members, and the words as ``message``
+    event_object(event)  the object in an event of a stream; plain words become one that states an error
+
+Each format's ``is_own_error`` says whether a client of it can be given the error as it came. A chunk that has an answer
+in it is never taken for an error because of a member that is called like one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.formats import fields
+from ccproxy_lite.formats.sse import Event as SseEvent
+from ccproxy_lite.jsontext import loads
+
+_IDLE_WORDS = frozenset("ping pong keepalive keep-alive heartbeat processing [done]".split())
+
+
+def event_object(event: SseEvent) -> dict[str, Any]:
+    """The object that an upstream's event holds; plain words are an error. Raises UpstreamError for anything else."""
+    try:
+        data = loads(event.data)
+    except ValueError:
+        words = event.data.strip()
+        if words.lower() in _IDLE_WORDS:
+            return {}
+        if words[:1] not in ("{", "["):
+            return {"error": words}
+        raise UpstreamError(f"the upstream's {event.name or 'unnamed'} event is not JSON") from None
+    if isinstance(data, str):
+        return {"error": data}
+    if not isinstance(data, dict):
+        raise UpstreamError("the upstream sent an event that is not a JSON object")
+    return data
+
+
+def event_seen(event: SseEvent) -> dict[str, Any] | None:
+    """The same of an event that is only looked at; None for what cannot be read."""
+    try:
+        return event_object(event) if event.data else None
+    except UpstreamError:
+        return None
+
+
+_MAX_DEPTH = 6
+_MAX_JOINED = 6
+_WORDS = ("error", "detail", "errors", "message", "Message", "msg", "error_msg", "error_message", "status_msg")
+"""Where services put what is wrong: a text, or an object that has one of these again."""
+_ENVELOPE = "base_resp"
+"""MiniMax sends it with every answer; a code other than 0 is an error."""
+
+
+def said(body: Any, depth: int = _MAX_DEPTH) -> fields.Object:
+    """What an upstream's error answer, or error event, says: the members of its innermost object, and ``message``.
+
+    Services nest errors in each other, as objects, lists (Google) and JSON inside texts (gateways), under various names
+    (FastAPI's ``detail``, AWS' ``Message``). ``message`` is absent where nothing says what is wrong.
+
+    >>> said({"detail": [{"loc": ["body", "n"], "msg": "too big"}]})["message"]
+    'body.n: too big'
+    """
+    members: dict[str, Any] = {}
+    value = body
+    for left in range(depth, 0, -1):
+        if isinstance(value, list):
+            value = _joined(value, left - 1)
+        if isinstance(value, str):
+            inner = fields.object_in(value) if value.lstrip()[:1] == "{" else None
+            if inner is None or not states_error(inner):
+                return {**members, "message": value.strip()}
+            value = inner
+        if not isinstance(value, dict):
+            break
+        members |= {key: inner for key, inner in value.items() if key not in _WORDS and inner not in (None, "error")}
+        value = _words_in(value)
+    return members
+
+
+def _words_in(error: fields.Object) -> Any:
+    """What an object says is wrong: a text, or what holds one."""
+    metadata = error.get("metadata")
+    if isinstance(metadata, dict) and metadata.get("raw"):  # OpenRouter: what the service behind it has said
+        return metadata["raw"]
+    if isinstance(error.get(_ENVELOPE), dict):
+        return {**error[_ENVELOPE], "code": str(error[_ENVELOPE].get("status_code", ""))}
+    found = [error[key] for key in _WORDS if isinstance(error.get(key), str | dict | list) and error[key]]
+    if found and isinstance(found[0], str):  # a short name beside a sentence: the sentence
+        return max((words for words in found if isinstance(words, str)), key=len)
+    return found[0] if found else None
+
+
+def _joined(errors: list[Any], depth: int) -> Any:
+    """A list of errors as one: validation errors name the place of each."""
+    if len(errors) == 1 and not (isinstance(errors[0], dict) and "loc" in errors[0]):
+        return errors[0]
+    lines = []
+    for error in errors[:_MAX_JOINED]:
+        place = ".".join(map(str, fields.lenient_list(error, "loc"))) if isinstance(error, dict) else ""
+        words = fields.lenient(said(error, depth), "message")
+        lines.append(f"{place}: {words}" if place else words)
+    return "; ".join(filter(None, lines))
+
+
+def states_error(data: fields.Object, answer: str = "") -> bool:
+    """Whether an object says that something is wrong, in whatever dialect.
+
+    :param answer: a member that only answers of the format have
+    """
+    if data.get("error") or data.get("object") == "error" or fields.count(data.get(_ENVELOPE), "status_code"):
+        return True
+    return not (answer and data.get(answer)) and any(data.get(key) for key in _WORDS)
