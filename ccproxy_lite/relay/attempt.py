@@ -86,6 +86,7 @@ class Dispatch:
     :param reply: the client's end of a streamed response; None if it wants a complete one
     :ivar failed: the outcome, once it has run: None if the client has its response
     :ivar secret: the key as it was sent
+    :ivar began_at: when it was begun
     """
 
     def __init__(
@@ -96,11 +97,18 @@ class Dispatch:
         self.delivery: Delivery | None = None
         self.failed: Failed | None = None
         self.secret = ""
+        self.began_at = upstreams.clock.now()
         self._call = call
         self._upstreams = upstreams
         self._reply = reply
         self._framing = attempt.route.upstream.provider.framing
         self._losses = AnswerLosses(call.form.name)
+
+    @property
+    def connecting_s(self) -> float:
+        """How long the connection has been waited for, if there is none yet; else 0."""
+        delivery = self.delivery
+        return 0.0 if delivery is None or delivery.is_connected else self._upstreams.clock.now() - self.began_at
 
     @property
     def is_answered(self) -> bool:

@@ -56,6 +56,9 @@ class Catalog:
         # One request at a time; the others use its result.
         async with self._asking.setdefault(upstream.name, anyio.Lock()):
             names, until = self._lists.get(upstream.name, ([], 0.0))
+            if self._relay.outages.is_out(upstream.name, now):
+                self._lists.setdefault(upstream.name, (names, now))
+                return
             if now < until:
                 return
             try:
@@ -63,3 +66,5 @@ class Catalog:
             except UpstreamError as error:
                 log.warning("could not list models of %s: %s", upstream.name, self._relay.vault.redact(error.message))
                 self._lists[upstream.name] = (names, now + _RETRY_S)
+                if error.code == "unreachable":
+                    self._relay.report_reach(upstream.name, error.message, now)

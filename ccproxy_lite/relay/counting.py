@@ -21,11 +21,13 @@ async def count(relay: Relay, call: Call) -> None:
     """Respond with a token count, at worst an estimate. Raises ClientError for an invalid request."""
     record = call.record
     record.model = call.model
-    route = resolve(relay.config, call.model, call.form.name, call.pinned_upstream)[0]
+    routes, now = resolve(relay.config, call.model, call.form.name, call.pinned_upstream), relay.clock.now()
+    route = next((one for one in routes if not relay.outages.is_out(one.upstream.name, now)), routes[0])
     record.route = str(route)
     call.client.cancel_on_eof()
     headers = about_answer(route, ())
-    counted = await _upstream_count(relay, call, route)
+    is_out = relay.outages.is_out(route.upstream.name, now)
+    counted = None if is_out else await _upstream_count(relay, call, route)
     if counted is None:
         from ccproxy_lite.formats.neutral.tokens import estimate  # a large module that is seldom needed
 
@@ -39,7 +41,7 @@ async def count(relay: Relay, call: Call) -> None:
 async def _upstream_count(relay: Relay, call: Call, route: Route) -> int | None:
     """The upstream's count; None if it has no such endpoint, or does not respond."""
     upstream, upstreams = route.upstream, relay.upstreams
-    form = upstreams.format_of(upstream, call.form.name)
+    form, began = upstreams.format_of(upstream, call.form.name), relay.clock.now()
     if form.counting is None:
         return None
     try:
@@ -52,7 +54,11 @@ async def _upstream_count(relay: Relay, call: Call, route: Route) -> int | None:
         if question is None:
             return None
         return await upstreams.collect(upstream, question, _MAX_BYTES, call.head) or None
-    except (ClientError, UpstreamError, ValueError):
+    except UpstreamError as error:
+        if error.code == "unreachable":
+            relay.report_reach(upstream.name, error.message, began)
+        return None
+    except (ClientError, ValueError):
         return None
 
 

@@ -93,6 +93,11 @@ class Delivery:
         return start.startswith(_EVENT_BEGINS) or (named and start[:1] not in _BODY_BEGINS)
 
     @property
+    def is_connected(self) -> bool:
+        """Whether the request has a connection."""
+        return self._connection is not None
+
+    @property
     def committed(self) -> bool:
         """Whether the client has seen content."""
         return self.committed_at is not None

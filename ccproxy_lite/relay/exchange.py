@@ -30,6 +30,9 @@ from ccproxy_lite.routing.failover import Attempt, Failover, GiveUp, Wait, outco
 from ccproxy_lite.routing.keys import ANONYMOUS, KeyRing
 from ccproxy_lite.routing.routes import resolve
 
+_LONG_CONNECTING_S = 1.0
+"""A connection that takes longer when its client leaves counts as one that cannot be had."""
+
 
 async def answer(relay: Relay, call: Call) -> None:
     """Respond to a call for a message. Raises ClientError for what is rejected before any upstream is contacted."""
@@ -124,6 +127,9 @@ class Exchange:
             await self._report_outcome(dispatch)
         except anyio.get_cancelled_exc_class():
             self._failover.abandon(step)
+            # The client's patience is shorter than ours; without this, it would never learn of the other targets.
+            if dispatch.connecting_s >= _LONG_CONNECTING_S:
+                self._report_reach(dispatch, Failed(504, "timeout", "no connection", "unreachable"))
             raise
         return dispatch.is_answered
 
@@ -136,7 +142,7 @@ class Exchange:
         upstream, key = attempt.route.upstream, attempt.key
         now = relay.clock.now()
         cooldown = self._failover.report(attempt, failed, now)
-        self._report_reach(upstream.name, failed, now)
+        self._report_reach(dispatch, failed)
         totals = relay.ledger.of(upstream.name, key)
         totals.add(attempt.route.model, outcome_of(failed), now, record.usage)
         if log.isEnabledFor(DEBUG):
@@ -147,16 +153,11 @@ class Exchange:
             subject = f"{where} {cooldown.reason}"
             log.warning("%s cooling down for %s: %s", where, length, cooldown.message, extra={"subject": subject})
 
-    def _report_reach(self, upstream: str, failed: Failed | None, now: float) -> None:
+    def _report_reach(self, dispatch: Dispatch, failed: Failed | None) -> None:
         """Whether the upstream could be reached, which concerns all requests."""
-        outages = self._relay.outages
-        is_unreachable = failed is not None and failed.code == "unreachable"
-        was_out = outages.of(upstream) is not None
-        length_s = outages.report(upstream, reached=not is_unreachable, now=now)
-        if length_s is not None and failed is not None:
-            log.warning("%s cannot be reached; other targets are tried first: %s", upstream, failed.message)
-        elif was_out and not is_unreachable:
-            log.info("%s can be reached again", upstream)
+        if failed is None or failed.code != "no_secret":  # without a secret, nothing was sent
+            problem = failed.message if failed is not None and failed.code == "unreachable" else ""
+            self._relay.report_reach(dispatch.attempt.route.upstream.name, problem, dispatch.began_at)
 
     async def _has_new_secret(self, dispatch: Dispatch, failed: Failed) -> bool:
         """Whether a key was rejected whose file or helper now returns another secret."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import anyio
 
+from ccproxy_lite.log import log
 from ccproxy_lite.relay.ledger import Ledger
 from ccproxy_lite.relay.upstreams import Upstreams
 from ccproxy_lite.routing.keys import ANONYMOUS, KeyRing
@@ -43,9 +44,19 @@ class Relay:
         keys = [(name, state.key) for name, ring in self.rings.items() for state in ring.states]
         self.ledger: Ledger = Ledger(keys, before.ledger if before else None)
         self.outages: Outages = before.outages if before else Outages()
-        self.outages.keep({upstream.name for upstream in self.config.upstreams})
+        known = before.config.upstreams if before else ()
+        self.outages.forget(set(rings) - {one.name for one in self.config.upstreams if one in known})
         self.wakeup: Wakeup = before.wakeup if before else Wakeup()
         self.vault.on_change = self.clear_rejected
+
+    def report_reach(self, upstream: str, problem: str, began: float) -> None:
+        """Whether a request that began then has reached its upstream: ``problem`` says why not."""
+        now, was_out = self.clock.now(), self.outages.of(upstream) is not None
+        length_s = self.outages.report(upstream, reached=not problem, began=began, now=now)
+        if length_s is not None:
+            log.warning("%s cannot be reached; other targets are tried first: %s", upstream, self.vault.redact(problem))
+        elif was_out and self.outages.of(upstream) is None:
+            log.info("%s can be reached again", upstream)
 
     def clear_rejected(self, secret: str) -> None:
         """A key has a new secret: it counts as rejected no longer."""

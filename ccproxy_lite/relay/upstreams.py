@@ -93,7 +93,8 @@ class Upstreams:
         if scope.cancelled_caught:
             raise UpstreamError(f"{upstream.name} did not respond within {_PATIENCE_S:g} s")
         if delivery.failed or delivery.answer is None:
-            raise UpstreamError(delivery.failed.message if delivery.failed else "no response")
+            failed = delivery.failed
+            raise UpstreamError(failed.message, code=failed.code) if failed else UpstreamError("no response")
         if delivery.answer.status != 200:
             raise UpstreamError(f"{upstream.name} returned {delivery.answer.status}", status=delivery.answer.status)
         try:

@@ -280,8 +280,10 @@ class Failover:
         self.abandon(attempt)
 
     def abandon(self, attempt: Attempt) -> None:
-        """Nothing will come of an attempt any more; its key's state stays as it was."""
-        self._targets[attempt.target_index].ring.release(attempt.lease)
+        """Nothing will come of an attempt any more; the state of its key and its upstream stays as it was."""
+        target = self._targets[attempt.target_index]
+        target.ring.release(attempt.lease)
+        self.outages.release(target.upstream)
 
     def may_get_new_secret(self, attempt: Attempt) -> bool:
         """Whether the attempt's key would be tried again with a new secret: once a request."""

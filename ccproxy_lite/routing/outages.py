@@ -7,21 +7,24 @@ says, is no longer out.
 
     reachable -> out (until) -> probed -> reachable, or out for twice as long
 
-The upstream is never left out: a request without another target tries it all the same.
+The upstream is never left out: a request without another target tries it all the same. What was sent before the last
+news says nothing new: a stream that began long ago may end in the middle of an outage, and a connection that was
+opened in one may fail after it.
 
 >>> outages = Outages()
->>> outages.report("a", reached=False, now=0.0), outages.is_out("a", 4.9), outages.is_out("a", 5.0)
+>>> outages.report("a", reached=False, began=0.0, now=0.0), outages.is_out("a", 4.9), outages.is_out("a", 5.0)
 (5.0, True, False)
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _FIRST_S = 5.0
 _MAX_S = 60.0
 _PROBE_S = 30.0
-"""How long others wait for the request that tries; it may be cancelled and never report."""
+"""How long others wait for the request that tries, should it never be heard of again."""
 
 
 @dataclass(slots=True)
@@ -40,10 +43,11 @@ class Outage:
 
 
 class Outages:
-    """All outages, by upstream. Only ``report`` and ``begin`` change them."""
+    """All outages, by upstream. Only ``begin``, ``release`` and ``report`` change them."""
 
     def __init__(self) -> None:
         self._outages: dict[str, Outage] = {}
+        self._reached_at: dict[str, float] = {}
 
     def is_out(self, upstream: str, now: float) -> bool:
         """Whether other targets are tried before this one."""
@@ -60,11 +64,21 @@ class Outages:
         if outage is not None and now >= outage.until:
             outage.until = now + _PROBE_S
 
-    def report(self, upstream: str, *, reached: bool, now: float) -> float | None:
-        """What became of it; returns the length of an outage that begins now, in seconds."""
+    def release(self, upstream: str) -> None:
+        """Nothing was sent, or nobody waits for it any more: the next request may try."""
+        outage = self._outages.get(upstream)
+        if outage is not None:
+            outage.until = outage.since + outage.length_s
+
+    def report(self, upstream: str, *, reached: bool, began: float, now: float) -> float | None:
+        """What became of a request that began then; returns the length of an outage that begins now, in seconds."""
         outage = self._outages.get(upstream)
         if reached:
-            self._outages.pop(upstream, None)
+            if outage is None or began >= outage.since:
+                self._outages.pop(upstream, None)
+                self._reached_at[upstream] = now
+            return None
+        if began < self._reached_at.get(upstream, began):
             return None
         if outage is None:
             self._outages[upstream] = Outage(now, now, now + _FIRST_S, _FIRST_S)
@@ -75,6 +89,8 @@ class Outages:
             self._outages[upstream] = Outage(outage.first, now, now + length_s, length_s)
         return None
 
-    def keep(self, upstreams: set[str]) -> None:
-        """Forget all others: the configuration has changed."""
-        self._outages = {name: outage for name, outage in self._outages.items() if name in upstreams}
+    def forget(self, upstreams: Iterable[str]) -> None:
+        """The configuration has changed where these are."""
+        for upstream in upstreams:
+            self._outages.pop(upstream, None)
+            self._reached_at.pop(upstream, None)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,14 +14,20 @@ from ccproxy_lite.cli.status import lines
 from tests.ports import free_port
 from tests.relay.test_dialects import cut_in_two
 from tests.support import (
+    ANTHROPIC_ASK,
+    ANTHROPIC_BODY,
     CHAT_ASK,
     CHAT_BODY,
     CLOSE,
     WIRES,
+    Scripted,
     ask,
     behind,
+    connect,
+    eventually,
     http,
     proxy,
+    request_bytes,
     upstream,
 )
 
@@ -138,30 +147,46 @@ def test_an_upstream_that_cannot_be_reached_is_tried_last_and_says_so(caplog: py
     assert any("cannot be reached since" in line for line in lines(state))
 
 
-def test_an_upstream_that_does_not_answer_the_connection_delays_one_request_only() -> None:
-    """The time-out of connecting is paid once."""
-    import socket
-
-    with socket.socket() as full, upstream([http(200, CHAT_BODY)]) as up:
+@contextlib.contextmanager
+def full_queue() -> Iterator[int]:
+    """A port where connections are neither accepted nor refused."""
+    with socket.socket() as full, contextlib.ExitStack() as waiting:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        waiting = [socket.socket() for _ in range(4)]  # its queue is full: further connections are not accepted
-        try:
-            for one in waiting:
-                one.setblocking(False)
-                one.connect_ex(full.getsockname())
-            config: dict[str, Any] = behind(up, "openai-chat")
-            base_url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
-            away = {"format": "openai-chat", "base_url": base_url, "keys": ["upstream-key-two"]}
-            config["upstreams"] = {"away": away, **config["upstreams"]}
-            config |= {"models": {"m": ["away/m", "up/m"]}, "timeouts": {"connect_s": 1.5}}
-            with proxy(config) as served:
-                times = []
-                for _ in range(3):
-                    started = time.monotonic()
-                    assert ask(served.port, "/v1/chat/completions", CHAT_ASK).status == 200
-                    times.append(time.monotonic() - started)
-        finally:
-            for one in waiting:
-                one.close()
+        for _ in range(4):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        yield full.getsockname()[1]
+
+
+def with_away(up: Scripted, port: int, connect_s: float) -> dict[str, Any]:
+    config: dict[str, Any] = behind(up, "anthropic")
+    away = {"format": "anthropic", "base_url": f"http://127.0.0.1:{port}", "keys": ["upstream-key-two"]}
+    config["upstreams"] = {"away": away, **config["upstreams"]}
+    return {**config, "models": {"m": ["away/m", "up/m"]}, "timeouts": {"connect_s": connect_s}}
+
+
+def test_an_upstream_that_does_not_answer_the_connection_delays_one_request_only() -> None:
+    """The time-out of connecting is paid once, also by those who count and list."""
+    with full_queue() as port, upstream([http(200, ANTHROPIC_BODY)]) as up, proxy(with_away(up, port, 1.5)) as served:
+        times = []
+        for path in ("/v1/messages", "/v1/messages", "/v1/messages/count_tokens"):
+            started = time.monotonic()
+            assert ask(served.port, path, ANTHROPIC_ASK).status == 200
+            times.append(time.monotonic() - started)
+        started = time.monotonic()
+        assert ask(served.port, "/v1/models", method="GET").status == 200
+        times.append(time.monotonic() - started)
     assert times[0] >= 1.4 and max(times[1:]) < 1.2, times
+
+
+def test_a_client_with_less_patience_than_a_connection_finds_the_other_target_next_time() -> None:
+    with full_queue() as port, upstream([http(200, ANTHROPIC_BODY)]) as up, proxy(with_away(up, port, 30)) as served:
+        with connect(served.port) as sock:
+            sock.sendall(request_bytes("/v1/messages", ANTHROPIC_ASK))
+            sock.settimeout(1.5)
+            with pytest.raises(TimeoutError):
+                sock.recv(1)
+        assert eventually(lambda: served.parts.relay.outages.of("away") is not None)
+        assert ask(served.port, "/v1/messages", ANTHROPIC_ASK).headers["x-ccproxy-upstream"] == "up/m"
