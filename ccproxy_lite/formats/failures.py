@@ -8,8 +8,9 @@ A format has one shape for its errors, and services that speak it have many: an 
     said(body)           its members, and the words as ``message``
     event_object(event)  the object in an event of a stream; plain words become one that states an error
 
-Each format's ``is_own_error`` says whether a client of it can be given the error as it came. A chunk that has an answer
-in it is never taken for an error because of a member that is called like one.
+Each format's ``is_own_error`` says whether a client of it can be given the error as it came. Nothing is taken for an
+error because of a ``message`` or the like alone if it has a type, a name, an answer or a code of success: new events
+appear all the time, and some of them have something to say.
 """
 
 from __future__ import annotations
@@ -21,25 +22,28 @@ from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.sse import Event as SseEvent
 from ccproxy_lite.jsontext import loads
 
-_IDLE_WORDS = frozenset("ping pong keepalive keep-alive heartbeat processing [done]".split())
+_IDLE_EVENTS = frozenset("ping pong keepalive keep-alive keep_alive heartbeat".split())
 
 
 def event_object(event: SseEvent) -> dict[str, Any]:
-    """The object that an upstream's event holds; plain words are an error. Raises UpstreamError for anything else."""
+    """The object that an upstream's event holds. A sentence is an error; a word, a number and the like say nothing.
+
+    Raises UpstreamError for broken JSON and for lists.
+    """
+    if event.name.lower() in _IDLE_EVENTS:
+        return {}
     try:
         data = loads(event.data)
     except ValueError:
-        words = event.data.strip()
-        if words.lower() in _IDLE_WORDS:
-            return {}
-        if words[:1] not in ("{", "["):
-            return {"error": words}
-        raise UpstreamError(f"the upstream's {event.name or 'unnamed'} event is not JSON") from None
-    if isinstance(data, str):
-        return {"error": data}
-    if not isinstance(data, dict):
+        data = event.data.strip()
+        if data[:1] == "{" or (data[:1] == "[" and data[-1:] != "]"):
+            raise UpstreamError(f"the upstream's {event.name or 'unnamed'} event is not JSON") from None
+    if isinstance(data, dict):
+        return data
+    if isinstance(data, list):
         raise UpstreamError("the upstream sent an event that is not a JSON object")
-    return data
+    is_sentence = isinstance(data, str) and (" " in data.strip() or "error" in data.lower())
+    return {"error": data} if is_sentence or event.name == "error" else {}
 
 
 def event_seen(event: SseEvent) -> dict[str, Any] | None:
@@ -109,11 +113,22 @@ def _joined(errors: list[Any], depth: int) -> Any:
     return "; ".join(filter(None, lines))
 
 
-def states_error(data: fields.Object, answer: str = "") -> bool:
+_SUCCESS = (0, "0", 200, "200", "success", "ok")
+
+
+def states_error(data: fields.Object, answer: str = "", name: str = "") -> bool:
     """Whether an object says that something is wrong, in whatever dialect.
 
     :param answer: a member that only answers of the format have
+    :param name: the event's
     """
-    if data.get("error") or data.get("object") == "error" or fields.count(data.get(_ENVELOPE), "status_code"):
+    error = data.get("error")
+    if error and not (isinstance(error, dict) and error.get("code") in _SUCCESS):
         return True
-    return not (answer and data.get(answer)) and any(data.get(key) for key in _WORDS)
+    if name == "error" or data.get("object") == "error" or fields.count(data.get(_ENVELOPE), "status_code"):
+        return True
+    kind = fields.lenient(data, "type")
+    is_known = name or (answer and data.get(answer) is not None) or (kind and not kind.lower().endswith("error"))
+    if is_known or data.get("code") in _SUCCESS:
+        return False
+    return any(data.get(key) for key in _WORDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from ccproxy_lite.errors import STATUS, Kind, kind_of
@@ -150,15 +151,24 @@ def read_usage(usage: Any) -> Usage | None:
     out_of = next((usage[key] for key in _OUTPUT_DETAILS if isinstance(usage.get(key), dict)), None)
     cached = _first_count(into, *_CACHED) or _first_count(usage, *_CACHED)
     written = _first_count(into, *_WRITTEN) or _first_count(usage, *_WRITTEN)
-    reasoning = _first_count(out_of or usage, "reasoning_tokens")
-    if reasoning > output or (reasoning and total == sent + output + reasoning):
-        output += reasoning
-    if total and total == sent + output + cached + written:
-        sent += cached + written
+    reasoning = _first_count(out_of or {}, "reasoning_tokens") or _first_count(usage, "reasoning_tokens")
+    sent, output = _summed(sent, output, (cached, written, reasoning), total)
     cached = min(cached, sent)
     written = min(written, sent - cached)
     is_told = out_of is not None or "reasoning_tokens" in usage
     return Usage(sent - cached - written, output, cached, written, reasoning if is_told else None)
+
+
+def _summed(sent: int, output: int, parts: tuple[int, int, int], total: int) -> tuple[int, int]:
+    """Input and output with those of the parts (read from the cache, written to it, reasoning) that are beside them."""
+    if not total:
+        return sent, output + (parts[2] if parts[2] > output else 0)
+    for beside in product((0, 1), repeat=3):
+        cached, written, reasoning = (part * is_beside for part, is_beside in zip(parts, beside, strict=True))
+        if sent + cached + written + output + reasoning == total:
+            return sent + cached + written, output + reasoning
+    # Reasoning that is counted in the total alone.
+    return sent, total - sent if not any(parts) and 0 < sent + output < total else output
 
 
 _INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details")

@@ -69,19 +69,42 @@ def test_depth_is_bounded() -> None:
         ({"choices": [], "usage": {"prompt_tokens": 1}}, False),
         ({"choices": [], "error": None, "message": ""}, False),
         ({"id": "x", "object": "chat.completion.chunk"}, False),
+        ({"choices": [], "code": 0, "message": "Success", "usage": {}}, False),
+        ({"code": 0, "message": "success"}, False),
+        ({"choices": [{}], "error": {"code": "0", "message": "success"}}, False),
+        ({"type": "notice", "message": "Another model was used."}, False),
+        ({"type": "new_event", "message": {"id": 1}}, False),
+        ({"type": "BadRequestError", "message": "x"}, True),
+        ({"type": "error", "message": "x"}, True),
     ],
 )
 def test_what_states_an_error(data: dict[str, Any], is_error: bool) -> None:
     assert states_error(data, "choices") is is_error
 
 
-@pytest.mark.parametrize("words", ["ping", "PING", " keep-alive ", "heartbeat"])
-def test_idle_words_are_no_error(words: str) -> None:
-    assert event_object(Event("", words)) == {}
+def test_an_event_with_a_name_of_its_own_is_no_error() -> None:
+    assert not states_error({"detail": "50%"}, name="progress")
+    assert not states_error({"message": "You are near your limit."}, name="notice")
+    assert states_error({"message": "x"}, name="error") and states_error({}, name="error")
+    assert states_error({"error": "x"}, name="progress")
 
 
-def test_words_and_broken_json() -> None:
+@pytest.mark.parametrize(
+    "data", ["ping", "PING", " keep-alive ", '"ping"', "ok", "DONE", "[HEARTBEAT]", "null", "5", "true"]
+)
+def test_what_says_nothing(data: str) -> None:
+    assert event_object(Event("", data)) == {}
+
+
+@pytest.mark.parametrize("data", ["hello there", '{"message": "alive"}', "{"])
+def test_what_keeps_a_connection_alive_says_nothing(data: str) -> None:
+    assert event_object(Event("ping", data)) == {}
+
+
+def test_sentences_and_broken_json() -> None:
     assert event_object(Event("", BUSY)) == event_object(Event("", json.dumps(BUSY))) == {"error": BUSY}
-    for data in ('{"a":', "[1", "[1]", "5"):
+    assert event_object(Event("", "error")) == event_object(Event("error", "error")) == {"error": "error"}
+    assert event_object(Event("error", "overloaded")) == {"error": "overloaded"}
+    for data in ('{"a":', "[1", "[1]"):
         with pytest.raises(UpstreamError):
             event_object(Event("", data))

@@ -142,6 +142,20 @@ SENTENCES = [
     ),
     ("prompt token count of 130000 exceeds the limit of 128000", 130000, 128000),
     ("max tokens of 4096 exceeded", 0, 0),
+    (
+        "'max_tokens' or 'max_completion_tokens' is too large: 8192. This model's maximum context length is 32768 tokens and"
+        " your request has 30000 input tokens (8192 > 32768 - 30000).",
+        38192,
+        32768,
+    ),
+    ("Malformed input request: expected maxLength: 42000, actual: 150180, please reformat your input", 0, 0),
+    ("Requested generation length 9000 is not possible! maximum supported sequence length is just 8192", 9000, 8192),
+    ("Total tokens of image and text exceed max message tokens", 0, 0),
+    ("the sum of prompt length (9000) and query length should not exceed max_num_tokens (8192)", 9000, 8192),
+    ("Prompt length exceeds limit", 0, 0),
+    ("prompt tokens too long", 0, 0),
+    ("Context too long", 0, 0),
+    ("Input too long", 0, 0),
     ("The estimated number of input and maximum output tokens (9000) exceeded this model context window limit (8192)", 9000, 8192),
 ]  # fmt: skip
 
@@ -161,6 +175,20 @@ LOOK_ALIKES = [
     "media exceeds size limit: max 10485760 bytes (2013)",
     "Invalid 'user': string too long. Expected a string with maximum length 64, but got a string with length 80 instead.",
     "'$.messages' is too long. Maximum length is 2048, but got 3000 items",
+    "The maximum tokens you requested exceeds the model limit of 64000. Try again with a maximum tokens value that conforms.",
+    "The number of images exceeds the limit of 20",
+    "Number of tools exceeds the limit of 128",
+    "Audio file exceeds the limit of 25 MB",
+    "Request body exceeds the limit of 10 MB",
+    "tools.3.custom.name exceeds maximum length of 128",
+    "tool_call_id exceeds max length 40",
+    "Invalid 'input[3].call_id': exceeds maximum length of 64",
+    "Invalid 'user': exceeds maximum length of 64",
+    "max_tokens (20000) exceeds model token limit (8192)",
+    "The thinking budget exceeds the token limit 32768",
+    "You have exceeded your token limit for this month",
+    "Number of concurrent requests exceeds the limit of 4",
+    "Processing time exceeds the limit of 300 seconds",
 ]
 
 

@@ -72,7 +72,7 @@ _KINDS: dict[str, PartKind] = {
 
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A complete response as events. Raises UpstreamError."""
-    if body.get("type") == "error" or failures.states_error(body, "content"):
+    if body.get("type") == "error" or failures.states_error(body, "content" if body.get("content") else ""):
         return [failed_of(body, 500)]
     content = body.get("content")
     if not isinstance(content, list):
@@ -141,7 +141,7 @@ class Reader:
         step = _STEPS.get(kind)
         if step is not None:
             return step(self, data)
-        return self._end_with_failure(failed_of(data, 500)) if _is_failure(kind, data) else []
+        return self._end_with_failure(failed_of(data, 500)) if _is_failure(kind, data, event.name) else []
 
     def step(self, kind: str, data: dict[str, Any]) -> list[Event]:
         """The neutral events of one event."""
@@ -272,9 +272,9 @@ class Reader:
         return events
 
 
-def _is_failure(kind: str, data: Mapping[str, Any]) -> bool:
+def _is_failure(kind: str, data: Mapping[str, Any], name: str) -> bool:
     """Whether an event that is none of an answer says that something is wrong."""
-    return kind == "error" or (kind not in _STEPS and failures.states_error(data))
+    return kind == "error" or (kind not in _STEPS and failures.states_error(data, name=name))
 
 
 _STEPS = {
@@ -307,7 +307,7 @@ def look(event: SseEvent, progress: Progress) -> None:
     if isinstance(counts, dict):  # those at the end complete those at the beginning
         progress.notes.update((key, value) for key, value in counts.items() if value is not None)
         progress.usage = _read_usage({"usage": progress.notes})
-    if _is_failure(kind, data):
+    if _is_failure(kind, data, name):
         progress.failed = failed_of(data, 500)
         progress.is_foreign = not is_own_error(400, data)
     elif kind == "message_stop":

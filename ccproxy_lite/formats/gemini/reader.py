@@ -72,6 +72,7 @@ def _read_usage(usage: Any) -> Usage | None:
     cached, thoughts = fields.count(usage, "cachedContentTokenCount"), fields.count(usage, "thoughtsTokenCount")
     # Tokens of tool results are counted apart, the cached ones within the prompt.
     prompt = fields.count(usage, "promptTokenCount") + fields.count(usage, "toolUsePromptTokenCount")
+    cached = min(cached, prompt)
     return Usage(
         max(prompt - cached, 0),
         fields.count(usage, "candidatesTokenCount") + thoughts,
@@ -82,7 +83,7 @@ def _read_usage(usage: Any) -> Usage | None:
 
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A complete response as events: the same reader takes it as one chunk. Raises UpstreamError."""
-    if failures.states_error(body, "candidates"):
+    if failures.states_error(body, "candidates" if body.get("candidates") else ""):
         return [failed_of(body, 500)]
     reader = Reader(fields.lenient(body, "responseId") or seed)
     events = reader.chunk(body)
@@ -118,7 +119,7 @@ class Reader:
             parts = failures.event_object(SseEvent(event.name, f'{{"parts":{event.data}}}'))["parts"]
             return [read for part in parts for read in self.feed(SseEvent(event.name, dumps(part)))]
         data = failures.event_object(event)
-        if event.name == "error" or failures.states_error(data, "candidates"):
+        if failures.states_error(data, "candidates", event.name):
             self._over = True
             return [failed_of(data, 500)]
         return self.chunk(data)
@@ -298,7 +299,7 @@ def look(event: SseEvent, progress: Progress) -> None:
     chunk = failures.event_seen(event)
     if chunk is None:
         return
-    if event.name == "error" or failures.states_error(chunk, "candidates"):
+    if failures.states_error(chunk, "candidates", event.name):
         progress.failed = failed_of(chunk, 500)
         progress.is_foreign = not is_own_error(400, chunk)
     progress.usage = _read_usage(chunk.get("usageMetadata")) or progress.usage

@@ -36,14 +36,17 @@ _WORDS = re.compile(
             r"maximum number of (?:input )?tokens (?:allowed|supported)",
             r"context (?:window|length|size|limit)s?(?: has been| was)? exceed",
             r"exceed\w* (?:the |its |your |this |maximum |max |available |supported |configured |model )*"
-            r"(?:context|input|prompt|token|limit of) ?(?:window|length|size|limit|\d)",
-            r"exceeds? (?:the )?max(?:imum)?(?: allowed)?(?: input)?(?:_model_len| length)|exceed model maximum",
+            r"(?:context|input|prompt) ?(?:window|length|size|limit)|exceed\w* (?:the )?model token limit",
+            r"(?:prompt|inputs?|sequence|context|tokens?)\b[^.:]{0,60}exceeds? (?:the )?max(?:imum)?(?: allowed)?"
+            r"(?: input)?(?:_model_len| length)|exceed model maximum|exceed max message tokens",
+            r"sum of prompt length|maximum (?:supported )?sequence length|expected maxlength: \d{4,}, actual",
+            r"(?:prompt|context|input)(?: length| tokens?)? (?:exceeds (?:the )?limit|too long)",
             r"input tokens exceed|number of input tokens exceeds|too many input tokens|prompt token count",
             r"range of input length should be|total (?:length of all messages|number of tokens \()",
             r"too many tokens: (?:size|total)|model only supports up to|context exceeds your deployment",
             r"longer than the (?:maximum model|model's) |context length is only|too long to fit into the model",
             r"reduce (?:the length of the (?:messages|prompt|input|context)|your prompt)",
-            r"prompt too long|token length too long",
+            r"token length too long",
             r"keep from the initial prompt|keep the first \d+ tokens|truncate prompt with n_keep|prompt 超长",
             r"`inputs` (?:must have less than|tokens \+)|max tokens of \d+ exceeded",
         )
@@ -51,9 +54,11 @@ _WORDS = re.compile(
 )
 _NOT = re.compile(
     r"(?i)tokens? ?(?:per|/) ?(?:min|day|hour)|\bTPM\b|number of output tokens|range of max_tokens|max tokens must be"
-    r"|max_(?:completion_|output_)?tokens['\"`]*(?:: \d| value| is too large| must be)"
+    r"|max_(?:completion_|output_)?tokens['\"`]*(?:: \d| value| is too large| must be| \(\d+\) exceeds)"
 )
 """A limit of the rate, or one of the answer: a shorter prompt would not help."""
+_NO_ROOM = re.compile(r"\((\d{1,15}) > (\d{1,15}) - (\d{1,15})\)")
+"""vLLM: the limit of the answer, the window, and the prompt. Only if the first fits alone is the prompt the problem."""
 
 _NUMBER = r"(?<![\w.-])(\d[\d,]*)(?![\w-])"
 _LIMIT_FIRST = re.compile(
@@ -79,6 +84,10 @@ def measure(message: str, code: str = "", error: Mapping[str, Any] = NOTHING) ->
     :param error: the error object, for services that have the numbers in fields of their own
     """
     text = message[:_MAX_READ_CHARS]
+    no_room = _NO_ROOM.search(text)
+    if no_room:
+        answer, window, prompt = map(int, no_room.groups())
+        return _plausible(answer + prompt, window) if answer < window else None
     if code not in _CODES and (_NOT.search(text) or not _WORDS.search(text)):
         return None
     fields = error.get("n_prompt_tokens"), error.get("n_ctx")  # llama.cpp
@@ -110,7 +119,11 @@ def _plausible(sent: int, limit: int) -> Overflow:
     return Overflow(sent, limit) if sent > limit > 0 else Overflow()
 
 
-_REASON = re.compile(rb'("(?:stop|finish)_reason"\s*:\s*)"(?:model_context_window_exceeded|model_length)"')
+_REASON = re.compile(
+    rb'("(?:stop|finish)_reason"\s*:\s*)"(?:model_context_window_exceeded|model_length|context_length_exceeded'
+    rb'|max_context_length)"',
+    re.IGNORECASE,
+)
 
 
 def as_length_limit(data: bytes) -> bytes:

@@ -342,10 +342,11 @@ def _write_assistant(message: Message, target: Target, losses: Losses, native: b
     # Where it is expected, a turn with calls must have it, even without a word.
     if thoughts or (calls and _REASONING in target.quirks):
         written["reasoning_content"] = "\n\n".join(thoughts)
-    if details:
-        written[reasoning.DETAILS] = details
+    reasoning.write_sealed(written, details)
     if calls:
         written["tool_calls"] = calls
+    elif signature:  # of a turn without calls
+        written |= write_signature(signature)
     return written
 
 

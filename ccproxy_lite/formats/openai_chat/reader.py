@@ -45,69 +45,39 @@ from ccproxy_lite.formats.neutral.events import (
 )
 from ccproxy_lite.formats.openai import failed_of, is_own_error, read_usage, write_error
 from ccproxy_lite.formats.openai_chat import reasoning
+from ccproxy_lite.formats.openai_chat.finish_reasons import meaning
 from ccproxy_lite.formats.openai_chat.messages import read_signature
 from ccproxy_lite.formats.openai_chat.reasoning import NAME
+from ccproxy_lite.formats.openai_chat.sources import BESIDE, read_annotations, read_sources
 from ccproxy_lite.formats.sse import Event as SseEvent
 from ccproxy_lite.formats.sse import encode
 from ccproxy_lite.jsontext import dumps, dumps_text, loads
 
-_REASONS: dict[str, StopReason] = {
-    **dict.fromkeys("stop eos eos_token end_turn stop_sequence completed".split(), "end"),
-    **dict.fromkeys("length max_tokens max_output_tokens".split(), "max_tokens"),
-    **dict.fromkeys("tool_calls tool_call tool_use function_call".split(), "tool_use"),
-    **dict.fromkeys("content_filter sensitive safety refusal prohibited_content recitation".split(), "refusal"),
-}
-"""By meaning; in small letters, for gateways pass on other makers' words."""
-_FAULTS = frozenset("error network_error abort aborted insufficient_system_resource".split())
-"""The service has failed, not the answer ended: GLM, SGLang, DeepSeek and others."""
-_OVERFLOWS = frozenset("model_context_window_exceeded model_length".split())
-"""The context window is full (GLM, Mistral)."""
-
-
 _PLAIN_DELTA = frozenset(("role", "content"))
-
-
-def _read_citations(message: Mapping[str, Any]) -> tuple[Citation, ...]:
-    citations = []
-    for annotation in fields.lenient_list(message, "annotations"):
-        source = annotation.get("url_citation") if isinstance(annotation, dict) else None
-        if isinstance(source, dict) and fields.lenient(source, "url"):
-            start, end = fields.place(source, "start_index"), fields.place(source, "end_index")
-            citations.append(Citation(fields.lenient(source, "url"), fields.lenient(source, "title"), start, end))
-    return tuple(citations)
-
-
-def _read_sources(body: Mapping[str, Any]) -> tuple[Citation, ...]:
-    """Sources of the whole answer, as Perplexity and xAI send them: addresses, or search results with titles."""
-    titles = {
-        fields.lenient(one, "url"): fields.lenient(one, "title") for one in fields.lenient_list(body, "search_results")
-    }
-    urls = [
-        one if isinstance(one, str) else fields.lenient(one, "url") for one in fields.lenient_list(body, "citations")
-    ]
-    return tuple(Citation(url, titles.get(url, "")) for url in dict.fromkeys(urls or titles) if url)
 
 
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A complete response as events: the same reader takes it as one chunk. Raises UpstreamError."""
-    if failures.states_error(body, "choices"):
+    if failures.states_error(body, "choices" if body.get("choices") else ""):
         return [failed_of(body, 500)]
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise UpstreamError("the upstream's response has no choice")
     message, finish = choices[0].get("message"), fields.lenient(choices[0], "finish_reason")
-    if not isinstance(message, dict):
-        # Azure: an answer that was filtered before it had a word.
-        if _REASONS.get(finish.lower(), "end") == "end":
-            raise UpstreamError("the upstream's response has no message")
-        message = {}
+    # Azure: an answer that was filtered before it had a word.
+    if not isinstance(message, dict) and meaning(finish) in (None, "end", "tool_use"):
+        raise UpstreamError("the upstream's response has no message")
     reader = Reader(fields.lenient(body, "id") or seed)
-    calls = message.get("tool_calls")
-    if isinstance(calls, list):
-        # In a complete response calls have no index.
-        calls = [{**call, "index": i} for i, call in enumerate(calls) if isinstance(call, dict)]
-    choice = {"delta": {**message, "tool_calls": calls}, "finish_reason": finish or "stop"}
+    choice = {**choices[0], "message": message or {}, "finish_reason": finish or "stop"}
     return reader.chunk({**body, "choices": [choice]}) + reader.close()
+
+
+def _as_delta(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A complete message as one delta: its calls have no index."""
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list):
+        return message
+    return {**message, "tool_calls": [{**call, "index": i} for i, call in enumerate(calls) if isinstance(call, dict)]}
 
 
 @dataclass(slots=True)
@@ -133,6 +103,10 @@ class _Call:
             self.checked = len(self.arguments)
             return False
 
+    def may_be_over(self) -> bool:
+        """Whether a fragment with a name begins another call: this one is complete, or has no arguments."""
+        return self.is_complete() or (bool(self.name) and self.kind == "tool" and names.may_be_null(self.arguments))
+
 
 class Reader:
     """Reads a streamed answer; see the module's docstring for its rules."""
@@ -149,7 +123,7 @@ class Reader:
         self._sources: tuple[Citation, ...] = ()
         self._thought: list[str] = []
         self._details = reasoning.Details()
-        self._any_part = self._any_plain = False
+        self._any_part = self._any_plain = self._sourced = False
         self._usage: Usage | None = None
         self._finish: str | None = None
         self._done = False
@@ -163,7 +137,8 @@ class Reader:
             return self.close()
         data = failures.event_object(event)
         # Nearly every chunk has a choice; only where there is none, an error may have any shape.
-        if event.name == "error" or data.get("error") or (not data.get("choices") and failures.states_error(data)):
+        is_usual = data.get("choices") and not data.get("error") and not event.name
+        if not is_usual and failures.states_error(data, "choices", event.name):
             self._over = True
             return [failed_of(data, 500)]
         return self.chunk(data)
@@ -173,8 +148,7 @@ class Reader:
         events: list[Event] = []
         if data.get("usage"):
             self._usage = read_usage(data["usage"])
-        if data.get("citations") or data.get("search_results"):
-            self._sources = _read_sources(data) or self._sources
+        self._note_sources(data)
         choices = data.get("choices")
         if not isinstance(choices, list):
             return events
@@ -187,7 +161,13 @@ class Reader:
                 delta = choice.get("delta")
                 if isinstance(delta, dict):
                     self._read_delta(delta, events)
-                self._finish = fields.lenient(choice, "finish_reason") or self._finish
+                elif isinstance(choice.get("message"), dict) and not self._any_part:
+                    self._read_delta(_as_delta(choice["message"]), events)
+                if choice.get("error"):  # OpenRouter
+                    self._over = True
+                    return [*events, failed_of({"error": choice["error"]}, 500)]
+                finish = fields.lenient(choice, "finish_reason")
+                self._finish = finish if finish not in ("", "null") else self._finish
                 # Moonshot puts usage into the choice.
                 if choice.get("usage"):
                     self._usage = read_usage(choice["usage"])
@@ -200,21 +180,19 @@ class Reader:
         # Some servers send only [DONE], some only a finish reason; one of them must be there.
         if self._finish is None and not (self._done and self._begun):
             return [Failed(502, "server", "the upstream's stream ended early")]
-        finish = (self._finish or "").lower()
-        if finish in _FAULTS:
+        finish = meaning(self._finish or "stop")
+        if finish == "fault":
             return [Failed(502, "server", f"the upstream stopped with finish_reason {self._finish}")]
         events: list[Event] = [] if self._begun else [Begin()]
         self._flush_waiting(events)
         if any(call.state == "waiting" for call in self._calls.values()):
             return [*events, Failed(502, "server", "the upstream called a tool without saying which")]
-        if finish in _OVERFLOWS:
-            if not self._any_part:
-                return [*events, overflow.failure(self._finish or "")]
-            finish = "length"
-        elif finish and finish not in _REASONS:
+        if finish == "overflow" and not self._any_part:
+            return [*events, overflow.failure(self._finish or "")]
+        if finish is None:
             events.append(Lost(f"finish_reason={self._finish}"))
         called = any(call.state == "sent" for call in self._calls.values())
-        reason: StopReason = "refusal" if self._refused else _REASONS.get(finish, "end")
+        reason: StopReason = "refusal" if self._refused else "max_tokens" if finish == "overflow" else finish or "end"
         events.append(End(final_stop_reason(reason, called), self._usage))
         return events
 
@@ -225,7 +203,8 @@ class Reader:
                 self._add_text("text", content, events)
             return
         if delta.get("annotations"):
-            self._citations += _read_citations(delta)
+            self._citations += read_annotations(delta)
+        self._note_sources(delta)
         self._read_thought(delta, events)
         if isinstance(content, str):
             if content:
@@ -250,9 +229,17 @@ class Reader:
             if isinstance(fragment, dict):
                 self._add_fragment(fragment, position, events)
 
+    def _note_sources(self, holder: Mapping[str, Any]) -> None:
+        """Sources of the whole answer, for its first text; some services repeat them with every chunk."""
+        if not self._sourced and any(holder.get(name) for name in BESIDE):
+            self._sources = read_sources(holder) or self._sources
+
     def _read_thought(self, delta: Mapping[str, Any], events: list[Event]) -> None:
-        sealed = delta.get(reasoning.DETAILS)
-        text_in_details = self._details.add(sealed) if sealed else ""
+        text_in_details = "".join(self._details.add(delta[key]) for key in reasoning.SEALED if delta.get(key))
+        signature = read_signature(delta)
+        if signature:
+            self._close_part(events)
+            events += [PartStart("thinking"), PartEnd(signature, NAME)]
         plain = reasoning.plain_text(delta)
         self._any_plain = self._any_plain or bool(plain)
         # Where there is plain text too, the details repeat it, sometimes only at the end.
@@ -263,8 +250,8 @@ class Reader:
     def _read_part(self, part: Any, events: list[Event]) -> None:
         """A part of content that is a list: texts everywhere, reasoning and references at Mistral."""
         match fields.lenient(part, "type"):
-            case "thinking":
-                kind, text = "thinking", reasoning.text_of(part.get("thinking"))
+            case "thinking" | "reasoning":  # Mistral, Databricks
+                kind, text = "thinking", reasoning.text_of(part.get("thinking") or part.get("summary"))
             case "text" | "output_text" | "":
                 kind, text = "text", reasoning.text_of(part)
             case "image_url":
@@ -328,6 +315,7 @@ class Reader:
             self._thought = []
         elif self._open == "text":
             events.append(PartEnd(citations=self._citations or self._sources))
+            self._sourced = self._sourced or bool(self._sources)
             self._citations = self._sources = ()
         else:
             events.append(PartEnd())
@@ -367,13 +355,13 @@ class Reader:
         if isinstance(index, int):
             call = self._calls.get(index)
             other = call is not None and bool(call_id and call.id) and call_id != call.id
-            if other and call is not None and named and call.is_complete():
+            if other and call is not None and named and call.may_be_over():
                 by_id = [key for key, call in self._calls.items() if call.id == call_id]
                 index = by_id[0] if by_id else new
         else:
             by_id = [key for key, call in self._calls.items() if call_id and call.id == call_id]
             last = next(reversed(self._calls), None)
-            fresh = last is None or bool(call_id) or (named and self._calls[last].is_complete())
+            fresh = last is None or bool(call_id) or (named and self._calls[last].may_be_over())
             index = by_id[0] if by_id else (new if fresh else last)
         return self._calls.setdefault(index, _Call())
 
@@ -440,15 +428,17 @@ def look(event: SseEvent, progress: Progress) -> None:
     chunk = failures.event_seen(event)
     if chunk is None:
         return
-    if event.name == "error" or failures.states_error(chunk, "choices"):
+    if failures.states_error(chunk, "choices", event.name):
         progress.failed = failed_of(chunk, 500)
         progress.is_foreign = not is_own_error(400, chunk)
     progress.usage = read_usage(chunk.get("usage")) or progress.usage
     for choice in fields.lenient_list(chunk, "choices"):
         if isinstance(choice, dict):
-            progress.ended = progress.ended or bool(choice.get("finish_reason"))
-            progress.window_full = progress.window_full or fields.lenient(choice, "finish_reason") in _OVERFLOWS
-            delta = choice.get("delta")
+            finish = choice.get("finish_reason")
+            progress.ended = progress.ended or (bool(finish) and finish != "null")
+            is_full = isinstance(finish, str) and meaning(finish) == "overflow"
+            progress.window_full = progress.window_full or is_full
+            delta = choice.get("delta") or choice.get("message")
             has_content = isinstance(delta, dict) and any(value for key, value in delta.items() if key != "role")
             progress.content = progress.content or has_content
     if progress.window_full and not progress.content:

@@ -25,8 +25,12 @@ from ccproxy_lite.jsontext import dumps_text, loads
 
 NAME = "openai-chat"
 DETAILS = "reasoning_details"
-_TEXTS = {"reasoning.text": "text", "reasoning.summary": "summary"}
-_GROWING = ("text", "summary", "data")
+BLOCKS = "thinking_blocks"
+SEALED = (DETAILS, BLOCKS)
+"""The lists that come back to the service; they travel as one, their items' types tell them apart."""
+_TEXTS = {"reasoning.text": "text", "reasoning.summary": "summary", "thinking": "thinking"}
+_BLOCK_TYPES = ("thinking", "redacted_thinking")
+_GROWING = ("text", "summary", "thinking", "data")
 _PLAIN = ("reasoning_content", "reasoning")
 
 
@@ -111,9 +115,22 @@ class Details:
             return
         for key, value in fragment.items():
             if key in _GROWING and isinstance(value, str):
-                grown[key] = str(grown.get(key) or "") + value
+                before = str(grown.get(key) or "")
+                # Some services say all of it once more, together with the signature.
+                is_repeated = bool(before) and bool(fragment.get("signature")) and value.startswith(before)
+                grown[key] = value if is_repeated else before + value
             elif value is not None:
                 grown[key] = value
+
+
+def write_sealed(message: dict[str, Any], details: list[dict[str, Any]]) -> None:
+    """Put details of earlier parts into a message, each in its list; what belongs together is joined."""
+    joined = Details()
+    joined.add(details)
+    for key, is_block in ((BLOCKS, True), (DETAILS, False)):
+        items = [item for item in joined.items if (item.get("type") in _BLOCK_TYPES) is is_block]
+        if items:
+            message[key] = items
 
 
 def _continues(fragment: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
@@ -121,6 +138,7 @@ def _continues(fragment: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
     if any(fragment.get(key) != item.get(key) for key in ("type", "index")):
         return False
     if fragment.get("type") not in _TEXTS:
+        # A sealed item comes whole, unless it has an id by which its pieces are known.
         return fragment.get("id") is not None and fragment.get("id") == item.get("id")
     return not (item.get("signature") and _text_in(fragment))
 
@@ -131,10 +149,10 @@ def _continues(fragment: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
 def read_history(message: fields.Object, at: str) -> Iterable[Thinking]:
     """The reasoning of an assistant's message; the signed forms win, because they can be sent back."""
     text = plain_text(message)
-    blocks = [_read_block(block, inner) for block, inner in fields.objects(message, "thinking_blocks", at)]
+    blocks = [_read_block(block, inner) for block, inner in fields.objects(message, BLOCKS, at)]
     details = [dict(item) for item, _ in fields.objects(message, DETAILS, at)]
     # Claude's signatures are good at Anthropic too.
-    if any(str(item.get("format")).startswith("anthropic") for item in details):
+    if not blocks and any(str(item.get("format")).startswith("anthropic") for item in details):
         blocks += [_read_block(item, f"{at}.{DETAILS}[{number}]") for number, item in enumerate(details)]
     if any(block.signature or block.redacted for block in blocks):
         yield from blocks

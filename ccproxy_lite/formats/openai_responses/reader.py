@@ -125,7 +125,7 @@ class Reader:
             return self._begin_once(response)
         if kind in ("response.completed", "response.incomplete"):
             return self.ending(response if isinstance(response, dict) else {}, kind.endswith("incomplete"))
-        if kind in ("response.failed", "error") or (not kind.startswith("response.") and failures.states_error(data)):
+        if kind in ("response.failed", "error") or (not kind.startswith("response.") and _is_failure(event, data)):
             self._over = True
             return [_read_failure(response) if kind == "response.failed" else failed_of(data, 500)]
         # Unknown events are ignored: new ones appear with every model.
@@ -397,10 +397,15 @@ def look(event: SseEvent, progress: Progress) -> None:
         progress.content = True
 
 
+def _is_failure(event: SseEvent, data: Mapping[str, Any]) -> bool:
+    """Whether an event that is none of the format says that something is wrong."""
+    return failures.states_error(data, name=event.name)
+
+
 def _look_for_failure(event: SseEvent, progress: Progress) -> None:
     """An event that is none of the format may say that something is wrong."""
     data = failures.event_seen(event)
-    if data is not None and failures.states_error(data):
+    if data is not None and _is_failure(event, data):
         progress.failed, progress.is_foreign = failed_of(data, 500), True
 
 
