@@ -56,7 +56,10 @@ def event_seen(event: SseEvent) -> dict[str, Any] | None:
 
 _MAX_DEPTH = 6
 _MAX_JOINED = 6
-_WORDS = ("error", "detail", "errors", "message", "Message", "msg", "error_msg", "error_message", "status_msg")
+_WORDS = (
+    "error", "detail", "message", "Message", "errors", "msg", "error_msg", "error_message", "error_description",
+    "status_msg",
+)  # fmt: skip
 """Where services put what is wrong: a text, or an object that has one of these again."""
 _ENVELOPE = "base_resp"
 """MiniMax sends it with every answer; a code other than 0 is an error."""
@@ -84,21 +87,28 @@ def said(body: Any, depth: int = _MAX_DEPTH) -> fields.Object:
         if not isinstance(value, dict):
             break
         members |= {key: inner for key, inner in value.items() if key not in _WORDS and inner not in (None, "error")}
-        value = _words_in(value)
+        value = _words_in(value, left - 1)
     return members
 
 
-def _words_in(error: fields.Object) -> Any:
+def is_nested(message: str) -> bool:
+    """Whether an error's message is another error, as JSON."""
+    return said({"message": message}).get("message") != message.strip()
+
+
+def _words_in(error: fields.Object, depth: int) -> Any:
     """What an object says is wrong: a text, or what holds one."""
     metadata = error.get("metadata")
-    if isinstance(metadata, dict) and metadata.get("raw"):  # OpenRouter: what the service behind it has said
-        return metadata["raw"]
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    if raw and said(raw, depth).get("message"):  # OpenRouter: what the service behind it has said
+        return raw
     if isinstance(error.get(_ENVELOPE), dict):
         return {**error[_ENVELOPE], "code": str(error[_ENVELOPE].get("status_code", ""))}
     found = [error[key] for key in _WORDS if isinstance(error.get(key), str | dict | list) and error[key]]
-    if found and isinstance(found[0], str):  # a short name beside a sentence: the sentence
-        return max((words for words in found if isinstance(words, str)), key=len)
-    return found[0] if found else None
+    # Of several the first that says something; a short name beside a sentence is none.
+    holders = [one for one in found if not isinstance(one, str) and said(one, depth).get("message")]
+    texts = [one for one in found if isinstance(one, str)]
+    return holders[0] if holders else max(texts, key=len) if texts else found[0] if found else None
 
 
 def _joined(errors: list[Any], depth: int) -> Any:

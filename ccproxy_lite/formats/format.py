@@ -57,6 +57,10 @@ class Outgoing(NamedTuple):
 class Parser(Protocol):
     """Cuts a stream into events."""
 
+    @property
+    def stray(self) -> str:
+        """Text outside of events."""
+
     def feed(self, chunk: bytes) -> list[SseEvent]:
         """The events that these bytes complete. Raises UpstreamError."""
 

@@ -93,7 +93,7 @@ def is_own_error(status: int, body: Any) -> bool:
     """Whether an error answer is in the format's shape, and a prompt that is too long has OpenAI's code."""
     error = body.get("error") if isinstance(body, dict) else None
     message = fields.lenient(error, "message")
-    if not message or failures.said(body).get("message") != message:
+    if not message or failures.is_nested(message):
         return False
     is_coded = status == 400 and fields.lenient(error, "code") == overflow.CODE
     return is_coded or read_error(status, body).overflow is None

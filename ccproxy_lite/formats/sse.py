@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 from ccproxy_lite.errors import UpstreamError
 
+_IGNORED = (b":", b"id", b"retry")
+_MAX_STRAY_CHARS = 500
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -35,6 +37,7 @@ class Parser:
 
     def __init__(self, max_event_bytes: int = 33_554_432) -> None:
         self.max_event_bytes = max_event_bytes
+        self._stray = ""
         self._partial: list[bytes] = []
         self._partial_bytes = 0
         self._cr = False
@@ -69,6 +72,13 @@ class Parser:
     def unfinished(self) -> bool:
         """Whether bytes of an event without its closing blank line are held; such an event is never delivered."""
         return bool(self._partial_bytes or self._data or self._name)
+
+    @property
+    def stray(self) -> str:
+        """The beginning of what is no line of an event: the words of a failure, if no event comes."""
+        rest = b"".join(self._partial)[:_MAX_STRAY_CHARS]
+        is_words = b":" not in rest[:8] and not rest.startswith(_IGNORED)
+        return self._stray + (rest.decode("utf-8", "replace") if is_words else "")
 
     def _keep_unfinished(self, piece: bytes) -> None:
         if piece:
@@ -106,6 +116,11 @@ class Parser:
         elif line == b"data":
             # A line without a colon is a field without a value.
             self._data.append(b"")
+        elif line.startswith(b"{"):
+            # No field either: an object that somebody behind the service has written into the stream.
+            events.append(Event("", line.decode("utf-8", "replace")))
+        elif len(self._stray) < _MAX_STRAY_CHARS and not line.startswith(_IGNORED):
+            self._stray += line.decode("utf-8", "replace") + "\n"
 
 
 def encode(data: str, name: str = "") -> bytes:

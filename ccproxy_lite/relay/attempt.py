@@ -28,7 +28,7 @@ from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.headers import JSON_HEADERS, about_answer, for_converted, for_upstream, merged
 from ccproxy_lite.relay.reply import Reply
-from ccproxy_lite.relay.streams import Converted, Reframed, Relayed, Stream, failed_of
+from ccproxy_lite.relay.streams import Converted, Reframed, Relayed, Stream, failed_of, late_losses
 from ccproxy_lite.relay.upstreams import Upstreams
 from ccproxy_lite.relay.whole import Whole, json_in, read_whole
 from ccproxy_lite.routing import retry_after
@@ -146,13 +146,13 @@ class Dispatch:
         finally:
             if delivery.committed_at is not None:
                 record.first_byte_s = delivery.committed_at - record.started_at
+                record.dropped += tuple(self._losses.dropped)
         if delivery.state == "collecting":
             return self._deliver_collected(delivery)
         if delivery.committed:
             record.status = 200
             record.usage = delivery.stream.progress.usage if delivery.stream else None
             record.error = call.redact(delivery.failed.message) if delivery.failed else ""
-            record.dropped += tuple(self._losses.dropped)
         return delivery.failed
 
     def error_as_it_came(self, retry_after_s: float | None) -> Response | None:
@@ -226,7 +226,9 @@ class Dispatch:
         record.dropped += lost
         if self._reply is not None:
             writer = call.form.writer(call.reply)
-            self._reply.write_whole(b"".join(writer.write(event) for event in events), lost)
+            *pieces, end = [writer.write(event) for event in events]
+            comment = late_losses(lost) if self._reply.begun and call.form.comments else b""
+            self._reply.write_whole(b"".join([*pieces, comment, end]), lost)
         else:
             body = dumps(call.form.write_body(events, call.reply)).encode()
             headers = about_answer(self.attempt.route, prepared.dropped + lost)

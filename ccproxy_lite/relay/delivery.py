@@ -44,8 +44,10 @@ from ccproxy_lite.relay.streams import Stream, failed_of
 
 _MAX_ERROR_BYTES = 1_048_576
 
-_BODY_BEGINS = (b"{", b"[", b"<")
+_BODY_BEGINS = (b"{", b"[", b"<", b'"')
 """JSON and HTML; an event begins with a letter or a colon."""
+_BLANKS = b" \t\r\n\xef\xbb\xbf"
+"""White space, of which some services send a lot to keep a connection alive, and a byte order mark."""
 _EVENT_BEGINS = (b"data:", b"event:", b"id:", b"retry:", b":", b"error:")
 _MAX_SNIFFED_BYTES = 64
 
@@ -89,7 +91,7 @@ class Delivery:
         named = kind.startswith(self._framing.content_type)
         if self._framing is not SERVER_SENT_EVENTS:
             return named
-        start = self.body[:_MAX_SNIFFED_BYTES].lstrip()
+        start = self.body.lstrip(_BLANKS)[:_MAX_SNIFFED_BYTES]
         return start.startswith(_EVENT_BEGINS) or (named and start[:1] not in _BODY_BEGINS)
 
     @property
@@ -132,8 +134,8 @@ class Delivery:
             self._feed_stream(data)
         elif self.state == "collecting":
             self._collect_piece(data)
-        elif self.state == "undecided" and data.strip():
-            self.state = "collecting" if data.lstrip()[:1] in _BODY_BEGINS else "holding"
+        elif self.state == "undecided" and (start := data.lstrip(_BLANKS)[:1]):
+            self.state = "collecting" if start in _BODY_BEGINS else "holding"
             self.data(data)
 
     def end(self) -> None:

@@ -19,7 +19,8 @@ ended.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from ccproxy_lite.errors import UpstreamError
@@ -32,9 +33,6 @@ from ccproxy_lite.formats.neutral.names import Restorer
 
 _LINES = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
-
-
-_LONE_BEGINS = (b":", b"\n", b"\r")
 
 
 class Stream(Protocol):
@@ -87,7 +85,8 @@ class Relayed:
         if unfinished:
             end = _end_of_events(data)
             data, self._tail = data[:end], [data[end:]]
-        if b"\n:" in data or data[:1] in _LONE_BEGINS:
+        blank_lines = data.count(b"\n\n") + data.count(b"\n\r\n")
+        if blank_lines != len(events) or b"\n\n\n" in data or b"\n\r\n\r\n" in data:
             data = _without_lone_blank_lines(data)
         return overflow.as_length_limit(data) if self.progress.window_full else data
 
@@ -105,7 +104,7 @@ class Relayed:
         if self.progress.ended or self.progress.failed:
             self.progress.over = True
             return b"".join(self._tail)
-        return self.fail(Failed(502, "server", "the upstream's stream ended early"))
+        return self.fail(with_words(Failed(502, "server", "the upstream's stream ended early"), self._parser))
 
     def fail(self, failed: Failed) -> bytes:
         self.progress.failed = failed
@@ -121,17 +120,32 @@ def _end_of_events(data: bytes) -> int:
 
 
 def _without_lone_blank_lines(data: bytes) -> bytes:
-    """Whole events without the blank lines that end none: a comment stands alone."""
-    kept, has_field = [], False
+    """Whole events without the blank lines that end none; what else stands in a block without data is kept.
+
+    But for its name, which would become that of the next event.
+    """
+    kept: list[bytes] = []
+    block: list[bytes] = []
     for line in _LINES.findall(data):
         if line.strip(b"\r\n"):
-            has_field = has_field or line[:1] != b":"
-        elif not has_field:
-            continue
+            block.append(line)
+        elif any(one.startswith((b"data", b"{", b"error:")) for one in block):
+            kept += [*block, line]
+            block = []
         else:
-            has_field = False
-        kept.append(line)
-    return b"".join(kept)
+            kept += [one for one in block if not one.startswith(b"event")]
+            block = []
+    return b"".join(kept + block)
+
+
+def with_words(failed: Failed, parser: Parser) -> Failed:
+    """The failure of a stream without an event, in the words that came in place of one."""
+    return replace(failed, message=" ".join(parser.stray.split())) if parser.stray else failed
+
+
+def late_losses(names: Sequence[str]) -> bytes:
+    """What an answer has lost since its head was sent, as a comment: without a blank line, which would be an event."""
+    return f": ccproxy dropped {', '.join(names)}\n".encode() if names else b""
 
 
 class Reframed(Relayed):
@@ -176,7 +190,12 @@ class Converted:
         return out
 
     def close(self) -> bytes:
-        return b"" if self.progress.over or self.progress.failed else self.pass_on(self._reader.close())
+        if self.progress.over or self.progress.failed:
+            return b""
+        events = self._reader.close()
+        if events and isinstance(events[-1], Failed) and not self.progress.content:
+            events[-1] = with_words(events[-1], self._parser)
+        return self.pass_on(events)
 
     def fail(self, failed: Failed) -> bytes:
         self.progress.failed = failed
@@ -209,8 +228,7 @@ class Converted:
         return b"".join(pieces)
 
     def _late_losses(self) -> bytes:
-        late = self._losses.dropped[self._told :]
-        return f": ccproxy dropped {', '.join(late)}\n".encode() if late and self.is_head_sent() else b""
+        return late_losses(self._losses.dropped[self._told :]) if self.is_head_sent() else b""
 
 
 class ArrayFraming:

@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats.format import Format, Parser
-from ccproxy_lite.formats.neutral.events import Event
+from ccproxy_lite.formats.neutral.events import Event, Failed
 from ccproxy_lite.formats.sse import Event as SseEvent
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.net.heads import AnswerHead
+from ccproxy_lite.relay.streams import with_words
 
+_BOM = b"\xef\xbb\xbf"
 _TAG = re.compile(r"<(script|style).*?</\1>|<[^>]*>|\s+", re.DOTALL | re.IGNORECASE)
 
 
@@ -44,12 +46,15 @@ def read_whole(form: Format, whole: Whole, seed: str, redact: Callable[[str], st
             where = "nowhere"
         raise UpstreamError(f"upstream redirected to {where}; not followed, to protect the API key")
     if head.status >= 400:
-        events = whole.events.feed(body) if whole.events is not None else []
-        said = events[0].data.encode() if events else body  # some services send an error as an event
+        parts = whole.events.feed(body) if whole.events is not None else []
+        said = parts[0].data.encode() if parts else body  # some services send an error as an event
         return [form.read_error(head.status, _json_or_text(said, kind, redact))]
     if whole.events is not None:
         reader = form.reader(seed)
-        return [event for part in whole.events.feed(body) for event in reader.feed(part)] + reader.close()
+        events = [event for part in whole.events.feed(body) for event in reader.feed(part)] + reader.close()
+        if len(events) == 1 and isinstance(events[0], Failed):
+            events = [with_words(events[0], whole.events)]
+        return events
     value = _json_or_text(body, kind, redact)
     # Gemini without ``alt=sse``.
     if isinstance(value, list):  # a stream in one piece
@@ -62,7 +67,7 @@ def read_whole(form: Format, whole: Whole, seed: str, redact: Callable[[str], st
 
 def _json_or_text(body: bytes, kind: str, redact: Callable[[str], str]) -> Any:
     try:
-        return loads(body)
+        return loads(body.removeprefix(_BOM))
     except ValueError:
         text = _TAG.sub(" ", redact(body[:8192].decode("utf-8", "replace"))[:4096])
         text = " ".join(text.split())[:200]

@@ -42,6 +42,12 @@ for _ in range(500):
         ({"error": {"message": '{"n": 1}'}}, '{"n": 1}'),
         ({"error": {"message": "Provider returned error", "metadata": {"raw": BUSY}}}, BUSY),
         ({"error": {"message": 5}}, ""),
+        ({"errors": {"model": ["is not available"]}, "message": BUSY}, BUSY),
+        ({"error": {"message": BUSY, "detail": {"foo": 1}}}, BUSY),
+        ({"error": {"code": "unauthorized"}, "message": BUSY}, BUSY),
+        ({"statusCode": 400, "error": "Bad Request", "message": [BUSY]}, BUSY),
+        ({"error": {"message": BUSY, "metadata": {"raw": {"a": 1}}}}, BUSY),
+        ({"error": "invalid_request", "error_description": BUSY}, BUSY),
     ],
 )
 def test_the_words(body: Any, words: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.neutral.events import Failed, fold
 from ccproxy_lite.formats.sse import Parser
+from ccproxy_lite.net.framing import Decoder
 from ccproxy_lite.relay.record import Record
 from tests.relay.test_pairs import PAIRS, events_of
 from tests.support import (
@@ -256,11 +257,70 @@ def test_no_event_without_data_reaches_a_client() -> None:
     """Comments and the blank lines behind them, in whatever pieces they come."""
     delta, end = chat_delta(role="assistant", content="hello"), WIRES["openai-chat"].stream[-1]
     comments = b": one\n\n", b": two", b"\n", b"\n", b"\n\n", b": three\r\n\r\n"
-    with upstream([STREAM_HEAD, delta, *map(chunk, comments), end]) as up, proxy(behind(up, "openai-chat")) as served:
+    fields = b"retry: 3000\n\n", b"id: 5\n\n", b"event: idle\n\n", b'data: {"choices":[]}\n\n\n\n', b"\r\n\r\n"
+    with (
+        upstream([STREAM_HEAD, delta, *map(chunk, (*comments, *fields)), end]) as up,
+        proxy(behind(up, "openai-chat")) as served,
+    ):
         answer = ask(served.port, *WIRES["openai-chat"].asked(True))
     blocks = answer.body.replace(b"\r\n", b"\n").split(b"\n\n")
     assert all(b"data: " in block for block in blocks[:-1]) and blocks[-1] == b""
     assert answer.body.count(b": one\n") == answer.body.count(b": two\n") == answer.body.count(b": three\r\n") == 1
+    assert b"retry: 3000\n" in answer.body and b"id: 5\n" in answer.body and b"event: idle" not in answer.body
+
+
+@pytest.mark.parametrize("form", WIRES)
+def test_new_events_with_something_to_say_are_passed_on(form: str) -> None:
+    notice = sse({"type": "notice", "message": "Another model was used."}, "notice")
+    first, *rest = [step for step in WIRES[form].stream[1:] if isinstance(step, bytes)]
+    with upstream([STREAM_HEAD, first, notice, *rest]) as up, proxy(behind(up, form)) as served:
+        answer = ask(served.port, *WIRES[form].asked(True))
+    assert answer.status == 200 and answer.body.count(b"Another model was used.") == 1
+    assert b'event: notice\ndata: {"type": "notice"' in answer.body
+
+
+BLANKS = b"\n" * 200
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("before", [BLANKS, BOM, BOM + BLANKS], ids=["blank lines", "mark", "both"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("client", ["anthropic", "openai-chat"])
+def test_what_stands_before_a_body_does_not_hide_what_it_is(client: str, stream: bool, before: bytes) -> None:
+    wire, decoder = WIRES["openai-chat"], Decoder("chunked")
+    events = b"".join(decoder.feed(step) for step in wire.stream[1:] if isinstance(step, bytes))
+    for body, label in ((json.dumps(wire.body).encode(), "text/event-stream"), (events, "application/json")):
+        with upstream([http(200, before + body, kind=label)]) as up:
+            with proxy({**behind(up, "openai-chat"), **ONCE}) as served:
+                answer = ask(served.port, *WIRES[client].asked(stream))
+        assert answer.status == 200 and b"hel" in answer.body, (label, answer)
+
+
+IN_PLACE = [WORDS, json.dumps(WORDS), f": PROCESSING\n\n{json.dumps({'error': {'message': WORDS}})}\n"]
+
+
+@pytest.mark.parametrize("words", IN_PLACE, ids=["words", "text", "an object"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(("client", "up_format"), PAIRS)
+def test_words_in_place_of_a_stream(client: str, up_format: str, stream: bool, words: str) -> None:
+    with upstream([http(200, words.encode(), kind="text/event-stream")]) as up:
+        with proxy({**behind(up, up_format), **ONCE}) as served:
+            answer = ask(served.port, *WIRES[client].asked(stream))
+    assert answer.status >= 500 and WORDS in told(client, answer.status, answer.json).message
+
+
+def test_the_losses_of_a_whole_answer_behind_a_keep_alive_are_in_a_comment() -> None:
+    go_on = threading.Event()
+    body = {**WIRES["anthropic"].body, "content": [{"type": "hologram"}]}
+    with upstream([lambda _: go_on.wait(PATIENCE_S), http(200, body)]) as up:
+        with proxy({**behind(up, "anthropic"), "keepalive_s": 0.05}) as served, connect(served.port) as sock:
+            sock.sendall(request_bytes(*WIRES["openai-chat"].asked(True)))
+            buffered = b""
+            while b": keep-alive\n" not in buffered:
+                buffered += sock.recv(65536)
+            go_on.set()
+            answer = read_answer(sock, buffered)
+    assert b": ccproxy dropped answer.hologram\ndata: " in answer.body
 
 
 # ---------------------------------------------------------------- compressed requests

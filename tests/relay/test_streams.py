@@ -181,6 +181,7 @@ class Frames:
 
     def __init__(self) -> None:
         self.rest = b""
+        self.stray = ""
 
     def feed(self, chunk: bytes) -> list[Event]:
         self.rest += chunk

@@ -62,7 +62,7 @@ def is_own_error(status: int, body: Any) -> bool:
     """Whether an error answer is in the format's shape, and a prompt that is too long in Anthropic's words."""
     error = body.get("error") if isinstance(body, dict) and body.get("type") == "error" else None
     message = fields.lenient(error, "message")
-    if not message or not fields.lenient(error, "type") or failures.said(body).get("message") != message:
+    if not message or not fields.lenient(error, "type") or failures.is_nested(message):
         return False
     return read_error(status, body).overflow is None or (status == 400 and message.startswith(_OWN_OVERFLOWS))
 

@@ -59,7 +59,7 @@ def is_own_error(status: int, body: Any) -> bool:
     """Whether an error answer is in the format's shape, and a prompt that is too long in Google's words."""
     error = body.get("error") if isinstance(body, dict) else None
     message = fields.lenient(error, "message")
-    if not message or not fields.count(error, "code") or failures.said(body).get("message") != message:
+    if not message or not fields.count(error, "code") or failures.is_nested(message):
         return False
     return read_error(status, body).overflow is None or (status == 400 and _TOO_LONG in message)
 

@@ -173,8 +173,9 @@ class Reader:
             self._read_part(part, events)
         if brings_text:
             self._add_citations(candidate.get("groundingMetadata"), events)
-        finish = fields.lenient(candidate, "finishReason")
-        self.is_unspecified = self.is_unspecified or finish == _UNSPECIFIED
+        stated = candidate.get("finishReason")
+        finish = _UNSPECIFIED if stated == 0 else fields.lenient(candidate, "finishReason")  # 0 is its number
+        self.is_unspecified = finish == _UNSPECIFIED  # that of the last chunk counts
         self.finish = finish if finish and finish != _UNSPECIFIED else self.finish
         self._detail = fields.lenient(candidate, "finishMessage") or self._detail
 
@@ -211,9 +212,12 @@ class Reader:
                 self._any_part = True
                 events += [PartStart("image", media_type=kind), PartDelta(standard(blob["data"])), PartEnd()]
             else:
+                self._any_part = True
                 events.append(Lost("inlineData"))
         else:
-            events += [Lost(name) for name in part if name not in _KNOWN_MEMBERS]
+            lost = [Lost(name) for name in part if name not in _KNOWN_MEMBERS]
+            self._any_part = self._any_part or bool(lost)
+            events += lost
 
     def _add_call(self, call: Mapping[str, Any], events: list[Event]) -> None:
         self._close_part(events)

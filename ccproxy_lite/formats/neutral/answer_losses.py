@@ -50,7 +50,10 @@ TO: Mapping[str, Mapping[str, str]] = {
         "image": "no images in answers: a note stands in the text",
         "citations": "each needs a value that only Anthropic's service can seal",
     },
-    "openai-chat": {"pause_turn": "no such finish reason: `stop`"},
+    "openai-chat": {
+        "pause_turn": "no such finish reason: `stop`",
+        "redacted": "reasoning that only its service can read has no field",
+    },
     "openai-responses": {"pause_turn": "no such status: `completed`"},
     "gemini": {"pause_turn": "no such finish reason: `STOP`"},
 }

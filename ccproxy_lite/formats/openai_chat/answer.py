@@ -25,6 +25,7 @@ from ccproxy_lite.formats.neutral.events import (
     fold,
 )
 from ccproxy_lite.formats.openai import write_error
+from ccproxy_lite.formats.openai_chat import reasoning
 from ccproxy_lite.formats.openai_chat.messages import NAME_LIMITS, write_signature
 from ccproxy_lite.formats.openai_chat.reasoning import NAME
 from ccproxy_lite.formats.sse import encode
@@ -87,9 +88,10 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
     text = "".join(part.text for part in by_kind.get("text", ()))
     refusal = "".join(part.text for part in by_kind.get("refusal", ()))
     message: dict[str, Any] = {"role": "assistant", "content": text or None, "refusal": refusal or None}
-    reasoning = [part.text for part in by_kind.get("thinking", ()) if part.text]
-    if reasoning:
-        message["reasoning_content"] = "\n\n".join(reasoning)
+    thoughts = [part.text for part in by_kind.get("thinking", ()) if part.text]
+    if thoughts:
+        message["reasoning_content"] = "\n\n".join(thoughts)
+    reasoning.write_sealed(message, [item for part in parts for item in _own_details(part)])
     calls, signature = [], ""
     for part in parts:
         if part.start.kind in ("tool", "custom"):
@@ -119,9 +121,14 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
     return body
 
 
+def _own_details(part: WholePart) -> list[dict[str, Any]]:
+    """What another service of this format has sealed; its client sends it back there."""
+    return reasoning.unseal(part.end.signature, part.text) if part.end.origin == NAME else []
+
+
 def _signature(end: PartEnd) -> str:
     """The signature that reasoning without text leaves for the call behind it."""
-    return thinking.seal(end.signature, "", end.origin, NAME)
+    return "" if reasoning.is_sealed(end.signature) else thinking.seal(end.signature, "", end.origin, NAME)
 
 
 def _write_call(part: WholePart) -> dict[str, Any]:
@@ -207,6 +214,10 @@ class Writer:
 
     def _close_part(self, end: PartEnd) -> bytes:
         self._signature = _signature(end) if self._silent else ""
+        if end.origin == NAME and reasoning.is_sealed(end.signature):
+            sealed: dict[str, Any] = {}
+            reasoning.write_sealed(sealed, reasoning.unseal(end.signature, ""))
+            return self._encode_chunk(sealed)
         if self._start.kind == "tool" and self._silent:  # clients parse the arguments, and "" is not JSON
             return f"{self._prefix}{quote('{}')}{self._suffix}".encode()
         if self._start.kind == "image":

@@ -66,9 +66,14 @@ def seal(details: list[dict[str, Any]], text: str) -> str:
     return dumps_text(details)
 
 
+def is_sealed(signature: str) -> bool:
+    """Whether a signature is such a value."""
+    return signature.startswith("[{")
+
+
 def unseal(value: str, text: str) -> list[dict[str, Any]]:
     """The details in an opaque value; empty for any other signature."""
-    details = _list_in(value) if value.startswith("[{") else []
+    details = _list_in(value) if is_sealed(value) else []
     for item in details:
         field = _TEXTS.get(str(item.get("type")))
         if field is not None and field not in item and text:
