@@ -52,15 +52,19 @@ def image(url: str, detail: str, extra: Extra, at: str) -> Image:
 
 def web_url(url: str, at: str) -> str:
     """An address that a service may fetch. Raises ClientError for any other."""
-    if not url.startswith(("http://", "https://")):
+    if not url.lower().startswith(("http://", "https://")):
         raise ClientError(400, f"{at} must be an http(s) or data URL", param=at)
     return url
 
 
+_MAX_SCHEME_CHARS = 20
+
+
 def file(value: str, name: str, extra: Extra, at: str, where: str) -> File:
     """A file that is a data URL, bare base64 or an address; it stands at the path ``where``. Raises ClientError."""
-    if value.startswith(("http://", "https://")):
-        return File(type_of_url(value, "application/pdf"), url=value, name=name, extra=extra, at=at)
+    if "://" in value[:_MAX_SCHEME_CHARS]:
+        url = web_url(value.strip(), where)
+        return File(type_of_url(url, "application/pdf"), url=url, name=name, extra=extra, at=at)
     if value.startswith("data:"):
         media_type, data = data_url(value, where)
     else:

@@ -220,7 +220,7 @@ def read_choice(value: Any, named: FlatName = lambda space, name: name) -> ToolC
         at = "tool_choice.allowed_tools" if "allowed_tools" in choice else "tool_choice"
         allowed = fields.as_object(choice.get("allowed_tools", choice), at)
         called = tuple(_tool_name(tool, where, named) for tool, where in fields.objects(allowed, "tools", at))
-        return ToolChoice("required" if allowed.get("mode") == "required" else "auto", called)
+        return ToolChoice("required" if allowed.get("mode") in ("required", "any") else "auto", called)
     return ToolChoice("required", (_tool_name(choice, "tool_choice", named),))
 
 
@@ -267,14 +267,14 @@ def write_output(output: Output) -> dict[str, Any]:
     return written
 
 
-def accepted(request: Request, target: Target, losses: Losses) -> dict[str, Any]:
+def accepted(request: Request, target: Target, losses: Losses, tiers: frozenset[str] = TIERS) -> dict[str, Any]:
     """The parameters without those that the model does not take (reasoning models: no sampling); ``user`` is shortened.
 
     A name of a service tier means the same in OpenAI's two formats only.
     """
     values = request.scalars()
     unsupported = ["temperature", "top_p"] if is_openai_reasoning(target.model) else []
-    if not losses.is_kin or values.get("service_tier") not in TIERS:
+    if not losses.is_kin or values.get("service_tier") not in tiers:
         unsupported.append("service_tier")
     for name in unsupported:
         if name in values:

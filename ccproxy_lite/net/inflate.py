@@ -10,6 +10,8 @@ import zlib
 
 CODINGS = ("gzip", "x-gzip", "deflate")
 _RATIO = 200
+_HEAD_BYTES = 2
+_MAX_MEMBERS = 1000
 _FREE_BYTES = 1_048_576
 """So much is allowed at any ratio: a long run of one character compresses a thousandfold."""
 
@@ -36,11 +38,17 @@ class Inflater:
         self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)
         self._in = 0
         self._out = 0
+        self._members = 1
+        self._held = b""
 
     def feed(self, data: bytes) -> bytes:
         """The plain bytes. Raises InflateError."""
         self.started = True
         self._in += len(data)
+        if self._raw_allowed and self._in < _HEAD_BYTES:  # so few bytes do not show which of the two it is
+            self._held += data
+            return b""
+        data, self._held = self._held + data, b""
         pieces = []
         while data:
             most = _FREE_BYTES + _RATIO * self._in if self._max_bytes is None else self._max_bytes
@@ -59,10 +67,13 @@ class Inflater:
             pieces.append(plain)
             data = self._zlib.unused_data if self._zlib.unused_data.startswith(b"\x1f\x8b") else b""
             if data:  # another member
+                self._members += 1
+                if self._members > _MAX_MEMBERS:
+                    raise InflateError("too many members of compressed data")
                 self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)
         return b"".join(pieces)
 
     @property
     def complete(self) -> bool:
         """Whether the data has come to its end."""
-        return self._zlib.eof or not self.started
+        return (self._zlib.eof or not self.started) and not self._held

@@ -26,7 +26,7 @@ _NOT_UP = HOP_BY_HOP.union(
 _NOT_DOWN = HOP_BY_HOP | frozenset("content-length content-encoding set-cookie date alt-svc".split())
 REQUEST_ID = "x-request-id"
 _UPSTREAM_REQUEST_ID = "x-ccproxy-upstream-request-id"
-_LIMITS = "ratelimit-"
+_LIMITS = ("ratelimit", "rate-limit")
 """In names of headers that say what is left to the key that has answered."""
 _NOT_UP_PREFIXES = ("x-ccproxy-", "x-forwarded-", "sec-", "access-control-", "x-real-")
 
@@ -79,7 +79,7 @@ def for_client(headers: Headers, upstream: Upstream) -> OutHeaders:
         name = raw_name.decode("latin-1")
         if name in _NOT_DOWN or name in named or name.startswith("access-control-"):
             continue
-        if not (is_pool and _LIMITS in name):
+        if not (is_pool and any(word in name for word in _LIMITS)):
             name = _UPSTREAM_REQUEST_ID if name == REQUEST_ID else name
             passed_on.append((name, value.decode("latin-1")))
     return passed_on

@@ -61,7 +61,7 @@ class App:
         try:
             # Browsers ask before they send; an allowed origin needs no key for that.
             if self.access.is_preflight(head) or head.raw_path == "*":
-                return Response(204, self.access.cors(head) + _NOSNIFF)
+                return Response(204, [*self.access.cors(head), *_NOSNIFF, (REQUEST_ID, self._request_id(head))])
             self.access.check_source(head)
             self._find_endpoint(head, matched)
             if head.method == "POST":

@@ -9,6 +9,7 @@ from typing import Any
 from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.anthropic import directives, models, schema
 from ccproxy_lite.formats.anthropic.blocks import (
+    MARKER,
     NAME,
     NAME_LIMITS,
     RULES,
@@ -39,6 +40,8 @@ from ccproxy_lite.formats.scalars import Scalars, identifier, integer, number, t
 VERSION = "2023-06-01"
 BILLING_HEADER = "x-anthropic-billing-header:"
 MCP = "mcp_server"
+SAFEGUARDS = "safeguards"
+"""Its presence alone asks for checks, whatever its value: another service cannot make them."""
 
 SCALARS = Scalars(
     max_tokens=integer("max_tokens"),
@@ -84,6 +87,7 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
         paths=_PATHS,
         extra={
             **fields.extra_of(body, _KNOWN),
+            **({SAFEGUARDS: body[SAFEGUARDS]} if body.get(SAFEGUARDS) is not None else {}),
             **fields.extra_of(config, frozenset(("effort", "format")), "output_config"),
             **fields.extra_of(choice or {}, frozenset(("type", "name", "disable_parallel_tool_use")), "tool_choice"),
             **fields.extra_of(metadata, SCALARS.known_fields("metadata"), "metadata"),
@@ -242,12 +246,28 @@ def write_request(request: Request, target: Target) -> Outgoing:
     _write_output(body, request, losses)
     _write_thinking(body, request, target, losses)
     SCALARS.write(body, _accepted_parameters(body, request, target, losses), losses)
+    _limit_markers(body)
     return Outgoing(
         body,
         losses.finish(),
         names.renamed_tools(request.tools, NAME_LIMITS),
         names.custom_names(request.tools),
     )
+
+
+_MAX_MARKERS = 4
+
+
+def _limit_markers(body: dict[str, Any]) -> None:
+    """At most four cache markers are accepted: of more, the first and the last ones do most."""
+    turns_of_blocks = [message["content"] for message in body["messages"]]
+    blocks = [*body.get("tools", ()), *body.get("system", ()), *(block for turn in turns_of_blocks for block in turn)]
+    inner = [one for block in blocks if block.get("type") == "tool_result" for one in block.get("content", ())]
+    marked = [block for block in (*blocks, *inner) if MARKER in block]
+    most = _MAX_MARKERS - (MARKER in body)
+    if len(marked) > most:
+        for block in marked[1 : len(marked) - most + 1]:
+            del block[MARKER]
 
 
 def _max_tokens(request: Request, target: Target, losses: Losses) -> int:

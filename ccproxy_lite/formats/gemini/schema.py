@@ -19,6 +19,7 @@ from ccproxy_lite.formats.neutral.schema import (
     referred,
     required_names,
     transform,
+    with_definition,
 )
 from ccproxy_lite.jsontext import dumps, loads
 
@@ -39,10 +40,12 @@ def resolved(schema: Any) -> Any:
         if not isinstance(reference, str) or not reference.startswith("#"):
             return each(node, lambda inner: walk(inner, seen, depth + 1))
         budget[0] -= 1
-        beside = {key: value for key, value in node.items() if key != "$ref"}
+        beside = each(
+            {key: value for key, value in node.items() if key != "$ref"}, lambda one: walk(one, seen, depth + 1)
+        )
         if reference in seen or budget[0] < 0:
             return {"type": "object", **beside}
-        return {**walk(referred(reference, schema), (*seen, reference), depth + 1), **beside}
+        return with_definition(walk(referred(reference, schema), (*seen, reference), depth + 1), beside)
 
     return walk(schema, (), 0)
 

@@ -190,7 +190,7 @@ FROM: dict[str, dict[str, Loss]] = {
 NEEDED = frozenset(
     (
         "video video_url container_upload compaction context_compaction item_reference compaction_trigger program "
-        "program_output mcp_approval_request mcp_approval_response agent_message"
+        "program_output mcp_approval_request mcp_approval_response agent_message compaction_summary encrypted_content"
     ).split()
 )
 """Kinds of content without which the answer would be wrong."""

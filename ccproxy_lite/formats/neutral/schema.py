@@ -12,12 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 from ccproxy_lite.formats.neutral.request import Output, Tool
 
 Schema = Mapping[str, Any]
 
-_ONE = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames", "additionalItems")
+_ONE = (
+    "items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames", "additionalItems",
+    "unevaluatedProperties", "unevaluatedItems", "contentSchema",
+)  # fmt: skip
 _MANY = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LIST = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 # Anthropic rejects these three at the root of a tool schema.
@@ -28,8 +32,7 @@ MAX_DEPTH = 64
 
 def each(schema: Schema, change: Callable[[Any], Any]) -> dict[str, Any]:
     """A copy of a schema with ``change`` applied to each of its direct subschemas."""
-    # A null says nothing, and no service takes one; as a value it does.
-    copy = {key: value for key, value in schema.items() if value is not None or key in _VALUES}
+    copy = without_nulls(schema)
     for key in _ONE:
         if isinstance(copy.get(key), Mapping):
             copy[key] = change(copy[key])
@@ -38,11 +41,28 @@ def each(schema: Schema, change: Callable[[Any], Any]) -> dict[str, Any]:
         copy["items"] = _as_object(copy["items"])
     for key in _MANY:
         if isinstance(copy.get(key), Mapping):
-            copy[key] = {name: change(_as_object(inner)) for name, inner in copy[key].items()}
+            copy[key] = {name: change(_as_object(inner)) for name, inner in copy[key].items() if inner is not None}
     for key in _LIST:
         if isinstance(copy.get(key), list):
-            copy[key] = [change(_as_object(inner)) for inner in copy[key]]
+            copy[key] = [change(_as_object(inner)) for inner in copy[key] if inner is not None]
     return copy
+
+
+def without_nulls(schema: Schema) -> dict[str, Any]:
+    """A copy without keywords that are null: they say nothing, and no service takes one. As a value, null does."""
+    return {key: value for key, value in schema.items() if value is not None or key in _VALUES}
+
+
+def with_definition(definition: Schema, beside: Schema) -> dict[str, Any]:
+    """What a reference with keywords beside it stands for: all of both; of single values, those beside it count."""
+    merged = {**without_nulls(definition), **without_nulls(beside)}
+    for key in _MANY:
+        both = [one[key] for one in (definition, beside) if isinstance(one.get(key), Mapping)]
+        if len(both) == 2:
+            merged[key] = {**both[0], **both[1]}
+    if isinstance(merged.get("required"), list):
+        merged["required"] = list(dict.fromkeys([*required_names(definition), *required_names(beside)]))
+    return merged
 
 
 def _as_object(schema: Any) -> Any:
@@ -79,9 +99,10 @@ def as_input_schema(schema: Any) -> dict[str, Any]:
 def clean(schema: Schema) -> dict[str, Any]:
     """A copy without keywords that are null, and with what its root refers to in place of the reference."""
     if "$ref" in schema:
-        beside = {key: value for key, value in schema.items() if key != "$ref"}
         found = _follow_references({"$ref": schema["$ref"]}, schema)
-        schema = {**{key: value for key, value in found.items() if key != "$ref"}, **beside}
+        beside = {key: value for key, value in schema.items() if key != "$ref"}
+        if found and "$ref" not in found:  # else it is left as it is, for the service to judge
+            schema = with_definition(found, beside)
     done: dict[str, Any] = transform(schema, lambda inner: inner)
     return done
 
@@ -158,6 +179,9 @@ def as_function(tool: Tool) -> Tool:
 def referred(reference: str, root: Any) -> Schema:
     """What a local reference points to; an empty schema where there is nothing."""
     node = root
-    for step in filter(None, reference[1:].split("/")):
+    for step in filter(None, unquote(reference[1:]).split("/")):  # RFC 6901 section 6
+        if isinstance(node, list) and step.isdecimal():
+            node = node[int(step)] if int(step) < len(node) else None
+            continue
         node = node.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(node, Mapping) else None
     return node if isinstance(node, Mapping) else {}

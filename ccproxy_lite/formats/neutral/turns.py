@@ -89,10 +89,16 @@ def fitting(messages: Iterable[Message], rules: Rules, losses: Losses) -> list[M
     return kept
 
 
+COMPLETE = "(complete)"
+"""A format's note on a text that is no beginning of an answer."""
+
+
 def name_prefill(turns: Sequence[Message], losses: Losses) -> None:
     """An answer that the client has begun; where the target does not go on with it, it is named."""
     last = turns[-1] if turns else None
-    if last is not None and last.role == "assistant" and not any(isinstance(part, ToolCall) for part in last.parts):
+    if last is None or last.role != "assistant" or any(isinstance(part, ToolCall) for part in last.parts):
+        return
+    if COMPLETE not in last.parts[-1].extra:
         losses.lose("prefill", last.at)
 
 
@@ -172,16 +178,18 @@ def in_place(messages: Iterable[Message], quirks: frozenset[str]) -> Iterable[Me
 def _downgraded(messages: Iterable[Message]) -> Iterable[Message]:
     for message in messages:
         if message.role == "system":
-            text = "\n".join(part.text for part in message.parts if isinstance(part, Text) and part.text.strip())
+            texts = [part for part in message.parts if isinstance(part, Text) and part.text.strip()]
+            text = "\n".join(part.text for part in texts)
+            extra = {key: value for part in texts for key, value in part.extra.items()}
             # The same wrapping that Claude Code uses: models are trained on it.
             wrapped = f"<system-reminder>\n{text}\n</system-reminder>"
             others = tuple(part for part in message.parts if not isinstance(part, Text))
-            message = replace(message, role="user", parts=((Text(wrapped, at=message.at),) if text else ()) + others)
+            message = replace(
+                message, role="user", parts=((Text(wrapped, extra, message.at),) if text else ()) + others
+            )
         yield message
 
 
-def only_text(messages: Sequence[Message], losses: Losses) -> str:
-    """What is sent where no turn has any content: the empty text that the user has sent. Raises ClientError."""
-    if any(message.role == "user" and any(isinstance(part, Text) for part in message.parts) for message in messages):
-        return ""
-    raise losses.empty()
+def says_nothing(messages: Sequence[Message]) -> bool:
+    """Whether the user has sent an empty text: all that is left where no turn has any content."""
+    return any(message.role == "user" and any(isinstance(part, Text) for part in message.parts) for message in messages)

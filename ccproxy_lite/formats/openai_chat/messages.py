@@ -73,8 +73,11 @@ _MARKER = "cache_control"
 def _marked(message: fields.Object, parts: Iterable[_Read]) -> tuple[_Read, ...]:
     """The parts of a message; a cache marker of Anthropic's that the message carries belongs to the last of them."""
     read = [*parts]
-    if read and isinstance(message.get(_MARKER), dict) and not isinstance(read[-1], Foreign):
-        read[-1] = replace(read[-1], extra={_MARKER: message[_MARKER], **read[-1].extra})
+    for number in range(len(read) - 1, -1, -1) if isinstance(message.get(_MARKER), dict) else ():
+        part: Part = read[number]
+        if not isinstance(part, Foreign | Thinking) and (not isinstance(part, Text) or part.text):
+            read[number] = replace(part, extra={_MARKER: message[_MARKER], **part.extra})  # type: ignore[assignment]
+            break
     return tuple(read)
 
 
@@ -230,8 +233,10 @@ def write_messages(request: Request, target: Target, losses: Losses, native: boo
             written.append({"role": "system", "content": text})
         else:
             written += _write_user(message, losses)
+    if not paired and turns.says_nothing(request.messages):
+        written.append({"role": "user", "content": ""})
     if not written:
-        written.append({"role": "user", "content": turns.only_text(request.messages, losses)})
+        raise losses.empty()
     turns.name_prefill(paired, losses)
     return written
 

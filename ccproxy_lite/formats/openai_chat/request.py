@@ -90,7 +90,8 @@ def _read_tools(body: fields.Object) -> Iterable[Tool | ServerTool]:
                 custom = fields.as_object(tool.get("custom"), f"{at}.custom")
                 name = fields.text(custom, "name", f"{at}.custom")
                 about = fields.text(custom, "description", f"{at}.custom", "")
-                extra = fields.extra_of(custom, frozenset(("name", "description", "format")))
+                beside = fields.extra_of(tool, frozenset(("type", "custom")))
+                extra = {**beside, **fields.extra_of(custom, frozenset(("name", "description", "format")))}
                 grammar = _read_grammar(custom, f"{at}.custom")
                 yield Tool(name, about, kind="custom", grammar=grammar, extra=extra, at=f"{at}.custom")
             case kind:

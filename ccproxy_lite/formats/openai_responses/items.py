@@ -119,6 +119,9 @@ def _read_part(part: fields.Object, at: str) -> Part:
             return media.image(fields.text(part, "image_url", at), detail, extra, at)
         case "input_file":
             return _read_file(part, at)
+        case "input_audio" if "audio_url" in part:  # as Codex sends it
+            media_type, data = media.data_url(fields.text(part, "audio_url", at), f"{at}.audio_url")
+            return Audio(data, media_type.partition("/")[2].removeprefix("x-") or "wav", at=at)
         case "input_audio":
             where = f"{at}.input_audio"
             audio = fields.as_object(part.get("input_audio"), where)
@@ -169,7 +172,8 @@ def _read_item(kind: str, item: fields.Object, at: str, flat_name: FlatName) -> 
         case "mcp_call":
             failure = dumps_text(item["error"]) if item.get("error") else ""
             outcome = fields.text(item, "output", at, "") or failure
-            part = Text(f"{fields.text(item, 'name', at)}({fields.text(item, 'arguments', at, '')})\n{outcome}", at=at)
+            call = f"{fields.text(item, 'name', at)}({fields.text(item, 'arguments', at, '')})"
+            part = Text(f"{call}\n{outcome}", {turns.COMPLETE: True, **fields.extra_of(item, _MCP_CALL)}, at)
         case "tool_search_call" if item.get("execution") == "client":
             arguments = dumps_text(item.get("arguments") or {})
             part = ToolCall(fields.text(item, "call_id", at), SEARCH, arguments, at=at)
@@ -190,6 +194,7 @@ def _read_item(kind: str, item: fields.Object, at: str, flat_name: FlatName) -> 
     return Message("user" if isinstance(part, ToolResult) else "assistant", (part,), at=at)
 
 
+_MCP_CALL = frozenset("type id name arguments output error server_label status approval_request_id".split())
 _AGENT_MESSAGE = frozenset("type content author recipient id agent".split())
 
 
@@ -301,6 +306,9 @@ def _write_output(part: ToolResult, losses: Losses) -> str | list[dict[str, Any]
     return [{"type": "input_text", "text": "Error: "}, *content] if failed else content
 
 
+_DETAILS = ("auto", "low", "high", "original")
+
+
 def _write_part(part: Part, role: str, losses: Losses) -> dict[str, Any]:
     losses.lose_extra(part.extra, part.at)
     match part:
@@ -311,7 +319,7 @@ def _write_part(part: Part, role: str, losses: Losses) -> dict[str, Any]:
         case Refusal():
             return {"type": "refusal", "refusal": part.text}
         case Image():
-            detail = {"detail": part.detail} if part.detail else {}
+            detail = {"detail": part.detail} if part.detail in _DETAILS else {}
             if part.file_id:
                 raise losses.rejection("file_id", part.at)
             url = part.url or f"data:{part.media_type};base64,{part.data}"
@@ -330,6 +338,8 @@ def _write_file(part: File, losses: Losses) -> dict[str, Any]:
         if part.name:
             losses.lose_name(part.at)
         return {"type": "input_file", "file_url": part.url}
+    if part.media_type.startswith("audio/"):
+        raise losses.rejection("audio", part.at)
     name = part.name or ("document.pdf" if part.media_type == "application/pdf" else "document")
     return {"type": "input_file", "filename": name, "file_data": f"data:{part.media_type};base64,{part.data}"}
 

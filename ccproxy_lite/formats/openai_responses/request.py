@@ -48,6 +48,7 @@ _PATHS = {
     "logprobs": "top_logprobs",
     "file.name": "filename",
 }
+_TIERS = openai.TIERS | {"ultrafast"}
 _MIN_TOKENS = 16
 """Fewer are rejected by the service."""
 
@@ -144,7 +145,9 @@ def write_request(request: Request, target: Target) -> Outgoing:
     elif instructions:
         body["instructions"] = "\n\n".join(instructions)
     if not body["input"]:
-        body["input"] = turns.only_text(request.messages, losses)
+        if not turns.says_nothing(request.messages):
+            raise losses.empty()
+        body["input"] = ""
     tools = write_tools(request, losses)
     if tools:
         body["tools"] = tools
@@ -154,7 +157,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
             body["parallel_tool_calls"] = request.parallel_tools
     _write_reasoning(body, request, target, losses)
     _write_output(body, request)
-    values = openai.accepted(request, target, losses)
+    values = openai.accepted(request, target, losses, _TIERS)
     if request.max_tokens is not None and request.max_tokens < _MIN_TOKENS:
         losses.lose("max_tokens")
         values["max_tokens"] = _MIN_TOKENS
