@@ -65,11 +65,12 @@ def main(arguments: argparse.Namespace) -> int:
     flags = {name: clients.flags(name, url) for name in clients.CLIENTS if arguments.client in (None, name)}
     flags = {name: words for name, words in flags.items() if words}
     variable = None if arguments.json else secrets.variable(key)  # a key in the environment is named, not shown
-    if variable is not None and variable not in os.environ:  # unset by an earlier run, which has passed it on
-        missing = [name for name, text in variables.items() if _KEY in text and not os.environ.get(name)]
-        if missing:
-            raise ConfigError([f"client_keys[0]: {variable} is unset"])
-        variables = {name: text for name, text in variables.items() if _KEY not in text}
+    named = secrets.variable(key)
+    if named is not None and not os.environ.get(named):  # unset by an earlier run, which has passed it on
+        named = clients.holding_key(os.environ, url)
+        if named is None:
+            raise ConfigError([f"client_keys[0]: {secrets.variable(key)} is unset"])
+        key, variable = f"${named}", None if arguments.json else named
     if variable is None:
         value = anyio.run(Vault().value, key, time.monotonic())
         variables = {name: text.replace(_KEY, value) for name, text in variables.items()}

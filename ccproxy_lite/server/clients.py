@@ -147,6 +147,16 @@ def redirecting(client: str | None) -> list[str]:
     return list(dict.fromkeys(name for one in affected for name in one.redirected_by))
 
 
+def holding_key(environ: Mapping[str, str], url: str) -> str | None:
+    """The variable that holds the key of the proxy at that URL, in a shell that points a client there."""
+    for wanted in (client.variables for client in CLIENTS.values()):
+        filled = {name: _fill_in(text, url, "") for name, text in wanted.items() if "{url}" in text}
+        keys = [name for name, text in wanted.items() if text == "{key}" and environ.get(name)]
+        if keys and filled and all(environ.get(name) == text for name, text in filled.items()):
+            return keys[0]
+    return None
+
+
 def touched() -> list[str]:
     """The variables that a shell may have lost or changed since it points clients at a proxy."""
     return list(

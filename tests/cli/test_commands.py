@@ -561,6 +561,14 @@ def test_env_twice_in_one_shell(tmp_path: Path) -> None:
     path = config_file(tmp_path, {"upstreams": upstreams, "client_keys": ["$ANTHROPIC_API_KEY"]})
     done = cli("env", "claude", "--config", path, home=tmp_path)
     assert (done.returncode, done.stdout) == (2, "") and "ANTHROPIC_API_KEY is unset" in done.stderr
+    # The key is found where it is now, and a key of the user's own is never taken for it.
+    command = f"{sys.executable} -m ccproxy_lite env {{}} --config {path}"
+    script = f'eval "$({command.format("claude")})"\neval "$({command.format("codex")})"\nprintf "%s" "$OPENAI_API_KEY"'
+    environ = clean_environment(tmp_path, **{**keys, "OPENAI_API_KEY": "the-users-own-key-123456789"})
+    assert subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=environ).stdout == KEY
+    script = f'eval "$({command.format("claude")})"\n{command.format("claude")} --json'
+    shown = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=environ).stdout
+    assert json.loads(shown)["set"]["ANTHROPIC_AUTH_TOKEN"] == KEY
 
 
 @pytest.mark.parametrize("what", ["--response", "--stream"])

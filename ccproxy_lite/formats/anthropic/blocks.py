@@ -38,8 +38,9 @@ def read_content(holder: fields.Object, at: str) -> Iterable[Part]:
     if isinstance(value, str):
         yield Text(value, at=f"{at}.content")
         return
-    for block, inner in fields.objects(holder, "content", at):
-        yield from _read_block(block, inner)
+    for number, block in enumerate(fields.as_array(value, f"{at}.content")):
+        if block is not None:  # replaced by a compaction
+            yield from _read_block(fields.as_object(block, f"{at}.content[{number}]"), f"{at}.content[{number}]")
 
 
 TEXT = frozenset(("type", "text"))

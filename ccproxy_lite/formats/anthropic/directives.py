@@ -80,6 +80,20 @@ def _name(tool: fields.Object) -> str:
     return fields.lenient(tool, "name") or fields.lenient(tool, "type")
 
 
+def after_compaction(messages: Sequence[tuple[fields.Object, str]]) -> list[tuple[fields.Object, str]]:
+    """The messages without what the last compaction stands for: the service ignores all that is before it.
+
+    A block without a summary has failed, and stands for nothing. What changes tools or effort is read elsewhere.
+    """
+    for number in range(len(messages) - 1, -1, -1):
+        message, at = messages[number]
+        content = fields.lenient_list(message, "content")
+        for place in range(len(content) - 1, -1, -1):
+            if fields.lenient(content[place], "type") == "compaction" and fields.lenient(content[place], "content"):
+                return [({**message, "content": [None] * place + content[place:]}, at), *messages[number + 1 :]]
+    return list(messages)
+
+
 def is_cleared(messages: Sequence[Any], number: int) -> bool:
     """Whether the text of a system message is no longer shown: it was for the turn before it, and another has begun."""
     if fields.lenient(messages[number], "clear_at") != "next_user_message":

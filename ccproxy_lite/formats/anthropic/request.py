@@ -121,7 +121,7 @@ def _without_billing(text: str) -> str:
 
 def _read_turns(body: fields.Object) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
     """System messages that stand before the first turn are instructions like ``system``."""
-    entries = fields.objects(body, "messages", "")
+    entries = directives.after_compaction(fields.objects(body, "messages", ""))
     shown = [message for message, _ in entries]
     messages = [_read_message(*entry) for i, entry in enumerate(entries) if not directives.is_cleared(shown, i)]
     first = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
