@@ -247,6 +247,9 @@ def effort(holder: fields.Object, key: str, at: str = "") -> Effort | None:
     return value  # type: ignore[return-value]
 
 
+OUTPUT = frozenset("name schema strict description".split())
+
+
 def output(form: fields.Object, at: str) -> Output:
     """A JSON Schema that the answer follows."""
     return Output(

@@ -46,6 +46,7 @@ def read_content(holder: fields.Object, at: str) -> Iterable[Part]:
 TEXT = frozenset(("type", "text"))
 _UNCITED = frozenset(("type", "text", "citations"))
 _IMAGE = frozenset(("type", "source"))
+_SOURCE = frozenset("type media_type data url file_id content".split())
 _DOCUMENT = frozenset(("type", "source", "title"))
 _THINKING = frozenset(("type", "thinking", "signature"))
 _REDACTED = frozenset(("type", "data"))
@@ -97,7 +98,7 @@ def _read_block(block: fields.Object, at: str) -> Iterable[Part]:
 
 def _read_image(block: fields.Object, at: str) -> Image:
     source = fields.as_object(block.get("source"), f"{at}.source")
-    extra = fields.extra_of(block, _IMAGE)
+    extra = {**fields.extra_of(block, _IMAGE), **fields.extra_of(source, _SOURCE, "source")}
     where = f"{at}.source"
     match fields.text(source, "type", where):
         case "base64":
@@ -113,7 +114,7 @@ def _read_image(block: fields.Object, at: str) -> Image:
 
 def _read_document(block: fields.Object, at: str) -> Iterable[Part]:
     source = fields.as_object(block.get("source"), f"{at}.source")
-    extra, where = fields.extra_of(block, _DOCUMENT), f"{at}.source"
+    extra, where = {**fields.extra_of(block, _DOCUMENT), **fields.extra_of(source, _SOURCE, "source")}, f"{at}.source"
     title = fields.text(block, "title", at, "")
     match fields.text(source, "type", where):
         case "base64":
@@ -165,6 +166,21 @@ def cache_marker(extra: Extra) -> dict[str, Any]:
     return {MARKER: marker} if isinstance(marker, dict) else {}
 
 
+_MAX_MARKERS = 4
+
+
+def limit_markers(body: dict[str, Any]) -> None:
+    """At most four cache markers are accepted: of more, the first and the last ones do most."""
+    turns_of_blocks = [message["content"] for message in body["messages"]]
+    blocks = [*body.get("tools", ()), *body.get("system", ()), *(block for turn in turns_of_blocks for block in turn)]
+    inner = [one for block in blocks if block.get("type") == "tool_result" for one in block.get("content", ())]
+    marked = [block for block in (*blocks, *inner) if MARKER in block]
+    most = _MAX_MARKERS - (MARKER in body)
+    if len(marked) > most:
+        for block in marked[1 : len(marked) - most + 1]:
+            del block[MARKER]
+
+
 RULES = turns.Rules(
     lambda thought: thought.origin == NAME and bool(thought.signature or thought.redacted), blanks=False, audio=False
 )
@@ -198,6 +214,7 @@ def _write_block(part: Part, losses: Losses) -> dict[str, Any]:
         case File():
             return _write_file(part, losses)
         case Refusal():  # it was a text for the user
+            losses.lose_extra(part.extra, part.at)
             return {"type": "text", "text": part.text}
     raise AssertionError(part)
 

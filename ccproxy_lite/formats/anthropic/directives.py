@@ -83,14 +83,18 @@ def _name(tool: fields.Object) -> str:
 def after_compaction(messages: Sequence[tuple[fields.Object, str]]) -> list[tuple[fields.Object, str]]:
     """The messages without what the last compaction stands for: the service ignores all that is before it.
 
-    A block without a summary has failed, and stands for nothing. What changes tools or effort is read elsewhere.
+    The summary becomes what the user says: many models want a user's turn first. A block without one has failed, and
+    stands for nothing. What changes tools or effort is read elsewhere.
     """
     for number in range(len(messages) - 1, -1, -1):
         message, at = messages[number]
         content = fields.lenient_list(message, "content")
         for place in range(len(content) - 1, -1, -1):
             if fields.lenient(content[place], "type") == "compaction" and fields.lenient(content[place], "content"):
-                return [({**message, "content": [None] * place + content[place:]}, at), *messages[number + 1 :]]
+                before: list[Any] = [None] * place
+                summary = {**message, "role": "user", "content": [*before, content[place]]}
+                rest = {**message, "content": [*before, None, *content[place + 1 :]]}
+                return [(summary, at), (rest, at), *messages[number + 1 :]]
     return list(messages)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.anthropic import directives, models, schema
 from ccproxy_lite.formats.anthropic.blocks import (
-    MARKER,
     NAME,
     NAME_LIMITS,
     RULES,
     TEXT,
     cache_marker,
+    limit_markers,
     read_content,
     write_part,
     write_text,
@@ -125,8 +125,15 @@ def _read_turns(body: fields.Object) -> tuple[tuple[Text, ...], tuple[Message, .
     shown = [message for message, _ in entries]
     messages = [_read_message(*entry) for i, entry in enumerate(entries) if not directives.is_cleared(shown, i)]
     first = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
-    leading = (part for message in messages[:first] for part in message.parts if isinstance(part, Text) and part.text)
-    return (*_read_system(body), *leading), tuple(messages[first:])
+    leading: list[Text] = []
+    others: list[Message] = []
+    for message in messages[:first]:
+        texts = [part for part in message.parts if isinstance(part, Text) and part.text]
+        leading += [replace(part, extra={**part.extra, **message.extra}) if message.extra else part for part in texts]
+        rest = tuple(part for part in message.parts if not isinstance(part, Text))
+        others.append(replace(message, parts=rest, extra={} if texts else message.extra))
+    changes = [message for message in others if message.parts]
+    return (*_read_system(body), *leading), (*changes, *messages[first:])
 
 
 _MESSAGE = frozenset(("role", "content")) | directives.SETTINGS
@@ -136,7 +143,11 @@ def _read_message(message: fields.Object, at: str) -> Message:
     role = fields.text(message, "role", at)
     if role not in ("user", "assistant", "system"):
         raise fields.wrong(f"{at}.role", "user, assistant or system")
-    extra = fields.extra_of(message, _MESSAGE)
+    config = fields.optional_object(message, "output_config", at) or {}
+    extra = {
+        **fields.extra_of(message, _MESSAGE),
+        **fields.extra_of(config, frozenset(("effort",)), "output_config"),
+    }
     return Message(role, tuple(read_content(message, at)), extra, at)  # type: ignore[arg-type]
 
 
@@ -246,28 +257,13 @@ def write_request(request: Request, target: Target) -> Outgoing:
     _write_output(body, request, losses)
     _write_thinking(body, request, target, losses)
     SCALARS.write(body, _accepted_parameters(body, request, target, losses), losses)
-    _limit_markers(body)
+    limit_markers(body)
     return Outgoing(
         body,
         losses.finish(),
         names.renamed_tools(request.tools, NAME_LIMITS),
         names.custom_names(request.tools),
     )
-
-
-_MAX_MARKERS = 4
-
-
-def _limit_markers(body: dict[str, Any]) -> None:
-    """At most four cache markers are accepted: of more, the first and the last ones do most."""
-    turns_of_blocks = [message["content"] for message in body["messages"]]
-    blocks = [*body.get("tools", ()), *body.get("system", ()), *(block for turn in turns_of_blocks for block in turn)]
-    inner = [one for block in blocks if block.get("type") == "tool_result" for one in block.get("content", ())]
-    marked = [block for block in (*blocks, *inner) if MARKER in block]
-    most = _MAX_MARKERS - (MARKER in body)
-    if len(marked) > most:
-        for block in marked[1 : len(marked) - most + 1]:
-            del block[MARKER]
 
 
 def _max_tokens(request: Request, target: Target, losses: Losses) -> int:

@@ -257,6 +257,7 @@ def _read_blob(blob: fields.Object, detail: str, extra: Extra, at: str) -> Image
     if not media_type:
         raise fields.wrong(f"{where}.mimeType", "a media type")
     name = fields.text(blob, "displayName", where, "")
+    extra = {**extra, **fields.extra_of(blob, frozenset(("mimeType", "data", "displayName")), "inlineData")}
     if media_type.startswith("image/"):
         return Image(media_type.replace("image/jpg", "image/jpeg"), data, detail=detail, extra=extra, at=at)
     if media_type.startswith("audio/"):
@@ -281,6 +282,7 @@ def _read_file(file: fields.Object, extra: Extra, at: str) -> Image | File | For
     implied = media.type_of_url(uri, "")
     media_type = _media_type(file, f"{at}.fileData") or implied
     name = fields.text(file, "displayName", f"{at}.fileData", "")
+    extra = {**extra, **fields.extra_of(file, frozenset(("mimeType", "fileUri", "displayName")), "fileData")}
     # Videos cannot be expressed elsewhere; audio by URL neither.
     if media_type.startswith(("video/", "audio/")) or "youtube.com/" in uri or "youtu.be/" in uri:
         return Foreign("video", {"fileData": dict(file)}, at)

@@ -105,11 +105,14 @@ def _read_part(part: fields.Object, at: str) -> Part:
         case "text":
             return Text(fields.text(part, "text", at), fields.extra_of(part, frozenset(("type", "text"))), at)
         case "refusal":
-            return Refusal(fields.text(part, "refusal", at), at=at)
+            return Refusal(fields.text(part, "refusal", at), fields.extra_of(part, frozenset(("type", "refusal"))), at)
         case "image_url":
             image = part.get("image_url")
             holder = {"url": image} if isinstance(image, str) else fields.as_object(image, f"{at}.image_url")
-            extra = fields.extra_of(part, frozenset(("type", "image_url")))
+            extra = {
+                **fields.extra_of(part, frozenset(("type", "image_url"))),
+                **fields.extra_of(holder, frozenset(("url", "detail")), "image_url"),
+            }
             detail = fields.text(holder, "detail", at, "")
             return media.image(fields.text(holder, "url", f"{at}.image_url"), detail, extra, at)
         case "input_audio":
@@ -117,8 +120,12 @@ def _read_part(part: fields.Object, at: str) -> Part:
             where = f"{at}.input_audio"
             return Audio(fields.text(audio, "data", where), fields.text(audio, "format", where, "wav"), at=at)
         case "file":
-            extra = fields.extra_of(part, frozenset(("type", "file")))
-            return _read_file(fields.as_object(part.get("file"), f"{at}.file"), extra, at)
+            file = fields.as_object(part.get("file"), f"{at}.file")
+            extra = {
+                **fields.extra_of(part, frozenset(("type", "file"))),
+                **fields.extra_of(file, frozenset(("filename", "file_id", "file_data")), "file"),
+            }
+            return _read_file(file, extra, at)
         case kind:
             return Foreign(kind, dict(part), at)
 

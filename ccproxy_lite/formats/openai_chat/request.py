@@ -58,6 +58,7 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
         **fields.extra_of(body, _KNOWN),
         **fields.extra_of(fields.optional_object(body, "reasoning") or {}, _GATEWAY, "reasoning"),
         **fields.extra_of(fields.optional_object(body, "thinking") or {}, _THINKING, "thinking"),
+        **_extra_of_output(body),
     }
     if extra.get("modalities") == ["text"]:
         extra = {key: value for key, value in extra.items() if key != "modalities"}
@@ -157,6 +158,16 @@ def _read_reasoning(body: fields.Object) -> Reasoning | None:
         return None
     level: Effort = effort or "auto"
     return Reasoning(level, budget if level == "auto" else None, at=at)
+
+
+def _extra_of_output(body: fields.Object) -> Extra:
+    form = fields.optional_object(body, "response_format") or {}
+    at = "response_format.json_schema"
+    inner = fields.optional_object(form, "json_schema", "response_format") or {}
+    return {
+        **fields.extra_of(form, frozenset(("type", "json_schema")), "response_format"),
+        **fields.extra_of(inner, openai.OUTPUT, at),
+    }
 
 
 def _read_output(body: fields.Object) -> Output | None:

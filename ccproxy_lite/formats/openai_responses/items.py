@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ccproxy_lite.formats import fields, media
@@ -70,7 +71,10 @@ def read_items(items: Iterable[Entry], flat_name: FlatName) -> tuple[tuple[Text,
             continue
         message = _read_message(item, at) if kind == "message" else _read_item(kind, item, at, flat_name)
         if message.role == "system" and not messages:
-            system += [part for part in message.parts if isinstance(part, Text) and part.text]
+            texts = [part for part in message.parts if isinstance(part, Text) and part.text]
+            system += [
+                replace(part, extra={**part.extra, **message.extra}) if message.extra else part for part in texts
+            ]
         else:
             messages.append(message)
     return tuple(system), tuple(messages)

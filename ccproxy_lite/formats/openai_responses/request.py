@@ -70,6 +70,8 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
             fields.optional_object(body, "text") or {}, SCALARS.known_fields("text") | {"format"}, "text"
         ),
     }
+    form = fields.optional_object(fields.optional_object(body, "text") or {}, "format", "text") or {}
+    extra |= fields.extra_of(form, openai.OUTPUT | {"type"}, "text.format")
     if extra.get("truncation") == "disabled":  # the default
         del extra["truncation"]
     if path.action == "compact":
