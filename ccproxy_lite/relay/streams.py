@@ -104,7 +104,8 @@ class Relayed:
         if self.progress.ended or self.progress.failed:
             self.progress.over = True
             return b"".join(self._tail)
-        return self.fail(with_words(Failed(502, "server", "the upstream's stream ended early"), self._parser))
+        failed = Failed(502, "server", "the upstream's stream ended early")
+        return self.fail(failed if self.progress.content else with_words(failed, self._parser))
 
     def fail(self, failed: Failed) -> bytes:
         self.progress.failed = failed

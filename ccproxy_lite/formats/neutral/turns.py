@@ -184,9 +184,8 @@ def _downgraded(messages: Iterable[Message]) -> Iterable[Message]:
             # The same wrapping that Claude Code uses: models are trained on it.
             wrapped = f"<system-reminder>\n{text}\n</system-reminder>"
             others = tuple(part for part in message.parts if not isinstance(part, Text))
-            message = replace(
-                message, role="user", parts=((Text(wrapped, extra, message.at),) if text else ()) + others
-            )
+            reminder = (Text(wrapped, extra, message.at),) if text else ()
+            message = replace(message, role="user", parts=reminder + others)
         yield message
 
 
