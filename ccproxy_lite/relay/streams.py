@@ -85,9 +85,8 @@ class Relayed:
         if unfinished:
             end = _end_of_events(data)
             data, self._tail = data[:end], [data[end:]]
-        blank_lines = data.count(b"\n\n") + data.count(b"\n\r\n")
-        if blank_lines != len(events) or b"\n\n\n" in data or b"\n\r\n\r\n" in data:
-            data = _without_lone_blank_lines(data)
+        if data.count(b"\n\n") != len(events) or b"\n\n\n" in data:  # else there is a blank line for each event
+            data = _without_lone_blank_lines(data, len(events))
         return overflow.as_length_limit(data) if self.progress.window_full else data
 
     def _in_own_words(self, events: list[sse.Event], failed: Failed) -> bytes:
@@ -120,11 +119,13 @@ def _end_of_events(data: bytes) -> int:
     return max((match.end() for match in _BLANK_LINE.finditer(data)), default=0)
 
 
-def _without_lone_blank_lines(data: bytes) -> bytes:
-    """Whole events without the blank lines that end none; what else stands in a block without data is kept.
+def _without_lone_blank_lines(data: bytes, events: int) -> bytes:
+    """Whole events, so many, without the blank lines that end none; what else stands in a block without data is kept.
 
     But for its name, which would become that of the next event.
     """
+    if data.count(b"\n\r\n") == events and b"\n\n" not in data and b"\n\r\n\r\n" not in data:
+        return data
     kept: list[bytes] = []
     block: list[bytes] = []
     for line in _LINES.findall(data):

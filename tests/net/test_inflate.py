@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from ccproxy_lite.net.inflate import Inflater, InflateError
+from ccproxy_lite.net.inflate import InflateError, Inflater
 
 PLAIN = b'{"messages": [' + b'{"role": "user"}, ' * 500 + b"]}"
 
