@@ -68,6 +68,7 @@ class Relayed:
         self._look = form.look
         self._write_failure = form.write_failure
         self._tail: list[bytes] = []
+        self._cut_line_end: bytes | None = None
 
     def feed(self, data: bytes) -> bytes:
         events = self._parser.feed(data)
@@ -85,9 +86,20 @@ class Relayed:
         if unfinished:
             end = _end_of_events(data)
             data, self._tail = data[:end], [data[end:]]
-        if data.count(b"\n\n") != len(events) or b"\n\n\n" in data:  # else there is a blank line for each event
-            data = _without_lone_blank_lines(data, len(events))
+        # Else there is one blank line for each event.
+        if data.count(b"\n\n") != len(events) or b"\n\n\n" in data or b"\r" in data or data[:1] == b"\n":
+            data = self._without_lone_blank_lines(data, len(events))
         return overflow.as_length_limit(data) if self.progress.window_full else data
+
+    def _without_lone_blank_lines(self, data: bytes, events: int) -> bytes:
+        """Data with so many events, without the blank lines that end none."""
+        half = b""
+        if self._cut_line_end is not None and data[:1] == b"\n":
+            half, data = self._cut_line_end, data[1:]  # goes where its first half went
+        kept = _without_lone_blank_lines(data, events)
+        # A line end that is cut between two reads.
+        self._cut_line_end = None if data[-1:] != b"\r" else b"\n" if kept[-1:] == b"\r" else b""
+        return half + kept
 
     def _in_own_words(self, events: list[sse.Event], failed: Failed) -> bytes:
         """The events before the one that says so in another format's words, and the failure in those of this one."""
@@ -124,7 +136,8 @@ def _without_lone_blank_lines(data: bytes, events: int) -> bytes:
 
     But for its name, which would become that of the next event.
     """
-    if data.count(b"\n\r\n") == events and b"\n\n" not in data and b"\n\r\n\r\n" not in data:
+    has_usual_ends = data[:1] not in (b"\r", b"\n") and data[-1:] == b"\n"
+    if has_usual_ends and data.count(b"\n\r\n") == events > 0 and b"\n\r\n\r\n" not in data and b"\n\n" not in data:
         return data
     kept: list[bytes] = []
     block: list[bytes] = []

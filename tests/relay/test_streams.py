@@ -96,6 +96,18 @@ def test_relayed_bytes_are_untouched_whatever_the_cut(name: str) -> None:
         )
 
 
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 20, 1000])
+def test_blank_lines_that_end_no_event_are_left_out_whatever_the_cut(size: int, line_end: bytes) -> None:
+    events = STREAMS["openai-chat"]
+    idle = b"\n: one\n\n\n: two\n: three\n\nretry: 5\n\nevent: idle\n\n\n\n"
+    raw = (idle + events[0] + idle.join(events[1:])).replace(b"\n", line_end)
+    stream = relayed("openai-chat")
+    out = b"".join(stream.feed(raw[at : at + size]) for at in range(0, len(raw), size)) + stream.close()
+    kept = b": one\n: two\n: three\nretry: 5\n"
+    assert out == (kept + events[0] + kept.join(events[1:])).replace(b"\n", line_end)
+
+
 @pytest.mark.parametrize("name", STREAMS)
 def test_content_is_seen_with_its_first_event_and_not_before(name: str) -> None:
     other = next(form for form in STREAMS if form != name)
