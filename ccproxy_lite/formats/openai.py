@@ -147,6 +147,8 @@ def read_usage(usage: Any) -> Usage | None:
     sent = _first_count(usage, "prompt_tokens", "input_tokens")
     output = _first_count(usage, "completion_tokens", "output_tokens")
     total = fields.count(usage, "total_tokens")
+    if usage.keys() <= _SUMS and total <= sent + output:  # neither caches nor reasoning
+        return Usage(sent, output)
     into: fields.Object = next((usage[key] for key in _INPUT_DETAILS if isinstance(usage.get(key), dict)), {})
     out_of = next((usage[key] for key in _OUTPUT_DETAILS if isinstance(usage.get(key), dict)), None)
     cached = _first_count(into, *_CACHED) or _first_count(usage, *_CACHED)
@@ -171,6 +173,7 @@ def _summed(sent: int, output: int, parts: tuple[int, int, int], total: int) -> 
     return sent, total - sent if not any(parts) and 0 < sent + output < total else output
 
 
+_SUMS = frozenset(("prompt_tokens", "completion_tokens", "total_tokens"))
 _INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
 _OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details")
 _CACHED = ("cached_tokens", "num_cached_tokens", "cache_read_input_tokens", "prompt_cache_hit_tokens")

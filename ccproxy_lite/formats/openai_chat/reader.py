@@ -231,11 +231,14 @@ class Reader:
 
     def _note_sources(self, holder: Mapping[str, Any]) -> None:
         """Sources of the whole answer, for its first text; some services repeat them with every chunk."""
-        if not self._sourced and any(holder.get(name) for name in BESIDE):
+        if not self._sourced and not BESIDE.isdisjoint(holder):
             self._sources = read_sources(holder) or self._sources
 
     def _read_thought(self, delta: Mapping[str, Any], events: list[Event]) -> None:
-        text_in_details = "".join(self._details.add(delta[key]) for key in reasoning.SEALED if delta.get(key))
+        text_in_details = ""
+        for key in reasoning.SEALED:
+            if delta.get(key):
+                text_in_details += self._details.add(delta[key])
         signature = read_signature(delta)
         if signature:
             self._close_part(events)

@@ -13,7 +13,7 @@ from typing import Any
 from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.neutral.events import Citation
 
-BESIDE = ("citations", "search_results", "web_search")
+BESIDE = frozenset(("citations", "search_results", "web_search"))
 """Members of an answer, or of its message, with sources of the whole text."""
 
 
