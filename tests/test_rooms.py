@@ -25,7 +25,7 @@ PACKAGES = {name.removesuffix(".__init__"): path for name, path in MODULES.items
 FOLDERS = [name.replace("-", "_") for name in FORMATS]
 GROUND = ("errors", "log", "clock", "jsontext", "__init__")
 REGISTRY = "formats.__init__"
-SHARED = ("formats.format", "formats.sse", "formats.session", "formats.neutral")
+SHARED = ("formats.format", "formats.failures", "formats.sse", "formats.session", "formats.neutral")
 
 ROWS: dict[str, tuple[str, ...]] = {
     "cli": ("server", "relay", "routing", "config", "providers", "formats", "net", *GROUND),

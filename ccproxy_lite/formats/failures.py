@@ -6,6 +6,7 @@ A format has one shape for its errors, and services that speak it have many: an 
 
     states_error(data)   whether an object says that something is wrong, in whatever shape
     said(body)           its members, and the words as ``message``
+    with_words(...)      a failure in the words that stand where an answer should
     event_object(event)  the object in an event of a stream; plain words become one that states an error
 
 Each format's ``is_own_error`` says whether a client of it can be given the error as it came. Nothing is taken for an
@@ -15,10 +16,13 @@ appear all the time, and some of them have something to say.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import fields
+from ccproxy_lite.formats.neutral.error_details import refine
+from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.formats.sse import Event as SseEvent
 from ccproxy_lite.jsontext import loads
 
@@ -123,13 +127,22 @@ def _joined(errors: list[Any], depth: int) -> Any:
     return "; ".join(filter(None, lines))
 
 
+def with_words(failed: Failed, text: str) -> Failed:
+    """A failure without words of the service, in those of a text that has come in place of an ending, if it has any."""
+    error = said(" ".join(text.split()))
+    message = fields.lenient(error, "message")
+    if not message or message.startswith(("{", "[")):  # half an event
+        return failed
+    return refine(replace(failed, message=message), error)
+
+
 _SUCCESS = (0, "0", 200, "200", "success", "ok")
 
 
-def states_error(data: fields.Object, answer: str = "", name: str = "") -> bool:
+def states_error(data: fields.Object, answer: Any = None, name: str = "") -> bool:
     """Whether an object says that something is wrong, in whatever dialect.
 
-    :param answer: a member that only answers of the format have
+    :param answer: the member that only answers of the format have; None if there is none
     :param name: the event's
     """
     error = data.get("error")
@@ -138,7 +151,7 @@ def states_error(data: fields.Object, answer: str = "", name: str = "") -> bool:
     if name == "error" or data.get("object") == "error" or fields.count(data.get(_ENVELOPE), "status_code"):
         return True
     kind = fields.lenient(data, "type")
-    is_known = name or (answer and data.get(answer) is not None) or (kind and not kind.lower().endswith("error"))
+    is_known = name or answer is not None or (kind and not kind.lower().endswith("error"))
     if is_known or data.get("code") in _SUCCESS:
         return False
     return any(data.get(key) for key in _WORDS)

@@ -16,9 +16,13 @@ from dataclasses import dataclass
 
 from ccproxy_lite.errors import UpstreamError
 
-_IGNORED = (b":", b"id", b"retry")
+LINE_BEGINS = (b"data:", b"event:", b"id:", b"retry:", b":", b"error:")
+_MUTE_FIELDS = (b"", b"event", b"id", b"retry")
+"""Of the standard's fields, and the one that begins a comment, all but ``data``."""
 _MAX_STRAY_CHARS = 500
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_LINES = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
+_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 
 
 @dataclass(slots=True)
@@ -75,10 +79,18 @@ class Parser:
 
     @property
     def stray(self) -> str:
-        """The beginning of what is no line of an event: the words of a failure, if no event comes."""
+        """The beginning of what has come in place of events: lines without a field, and an event that was not ended.
+
+        If the stream ends here, these may be the words of a failure.
+        """
         rest = b"".join(self._partial)[:_MAX_STRAY_CHARS]
-        is_words = b":" not in rest[:8] and not rest.startswith(_IGNORED)
-        return self._stray + (rest.decode("utf-8", "replace") if is_words else "")
+        field, colon, value = rest.partition(b":")
+        if colon and field in (b"data", b"error"):
+            rest = value
+        elif any(begin.startswith(rest) or rest.startswith(begin) for begin in LINE_BEGINS):
+            rest = b""
+        pending = b"\n".join(self._data)[:_MAX_STRAY_CHARS]
+        return self._stray + b"\n".join((pending, rest)).decode("utf-8", "replace")
 
     def _keep_unfinished(self, piece: bytes) -> None:
         if piece:
@@ -119,8 +131,35 @@ class Parser:
         elif line.startswith(b"{"):
             # No field either: an object that somebody behind the service has written into the stream.
             events.append(Event("", line.decode("utf-8", "replace")))
-        elif len(self._stray) < _MAX_STRAY_CHARS and not line.startswith(_IGNORED):
+        elif len(self._stray) < _MAX_STRAY_CHARS and line.partition(b":")[0] not in _MUTE_FIELDS:
             self._stray += line.decode("utf-8", "replace") + "\n"
+
+
+def end_of_events(data: bytes) -> int:
+    """Where the last complete event ends: behind the last blank line."""
+    return max((match.end() for match in _BLANK_LINE.finditer(data)), default=0)
+
+
+def without_lone_blank_lines(data: bytes, events: int) -> bytes:
+    """Whole events, so many, without the blank lines that end none; what else stands in a block without data is kept.
+
+    But for its name, which would become that of the next event.
+    """
+    has_usual_ends = data[:1] not in (b"\r", b"\n") and data[-1:] == b"\n"
+    if has_usual_ends and data.count(b"\n\r\n") == events > 0 and b"\n\r\n\r\n" not in data and b"\n\n" not in data:
+        return data
+    kept: list[bytes] = []
+    block: list[bytes] = []
+    for line in _LINES.findall(data):
+        if line.strip(b"\r\n"):
+            block.append(line)
+            continue
+        if any(one.startswith((b"data", b"{", b"error:")) for one in block):
+            kept += [*block, line]
+        else:
+            kept += [one for one in block if not one.startswith(b"event")]
+        block = []
+    return b"".join(kept + block)
 
 
 def encode(data: str, name: str = "") -> bytes:

@@ -35,6 +35,7 @@ import anyio
 from ccproxy_lite.clock import Clock
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats.neutral.events import Failed
+from ccproxy_lite.formats.sse import LINE_BEGINS
 from ccproxy_lite.log import internal_error
 from ccproxy_lite.net.heads import AnswerHead
 from ccproxy_lite.net.upstream import Connection
@@ -48,7 +49,6 @@ _BODY_BEGINS = (b"{", b"[", b"<", b'"')
 """JSON and HTML; an event begins with a letter or a colon."""
 _BLANKS = b" \t\r\n\xef\xbb\xbf"
 """White space, of which some services send a lot to keep a connection alive, and a byte order mark."""
-_EVENT_BEGINS = (b"data:", b"event:", b"id:", b"retry:", b":", b"error:")
 _MAX_SNIFFED_BYTES = 64
 
 State = Literal["head", "undecided", "collecting", "holding", "passing", "over"]
@@ -92,7 +92,7 @@ class Delivery:
         if self._framing is not SERVER_SENT_EVENTS:
             return named
         start = self.body.lstrip(_BLANKS)[:_MAX_SNIFFED_BYTES]
-        return start.startswith(_EVENT_BEGINS) or (named and start[:1] not in _BODY_BEGINS)
+        return start.startswith(LINE_BEGINS) or (named and start[:1] not in _BODY_BEGINS)
 
     @property
     def is_connected(self) -> bool:

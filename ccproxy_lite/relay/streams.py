@@ -18,21 +18,16 @@ ended.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import sse
+from ccproxy_lite.formats import failures, sse
 from ccproxy_lite.formats.format import Format, Parser, Progress, Reader, Writer
 from ccproxy_lite.formats.neutral import overflow
 from ccproxy_lite.formats.neutral.answer_losses import AnswerLosses
 from ccproxy_lite.formats.neutral.events import End, Event, Failed, Lost, PartDelta, PartStart
 from ccproxy_lite.formats.neutral.names import Restorer
-
-_LINES = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
-_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 
 
 class Stream(Protocol):
@@ -84,7 +79,7 @@ class Relayed:
             data = b"".join([*self._tail, data])
             self._tail = []
         if unfinished:
-            end = _end_of_events(data)
+            end = sse.end_of_events(data)
             data, self._tail = data[:end], [data[end:]]
         # Else there is one blank line for each event.
         if data.count(b"\n\n") != len(events) or b"\n\n\n" in data or b"\r" in data or data[:1] == b"\n":
@@ -96,7 +91,7 @@ class Relayed:
         half = b""
         if self._cut_line_end is not None and data[:1] == b"\n":
             half, data = self._cut_line_end, data[1:]  # goes where its first half went
-        kept = _without_lone_blank_lines(data, events)
+        kept = sse.without_lone_blank_lines(data, events)
         # A line end that is cut between two reads.
         self._cut_line_end = None if data[-1:] != b"\r" else b"\n" if kept[-1:] == b"\r" else b""
         return half + kept
@@ -116,7 +111,7 @@ class Relayed:
             self.progress.over = True
             return b"".join(self._tail)
         failed = Failed(502, "server", "the upstream's stream ended early")
-        return self.fail(failed if self.progress.content else with_words(failed, self._parser))
+        return self.fail(failures.with_words(failed, self._parser.stray))
 
     def fail(self, failed: Failed) -> bytes:
         self.progress.failed = failed
@@ -124,38 +119,6 @@ class Relayed:
 
     def take_dropped(self) -> tuple[str, ...]:
         return ()
-
-
-def _end_of_events(data: bytes) -> int:
-    """Where the last complete event ends: behind the last blank line."""
-    return max((match.end() for match in _BLANK_LINE.finditer(data)), default=0)
-
-
-def _without_lone_blank_lines(data: bytes, events: int) -> bytes:
-    """Whole events, so many, without the blank lines that end none; what else stands in a block without data is kept.
-
-    But for its name, which would become that of the next event.
-    """
-    has_usual_ends = data[:1] not in (b"\r", b"\n") and data[-1:] == b"\n"
-    if has_usual_ends and data.count(b"\n\r\n") == events > 0 and b"\n\r\n\r\n" not in data and b"\n\n" not in data:
-        return data
-    kept: list[bytes] = []
-    block: list[bytes] = []
-    for line in _LINES.findall(data):
-        if line.strip(b"\r\n"):
-            block.append(line)
-        elif any(one.startswith((b"data", b"{", b"error:")) for one in block):
-            kept += [*block, line]
-            block = []
-        else:
-            kept += [one for one in block if not one.startswith(b"event")]
-            block = []
-    return b"".join(kept + block)
-
-
-def with_words(failed: Failed, parser: Parser) -> Failed:
-    """The failure of a stream without an event, in the words that came in place of one."""
-    return replace(failed, message=" ".join(parser.stray.split())) if parser.stray else failed
 
 
 def late_losses(names: Sequence[str]) -> bytes:
@@ -208,8 +171,8 @@ class Converted:
         if self.progress.over or self.progress.failed:
             return b""
         events = self._reader.close()
-        if events and isinstance(events[-1], Failed) and not self.progress.content:
-            events[-1] = with_words(events[-1], self._parser)
+        if events and isinstance(events[-1], Failed):
+            events[-1] = failures.with_words(events[-1], self._parser.stray)
         return self.pass_on(events)
 
     def fail(self, failed: Failed) -> bytes:

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.formats import failures
 from ccproxy_lite.formats.format import Format, Parser
 from ccproxy_lite.formats.neutral.events import Event, Failed
 from ccproxy_lite.formats.sse import Event as SseEvent
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.net.heads import AnswerHead
-from ccproxy_lite.relay.streams import with_words
 
 _BOM = b"\xef\xbb\xbf"
 _TAG = re.compile(r"<(script|style).*?</\1>|<[^>]*>|\s+", re.DOTALL | re.IGNORECASE)
@@ -53,7 +53,7 @@ def read_whole(form: Format, whole: Whole, seed: str, redact: Callable[[str], st
         reader = form.reader(seed)
         events = [event for part in whole.events.feed(body) for event in reader.feed(part)] + reader.close()
         if len(events) == 1 and isinstance(events[0], Failed):
-            events = [with_words(events[0], whole.events)]
+            events = [failures.with_words(events[0], whole.events.stray)]
         return events
     value = _json_or_text(body, kind, redact)
     # Gemini without ``alt=sse``.

@@ -85,7 +85,7 @@ def test_depth_is_bounded() -> None:
     ],
 )
 def test_what_states_an_error(data: dict[str, Any], is_error: bool) -> None:
-    assert states_error(data, "choices") is is_error
+    assert states_error(data, data.get("choices")) is is_error
 
 
 def test_an_event_with_a_name_of_its_own_is_no_error() -> None:

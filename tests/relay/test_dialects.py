@@ -296,10 +296,20 @@ def test_what_stands_before_a_body_does_not_hide_what_it_is(client: str, stream:
         assert answer.status == 200 and b"hel" in answer.body, (label, answer)
 
 
-IN_PLACE = [WORDS, json.dumps(WORDS), f": PROCESSING\n\n{json.dumps({'error': {'message': WORDS}})}\n"]
+ERROR = json.dumps({"error": {"message": WORDS}})
+IN_PLACE = {
+    "words": WORDS,
+    "words with a colon": f": PROCESSING\n\nError: {WORDS}",
+    "text": json.dumps(WORDS),
+    "an object": f": PROCESSING\n\n{ERROR}\n",
+    "an object without a line end": f": PROCESSING\n\n{ERROR}",
+    "an event without a blank line": f"data: {ERROR}\n",
+    "an event without a line end": f"event: error\ndata: {ERROR}",
+}
+"""The end of a stream ends its last line."""
 
 
-@pytest.mark.parametrize("words", IN_PLACE, ids=["words", "text", "an object"])
+@pytest.mark.parametrize("words", IN_PLACE.values(), ids=IN_PLACE)
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize(("client", "up_format"), PAIRS)
 def test_words_in_place_of_a_stream(client: str, up_format: str, stream: bool, words: str) -> None:
@@ -309,17 +319,46 @@ def test_words_in_place_of_a_stream(client: str, up_format: str, stream: bool, w
     assert answer.status >= 500 and WORDS in told(client, answer.status, answer.json).message
 
 
-def test_the_losses_of_a_whole_answer_behind_a_keep_alive_are_in_a_comment() -> None:
+@pytest.mark.parametrize("broken", ['data: {"id": 1, "cho', ': hi\n\n{"error":{"mess', ": hi\n\nda", "event: mess"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("client", ["openai-chat", "anthropic"])
+def test_half_a_line_is_not_taken_for_words(client: str, stream: bool, broken: str) -> None:
+    with upstream([http(200, broken.encode(), kind="text/event-stream")]) as up:
+        with proxy({**behind(up, "openai-chat"), **ONCE}) as served:
+            answer = ask(served.port, *WIRES[client].asked(stream))
+    assert told(client, answer.status, answer.json).message == "the upstream's stream ended early"
+
+
+def test_a_prompt_that_is_too_long_in_words_in_place_of_a_stream() -> None:
+    words = f": PROCESSING\n\n{json.dumps({'error': {'message': 'prompt is too long: 9000 tokens > 8192 maximum'}})}"
+    with upstream([http(200, words.encode(), kind="text/event-stream")]) as up:
+        with proxy({**behind(up, "openai-chat"), **ONCE}) as served:
+            answer = ask(served.port, *WIRES["openai-chat"].asked(True))
+    assert answer.status == 400 and told("openai-chat", 400, answer.json).overflow == (9000, 8192)
+
+
+@pytest.mark.parametrize("client", ["openai-chat", "anthropic"])
+def test_the_last_words_behind_content_are_said(client: str) -> None:
+    start = [STREAM_HEAD, chunk(chat_delta(content="hel"))]
+    answer = cut_in_two(client, "openai-chat", start, [chunk(ERROR.encode()), LAST])
+    assert WORDS in answer.body.decode() and "ended early" not in answer.body.decode()
+
+
+def behind_a_keep_alive(rest: list[Any], before: tuple[Any, ...] = ()) -> Answer:
+    """The answer for a Chat client of an Anthropic service that sends the rest once the client has a keep-alive."""
     go_on = threading.Event()
-    body = {**WIRES["anthropic"].body, "content": [{"type": "hologram"}]}
-    with upstream([lambda _: go_on.wait(PATIENCE_S), http(200, body)]) as up:
+    with upstream([*before, lambda _: go_on.wait(PATIENCE_S), *rest]) as up:
         with proxy({**behind(up, "anthropic"), "keepalive_s": 0.05}) as served, connect(served.port) as sock:
             sock.sendall(request_bytes(*WIRES["openai-chat"].asked(True)))
             buffered = b""
             while b": keep-alive\n" not in buffered:
                 buffered += sock.recv(65536)
             go_on.set()
-            answer = read_answer(sock, buffered)
+            return read_answer(sock, buffered)
+
+
+def test_the_losses_of_a_whole_answer_behind_a_keep_alive_are_in_a_comment() -> None:
+    answer = behind_a_keep_alive([http(200, {**WIRES["anthropic"].body, "content": [{"type": "hologram"}]})])
     assert b": ccproxy dropped answer.hologram\ndata: " in answer.body
 
 
@@ -421,16 +460,7 @@ def test_what_an_answer_loses_later_is_in_the_log_and_in_a_comment(
 
 def test_what_is_lost_behind_a_keep_alive_is_in_a_comment_too() -> None:
     """The head is out before anything is known of the answer."""
-    go_on = threading.Event()
-    steps = lossy_stream()
-    script = [steps[0], lambda _: go_on.wait(PATIENCE_S), *steps[1:]]
-    with upstream(script) as up, proxy({**behind(up, "anthropic"), "keepalive_s": 0.05}) as served:
-        with connect(served.port) as sock:
-            sock.sendall(request_bytes(*WIRES["openai-chat"].asked(True)))
-            buffered = b""
-            while b": keep-alive\n" not in buffered:
-                buffered += sock.recv(65536)
-            go_on.set()
-            answer = read_answer(sock, buffered)
+    head, *steps = lossy_stream()
+    answer = behind_a_keep_alive(steps, before=(head,))
     assert b": ccproxy dropped answer.code_execution_tool_result\n" in answer.body
     assert "x-ccproxy-dropped" not in answer.headers

@@ -33,7 +33,7 @@ def found(raw: str) -> Match:
         ("//v1/models/", "models", "", "", "", ""),
         ("/v1//messages/", "message", "anthropic", "", "", ""),
         ("//my-session//v1/responses", "message", "openai-responses", "", "", "my-session"),
-        ("/api/provider//work/v1/models/", "models", "", "", "work", ""),
+        ("/api/provider//mine/v1/models/", "models", "", "", "mine", ""),
         ("/healthz/", "health", "", "", "", ""),
         ("/v1/models/a/b", "model", "", "a/b", "", ""),
         ("/v1/models/a%2fb", "model", "", "a/b", "", ""),

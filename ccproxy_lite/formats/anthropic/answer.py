@@ -72,7 +72,7 @@ _KINDS: dict[str, PartKind] = {
 
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A complete response as events. Raises UpstreamError."""
-    if body.get("type") == "error" or failures.states_error(body, "content" if body.get("content") else ""):
+    if body.get("type") == "error" or failures.states_error(body, body.get("content") or None):
         return [failed_of(body, 500)]
     content = body.get("content")
     if not isinstance(content, list):

@@ -83,7 +83,7 @@ def _read_usage(usage: Any) -> Usage | None:
 
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A complete response as events: the same reader takes it as one chunk. Raises UpstreamError."""
-    if failures.states_error(body, "candidates" if body.get("candidates") else ""):
+    if failures.states_error(body, body.get("candidates") or None):
         return [failed_of(body, 500)]
     reader = Reader(fields.lenient(body, "responseId") or seed)
     events = reader.chunk(body)
@@ -119,7 +119,7 @@ class Reader:
             parts = failures.event_object(SseEvent(event.name, f'{{"parts":{event.data}}}'))["parts"]
             return [read for part in parts for read in self.feed(SseEvent(event.name, dumps(part)))]
         data = failures.event_object(event)
-        if failures.states_error(data, "candidates", event.name):
+        if failures.states_error(data, data.get("candidates"), event.name):
             self._over = True
             return [failed_of(data, 500)]
         return self.chunk(data)
@@ -208,11 +208,10 @@ class Reader:
         elif isinstance(blob, dict) and fields.lenient(blob, "data"):
             self._close_part(events)
             kind = fields.lenient(blob, "mimeType")
+            self._any_part = True
             if kind.startswith("image/"):
-                self._any_part = True
                 events += [PartStart("image", media_type=kind), PartDelta(standard(blob["data"])), PartEnd()]
             else:
-                self._any_part = True
                 events.append(Lost("inlineData"))
         else:
             lost = [Lost(name) for name in part if name not in _KNOWN_MEMBERS]
@@ -303,7 +302,7 @@ def look(event: SseEvent, progress: Progress) -> None:
     chunk = failures.event_seen(event)
     if chunk is None:
         return
-    if failures.states_error(chunk, "candidates", event.name):
+    if failures.states_error(chunk, chunk.get("candidates"), event.name):
         progress.failed = failed_of(chunk, 500)
         progress.is_foreign = not is_own_error(400, chunk)
     progress.usage = _read_usage(chunk.get("usageMetadata")) or progress.usage

@@ -58,7 +58,7 @@ _PLAIN_DELTA = frozenset(("role", "content"))
 
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A complete response as events: the same reader takes it as one chunk. Raises UpstreamError."""
-    if failures.states_error(body, "choices" if body.get("choices") else ""):
+    if failures.states_error(body, body.get("choices") or None):
         return [failed_of(body, 500)]
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
@@ -138,7 +138,7 @@ class Reader:
         data = failures.event_object(event)
         # Nearly every chunk has a choice; only where there is none, an error may have any shape.
         is_usual = data.get("choices") and not data.get("error") and not event.name
-        if not is_usual and failures.states_error(data, "choices", event.name):
+        if not is_usual and failures.states_error(data, data.get("choices"), event.name):
             self._over = True
             return [failed_of(data, 500)]
         return self.chunk(data)
@@ -431,7 +431,7 @@ def look(event: SseEvent, progress: Progress) -> None:
     chunk = failures.event_seen(event)
     if chunk is None:
         return
-    if failures.states_error(chunk, "choices", event.name):
+    if failures.states_error(chunk, chunk.get("choices"), event.name):
         progress.failed = failed_of(chunk, 500)
         progress.is_foreign = not is_own_error(400, chunk)
     progress.usage = read_usage(chunk.get("usage")) or progress.usage
