@@ -64,14 +64,15 @@ def main(arguments: argparse.Namespace) -> int:
     cleared = [name for name in clients.redirecting(arguments.client) if name in os.environ and name not in variables]
     flags = {name: clients.flags(name, url) for name in clients.CLIENTS if arguments.client in (None, name)}
     flags = {name: words for name, words in flags.items() if words}
-    variable = None if arguments.json else secrets.variable(key)  # a key in the environment is named, not shown
-    named = secrets.variable(key)
-    if named is not None and not os.environ.get(named):  # unset by an earlier run, which has passed it on
-        named = clients.holding_key(os.environ, url)
-        if named is None:
-            raise ConfigError([f"client_keys[0]: {secrets.variable(key)} is unset"])
-        key, variable = f"${named}", None if arguments.json else named
-    if variable is None:
+    variable = secrets.variable(key)
+    if variable is not None and not os.environ.get(variable):  # unset by an earlier run, which has passed it on
+        holder = clients.holding_key(os.environ, url)
+        if holder is None:
+            raise ConfigError([f"client_keys[0]: {variable} is unset"])
+        key, variable = f"${holder}", holder
+    if arguments.json:
+        variable = None
+    if variable is None:  # else the key is in the environment, and named, not shown
         value = anyio.run(Vault().value, key, time.monotonic())
         variables = {name: text.replace(_KEY, value) for name, text in variables.items()}
     if arguments.json:

@@ -298,10 +298,7 @@ def _with_properties(schema: dict[str, Any]) -> dict[str, Any]:
 
 def as_parameters(schema: Any) -> dict[str, Any]:
     """A tool schema for OpenAI: an object schema, and ``properties`` in every object schema at any depth."""
-    if not isinstance(schema, Mapping):
-        return {"type": "object", "properties": {}}
-    done: dict[str, Any] = transform(as_input_schema(schema), _with_properties)
-    return done
+    return as_input_schema(schema, _with_properties)
 
 
 def is_strict(schema: Any) -> bool:

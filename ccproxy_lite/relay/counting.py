@@ -22,12 +22,12 @@ async def count(relay: Relay, call: Call) -> None:
     record = call.record
     record.model = call.model
     routes, now = resolve(relay.config, call.model, call.form.name, call.pinned_upstream), relay.clock.now()
-    route = next((one for one in routes if not relay.outages.is_out(one.upstream.name, now)), routes[0])
+    reachable = [one for one in routes if not relay.outages.is_out(one.upstream.name, now)]
+    route = (reachable or routes)[0]
     record.route = str(route)
     call.client.cancel_on_eof()
     headers = about_answer(route, ())
-    is_out = relay.outages.is_out(route.upstream.name, now)
-    counted = None if is_out else await _upstream_count(relay, call, route)
+    counted = await _upstream_count(relay, call, route) if reachable else None
     if counted is None:
         from ccproxy_lite.formats.neutral.tokens import estimate  # a large module that is seldom needed
 

@@ -18,7 +18,6 @@ from ccproxy_lite.relay.headers import presented_keys
 _MAX_SHOWN_CHARS = 100
 _WITHOUT_ZSTD = "for Codex, set features.enable_request_compression = false in its config.toml"
 
-
 _PLACES = ["Authorization: Bearer", *KEY_HEADERS]
 _NO_KEY = f"missing client key; send it as {', '.join(_PLACES[:-1])} or {_PLACES[-1]}"
 _WRONG_KEY = "invalid client key; it is not one of the proxy's client_keys"

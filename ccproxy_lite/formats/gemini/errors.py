@@ -70,11 +70,10 @@ def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:
     message = failed.message
     if failed.overflow is not None and _TOO_LONG not in message:
         status, (sent, limit) = 400, failed.overflow
-        message = (
-            f"The input token count ({sent}) exceeds the {_TOO_LONG} ({limit})."
-            if limit
-            else (f"The input token count exceeds the {_TOO_LONG}: {message}")
-        )
+        if limit:
+            message = f"The input token count ({sent}) exceeds the {_TOO_LONG} ({limit})."
+        else:
+            message = f"The input token count exceeds the {_TOO_LONG}: {message}"
     error: dict[str, Any] = {"code": status, "message": message, "status": _STATUSES[failed.kind]}
     if failed.retry_after_s is not None:
         delay = f"{max(failed.retry_after_s, 0):g}s"

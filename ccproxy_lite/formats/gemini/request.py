@@ -94,11 +94,9 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
 def _read_extra(body: fields.Object, config: fields.Object, calling: fields.Object) -> Mapping[str, Any]:
     setting = fields.optional_object(config, "thinkingConfig", "generationConfig") or {}
     tool_config = fields.optional_object(body, "toolConfig") or {}
-    system = body.get("systemInstruction")
+    system = body["systemInstruction"] if isinstance(body.get("systemInstruction"), dict) else {}
     extra = {
-        **fields.extra_of(
-            system if isinstance(system, dict) else {}, frozenset(("role", "parts")), "systemInstruction"
-        ),
+        **fields.extra_of(system, frozenset(("role", "parts")), "systemInstruction"),
         **fields.extra_of(body, _KNOWN),
         **fields.extra_of(config, _CONFIG, "generationConfig"),
         **fields.extra_of(setting, _THINKING, "generationConfig.thinkingConfig"),

@@ -77,16 +77,15 @@ class AnswerLosses:
 
     def note(self, event: Event) -> None:
         """An event on its way to the client; all but deltas."""
-        kind = type(event)
-        if kind is Lost:
-            self._name(event.what)  # type: ignore[union-attr]
-        elif kind is PartStart:
-            self._miss(event.kind)  # type: ignore[union-attr]
-        elif kind is PartEnd:
-            if event.citations:  # type: ignore[union-attr]
+        match event:
+            case Lost():
+                self._name(event.what)
+            case PartStart():
+                self._miss(event.kind)
+            case PartEnd() if event.citations:
                 self._miss("citations")
-        elif kind is End and event.reason == "pause":  # type: ignore[union-attr]
-            self._miss("pause_turn")
+            case End() if event.reason == "pause":
+                self._miss("pause_turn")
 
     def without_lost(self, events: list[Event]) -> list[Event]:
         """The events of a whole answer for the client's writer, which knows no ``Lost``."""

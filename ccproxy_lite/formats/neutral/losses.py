@@ -224,7 +224,7 @@ class Losses:
 
     def __init__(self, origin: str, target: str, strict: bool = False, paths: Mapping[str, str] = NOTHING) -> None:
         self.dropped: list[str] = []
-        self._refused: dict[str, str] = {}
+        self._refused: dict[str, Loss] = {}
         self._origin = origin
         self._target = target
         self._strict = strict
@@ -306,18 +306,17 @@ class Losses:
         if loss.action == "rejected":
             raise self._rejection(loss, path)
         if self._strict:
-            self._refused.setdefault(path, loss.why)
+            self._refused.setdefault(path, loss)
         elif path not in self.dropped:
             self.dropped.append(path)
 
     def finish(self) -> tuple[str, ...]:
         """The names of what was dropped. Raises ClientError in strict mode, naming all of it."""
-        if self._refused:
-            path, why = next(iter(self._refused.items()))
-            several = ", ".join(f"{name} ({reason})" for name, reason in self._refused.items())
-            is_one = len(self._refused) == 1
-            message = f"{path} is not supported by {self._target}: {why}"
-            raise ClientError(400, message if is_one else f"not supported by {self._target}: {several}", param=path)
+        if len(self._refused) > 1:
+            several = ", ".join(f"{path} ({loss.why})" for path, loss in self._refused.items())
+            raise ClientError(400, f"not supported by {self._target}: {several}", param=next(iter(self._refused)))
+        for path, loss in self._refused.items():
+            raise self._rejection(loss, path)
         return tuple(self.dropped)
 
     def _rejection(self, loss: Loss, path: str) -> ClientError:

@@ -21,6 +21,8 @@ from ccproxy_lite.formats.neutral.events import NOTHING, Failed
 
 CODE = "context_length_exceeded"
 """OpenAI's code, by which the neutral model knows such a failure."""
+REASONS = ("model_context_window_exceeded", "model_length", CODE, "max_context_length")
+"""The finish reasons, and Anthropic's stop reason, that say so."""
 _CODES = frozenset(
     "context_length_exceeded exceed_context_size_error model_max_prompt_tokens_exceeded model_context_window_exceeded "
     "invalid_request_prompt_too_long too_many_prompt_tokens tokens_limit_reached tokens_too_long 1261 5059".split()
@@ -119,11 +121,7 @@ def _plausible(sent: int, limit: int) -> Overflow:
     return Overflow(sent, limit) if sent > limit > 0 else Overflow()
 
 
-_REASON = re.compile(
-    rb'("(?:stop|finish)_reason"\s*:\s*)"(?:model_context_window_exceeded|model_length|context_length_exceeded'
-    rb'|max_context_length)"',
-    re.IGNORECASE,
-)
+_REASON = re.compile(rf'("(?:stop|finish)_reason"\s*:\s*)"(?:{"|".join(REASONS)})"'.encode(), re.IGNORECASE)
 
 
 def as_length_limit(data: bytes) -> bytes:

@@ -18,12 +18,14 @@ from ccproxy_lite.formats.neutral.request import Output, Tool
 
 Schema = Mapping[str, Any]
 
-_ONE = (
-    "items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames", "additionalItems",
-    "unevaluatedProperties", "unevaluatedItems", "contentSchema",
-)  # fmt: skip
 _MANY = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_LIST = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
+_SUBSCHEMAS = frozenset(_MANY).union(
+    (
+        "items additionalProperties not if then else contains propertyNames additionalItems unevaluatedProperties "
+        "unevaluatedItems contentSchema anyOf oneOf allOf prefixItems"
+    ).split()
+)
+"""The keywords that hold a schema, a list of them, or (``_MANY``) an object of them."""
 # Anthropic rejects these three at the root of a tool schema.
 _UNIONS = ("anyOf", "oneOf", "allOf")
 _VALUES = ("default", "const", "example")
@@ -33,19 +35,20 @@ MAX_DEPTH = 64
 def each(schema: Schema, change: Callable[[Any], Any]) -> dict[str, Any]:
     """A copy of a schema with ``change`` applied to each of its direct subschemas."""
     copy = without_nulls(schema)
-    for key in _ONE:
-        if isinstance(copy.get(key), Mapping):
-            copy[key] = change(copy[key])
-    # ``items`` may be one schema, a list of them, or a boolean.
-    if isinstance(copy.get("items"), bool):
-        copy["items"] = _as_object(copy["items"])
-    for key in _MANY:
-        if isinstance(copy.get(key), Mapping):
-            copy[key] = {name: change(_as_object(inner)) for name, inner in copy[key].items() if inner is not None}
-    for key in _LIST:
-        if isinstance(copy.get(key), list):
-            copy[key] = [change(_as_object(inner)) for inner in copy[key] if inner is not None]
+    for key, value in copy.items():
+        if key not in _SUBSCHEMAS:
+            continue
+        if isinstance(value, list):
+            copy[key] = [change(_as_object(inner)) for inner in value if inner is not None]
+        elif isinstance(value, Mapping):
+            copy[key] = _each_of_many(value, change) if key in _MANY else change(value)
+        elif key == "items":
+            copy[key] = _as_object(value)
     return copy
+
+
+def _each_of_many(schemas: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    return {name: change(_as_object(schema)) for name, schema in schemas.items() if schema is not None}
 
 
 def without_nulls(schema: Schema) -> dict[str, Any]:
@@ -70,22 +73,29 @@ def _as_object(schema: Any) -> Any:
     return ({} if schema else {"not": {}}) if isinstance(schema, bool) else schema
 
 
-def transform(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]], depth: int = 0) -> Any:
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def unchanged(schema: dict[str, Any]) -> dict[str, Any]:
+    return schema
+
+
+def transform(schema: Any, change: Change, depth: int = 0) -> Any:
     """The schema with ``change`` applied to every subschema, innermost first; deeper than 64 levels is left alone."""
     if not isinstance(schema, Mapping) or depth > MAX_DEPTH:
         return schema
     return change(each(schema, lambda inner: transform(inner, change, depth + 1)))
 
 
-def as_input_schema(schema: Any) -> dict[str, Any]:
-    """A tool schema for Anthropic: an object at the root, without a union there.
+def as_input_schema(schema: Any, change: Change = unchanged) -> dict[str, Any]:
+    """A tool schema for Anthropic: an object at the root, without a union there, and ``change`` in all of it.
 
     The object branches of a root union are merged: the first definition of a property wins, and only ``allOf``
     makes the branches' ``required`` binding.
     """
     if not isinstance(schema, Mapping):
         return {"type": "object", "properties": {}}
-    root = clean(schema)
+    root = _without_root_reference(schema)
     for key in _UNIONS:
         branches = root.pop(key, None)
         if isinstance(branches, list):
@@ -93,18 +103,23 @@ def as_input_schema(schema: Any) -> dict[str, Any]:
     root["type"] = "object"
     if not isinstance(root.get("properties"), Mapping):
         root["properties"] = {}
-    return root
+    done: dict[str, Any] = transform(root, change)
+    return done
 
 
 def clean(schema: Schema) -> dict[str, Any]:
     """A copy without keywords that are null, and with what its root refers to in place of the reference."""
+    done: dict[str, Any] = transform(_without_root_reference(schema), unchanged)
+    return done
+
+
+def _without_root_reference(schema: Schema) -> dict[str, Any]:
+    """A copy with what its root refers to in place of the reference."""
     if "$ref" in schema:
         found = _follow_references({"$ref": schema["$ref"]}, schema)
-        beside = {key: value for key, value in schema.items() if key != "$ref"}
         if found and "$ref" not in found:  # else it is left as it is, for the service to judge
-            schema = with_definition(found, beside)
-    done: dict[str, Any] = transform(schema, lambda inner: inner)
-    return done
+            return with_definition(found, {key: value for key, value in schema.items() if key != "$ref"})
+    return dict(schema)
 
 
 def _follow_references(branch: Any, root: Schema) -> Schema:
@@ -125,16 +140,15 @@ def required_names(schema: Schema) -> list[str]:
 
 
 def merge(root: dict[str, Any], branches: list[Schema], *, binding: bool) -> None:
-    known = root.get("properties")
-    properties = dict(known) if isinstance(known, Mapping) else {}
+    properties: dict[str, Any] = {}
     required = required_names(root)
-    for branch in branches:
-        inner = branch.get("properties")
-        if isinstance(inner, Mapping):
-            for name, definition in inner.items():
+    for schema in (root, *branches):
+        inner = schema.get("properties")
+        for name, definition in inner.items() if isinstance(inner, Mapping) else ():
+            if definition is not None:
                 properties.setdefault(name, definition)
-        if binding:
-            required += [name for name in required_names(branch) if name not in required]
+    for branch in branches if binding else ():
+        required += [name for name in required_names(branch) if name not in required]
     root["properties"] = properties
     if required:
         root["required"] = required

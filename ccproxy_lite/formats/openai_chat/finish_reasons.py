@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ccproxy_lite.formats.neutral import overflow
 from ccproxy_lite.formats.neutral.events import StopReason
 
 Meaning = StopReason | Literal["fault", "overflow"]
@@ -29,10 +30,7 @@ _MEANINGS: dict[str, Meaning] = {
         ).split(),
         "fault",
     ),
-    # GLM, Mistral and others.
-    **dict.fromkeys(
-        "model_context_window_exceeded model_length context_length_exceeded max_context_length".split(), "overflow"
-    ),
+    **dict.fromkeys(overflow.REASONS, "overflow"),
 }
 
 

@@ -73,12 +73,15 @@ _MARKER = "cache_control"
 def _marked(message: fields.Object, parts: Iterable[_Read]) -> tuple[_Read, ...]:
     """The parts of a message; a cache marker of Anthropic's that the message carries belongs to the last of them."""
     read = [*parts]
-    for number in range(len(read) - 1, -1, -1) if isinstance(message.get(_MARKER), dict) else ():
-        part: Part = read[number]
-        if not isinstance(part, Foreign | Thinking) and (not isinstance(part, Text) or part.text):
-            read[number] = replace(part, extra={_MARKER: message[_MARKER], **part.extra})  # type: ignore[assignment]
-            break
+    places = [number for number, part in enumerate(read) if _may_be_marked(part)]
+    if places and isinstance(message.get(_MARKER), dict):
+        last: Any = read[places[-1]]
+        read[places[-1]] = replace(last, extra={_MARKER: message[_MARKER], **last.extra})
     return tuple(read)
+
+
+def _may_be_marked(part: Part) -> bool:
+    return bool(part.text) if isinstance(part, Text) else not isinstance(part, Foreign | Thinking)
 
 
 def _read_instructions(message: fields.Object, at: str) -> Iterable[Text]:
