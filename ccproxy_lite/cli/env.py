@@ -68,7 +68,7 @@ def main(arguments: argparse.Namespace) -> int:
     if variable is not None and not os.environ.get(variable):  # unset by an earlier run, which has passed it on
         holder = clients.holding_key(os.environ, url)
         if holder is None:
-            raise ConfigError([f"client_keys[0]: {variable} is unset"])
+            raise ConfigError([f"client_keys[0]: environment variable {variable} is unset"])
         key, variable = f"${holder}", holder
     if arguments.json:
         variable = None

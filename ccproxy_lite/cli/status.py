@@ -54,7 +54,7 @@ def lines(state_of_proxy: dict[str, Any]) -> Iterator[str]:
         where = f" at {upstream['base_url']}" if upstream["base_url"] else ""
         yield f"{name}: {upstream['format']}{where}" + (", the client's own key" if upstream["from_client"] else "")
         if upstream["unreachable_s"] is not None:
-            yield f"  cannot be reached since {duration(upstream['unreachable_s'])}; other targets are tried first"
+            yield f"  unreachable for {duration(upstream['unreachable_s'])}; other targets are tried first"
         for key in upstream["keys"]:
             yield from _key_lines(key)
     yield f"sessions: {state_of_proxy['sessions']}"

@@ -54,7 +54,8 @@ class Relay:
         now, was_out = self.clock.now(), self.outages.of(upstream) is not None
         length_s = self.outages.report(upstream, reached=not problem, began=began, now=now)
         if length_s is not None:
-            log.warning("%s cannot be reached; other targets are tried first: %s", upstream, self.vault.redact(problem))
+            words = self.vault.redact(problem)
+            log.warning("%s: %s; other targets, if there are any, are tried first", upstream, words)
         elif was_out and self.outages.of(upstream) is None:
             log.info("%s can be reached again", upstream)
 

@@ -298,7 +298,7 @@ class Losses:
     def empty(self) -> ClientError:
         """The error for a request that says nothing."""
         field = self._paths.get("messages", "messages")
-        return ClientError(400, f"{field} must have at least one message", param=field)
+        return ClientError(400, f"{field} must have at least one message with content", param=field)
 
     def _record_loss(self, loss: Loss, path: str) -> None:
         if loss.action == "ignored":

@@ -435,17 +435,18 @@ def look(event: SseEvent, progress: Progress) -> None:
         progress.failed = failed_of(chunk, 500)
         progress.is_foreign = not is_own_error(400, chunk)
     progress.usage = read_usage(chunk.get("usage")) or progress.usage
+    full = ""
     for choice in fields.lenient_list(chunk, "choices"):
         if isinstance(choice, dict):
-            finish = choice.get("finish_reason")
-            progress.ended = progress.ended or (bool(finish) and finish != "null")
-            is_full = isinstance(finish, str) and meaning(finish) == "overflow"
-            progress.window_full = progress.window_full or is_full
+            finish = fields.lenient(choice, "finish_reason")
+            progress.ended = progress.ended or finish not in ("", "null")
+            full = finish if meaning(finish) == "overflow" else full
             delta = choice.get("delta") or choice.get("message")
             has_content = isinstance(delta, dict) and any(value for key, value in delta.items() if key != "role")
             progress.content = progress.content or has_content
-    if progress.window_full and not progress.content:
-        progress.failed, progress.is_foreign = overflow.failure("finish_reason"), True
+    progress.window_full = progress.window_full or bool(full)
+    if full and not progress.content:
+        progress.failed, progress.is_foreign = overflow.failure(full), True
     progress.content = progress.content or progress.ended
 
 
