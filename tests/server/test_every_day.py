@@ -142,7 +142,11 @@ def test_an_upstream_that_cannot_be_reached_is_tried_last_and_says_so(caplog: py
     attempts = [entry.attempts for record in caplog.records if (entry := record.__dict__.get("entry"))]
     assert [len(tried) for tried in attempts] == [2, 1, 1]
     warnings = [text for level, text in logged(caplog) if level == "WARNING"]
-    assert len(warnings) == 1 and warnings[0].startswith("away: ") and "refused the connection; other targets" in warnings[0]
+    assert (
+        len(warnings) == 1
+        and warnings[0].startswith("away: ")
+        and "refused the connection; other targets" in warnings[0]
+    )
     assert state["upstreams"]["away"]["unreachable_s"] >= 0 and state["upstreams"]["up"]["unreachable_s"] is None
     assert any("unreachable for" in line for line in lines(state))
 
