@@ -77,10 +77,9 @@ def with_options(config: Config, arguments: argparse.Namespace) -> Config:
             raise ConfigError([f"--listen {listen}: client_keys is required when listening on a non-loopback address"])
         config = replace(config, listen=listen)
     here = Address.parse(config.listen)
-    for upstream in config.upstreams:
-        if here.answers(upstream.base_url):
-            raise ConfigError(
-                [f"upstreams.{upstream.name}.base_url: {upstream.base_url} points back at this proxy (request loop)"]
-            )
+    places = [(f"upstreams.{upstream.name}.base_url", upstream.base_url) for upstream in config.upstreams]
+    for place, url in [*places, *((f"mounts.{mount.path}.to", mount.service.base_url) for mount in config.mounts)]:
+        if here.answers(url):
+            raise ConfigError([f"{place}: {url} points back at this proxy (request loop)"])
     log = {name: given[f"log_{name}"] for name in ("level", "format", "file") if f"log_{name}" in given}
     return replace(config, log=config.log._replace(**log))

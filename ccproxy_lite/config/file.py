@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from ccproxy_lite.config import secrets
 from ccproxy_lite.config.located import Misplaced, find, parse, position
-from ccproxy_lite.config.model import Config, Key, Limits, Log, Timeouts, Upstream
+from ccproxy_lite.config.model import Config, Key, Limits, Log, Mount, Timeouts, Upstream
 from ccproxy_lite.config.readers import (
     Invalid,
     Place,
@@ -37,7 +37,7 @@ from ccproxy_lite.errors import ConfigError
 from ccproxy_lite.formats.neutral.thinking import BUDGETS
 from ccproxy_lite.net import proxies
 from ccproxy_lite.net.address import Address
-from ccproxy_lite.providers import EMBEDDED, ENDPOINTS, KINDS, QUIRKS, defaults, is_makers, provider_of
+from ccproxy_lite.providers import AUTHS, EMBEDDED, ENDPOINTS, KINDS, PLAIN, QUIRKS, defaults, is_makers, provider_of
 
 Models = tuple[tuple[str, tuple[str, ...]], ...]
 Keys = tuple[tuple[Key, ...], bool, str]
@@ -73,7 +73,7 @@ def read(source: str, filename: str, environ: Mapping[str, str], read_text: secr
 
 
 def _build_config(document: Any, top: Place) -> Config:
-    given = members(document, top, FIELDS, reserved=("workers", "mounts"))
+    given = members(document, top, FIELDS, reserved=("workers",))
     # Missing or empty; a value of another type is reported by its reader.
     if not document.get("upstreams") and document.get("upstreams") in (None, {}):
         top.at("upstreams").error("at least one upstream is required")
@@ -198,6 +198,14 @@ def _read_upstream(value: Any, place: Place) -> Upstream:
 
 
 def _checked_base_url(url: str, kind: str, allow_http: bool) -> str:
+    _checked_url(url, allow_http)
+    for ending, instead in ENDPOINTS.items():
+        if urlsplit(url).path.rstrip("/").endswith(ending):
+            raise Invalid(f"must not include the endpoint path; use {url.rstrip('/').removesuffix(ending)}{instead}")
+    return provider_of(kind).tidy(url, kind)
+
+
+def _checked_url(url: str, allow_http: bool) -> str:
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  a bad port shows only when it is read
@@ -209,12 +217,9 @@ def _checked_base_url(url: str, kind: str, allow_http: bool) -> str:
         raise Invalid("must start with https:// (or http:// for this machine)")
     if "@" in parts.netloc or parts.query or parts.fragment or "\\" in url or not url.isprintable() or " " in url:
         raise Invalid("must contain only scheme, host, port and path")
-    for ending, instead in ENDPOINTS.items():
-        if parts.path.rstrip("/").endswith(ending):
-            raise Invalid(f"must not include the endpoint path; use {url.rstrip('/').removesuffix(ending)}{instead}")
     if parts.scheme == "http" and not is_local and not allow_http:
         raise Invalid('API keys would be sent unencrypted; use https://, or set "allow_http": true')
-    return provider_of(kind).tidy(url, kind)
+    return url
 
 
 def _read_proxy(value: Any, place: Place) -> tuple[proxies.Proxy | None, str]:
@@ -311,14 +316,66 @@ def _usual_keys(name: str, kind: str, base_url: str, place: Place) -> Keys:
     return (), False, ""
 
 
+# ---------------------------------------------------------------- mounts
+
+
+def _read_mounts(value: Any, place: Place) -> tuple[Mount, ...]:
+    """The longest path first, so that the first that fits is the one that counts."""
+    mounts = dict_of(_read_mount)(value, place).values()
+    return tuple(sorted(mounts, key=lambda mount: len(mount.path), reverse=True))
+
+
+def _read_mount(value: Any, place: Place) -> Mount:
+    path, fields = str(place.path[-1]), {"to": text, "allow_http": boolean, "keys": _read_mount_keys}
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or any(char in path for char in "?#% "):
+        place.error('a mount is a path such as "/api/": it begins with "/", and has no query and no escapes', key=True)
+    given = members(value, place, {**fields, **MOUNT_FIELDS})
+    if "to" not in value:
+        place.error('missing "to" (the base URL of the service)')
+    base_url, allow_http, keys = given.pop("to", ""), given.pop("allow_http", False), given.pop("keys", ())
+    proxy, source = None, ""
+    if base_url:
+        with place.at("to"):
+            base_url = _checked_url(base_url, allow_http).rstrip("/")
+        with place:
+            proxy, source = _usual_proxy(base_url, place)
+    service = Upstream(path, "", base_url, keys, proxy=proxy, proxy_source=source, source="the file", provider=PLAIN)
+    return Mount(path, service, **given)
+
+
+def _read_mount_keys(value: Any, place: Place) -> tuple[Key, ...]:
+    """The first that is set will be used, so one that is not is no mistake; a note if none is."""
+    environ, read_text = place.report.environ, place.report.read_text
+    unset: list[str] = []
+
+    def read_key(item: Any, inner: Place) -> Key:
+        problem = secrets.why_invalid(text(item, inner), environ, read_text)
+        if problem and (secrets.variable(item) is not None or item.startswith("file:")):
+            unset.append(item)
+        elif problem:
+            raise Invalid(problem)
+        return Key(item, secrets.display_name(item))
+
+    keys = list_of(read_key)(value, place)
+    if keys and len(unset) == len(keys):
+        place.report.notes.append(f"{place}: none is set ({', '.join(unset)}); requests will get 503")
+    return keys
+
+
 # ---------------------------------------------------------------- the keys of the file, and who reads them
 
+MOUNT_FIELDS: Mapping[str, Reader[Any]] = {
+    "auth": one_of(*AUTHS),
+    "loopback_only": boolean,
+    "strip": boolean,
+}
 FIELDS: Mapping[str, Reader[Any]] = {
     "listen": _read_listen,
     "client_keys": list_of(secret_reference),
     "allowed_hosts": list_of(text),
     "cors_origins": list_of(_read_origin),
     "upstreams": _read_upstreams,
+    "mounts": _read_mounts,
     "models": _read_models,
     "strict": boolean,
     "strategy": one_of("round-robin", "fill-first"),

@@ -15,7 +15,7 @@ from ccproxy_lite.errors import ConfigError
 from ccproxy_lite.formats.neutral.thinking import BUDGETS
 from ccproxy_lite.net import proxies
 from ccproxy_lite.net.proxies import Proxy
-from ccproxy_lite.providers import DIRECT, EMBEDDED, FAMILIES, KINDS, Families, Provider, defaults, provider_of
+from ccproxy_lite.providers import DIRECT, EMBEDDED, FAMILIES, KINDS, VENDORS, Families, Provider, defaults, provider_of
 
 DEFAULT_LISTEN = "127.0.0.1:8317"
 
@@ -55,6 +55,19 @@ class Upstream:
     def speaks(self, form: str) -> bool:
         """Whether a client of that format is answered without a conversion."""
         return self.format == form or self.provider.embedded
+
+
+class Mount(NamedTuple):
+    """A client's own service behind the proxy: the path prefix (or, without a slash at its end, the exact path).
+
+    ``service`` is where it leads, and its keys, of which the first that is set is sent. ``auth`` says how.
+    """
+
+    path: str
+    service: Upstream
+    auth: str = "bearer"
+    loopback_only: bool = True
+    strip: bool = False
 
 
 class Timeouts(NamedTuple):
@@ -107,8 +120,10 @@ class Config:
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
     log: Log = field(default_factory=Log)
+    mounts: tuple[Mount, ...] = ()
     notes: tuple[str, ...] = ()
     families: Families = FAMILIES
+    vendors: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: VENDORS)
 
     @property
     def is_embedded(self) -> bool:

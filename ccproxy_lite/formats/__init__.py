@@ -48,6 +48,11 @@ KEY_HEADERS = tuple(dict.fromkeys(p.key_header for p in PROFILES.values() if p.k
 """The headers that carry nothing but a key."""
 VERSIONS = ("v1", "v1beta", "v1alpha")
 """The versions of APIs, as paths begin with them."""
+_API = re.compile(rf"/(?:upload/)?(?:{'|'.join(VERSIONS)})/(?!(?:{'|'.join(VERSIONS)})/).")
+_GOOGLES = re.compile(
+    r"/upload/|/v1(?:beta|alpha)/|/v1/models/.+:(?:embed|batch|asyncBatch|predict|generate|stream|count)\w*\Z"
+)
+"""What no other vendor's API has; the names of fine-tuned models contain colons, too."""
 _MODEL_LISTS = {"/v1/models": "", "/models": "", "/v1beta/models": "gemini", "/v1alpha/models": "gemini"}
 _ONE_MODEL = re.compile(r"(/v1(?:beta|alpha)?/models)/(.+)")
 
@@ -99,6 +104,36 @@ def detect_format(get: Callable[[str], str | None], query: str, path: str) -> Fo
         if named.intersection(profile.parameters) or (profile.folder and path.startswith(profile.folder)):
             return FORMATS[name]
     return FORMATS[DEFAULT_FORMAT]
+
+
+def is_api_path(path: str) -> bool:
+    """Whether a path may belong to an API of a vendor, although no endpoint has it.
+
+    >>> is_api_path("/v1/embeddings"), is_api_path("/upload/v1beta/files"), is_api_path("/v1/v1/messages")
+    (True, True, False)
+    """
+    return _API.match(path) is not None
+
+
+class Owner(NamedTuple):
+    """To whom a path belongs that no endpoint has: to the vendor of a format, or (``only``) to this format alone."""
+
+    format: str
+    only: bool = False
+
+
+def owner_of(path: str, query: str, get: Callable[[str], str | None]) -> Owner:
+    """The owner of a path of an API: what stands below a format's own path is that format's.
+
+    >>> owner_of("/v1/files", "", {}.get), owner_of("/v1/messages/batches", "", {}.get)
+    (Owner(format='openai-chat', only=False), Owner(format='anthropic', only=True))
+    """
+    if _GOOGLES.match(path):
+        return Owner("gemini")
+    for name, profile in PROFILES.items():
+        if f"{path}/".startswith(f"/v1{profile.stem}/"):
+            return Owner(name, only=True)
+    return Owner(detect_format(get, query, path).name)
 
 
 class ModelList(NamedTuple):

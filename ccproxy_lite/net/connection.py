@@ -14,7 +14,9 @@ and responds in ``serve``, through the methods ``respond``, ``begin``, ``write``
     would begin is uncertain.
 ``serving``
     the application's task runs, and no deadline: an upstream may think for minutes. What arrives meanwhile (a pipelined
-    request) is kept in ``_inbox`` and read when the response is complete.
+    request) is kept in ``_inbox`` and read when the response is complete. Where the application wants to pass the body
+    on while it arrives (``Streamed``), this state begins with the head, and what arrives goes to ``_incoming`` first;
+    then the only deadline is ``body_s`` for each piece that the application waits for.
 ``lingering``
     the last response is sent, and input is read and discarded. Closing a socket with unread input would send a reset,
     which may overtake the response.
@@ -34,12 +36,14 @@ import socket
 import struct
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import anyio
 import h11
 
 from ccproxy_lite.log import bug
+from ccproxy_lite.net.application import Limits, Response, Streamed
+from ccproxy_lite.net.bodies import CONTINUE, IncomingBody
 from ccproxy_lite.net.framing import LAST_CHUNK, Decoder, FramingError, encode_chunk
 from ccproxy_lite.net.heads import OutHeaders, Rejected, RequestHead, find_end, read_head, reason
 from ccproxy_lite.net.inflate import CODINGS, InflateError, Inflater
@@ -48,42 +52,24 @@ from ccproxy_lite.net.watchdog import NEVER, Watchdog
 WRITE_HIGH_BYTES = 65_536
 _LINGER_S = 1.0
 _MAX_PIPELINED_BYTES = 1_048_576
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 State = Literal["waiting", "head", "body", "serving", "lingering", "closed"]
-
-
-class Response(NamedTuple):
-    """A complete response."""
-
-    status: int
-    headers: OutHeaders
-    body: bytes = b""
 
 
 class Application(Protocol):
     """What the connection needs from the program."""
 
-    def admit(self, head: RequestHead) -> Response | Any:
+    def admit(self, head: RequestHead) -> Response | Streamed | Any:
         """A response that rejects the request before its body is read; or anything else, to be handed to ``serve``."""
 
     def reject(self, head: RequestHead | None, status: int, message: str) -> Response:
         """The response to a request that broke the protocol or a limit."""
 
-    async def serve(self, head: RequestHead, admitted: Any, body: bytes, client: Connection) -> None:
-        """Respond to a request; ``admitted`` is what ``admit`` returned, possibly before a reload."""
+    async def serve(self, head: RequestHead, admitted: Any, body: bytes | IncomingBody, client: Connection) -> None:
+        """Respond to a request; ``admitted`` is what ``admit`` returned, possibly before a reload.
 
-
-class Limits(NamedTuple):
-    """Seconds and bytes."""
-
-    head_s: float = 10
-    body_s: float = 30
-    idle_s: float = 75
-    write_s: float = 60
-    drain_s: float = 30
-    max_body_bytes: int = 67_108_864
-    max_connections: int = 512
+        :param body: an ``IncomingBody`` for what was ``Streamed``
+        """
 
 
 @dataclass(slots=True)
@@ -123,10 +109,11 @@ class Connection(asyncio.Protocol):
         self._inflater: Inflater | None = None
         self._pieces: list[bytes] = []
         self._body_bytes = 0
+        self._incoming: IncomingBody | None = None
         self._scope: anyio.CancelScope | None = None
         self._cancel_on_eof = False
         self._response_started = False
-        self._chunked = False
+        self._chunked = self._until_close = False
         self._pending = b""  # a head that goes out with the first piece of its body, in one packet
         self._blocked = False
         self._unsent = 0  # bytes that the peer had not taken when the deadline was set
@@ -153,6 +140,8 @@ class Connection(asyncio.Protocol):
         elif self.state in ("waiting", "head"):
             self._inbox += data
             self._next_head()
+        elif self._incoming is not None and not self._incoming.is_over:
+            self._inbox += self._incoming.feed(data)
         elif self.state == "serving":
             if len(self._inbox) > _MAX_PIPELINED_BYTES:  # no client pipelines that much: read on only to see EOF
                 cast(RequestHead, self._head).keep_alive = False
@@ -163,6 +152,8 @@ class Connection(asyncio.Protocol):
         """A half-close. No AI client half-closes and then waits: while an upstream works, EOF means disconnected."""
         self.gone = True
         if self.state == "serving":
+            if self._incoming is not None:
+                self._incoming.fail(400, "the body ends early")
             if self._cancel_on_eof and self._scope is not None:
                 self._scope.cancel()
             return True
@@ -172,6 +163,8 @@ class Connection(asyncio.Protocol):
         self.gone = True
         self.state = "closed"
         self.deadline = NEVER
+        if self._incoming is not None:
+            self._incoming.fail(400, "the body ends early")
         if self._scope is not None:
             self._scope.cancel()
         self.on_blocked = None
@@ -191,7 +184,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._blocked = False
         if self.state == "serving":
-            self.deadline = NEVER
+            self._rest()
         elif self.state == "waiting":
             self._await_next()
         elif self.state == "lingering":
@@ -211,6 +204,8 @@ class Connection(asyncio.Protocol):
             self._reject_and_close(408, "the request body took too long")
         elif self.state == "waiting" and not unsent:
             self._transport.close()
+        elif self._incoming is not None and self._incoming.awaited:
+            self._incoming.fail(408, "the request body took too long")
         else:
             self._transport.abort()
 
@@ -239,6 +234,15 @@ class Connection(asyncio.Protocol):
         """Whether the peer reads slower than the response is written."""
         return self._blocked
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the peer is on this machine: by the address of the socket, and nothing that the peer says."""
+        peer = self._transport.get_extra_info("peername")
+        if not isinstance(peer, tuple):  # a unix socket
+            return True
+        address = str(peer[0]).removeprefix("::ffff:")
+        return address == "::1" or address.startswith("127.")
+
     def cancel_on_eof(self) -> None:
         """From now on a half-close cancels ``serve``; an earlier one does so at once."""
         # Only from the first upstream on: a request that is answered locally takes no time.
@@ -257,14 +261,21 @@ class Connection(asyncio.Protocol):
         self._transport.write(head if without_body else head + response.body)
         self._response_finished()
 
-    def begin(self, status: int, headers: OutHeaders) -> None:
-        """Start a response of unknown length; its head is sent together with the first ``write``."""
-        assert self._head is not None
-        chunked = not self._head.http_10  # HTTP/1.0 knows no chunks: there the end of the connection ends the body
-        self._head.keep_alive = self._head.keep_alive and chunked
-        framing = [("transfer-encoding", "chunked")] if chunked else []
+    def begin(self, status: int, headers: OutHeaders, length: int | None = None) -> None:
+        """Start a response; its head is sent together with the first ``write``.
+
+        :param length: of the body in bytes, where it is known; of one that is not sent, because of HEAD, as well
+        """
+        head = cast(RequestHead, self._head)
+        framing = [] if length is None else [("content-length", str(length))]
+        has_body = head.method != "HEAD" and status not in (204, 304)
+        self._chunked = has_body and length is None and not head.http_10
+        self._until_close = has_body and length is None and head.http_10  # which knows no chunks
+        head.keep_alive = head.keep_alive and not self._until_close
+        if self._chunked:
+            framing = [("transfer-encoding", "chunked")]
         self._pending = self._head_bytes(status, headers + framing)
-        self._response_started, self._chunked = True, chunked
+        self._response_started = True
 
     def write(self, data: bytes) -> None:
         """Send a piece of the response that was begun."""
@@ -275,6 +286,12 @@ class Connection(asyncio.Protocol):
             # One packet instead of two.
             framed, self._pending = self._pending + framed, b""
         self._transport.write(framed)
+
+    def flush(self) -> None:
+        """Send the head of the response that was begun, if it still waits for the first ``write``."""
+        if self._pending and self.state != "closed":
+            self._transport.write(self._pending)
+            self._pending = b""
 
     def finish(self) -> None:
         """End the response that was begun."""
@@ -293,11 +310,9 @@ class Connection(asyncio.Protocol):
         if discard_unsent:
             self._transport.abort()
             return
-        if self._pending:
-            self._transport.write(self._pending)
-            self._pending = b""
+        self.flush()
         self.state = "lingering"
-        if self._response_started and not self._chunked:  # only a reset shows that a body without a length is broken
+        if self._until_close:  # only a reset shows that a body without a length is broken
             sock = self._transport.get_extra_info("socket")
             if sock is not None and sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -328,7 +343,6 @@ class Connection(asyncio.Protocol):
         except Rejected as error:
             self._reject_and_close(error.status, error.message)
             return
-        # The body or the beginning of it; what follows the body goes back to the inbox.
         behind_head = bytes(inbox[end:])
         inbox.clear()
         self._start_body(head, behind_head)
@@ -336,7 +350,7 @@ class Connection(asyncio.Protocol):
     def _start_body(self, head: RequestHead, behind_head: bytes) -> None:
         admitted = self._shared.app.admit(head)
         limit = self._shared.limits.max_body_bytes
-        if not isinstance(admitted, Response) and isinstance(head.framing, int) and head.framing > limit:
+        if not isinstance(admitted, Response | Streamed) and isinstance(head.framing, int) and head.framing > limit:
             admitted = self._shared.app.reject(head, 413, f"the body is larger than {limit} bytes")
         if isinstance(admitted, Response):  # the body that follows is not worth reading: no further request here
             head.keep_alive = head.keep_alive and head.framing == 0
@@ -344,14 +358,17 @@ class Connection(asyncio.Protocol):
             self._inbox += behind_head
             self.respond(admitted)
             return
-        self._admitted = admitted
         self._decoder = Decoder(head.framing)
+        if isinstance(admitted, Streamed):
+            self._stream_body(head, admitted.admitted, behind_head)
+            return
+        self._admitted = admitted
         self._inflater = Inflater(head.coding, limit) if head.coding in CODINGS else None
         self._pieces, self._body_bytes = [], 0
         self.state = "body"
         self._set_deadline(self._shared.limits.body_s)
         if head.expects_continue and not behind_head:  # who sends the body at once needs no invitation
-            self._transport.write(_CONTINUE)
+            self._transport.write(CONTINUE)
         self._feed_body(behind_head)
 
     def _feed_body(self, data: bytes) -> None:
@@ -377,8 +394,7 @@ class Connection(asyncio.Protocol):
         if self._decoder.done and self._inflater is not None and not self._inflater.complete:
             self._reject_and_close(400, "the compressed body ends early")
         elif self._decoder.done:
-            # A pipelined request.
-            self._inbox += self._decoder.trailing_data
+            self._inbox += self._decoder.trailing_data  # a pipelined request
             body = b"".join(self._pieces)
             self._pieces = []
             self.state = "serving"
@@ -387,9 +403,26 @@ class Connection(asyncio.Protocol):
             admitted = self._admitted
             self._shared.spawn(lambda: self._run_application(head, admitted, body))
 
+    # --- bodies that are passed on while they arrive
+
+    def _stream_body(self, head: RequestHead, admitted: Any, behind_head: bytes) -> None:
+        self.state = "serving"
+        self.deadline = NEVER
+        invite = head.expects_continue and not behind_head
+        body = self._incoming = IncomingBody(self._decoder, self._transport, invite, self._rest)
+        self._inbox += body.feed(behind_head)
+        self._shared.spawn(lambda: self._run_application(head, admitted, body))
+
+    def _rest(self) -> None:
+        """No deadline while a response is under way, but for a piece of the body that is awaited."""
+        if self._incoming is not None and self._incoming.awaited:
+            self._set_deadline(self._shared.limits.body_s)
+        elif not self._blocked:
+            self.deadline = NEVER
+
     # --- answers
 
-    async def _run_application(self, head: RequestHead, admitted: Any, body: bytes) -> None:
+    async def _run_application(self, head: RequestHead, admitted: Any, body: bytes | IncomingBody) -> None:
         with anyio.CancelScope() as scope:
             self._scope = scope
             if self.state == "serving":
@@ -401,9 +434,10 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def _head_bytes(self, status: int, headers: OutHeaders) -> bytes:
-        head = self._head
+        head, body = self._head, self._incoming
         # decided when the head is written: a shutdown that begins earlier still closes after this response
         keep_alive = head is not None and head.keep_alive and not self._shared.draining and not self.gone
+        keep_alive = keep_alive and (body is None or body.complete)
         if head is not None:
             head.keep_alive = keep_alive
         if not keep_alive:
@@ -419,12 +453,14 @@ class Connection(asyncio.Protocol):
     def _response_finished(self) -> None:
         """A response is complete: on to the next request, or close."""
         head = self._head
-        self.on_blocked = self._scope = None
+        if self._incoming is not None:
+            self._incoming.close()
+        self.on_blocked = self._scope = self._incoming = None
         if head is None or not head.keep_alive or self._shared.draining:
             self._close_gently()
             return
         self._head = None
-        self._response_started = self._chunked = self._cancel_on_eof = False
+        self._response_started = self._chunked = self._until_close = self._cancel_on_eof = False
         self.extra_headers = []
         self.state = "waiting"
         if self._blocked:  # the next request waits until this response is read
@@ -434,8 +470,7 @@ class Connection(asyncio.Protocol):
 
     def _await_next(self) -> None:
         self._set_deadline(self._shared.limits.idle_s)
-        if self._inbox:
-            # Not at once: a thousand pipelined requests would recurse.
+        if self._inbox:  # not at once: a thousand pipelined requests would recurse
             asyncio.get_running_loop().call_soon(self._next_head)
 
     def _reject_and_close(self, status: int, message: str) -> None:

@@ -20,7 +20,8 @@ import anyio.lowlevel
 
 from ccproxy_lite.errors import CcproxyError
 from ccproxy_lite.net.address import Address
-from ccproxy_lite.net.connection import Application, Connection, Limits, Shared
+from ccproxy_lite.net.application import Limits
+from ccproxy_lite.net.connection import Application, Connection, Shared
 from ccproxy_lite.net.watchdog import Watchdog
 
 

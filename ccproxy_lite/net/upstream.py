@@ -15,12 +15,16 @@ receiving
 closed
     ``closed`` is True; the sink, if there was one, was given the error
 
+A body that is sent piece by piece (``HttpRequest.upload``) may still be under way while the response is received. No
+deadline is in force while its next piece is missing, for that is not the upstream's fault either.
+
 After a complete response the connection goes back to the pool, unless the upstream wants to close it, sent more than it
 announced, or has not read the whole request: in those cases the next response could not be attributed for sure.
 
 Sending twice. An upstream may close an idle connection in the moment in which a request is sent on it. If not one byte
-of a response was read, the request is sent once more, on a fresh connection. Nothing else is ever sent twice from here:
-whether a request may be repeated is decided by ``routing.failover``.
+of a response was read, the request is sent once more, on a fresh connection; a body that comes in pieces gets a fresh
+one at once. Nothing else is ever sent twice from here: whether a request may be repeated is decided by
+``routing.failover``.
 """
 
 from __future__ import annotations
@@ -28,19 +32,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
 
 import anyio
 import h11
 
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.log import internal_error
-from ccproxy_lite.net.address import bracketed
-from ccproxy_lite.net.framing import Decoder, FramingError, Headers, keeps_alive, response_framing, tokens
+from ccproxy_lite.net.framing import (
+    LAST_CHUNK,
+    Decoder,
+    FramingError,
+    Headers,
+    encode_chunk,
+    keeps_alive,
+    response_framing,
+    tokens,
+)
 from ccproxy_lite.net.heads import AnswerHead
 from ccproxy_lite.net.inflate import CODINGS, InflateError, Inflater
-from ccproxy_lite.net.proxies import Proxy
+from ccproxy_lite.net.origin import Origin
 from ccproxy_lite.net.tls import context_for, describe
 from ccproxy_lite.net.tunnel import explain_rejection, through
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
@@ -56,39 +67,12 @@ _IDLE_S = 60.0
 _COPIED_BYTES = 65_536
 
 
-class Origin(NamedTuple):
-    """Where to connect, and whom to trust there; equal origins share connections."""
-
-    tls: bool
-    host: str
-    port: int
-    ca_file: str = ""
-    client_cert: str = ""
-    proxy: Proxy | None = None
-
-    @classmethod
-    def of(cls, url: str, ca_file: str = "", client_cert: str = "", proxy: Proxy | None = None) -> Origin:
-        """The origin of a base URL that the configuration has checked."""
-        parts = urlsplit(url)
-        tls = parts.scheme == "https"
-        return cls(tls, parts.hostname or "", parts.port or (443 if tls else 80), ca_file, client_cert, proxy)
-
-    @property
-    def authority(self) -> str:
-        """The value of the Host header."""
-        host = bracketed(self.host)
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
-
-    def addressed(self, target: str) -> tuple[str, list[tuple[str, str]]]:
-        """The target, and headers for a proxy on the way: one without a tunnel needs the whole URL."""
-        if self.proxy is None or self.tls:
-            return target, []
-        login = self.proxy.authorization
-        return f"http://{self.authority}{target}", [("proxy-authorization", login)] if login else []
-
-
 class HttpRequest(Protocol):
-    """One request; ``target`` is path and query."""
+    """One request; ``target`` is path and query.
+
+    ``upload`` is the framing of a body that is sent piece by piece, by ``Connection.send``; None for one that is
+    complete. For a ``raw`` request the content coding of the response is the client's business: it is not undone.
+    """
 
     @property
     def method(self) -> str: ...
@@ -98,6 +82,10 @@ class HttpRequest(Protocol):
     def headers(self) -> list[tuple[str, str]]: ...
     @property
     def body(self) -> bytes: ...
+    @property
+    def upload(self) -> int | Literal["chunked"] | None: ...
+    @property
+    def raw(self) -> bool: ...
 
 
 class Timeouts(NamedTuple):
@@ -147,11 +135,13 @@ class Connection(asyncio.Protocol):
         self._method = b"GET"
         self._decoder: Decoder | None = None
         self._inflater: Inflater | None = None
-        self._sniff = False
+        self._sniff = self._raw = False
         self._keep_alive = True
         self._got_bytes = False
         self._informational = 0
         self._paused = False
+        self._upload: int | Literal["chunked"] | None = None  # not yet sent to its end
+        self._writable: anyio.Event | None = None  # the transport takes no more for now
         self._timeouts: Timeouts  # of the request in flight
 
     # --- asyncio.Protocol
@@ -184,8 +174,22 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         return False
 
+    def pause_writing(self) -> None:
+        self._writable = anyio.Event()
+        if self._upload is not None:
+            self._set_deadline(self._timeouts.idle_s)
+
+    def resume_writing(self) -> None:
+        if self._writable is not None:
+            self._writable.set()
+        self._writable = None
+        if self._upload is not None:
+            self._set_deadline(self._timeouts.idle_s)
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        if self._writable is not None:
+            self._writable.set()
         self._pool.forget(self)
         if self._transport is not None:
             self._transport.abort()  # Python 3.10 does not count a lost TLS transport as closed
@@ -229,9 +233,14 @@ class Connection(asyncio.Protocol):
         self._method = outbound.method.encode()
         # Through a proxy without a tunnel the target is a whole URL, and the proxy's credentials are headers.
         target, more = self.origin.addressed(outbound.target)
-        headers = [("host", self.origin.authority), *outbound.headers, ("accept-encoding", "identity"), *more]
-        if outbound.body or outbound.method in ("POST", "PUT", "PATCH"):
-            headers.append(("content-length", str(len(outbound.body))))
+        headers = [("host", self.origin.authority), *outbound.headers, *more]
+        self._raw, self._upload = outbound.raw, outbound.upload
+        if not outbound.raw or all(name != "accept-encoding" for name, _ in outbound.headers):
+            headers.append(("accept-encoding", "identity"))
+        if outbound.upload == "chunked":
+            headers.append(("transfer-encoding", "chunked"))
+        elif outbound.upload is not None or outbound.body or outbound.method in ("POST", "PUT", "PATCH"):
+            headers.append(("content-length", str(outbound.upload or len(outbound.body))))
         encoded = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
         event = h11.Request(method=outbound.method, target=target, headers=encoded)
         head = self._machine.send(event) or b""
@@ -244,6 +253,22 @@ class Connection(asyncio.Protocol):
         # must touch nothing of this connection afterwards
         answered = self._answered = asyncio.get_running_loop().create_future()
         await answered
+
+    async def send(self, piece: bytes) -> None:
+        """Send the next piece of an upload, the empty one after the last; returns when more can be sent.
+
+        Does nothing once the response is complete, or the connection is closed.
+        """
+        if self._sink is None or self._upload is None or self._transport is None:
+            return
+        chunked = self._upload == "chunked"
+        if not piece:
+            self._upload = None
+            self._set_deadline(self._timeouts.first_byte_s if self._decoder is None else self._timeouts.idle_s)
+        if piece or chunked:
+            self._transport.write((encode_chunk(piece) or LAST_CHUNK) if chunked else piece)
+        while self._writable is not None and not self.closed:
+            await self._writable.wait()
 
     def pause(self, paused: bool) -> None:
         """Stop reading while the client does not keep up, or go on."""
@@ -296,7 +321,9 @@ class Connection(asyncio.Protocol):
             raise UpstreamError(f"{self.origin.authority} sent a head that is too large")
         self._keep_alive = keeps_alive(event.http_version, headers)
         self._decoder = Decoder(response_framing(self._method, event.status_code, headers))
-        self._choose_inflater(headers)
+        self._sniff = False
+        if not self._raw:
+            self._choose_inflater(headers)
         behind_head = self._machine.trailing_data[0]
         # From here on the sink is called from the callbacks; the task that sent the request may go on.
         if self._answered is not None and not self._answered.done():
@@ -310,7 +337,6 @@ class Connection(asyncio.Protocol):
         if coding in ("", "identity"):
             self._sniff = True  # some services compress without saying so
         elif coding in CODINGS:
-            self._sniff = False
             self._inflater = Inflater(coding)
         else:
             raise UpstreamError(f"unexpected content-encoding {coding} from {self.origin.authority}")
@@ -342,6 +368,7 @@ class Connection(asyncio.Protocol):
         # After trailing bytes, the next response could not be distinguished from the rest of this one.
         clean = self._keep_alive and not self.closed and not (self._decoder and self._decoder.trailing_data)
         # Unsent bytes: the upstream has answered before it read the whole request.
+        clean = clean and self._upload is None
         if clean and self._transport is not None and self._transport.get_write_buffer_size() == 0:
             if self._paused:
                 self._paused = False
@@ -362,6 +389,9 @@ class Connection(asyncio.Protocol):
             sink.failed_upstream(error)
 
     def _set_deadline(self, seconds: float) -> None:
+        if self._upload is not None and self._writable is None and self._sink is not None:
+            self.deadline = NEVER  # the next move is the client's
+            return
         self.deadline = asyncio.get_running_loop().time() + seconds
 
 
@@ -379,7 +409,7 @@ class Pool:
 
         Raises UpstreamError when no connection can be made.
         """
-        connection = self._take_idle(origin)
+        connection = self._take_idle(origin) if outbound.upload is None else None
         if connection is not None:
             sink.connected(connection)
             try:

@@ -6,11 +6,22 @@
 
 from __future__ import annotations
 
-from ccproxy_lite.providers import direct, echo
-from ccproxy_lite.providers.direct import FAMILIES, Families, is_makers
+from ccproxy_lite.providers import direct, echo, plain
+from ccproxy_lite.providers.direct import FAMILIES, VENDORS, Families, is_makers
 from ccproxy_lite.providers.provider import QUIRKS, Defaults, Provider
 
-__all__ = ["DIRECT", "EMBEDDED", "FAMILIES", "KINDS", "QUIRKS", "Families", "Provider", "is_makers", "provider_of"]
+__all__ = [
+    "DIRECT",
+    "EMBEDDED",
+    "FAMILIES",
+    "KINDS",
+    "QUIRKS",
+    "VENDORS",
+    "Families",
+    "Provider",
+    "is_makers",
+    "provider_of",
+]
 
 DIRECT = direct.PROVIDER
 """The vendors' services, and all that are compatible with them."""
@@ -18,6 +29,10 @@ EMBEDDED = echo.PROVIDER
 """What is served where no service is configured."""
 EMBEDDED_BASE_PATHS = {kind: echo.base_path(kind) for kind in DIRECT.defaults}
 """The path below the embedded service's address that is the base URL of each format."""
+PLAIN = plain.PROVIDER
+"""What has no wire format: the services behind mounts."""
+AUTHS = plain.AUTHS
+"""How such a service may want its key."""
 ENDPOINTS = {"/chat/completions": "", "/messages": "", "/responses": "", "/v1/v1": "/v1"}
 """Endings of URLs that are an endpoint's and no base URL, because users paste them; and the ending that was meant."""
 KEY_HEADERS = tuple(dict.fromkeys(one.key_header for one in direct.DEFAULTS.values()))

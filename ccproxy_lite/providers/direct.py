@@ -42,6 +42,13 @@ FAMILIES: Families = (
 )
 """How the names of a vendor's models begin, and the formats that usually speak for them, the best first."""
 
+VENDORS = {
+    "anthropic": ("anthropic",),
+    "openai": ("openai-responses", "openai-chat"),
+    "google": ("gemini",),
+}
+"""The formats of each vendor."""
+
 _VERSIONS_IN_PATHS = ("anthropic", "gemini")
 """The formats whose paths begin with a version, so that a base URL needs none."""
 
@@ -71,22 +78,22 @@ def quirks_at(base_url: str) -> frozenset[str]:
     return frozenset()
 
 
-def credential(kind: str, base_url: str, key: str) -> Headers:
+def credential(kind: str, base_url: str, key: str, auth: str = "") -> Headers:
     """The headers that carry a key. Anthropic's and Google's services accept a second header, but prefer one."""
     header = DEFAULTS[kind].key_header
     bearer = ("authorization", f"Bearer {key}")
     if not key:
         return []
-    if header == "authorization":
+    if header == "authorization" or auth == "bearer":
         return [bearer]
     # Compatible services read one header or the other; sending both reaches either.
-    return [(header, key)] if is_makers(kind, base_url) else [(header, key), bearer]
+    return [(header, key)] if auth or is_makers(kind, base_url) else [(header, key), bearer]
 
 
 def outbound(base_url: str, form: Format, path: str, ask: Ask, key: str) -> Outbound:
     """A request below a base URL; the key takes the place of any header of its name."""
     target = urlsplit(base_url).path + with_query(path, ask.query)
-    credentials = credential(form.name, base_url, key)
+    credentials = credential(form.name, base_url, key, ask.auth)
     # Headers that the configuration adds must not send a second key.
     names = {name for name, _ in credentials}
     headers = [*((name, value) for name, value in ask.headers if name not in names), *credentials]
@@ -109,6 +116,13 @@ def models(service: Service, form: Format, ask: Ask, key: str) -> Question[list[
     return Question(outbound(service.base_url, form, form.models_path, listing, key), form.read_models)
 
 
+def raw(service: Service, form: Format, ask: Ask, key: str) -> Outbound:
+    """A request for a path that no format knows, below a base URL that has the version already, or has none."""
+    version = "" if form.name in _VERSIONS_IN_PATHS else urlsplit(DEFAULTS[form.name].base_url).path
+    path = ask.raw_path.removeprefix(version) if ask.raw_path.startswith(f"{version}/") else ask.raw_path
+    return outbound(service.base_url, form, path, ask, key)
+
+
 PROVIDER = Provider(
     name="direct",
     defaults=DEFAULTS,
@@ -119,4 +133,5 @@ PROVIDER = Provider(
     message=message,
     count_tokens=count_tokens,
     models=models,
+    raw=raw,
 )

@@ -44,5 +44,6 @@ PROVIDER = direct.PROVIDER._replace(
     message=_at_base_path(direct.message),
     count_tokens=_at_base_path(direct.count_tokens),
     models=_at_base_path(direct.models),
+    raw=_at_base_path(direct.raw),
     embedded=True,
 )

@@ -11,7 +11,7 @@ configuration: it sees of an upstream what ``Service`` names.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 from urllib.parse import unquote_plus
 
 from ccproxy_lite.formats import sse
@@ -38,7 +38,8 @@ class Ask(NamedTuple):
     """One request for a service, before its provider has added URL and credential.
 
     ``path`` says what is requested, and whether the response shall be a stream; ``query`` is the client's, where the
-    request is passed on as it came.
+    request is passed on as it came, like ``raw_path`` where that is passed on as well. ``auth`` says how a key is sent
+    of which only one copy may be: ``bearer``, or ``default`` for the way of the format's maker.
     """
 
     model: str = ""
@@ -47,16 +48,23 @@ class Ask(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     method: str = "POST"
+    raw_path: str = ""
+    auth: str = ""
 
 
 class Outbound(NamedTuple):
-    """One request as it is sent. ``base_url`` leads to the host, ``target`` is the whole path and query there."""
+    """One request as it is sent. ``base_url`` leads to the host, ``target`` is the whole path and query there.
+
+    ``upload`` is the framing of a body that follows piece by piece; ``raw`` leaves the content coding to the client.
+    """
 
     method: str
     base_url: str
     target: str
     headers: Headers
     body: bytes = b""
+    upload: int | Literal["chunked"] | None = None
+    raw: bool = False
 
 
 class Question(Generic[Answer]):
@@ -96,6 +104,7 @@ class Provider(NamedTuple):
     without a client). ``tidy`` mends a base URL that is written otherwise, and ``quirks_at`` gives what
     its host needs. ``embedded`` providers are served by this program itself, at an address that shows only then.
 
+    ``raw`` makes a request for any other path of the API.
     ``message``, ``count_tokens`` and ``models`` make a request out of an ``Ask`` and a key; a count is None where the
     service has no endpoint for it.
     """
@@ -109,6 +118,7 @@ class Provider(NamedTuple):
     message: Callable[[Service, Format, Ask, str], Outbound]
     count_tokens: Callable[[Service, Format, Ask, str], Question[int] | None]
     models: Callable[[Service, Format, Ask, str], Question[list[str]]]
+    raw: Callable[[Service, Format, Ask, str], Outbound]
     embedded: bool = False
 
 

@@ -1,8 +1,8 @@
 """One attempt: a call written for one target, sent with one key, and its response brought to the client.
 
 ``prepare`` writes the request: if both sides speak the same format the client's bytes are passed on, and only the
-value of ``model`` is replaced; otherwise it is converted. A ``Dispatch`` sends it, and either streams the response
-through a ``Delivery`` or judges it once it is complete. What it cannot deliver, it reports as ``failed``.
+value of ``model`` is replaced; otherwise it is converted. A ``MessageDispatch`` sends it, and either streams the
+response through a ``Delivery`` or judges it once it is complete. What it cannot deliver, it reports as ``failed``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ccproxy_lite.formats.neutral.events import End, Failed
 from ccproxy_lite.formats.neutral.names import Restorer
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import internal_error
-from ccproxy_lite.net.connection import Response
+from ccproxy_lite.net.application import Response
 from ccproxy_lite.net.heads import AnswerHead
 from ccproxy_lite.providers.provider import SERVER_SENT_EVENTS, Ask
 from ccproxy_lite.relay.call import Call
@@ -61,11 +61,14 @@ def prepare(call: Call, route: Route, upstreams: Upstreams) -> Prepared:
         headers = merged(form.fixed_headers, JSON_HEADERS, for_upstream(call.head))
         body = call.with_model(route.model)
         path = call.path_info._replace(streams=call.wants_stream)
-        return Prepared(form, None, Ask(route.model, path, call.head.query, tuple(headers), body))
+        auth = call.auth_at(route.upstream, form)
+        return Prepared(form, None, Ask(route.model, path, call.head.query, tuple(headers), body, auth=auth))
     outgoing = form.write_request(call.request, target_of(call, route, upstreams))
     headers = merged(for_converted(call.wants_stream), form.fixed_headers)
     path = PathInfo(streams=call.wants_stream)
-    return Prepared(form, outgoing, Ask(route.model, path, "", tuple(headers), dumps(outgoing.body).encode()))
+    body, auth = dumps(outgoing.body).encode(), call.auth_at(route.upstream, form)
+    ask = Ask(route.model, path, "", tuple(headers), body, auth=auth)
+    return Prepared(form, outgoing, ask)
 
 
 def target_of(call: Call, route: Route, upstreams: Upstreams) -> Target:
@@ -80,20 +83,20 @@ def target_of(call: Call, route: Route, upstreams: Upstreams) -> Target:
     )
 
 
-class Dispatch:
-    """One request to one target, with one key.
+class MessageDispatch:
+    """One request to one target, with one key (see ``exchange.Dispatch``).
 
     :param reply: the client's end of a streamed response; None if it wants a complete one
-    :ivar failed: the outcome, once it has run: None if the client has its response
-    :ivar secret: the key as it was sent
-    :ivar began_at: when it was begun
     """
+
+    is_final = False  # the request is at hand
 
     def __init__(
         self, call: Call, upstreams: Upstreams, reply: Reply | None, attempt: Attempt, prepared: Prepared
     ) -> None:
         self.attempt = attempt
         self.prepared = prepared
+        self.dropped = prepared.dropped
         self.delivery: Delivery | None = None
         self.failed: Failed | None = None
         self.secret = ""
@@ -176,7 +179,7 @@ class Dispatch:
             for name, value in self._call.headers_for_client(answer, self.attempt.route.upstream)
             if name != "retry-after-ms"
         ]
-        return Response(answer.status, headers, delivery.body)
+        return Response(answer.status, merged(headers, JSON_HEADERS), delivery.body)
 
     # --- the response
 

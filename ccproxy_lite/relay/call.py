@@ -17,9 +17,10 @@ from ccproxy_lite.formats import Format
 from ccproxy_lite.formats.format import PathInfo, ReplyInfo
 from ccproxy_lite.formats.session import SESSION_HEADERS, session_in, session_name
 from ccproxy_lite.jsontext import Member, decode, dumps, members
+from ccproxy_lite.net.bodies import IncomingBody
 from ccproxy_lite.net.connection import Connection
 from ccproxy_lite.net.heads import AnswerHead, OutHeaders, RequestHead
-from ccproxy_lite.relay.headers import for_client, presented_keys
+from ccproxy_lite.relay.headers import for_client, presented_keys, sends_bearer
 from ccproxy_lite.relay.record import Record
 from ccproxy_lite.relay.vault import MIN_REDACTED_CHARS, Vault
 
@@ -37,6 +38,8 @@ class Call:
     :ivar client: the connection that gets the response
     :ivar record: what the log will say about it
     :ivar pinned_upstream: the upstream that the path names
+    :ivar incoming: the body of a request that is passed on while it arrives; then ``raw_body`` is empty
+    :ivar raw_path: the path as it was sent, behind the upstream and the session that it names
     :ivar passed_secret: the client's key, if it is the one that is sent to the upstream
     """
 
@@ -50,6 +53,8 @@ class Call:
     pinned_upstream: str = ""
     named_session: str = ""
     passed_secret: str = ""
+    incoming: IncomingBody | None = None
+    raw_path: str = ""
 
     @cached_property
     def id(self) -> str:
@@ -115,7 +120,8 @@ class Call:
     def session(self) -> str:
         """The client's id of the conversation, or the empty string: from path, header or body, in this order."""
         named = (self.named_session, *(self.head.get(name) for name in SESSION_HEADERS))
-        return next((name for text in named if (name := session_name(text))), "") or session_in(self.body)
+        in_head = next((name for text in named if (name := session_name(text))), "")
+        return in_head or ("" if self.incoming is not None else session_in(self.body))
 
     @property
     def is_strict(self) -> bool:
@@ -126,6 +132,12 @@ class Call:
     def client_key(self) -> str:
         """The key that the client sends, or the empty string."""
         return next(filter(None, presented_keys(self.head)), "")
+
+    def auth_at(self, upstream: Upstream, form: Format) -> str:
+        """How the client's own key is sent to an upstream that gets it: as a client of its format has sent it."""
+        if not upstream.from_client:
+            return ""
+        return "bearer" if form is self.form and sends_bearer(self.head) else "default"
 
     def redact(self, text: str) -> str:
         """A text without any secret, the client's key included."""

@@ -6,7 +6,7 @@ from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats.format import Format
 from ccproxy_lite.formats.neutral.events import Usage
 from ccproxy_lite.jsontext import dumps
-from ccproxy_lite.net.connection import Response
+from ccproxy_lite.net.application import Response
 from ccproxy_lite.providers.provider import Ask
 from ccproxy_lite.relay.attempt import target_of
 from ccproxy_lite.relay.call import Call
@@ -46,7 +46,7 @@ async def _upstream_count(relay: Relay, call: Call, route: Route) -> int | None:
         return None
     try:
         ask = _counting_request(relay, call, route, form)
-        key = relay.rings[upstream.name].key_for_side_request(route.model, relay.clock.now())
+        key = relay.ring_for(upstream, call.client_key).key_for_side_request(route.model, relay.clock.now())
         if key is None:
             return None
         secret = await upstreams.secret_of(upstream, key.reference, call.client_key)

@@ -104,6 +104,11 @@ class Delivery:
         """Whether the client has seen content."""
         return self.committed_at is not None
 
+    @property
+    def is_early(self) -> bool:
+        """Whether the last event has come, but perhaps not the end of the HTTP body."""
+        return self.state == "over" and self.failed is None
+
     def release(self) -> None:
         """The attempt is over: close the connection, unless its response was complete."""
         if self._reply is not None:

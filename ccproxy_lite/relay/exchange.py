@@ -1,15 +1,18 @@
-"""The way of one call: read, route, pick a key, write, send, and bring the response back.
+"""The way of one call: pick a target and a key, make an attempt, and go on until one has responded.
 
-``routing.failover`` decides what comes next (an attempt, a wait, giving up), ``attempt`` makes one, and an ``Exchange``
-goes on until one has responded. Everything that lasts for one call is in it; what lasts longer, in ``relay``.
+``routing.failover`` decides what comes next (an attempt, a wait, giving up). What an attempt is, the ``Exchange`` does
+not know: ``messages`` converts and relays, ``raw`` passes on untouched. Everything that lasts for one call is in it;
+what lasts longer, in ``relay``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from logging import DEBUG
 from math import ceil
 from random import random
+from typing import Protocol
 
 import anyio
 
@@ -19,61 +22,90 @@ from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import log
-from ccproxy_lite.net.connection import Response
-from ccproxy_lite.relay.attempt import Dispatch, Prepared, prepare
+from ccproxy_lite.net.application import Response
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.headers import JSON_HEADERS, about_answer, merged
 from ccproxy_lite.relay.record import describe
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.routing.failover import Attempt, Failover, GiveUp, Wait, outcome_of
-from ccproxy_lite.routing.keys import ANONYMOUS, KeyRing
-from ccproxy_lite.routing.routes import resolve
+from ccproxy_lite.routing.routes import Route
 
 _LONG_CONNECTING_S = 1.0
 """A connection that takes longer when its client leaves counts as one that cannot be had."""
 
 
-async def answer(relay: Relay, call: Call) -> None:
-    """Respond to a call for a message. Raises ClientError for what is rejected before any upstream is contacted."""
-    await Exchange(relay, call).run()
+class Dispatch(Protocol):
+    """One attempt: one request to one target, with one key.
+
+    :ivar failed: the outcome, once it has run: None if the client has its response
+    :ivar secret: the key as it was sent
+    :ivar began_at: when it was begun
+    :ivar dropped: what the request has lost
+    """
+
+    attempt: Attempt
+    failed: Failed | None
+    secret: str
+    began_at: float
+    dropped: tuple[str, ...]
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no other attempt is possible, because the request cannot be sent again."""
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the client has a response, or the beginning of one, so that no other attempt can help."""
+
+    @property
+    def connecting_s(self) -> float:
+        """How long the connection has been waited for, if there is none yet; else 0."""
+
+    async def run(self) -> None:
+        """Send the request, and deliver its response."""
+
+    def error_as_it_came(self, retry_after_s: float | None) -> Response | None:
+        """The upstream's error response, if the client can be sent it as it came.
+
+        :param retry_after_s: for the client's ``Retry-After``
+        """
 
 
 class Exchange:
-    """One call and its response. Raises ClientError if no upstream can be contacted."""
+    """One call and its response.
 
-    def __init__(self, relay: Relay, call: Call) -> None:
-        call.record.model = call.model
+    :param dispatch: a new attempt; raises ClientError for a target that cannot express the request
+    :param reply: the client's end of a streamed response
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        call: Call,
+        routes: list[Route],
+        dispatch: Callable[[Attempt], Dispatch],
+        reply: Reply | None = None,
+    ) -> None:
         self._relay = relay
         self._call = call
-        self._routes = resolve(relay.config, call.model, call.form.name, call.pinned_upstream)
-        # Only then may the client's key be sent on, and must be redacted.
-        if any(route.upstream.from_client for route in self._routes):
-            call.passed_secret = call.client_key
-        self._failover = self._new_failover()
-        call.record.attempts = self._failover.attempts
-        self._reply: Reply | None = None
+        self._new_dispatch = dispatch
+        self._reply = reply
         self._dispatches: list[Dispatch] = []
-        self._prepared: dict[int, Prepared] = {}
-
-    def _new_failover(self) -> Failover:
-        """Configured keys share their state between calls; the state of a client's key ends with the call."""
-        config = self._relay.config
-        rings = {
-            upstream.name: KeyRing((ANONYMOUS,)) if upstream.from_client else self._relay.rings[upstream.name]
-            for upstream, _ in self._routes
-        }
-        session = self._call.session if config.sticky_sessions else ""
-        return Failover(self._routes, rings, config.retries, config.max_wait_s, random(), session, self._relay.outages)
+        # Only then may the client's key be sent on, and must be redacted.
+        if any(route.upstream.from_client for route in routes):
+            call.passed_secret = call.client_key
+        config = relay.config
+        rings = {upstream.name: relay.ring_for(upstream, call.client_key) for upstream, _ in routes}
+        # A client's own key has a ring of its own, and a session nowhere else to go.
+        has_choice = config.sticky_sessions and not all(route.upstream.from_client for route in routes)
+        session = call.session if has_choice else ""
+        self._failover = Failover(routes, rings, config.retries, config.max_wait_s, random(), session, relay.outages)
+        call.record.attempts = self._failover.attempts
 
     async def run(self) -> None:
         """Respond to the call, if only with an error."""
         client = self._call.client
-        client.cancel_on_eof()
-        if self._call.wants_stream:
-            only = self._routes[0] if len(self._routes) == 1 else None
-            watchdog = self._relay.upstreams.pool.watchdog
-            self._reply = Reply(self._call, watchdog, self._relay.config.keepalive_s, only)
         try:
             await self._until_answered()
         except anyio.get_cancelled_exc_class():
@@ -114,23 +146,27 @@ class Exchange:
         record = self._call.record
         record.route, record.key = str(step.route), step.key.label
         try:
-            prepared = self._prepared.get(step.target_index) or prepare(self._call, step.route, self._relay.upstreams)
+            dispatch = self._new_dispatch(step)
         except ClientError as error:
             failed = Failed(error.status, error.kind, error.message, param=error.param or "")
             self._failover.not_convertible(step, failed)
             return False
-        self._prepared[step.target_index] = prepared
-        dispatch = Dispatch(self._call, self._relay.upstreams, self._reply, step, prepared)
         self._dispatches.append(dispatch)
         try:
             await dispatch.run()
             await self._report_outcome(dispatch)
+        except ClientError:  # its body never came
+            self._failover.abandon(step)
+            raise
         except anyio.get_cancelled_exc_class():
             self._failover.abandon(step)
             # The client's patience is shorter than ours; without this, it would never learn of the other targets.
             if dispatch.connecting_s >= _LONG_CONNECTING_S:
                 self._report_reach(dispatch, Failed(504, "timeout", "no connection", "unreachable"))
             raise
+        if dispatch.is_final and dispatch.failed is not None and not dispatch.is_answered:
+            self._send_final_error(self._failover.give_up(self._relay.clock.now()))
+            return True
         return dispatch.is_answered
 
     async def _report_outcome(self, dispatch: Dispatch) -> None:
@@ -181,14 +217,16 @@ class Exchange:
             self._reply.fail(failed)
             return
         dispatch = next((one for one in self._dispatches if one.attempt is end.attempt), None)
-        text, headers = dumps(body), about_answer(end.route, dispatch.prepared.dropped if dispatch else ())
+        text, headers = dumps(body).encode(), about_answer(end.route, dispatch.dropped if dispatch else ())
         # An error of an upstream in the client's format is passed on as it came.
         passed_on = dispatch.error_as_it_came(failed.retry_after_s) if dispatch else None
         if passed_on is not None:
-            record.status, text = passed_on.status, passed_on.body.decode("utf-8", "replace")
+            record.status, text = passed_on.status, passed_on.body
             headers = merged(passed_on.headers, headers)
+        else:
+            headers = merged(headers, JSON_HEADERS)
         if failed.retry_after_s is not None:
             headers = merged(headers, [("retry-after", str(ceil(failed.retry_after_s)))])
         if end.should_retry is not None:
             headers = merged(headers, [("x-should-retry", str(end.should_retry).lower())])
-        call.client.respond(Response(record.status, merged(headers, JSON_HEADERS), call.redact(text).encode()))
+        call.client.respond(Response(record.status, headers, call.redact_bytes(text)))

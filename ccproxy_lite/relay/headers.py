@@ -23,6 +23,10 @@ _NOT_UP = HOP_BY_HOP.union(
     KEY_HEADERS,
     providers.KEY_HEADERS,
 )
+_UNTOUCHED = frozenset(("content-encoding", "accept-encoding"))
+"""What is passed on where bodies are."""
+_COOKIES = frozenset(("cookie", "set-cookie", "referer", "date"))
+"""What is passed on where the client talks to one service, as far as it knows."""
 _NOT_DOWN = HOP_BY_HOP | frozenset("content-length content-encoding set-cookie date alt-svc".split())
 REQUEST_ID = "x-request-id"
 _UPSTREAM_REQUEST_ID = "x-ccproxy-upstream-request-id"
@@ -46,18 +50,32 @@ def presented_keys(head: RequestHead) -> list[str]:
     return keys
 
 
-def for_upstream(head: RequestHead) -> list[tuple[str, str]]:
-    """The client's headers that are passed on to an upstream of the same format."""
+def sends_bearer(head: RequestHead) -> bool:
+    """Whether the key that counts is a bearer token."""
+    return head.get("authorization") is not None and all(head.get(name) is None for name in KEY_HEADERS)
+
+
+def for_upstream(head: RequestHead, *, raw: bool = False, with_cookies: bool = False) -> list[tuple[str, str]]:
+    """The client's headers that are passed on to an upstream of the same format.
+
+    :param raw: with those that describe the body's coding, for it is passed on untouched
+    """
+    kept_all_the_same = _kept(raw, with_cookies)
     # Headers that ``Connection`` names are for this hop only: RFC 9110 section 7.6.1.
     named = {token.decode("latin-1") for token in tokens(head.headers, b"connection")}
     kept = []
     for raw_name, value in head.headers:
         name = raw_name.decode("latin-1")
         # Underscores are how header names are smuggled past proxies into CGI variables.
-        if name in _NOT_UP or name in named or "_" in name or name.startswith(_NOT_UP_PREFIXES):
+        is_excluded = name in _NOT_UP and name not in kept_all_the_same
+        if is_excluded or name in named or "_" in name or name.startswith(_NOT_UP_PREFIXES):
             continue
         kept.append((name, value.decode("latin-1")))
     return kept
+
+
+def _kept(raw: bool, with_cookies: bool) -> frozenset[str]:
+    return (_UNTOUCHED if raw else frozenset()) | (_COOKIES if with_cookies else frozenset())
 
 
 def for_converted(streaming: bool) -> list[tuple[str, str]]:
@@ -67,17 +85,18 @@ def for_converted(streaming: bool) -> list[tuple[str, str]]:
     return [("content-type", "application/json"), ("accept", accept), ("user-agent", USER_AGENT)]
 
 
-def for_client(headers: Headers, upstream: Upstream) -> OutHeaders:
+def for_client(headers: Headers, upstream: Upstream, *, raw: bool = False, with_cookies: bool = False) -> OutHeaders:
     """The upstream's headers that are passed on to a client of the same format.
 
     Of several keys, what is left to one means nothing to the client. The upstream's request id keeps a name of its own.
     """
     named = {token.decode("latin-1") for token in tokens(headers, b"connection")}
-    is_pool = len(upstream.keys) > 1
+    is_pool, kept_all_the_same = len(upstream.keys) > 1, _kept(raw, with_cookies)
     passed_on = []
     for raw_name, value in headers:
         name = raw_name.decode("latin-1")
-        if name in _NOT_DOWN or name in named or name.startswith("access-control-"):
+        is_excluded = name in _NOT_DOWN and name not in kept_all_the_same
+        if is_excluded or name in named or name.startswith("access-control-"):
             continue
         if not (is_pool and any(word in name for word in _LIMITS)):
             name = _UPSTREAM_REQUEST_ID if name == REQUEST_ID else name

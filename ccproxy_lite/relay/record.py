@@ -27,6 +27,7 @@ class Record:
     error: str = ""
     is_count: bool = False
     request_id: str = ""
+    session: str = ""
 
     def fields(self, now: float) -> dict[str, object]:
         """The members of a JSON log line; empty ones are left out."""
@@ -45,6 +46,7 @@ class Record:
             "dropped": ", ".join(self.dropped),
             "attempts": "; ".join(describe(*one) for one in self.attempts) if len(self.attempts) > 1 else "",
             "error": self.error,
+            "session": self.session,
             "request_id": self.request_id,
         }
         return {name: value for name, value in fields.items() if value not in (None, "")}

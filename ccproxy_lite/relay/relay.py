@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 import anyio
 
+from ccproxy_lite.config.model import Upstream
 from ccproxy_lite.log import log
+from ccproxy_lite.relay.client_keys import ClientRings
 from ccproxy_lite.relay.ledger import Ledger
 from ccproxy_lite.relay.upstreams import Upstreams
 from ccproxy_lite.routing.keys import ANONYMOUS, KeyRing
@@ -41,6 +43,8 @@ class Relay:
             upstream.name: KeyRing(upstream.keys or (ANONYMOUS,), self.config.strategy, rings.get(upstream.name))
             for upstream in self.config.upstreams
         }
+        self.client_rings: ClientRings = before.client_rings if before else ClientRings()
+        self.client_rings.keep({upstream.name for upstream in self.config.upstreams if upstream.from_client})
         keys = [(name, state.key) for name, ring in self.rings.items() for state in ring.states]
         self.ledger: Ledger = Ledger(keys, before.ledger if before else None)
         self.outages: Outages = before.outages if before else Outages()
@@ -48,6 +52,14 @@ class Relay:
         self.outages.forget(set(rings) - {one.name for one in self.config.upstreams if one in known})
         self.wakeup: Wakeup = before.wakeup if before else Wakeup()
         self.vault.on_change = self.clear_rejected
+
+    def ring_for(self, upstream: Upstream, client_key: str) -> KeyRing:
+        """The keys that a request may use: the configured ones, or the client's own."""
+        return self.client_rings.ring(upstream.name, client_key) if upstream.from_client else self.rings[upstream.name]
+
+    def all_rings(self, upstream: Upstream) -> list[KeyRing]:
+        """Every ring of an upstream: one, or one for each key that a client has brought."""
+        return list(self.client_rings.of(upstream.name)) if upstream.from_client else [self.rings[upstream.name]]
 
     def report_reach(self, upstream: str, problem: str, began: float) -> None:
         """Whether a request that began then has reached its upstream: ``problem`` says why not."""

@@ -6,7 +6,7 @@ delivers a response as it arrives; ``collect`` waits for a small one, and is for
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import anyio
 
@@ -17,8 +17,9 @@ from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import FORMATS, Format
 from ccproxy_lite.jsontext import loads
 from ccproxy_lite.net.heads import RequestHead
+from ccproxy_lite.net.origin import Origin
 from ccproxy_lite.net.tls import client_context, context_for, named_roots
-from ccproxy_lite.net.upstream import Origin, Pool, Timeouts
+from ccproxy_lite.net.upstream import Pool, Sink, Timeouts
 from ccproxy_lite.providers.provider import Outbound, Question
 from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.headers import configured, merged
@@ -31,6 +32,24 @@ _GRACE_S = 0.25
 
 _PATIENCE_S = 10.0
 """How long a request of the proxy itself (counting, listing) may take."""
+
+
+class Receiver(Sink, Protocol):
+    """What receives a response, and tells when there is something to do.
+
+    :ivar done: set when the waiting task has something to do
+    :ivar ended: set when the HTTP body is complete
+    """
+
+    done: anyio.Event
+    ended: anyio.Event
+
+    @property
+    def is_early(self) -> bool:
+        """Whether it is done although the HTTP body is not complete."""
+
+    def release(self) -> None:
+        """The request is over: close the connection, unless its response was complete."""
 
 
 class Upstreams:
@@ -62,23 +81,23 @@ class Upstreams:
         return await self.vault.value(reference, self.clock.now())
 
     async def send(
-        self, upstream: Upstream, outbound: Outbound, delivery: Delivery, head: RequestHead | None = None
+        self, upstream: Upstream, outbound: Outbound, receiver: Receiver, head: RequestHead | None = None
     ) -> None:
-        """Send, and wait until the delivery is done. Cancelling the wait closes the upstream connection at once.
+        """Send, and wait until the receiver is done. Cancelling the wait closes the upstream connection at once.
 
         :param head: the client's, for the configured headers that copy one of it
         """
         origin = Origin.of(outbound.base_url, upstream.ca_file, upstream.client_cert, upstream.proxy)
         headers = merged(outbound.headers, configured(upstream, head))
         try:
-            await self.pool.fetch(origin, outbound._replace(headers=headers), delivery, self._timeouts)
-            await delivery.done.wait()
+            await self.pool.fetch(origin, outbound._replace(headers=headers), receiver, self._timeouts)
+            await receiver.done.wait()
             # The last event came; the final chunk of the body usually follows at once.
-            if delivery.state == "over" and not delivery.failed:
+            if receiver.is_early:
                 with anyio.move_on_after(_GRACE_S):
-                    await delivery.ended.wait()
+                    await receiver.ended.wait()
         finally:
-            delivery.release()
+            receiver.release()
 
     async def collect(
         self, upstream: Upstream, question: Question[Answer], max_body_bytes: int, head: RequestHead | None = None

@@ -2,6 +2,7 @@
 
     failover.next(now) -> Attempt | Wait | GiveUp
     failover.report(attempt, failed, now)
+    failover.give_up(now) -> GiveUp                where the caller knows that no other attempt is possible
 
 A request has one or more *targets* (an upstream and a model) in the order of the configuration, and each target has
 *candidates*: the keys of its upstream. ``next`` and ``report`` alone change their state. What lasts
@@ -308,7 +309,7 @@ class Failover:
             if not target.skipped and not self._is_exhausted(target):
                 waits += self._waits_of_target(target, now)
         if not waits:
-            return self._give_up(now)
+            return self.give_up(now)
         shortest = min(waits)
         self._waits_since = now if shortest.for_cooldown else None
         return shortest
@@ -337,8 +338,10 @@ class Failover:
                 candidate.had_turn = False
         return waits
 
-    def _give_up(self, now: float) -> GiveUp:
+    def give_up(self, now: float) -> GiveUp:
         """The failure that is most likely to pass; if only keys were rejected, the client's own credential is fine."""
+        if self._final is not None:
+            return self._final
         cooldowns = self._rate_limits(now)
         failures: list[tuple[Route, Failed, Attempt | None]] = []
         # A hint of another request counts as well: this one may have found all keys cooling down.

@@ -2,7 +2,8 @@
 
 The first rule that applies decides:
 
-1. the request's path names an upstream (``/api/provider/NAME/...``)
+1. the request's path names an upstream (``/api/provider/NAME/...``), or a vendor: then its first upstream, of two
+   formats the one of the endpoint
 2. the model is ``UPSTREAM/MODEL``
 3. ``models`` in the configuration: an exact name before a glob, globs in the order of the file
 4. an upstream lists the model
@@ -41,9 +42,7 @@ def resolve(config: Config, model: str, client_format: str, pinned_upstream: str
     """
     # rule 1
     if pinned_upstream:
-        upstream = config.upstream(pinned_upstream)
-        if upstream is None:
-            raise ClientError(404, f'unknown upstream "{pinned_upstream}"')
+        upstream = pinned(config, pinned_upstream, client_format)
         return [Route(upstream, model.removeprefix(f"{pinned_upstream}/"))]
     # rule 2
     name, slash, name_there = model.partition("/")
@@ -66,6 +65,28 @@ def resolve(config: Config, model: str, client_format: str, pinned_upstream: str
     if open_ended:
         return [Route(open_ended[0], model)]
     raise ClientError(404, f'unknown model "{model}"; available: {", ".join(model_names(config))}')
+
+
+def pinned(config: Config, name: str, client_format: str) -> Upstream:
+    """The upstream that a path names: by its own name, or as the first of a vendor's. Raises ClientError (404)."""
+    upstream = config.upstream(name)
+    if upstream is not None:
+        return upstream
+    theirs = _speaking(config, config.vendors.get(name, ()))
+    if not theirs:
+        names = ", ".join(upstream.name for upstream in config.upstreams)
+        raise ClientError(404, f'unknown upstream "{name}"; known: {names}')
+    return _preferred(theirs, client_format)
+
+
+def owner(config: Config, form: str, only: bool) -> Upstream | None:
+    """The first upstream to whose API a path belongs: of the vendor of a format, or of that format alone."""
+    formats = next((formats for formats in config.vendors.values() if form in formats and not only), (form,))
+    return next(iter(_speaking(config, formats)), None)
+
+
+def _speaking(config: Config, formats: tuple[str, ...]) -> list[Upstream]:
+    return [upstream for upstream in config.upstreams if any(upstream.speaks(form) for form in formats)]
 
 
 def _configured_targets(config: Config, model: str) -> tuple[str, ...]:

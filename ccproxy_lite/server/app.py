@@ -12,27 +12,30 @@ import time
 from collections.abc import Awaitable, Callable
 
 from ccproxy_lite.errors import ClientError, kind_of
-from ccproxy_lite.formats import DEFAULT_FORMAT, FORMATS, Format, detect_format
+from ccproxy_lite.formats import DEFAULT_FORMAT, FORMATS, Format, owner_of
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.log import internal_error, log
-from ccproxy_lite.net.connection import Connection, Response
+from ccproxy_lite.net.application import Response, Streamed
+from ccproxy_lite.net.bodies import IncomingBody
+from ccproxy_lite.net.connection import Connection
 from ccproxy_lite.net.heads import OutHeaders, RequestHead
 from ccproxy_lite.net.listener import Listener
-from ccproxy_lite.relay import counting, exchange
+from ccproxy_lite.relay import counting, messages, raw
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.catalog import Catalog
 from ccproxy_lite.relay.headers import JSON_HEADERS, REQUEST_ID
 from ccproxy_lite.relay.record import Record
 from ccproxy_lite.relay.relay import Relay
+from ccproxy_lite.routing.routes import pinned
 from ccproxy_lite.server import accesslog
 from ccproxy_lite.server.access import Access, check_body_type
 from ccproxy_lite.server.metrics import PROMETHEUS_CONTENT_TYPE
-from ccproxy_lite.server.paths import Action, Endpoint, Match, endpoint_for, match
+from ccproxy_lite.server.paths import STREAMED, Action, Endpoint, Match, endpoint_for, match
 from ccproxy_lite.server.status import ServerState, clear_cooldowns, overview, render_metrics
 
 _STARTED = int(time.time())
-_UNLOGGED = ("/", "/healthz", "/status", "/metrics")
+_UNLOGGED = ("/", "/api/hello", "/healthz", "/status", "/metrics")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _NO_RETRY: OutHeaders = [("x-should-retry", "false")]
 """A client would go on with a wrong key for minutes."""
@@ -55,15 +58,16 @@ class App:
 
     # --- net.connection.Application
 
-    def admit(self, head: RequestHead) -> Response | Match:
+    def admit(self, head: RequestHead) -> Response | Streamed | Match:
         """Reject a request before its body is read, or return what its URL stands for."""
-        matched = match(head.path, head.raw_path, head.query)
+        matched = self._match(head)
         try:
             # Browsers ask before they send; an allowed origin needs no key for that.
-            if self.access.is_preflight(head) or head.raw_path == "*":
+            if (self.access.is_preflight(head) and matched.mount is None) or head.raw_path == "*":
                 return Response(204, [*self.access.cors(head), *_NOSNIFF, (REQUEST_ID, self._request_id(head))])
             self.access.check_source(head)
-            self._find_endpoint(head, matched)
+            if self._find_endpoint(head, matched).action in STREAMED:
+                return Streamed(matched)
             if head.method == "POST":
                 check_body_type(head)
         except ClientError as error:
@@ -72,24 +76,33 @@ class App:
 
     def reject(self, head: RequestHead | None, status: int, message: str) -> Response:
         """The response to a request that broke the protocol or a limit."""
-        matched = match(head.path, head.raw_path, head.query) if head else None
+        matched = self._match(head) if head else None
         return self._error_response(head, matched, ClientError(status, message))
 
-    async def serve(self, head: RequestHead, matched: Match, body: bytes, client: Connection) -> None:
+    async def serve(self, head: RequestHead, matched: Match, body: bytes | IncomingBody, client: Connection) -> None:
         """Respond to a request; whatever goes wrong, the client gets it in its own format."""
         record = Record(method=head.method, path=head.path, started_at=self.relay.clock.now())
         record.request_id = self._request_id(head)
         is_unlogged = head.path in _UNLOGGED
         if not is_unlogged:
             self.server_state.metrics.begin(record)
-        client.extra_headers = [*self.access.cors(head), *_NOSNIFF, (REQUEST_ID, record.request_id)]
-        form = _client_format(head, matched)
+        client.extra_headers = [*_NOSNIFF, (REQUEST_ID, record.request_id)]
+        if matched.mount is None:
+            client.extra_headers += self.access.cors(head)
+        form = self._client_format(head, matched)
         try:
             endpoint = self._find_endpoint(head, matched)  # once more: while the body came, the keys may have changed
             record.format = form.name if endpoint.format else ""
-            call = Call(form, head, body, client, record, self.relay.vault, endpoint.path_info)
+            call = Call(form, head, b"", client, record, self.relay.vault, endpoint.path_info)
             call.pinned_upstream, call.named_session = matched.pinned_upstream, matched.session
-            await _HANDLERS[endpoint.action](self, call)
+            if isinstance(body, IncomingBody):
+                call.incoming, call.raw_path = body, matched.raw_path
+            else:
+                call.raw_body = body
+            if matched.mount is not None:
+                await raw.through_mount(self.relay, call, matched.mount)
+            else:
+                await _HANDLERS[endpoint.action](self, call)
         except ClientError as error:
             # Log and metrics keep this status even where the client's format has another for it (Gemini: 400 for 413).
             record.status, record.error = error.status, error.message
@@ -115,17 +128,31 @@ class App:
 
     # ---
 
+    def _match(self, head: RequestHead) -> Match:
+        return match(head.path, head.raw_path, head.query, self.relay.config.mounts)
+
+    def _client_format(self, head: RequestHead, matched: Match) -> Format:
+        """The format of the endpoint, or, where it serves all of them, the one that the request looks like."""
+        endpoint = matched.endpoint
+        if endpoint is not None and endpoint.format:
+            return FORMATS[endpoint.format]
+        # Below a vendor's name, its models are listed as the vendor lists them.
+        theirs = self.relay.config.vendors.get(matched.pinned_upstream)
+        if theirs is not None and endpoint is not None and endpoint.action in ("models", "model"):
+            return FORMATS[theirs[-1]]
+        return FORMATS[owner_of(matched.path, head.query, head.get).format]
+
     def _find_endpoint(self, head: RequestHead, matched: Match) -> Endpoint:
         """The endpoint, if it exists and the client may use it. Raises ClientError."""
-        if matched.pinned_upstream and self.relay.config.upstream(matched.pinned_upstream) is None:
-            raise ClientError(404, f'unknown upstream "{matched.pinned_upstream}"')
+        if matched.pinned_upstream:
+            pinned(self.relay.config, matched.pinned_upstream, "")
         endpoint = endpoint_for(matched, head.method, head.path, upgrades=head.get("upgrade") is not None)
         if not endpoint.open:
             self.access.check_key(head)
         return endpoint
 
     def _error_response(self, head: RequestHead | None, matched: Match | None, error: ClientError) -> Response:
-        form = _client_format(head, matched) if head and matched else FORMATS[DEFAULT_FORMAT]
+        form = self._client_format(head, matched) if head and matched else FORMATS[DEFAULT_FORMAT]
         status, body = form.write_error(Failed(error.status, kind_of(error.status), error.message))
         request_id = self._request_id(head)
         extra: OutHeaders = [(REQUEST_ID, request_id), *(_NO_RETRY if status == 401 else [])]
@@ -157,18 +184,11 @@ class App:
         client.respond(Response(status, headers, self.relay.vault.redact(dumps(body)).encode()))
 
 
-def _client_format(head: RequestHead, matched: Match) -> Format:
-    """The format of the endpoint, or, where it serves all of them, the one that the request looks like."""
-    if matched.endpoint is not None and matched.endpoint.format:
-        return FORMATS[matched.endpoint.format]
-    return detect_format(head.get, head.query, matched.path)
-
-
 # ---------------------------------------------------------------- endpoints
 
 
 async def _handle_message(app: App, call: Call) -> None:
-    await exchange.answer(app.relay, call)
+    await messages.answer(app.relay, call)
 
 
 async def _handle_count(app: App, call: Call) -> None:
@@ -187,6 +207,10 @@ async def _handle_model(app: App, call: Call) -> None:
         raise ClientError(404, f'unknown model "{name}"')
     call.record.status = 200
     call.client.respond(Response(200, JSON_HEADERS, dumps(call.form.write_model(name, _STARTED)).encode()))
+
+
+async def _handle_raw(app: App, call: Call) -> None:
+    await raw.relay_untouched(app.relay, call)
 
 
 async def _handle_health(app: App, call: Call) -> None:
@@ -240,6 +264,7 @@ _HANDLERS: dict[Action, Callable[[App, Call], Awaitable[None]]] = {
     "count": _handle_count,
     "models": _handle_models,
     "model": _handle_model,
+    "raw": _handle_raw,
     "root": _handle_root,
     "health": _handle_health,
     "status": _handle_status,

@@ -11,13 +11,15 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from ccproxy_lite.errors import ClientError
-from ccproxy_lite.formats import DEFAULT_FORMAT, FORMATS, Format, detect_format, formats_at
+from ccproxy_lite.errors import ClientError, kind_of
+from ccproxy_lite.formats import Format, detect_format, formats_at
 from ccproxy_lite.formats.format import ReplyInfo
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.net.address import Address
-from ccproxy_lite.net.connection import Connection, Limits, Response
+from ccproxy_lite.net.application import Limits, Response
+from ccproxy_lite.net.bodies import IncomingBody
+from ccproxy_lite.net.connection import Connection
 from ccproxy_lite.net.heads import RequestHead
 from ccproxy_lite.net.listener import serve
 from ccproxy_lite.relay.headers import JSON_HEADERS
@@ -44,14 +46,15 @@ class Echo:
     def reject(self, head: RequestHead | None, status: int, message: str) -> Response:
         return Response(status, JSON_HEADERS, dumps({"error": {"message": message}}).encode())
 
-    async def serve(self, head: RequestHead, admitted: Any, body: bytes, client: Connection) -> None:
+    async def serve(self, head: RequestHead, admitted: Any, body: bytes | IncomingBody, client: Connection) -> None:
+        assert isinstance(body, bytes), "nothing is streamed to the echo"
         if head.method == "GET" and head.path.endswith("/models"):
             lister = detect_format(head.get, head.query, head.path)
             client.respond(Response(200, JSON_HEADERS, dumps(lister.write_models(MODELS, 1_700_000_000)).encode()))
             return
         readings = ((form, form.read_path(head.raw_path, head.query)) for form in formats_at(head.path))
         reading = next(((form, path) for form, path in readings if path is not None), None)
-        form = reading[0] if reading else FORMATS[DEFAULT_FORMAT]
+        form = reading[0] if reading else detect_format(head.get, head.query, head.path)
         try:
             if reading is None or reading[1].action == "compact":
                 raise ClientError(404, f"unknown endpoint: {head.path}")
@@ -64,7 +67,7 @@ class Echo:
                 self._send_answer(form, request, client)
         except (ClientError, ValueError) as error:
             status = error.status if isinstance(error, ClientError) else 400
-            status, answer = form.write_error(Failed(status, "bad_request", str(error)))
+            status, answer = form.write_error(Failed(status, kind_of(status), str(error)))
             client.respond(Response(status, JSON_HEADERS, dumps(answer).encode()))
 
     def _send_answer(self, form: Format, request: Request, client: Connection) -> None:

@@ -31,7 +31,7 @@ from ccproxy_lite.config.model import Config
 from ccproxy_lite.errors import CcproxyError, ConfigError
 from ccproxy_lite.log import log
 from ccproxy_lite.net.address import Address
-from ccproxy_lite.net.connection import Limits
+from ccproxy_lite.net.application import Limits
 from ccproxy_lite.net.listener import Listener, serve
 from ccproxy_lite.net.upstream import Pool
 from ccproxy_lite.net.watchdog import Watchdog
@@ -61,7 +61,7 @@ async def relay_for(config: Config, parts: Parts, before: Relay | None = None) -
     """A relay for a configuration; the state of keys is taken over from ``before``. Raises ConfigError."""
     check_trust(config)
     config = await _with_embedded(config, parts)
-    for upstream in config.upstreams:
+    for upstream in (*config.upstreams, *(mount.service for mount in config.mounts)):
         if upstream.proxy is not None:
             parts.vault.remember(upstream.proxy.password)
             parts.vault.remember(upstream.proxy.authorization.removeprefix("Basic "))

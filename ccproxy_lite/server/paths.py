@@ -10,19 +10,25 @@ Which paths belong to a wire format, the registry of formats knows; here stand t
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
+from urllib.parse import unquote
 
+from ccproxy_lite.config.model import Mount
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.formats import VERSIONS, formats_at, model_list_at
+from ccproxy_lite.formats import VERSIONS, formats_at, is_api_path, model_list_at
 from ccproxy_lite.formats.format import PathInfo
 
-Action = Literal["message", "count", "models", "model", "root", "health", "status", "metrics"]
+Action = Literal["message", "count", "models", "model", "root", "health", "status", "metrics", "raw", "mount"]
 
 _READ = ("GET", "HEAD")
+_ANY = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _PINNED = "/api/provider/"
+_DOUBLED = re.compile(rf"/(?:{'|'.join(VERSIONS)})/(?:{'|'.join(VERSIONS)})/")
+"""What comes of a base URL with a version where none belongs."""
 _SLASHES = re.compile("/{2,}")
 _SESSION = re.compile(
-    rf"/(?!(?:{'|'.join(VERSIONS)}|api|\.\.?)/)([\w.~:@=+-]{{1,256}})(?=/(?:{'|'.join(VERSIONS)})/)", re.ASCII
+    rf"/(?!(?:{'|'.join(VERSIONS)}|api|upload|\.\.?)/)([\w.~:@=+-]{{1,256}})(?=/(?:{'|'.join(VERSIONS)})/)", re.ASCII
 )
 
 
@@ -40,12 +46,17 @@ class Endpoint(NamedTuple):
 
 
 class Match(NamedTuple):
-    """What a URL stands for: an endpoint, or None; the upstream and the session before it; the path behind them."""
+    """What a URL stands for: an endpoint, or None; the upstream and the session before it; the path behind them.
+
+    ``raw_path`` is that path as it was sent, and ``mount`` the one that it leads through.
+    """
 
     endpoint: Endpoint | None
     pinned_upstream: str
     session: str
     path: str
+    raw_path: str
+    mount: Mount | None = None
 
 
 _OTHERS = {
@@ -53,11 +64,18 @@ _OTHERS = {
     "/healthz": Endpoint("health", open=True),
     "/status": Endpoint("status", (*_READ, "POST")),
     "/metrics": Endpoint("metrics"),
+    "/api/hello": Endpoint("root", open=True),
 }
+"""The program's own endpoints. Clients ask for the first and the last to see whether somebody is there."""
+_RAW = Endpoint("raw", _ANY)
+_MOUNT = Endpoint("mount", _ANY)
+STREAMED: tuple[Action, ...] = ("raw", "mount")
+"""What passes bodies on while they arrive, whatever they are."""
 
 
-def match(path: str, raw_path: str, query: str) -> Match:
-    """What a URL stands for; ``path`` is percent-decoded, ``raw_path`` as sent."""
+def match(path: str, raw_path: str, query: str, mounts: Sequence[Mount] = ()) -> Match:
+    """What a URL stands for; ``path`` is percent-decoded, ``raw_path`` as sent. Of mounts the first that fits."""
+    as_sent, slash = raw_path, "/" if raw_path.endswith("/") else ""
     pinned_upstream = session = ""
     path, raw_path = _tidy(path), _tidy(raw_path)
     if path.startswith(_PINNED):
@@ -66,7 +84,24 @@ def match(path: str, raw_path: str, query: str) -> Match:
     named = _SESSION.match(path)
     if named is not None and raw_path.startswith(named[0]):
         session, path, raw_path = named[1], path[named.end() :], raw_path[named.end() :]
-    return Match(_endpoint_at(path, raw_path, query), pinned_upstream, session, path)
+    endpoint = _endpoint_at(path, raw_path, query)
+    if endpoint is None and pinned_upstream:  # where base URLs end is a matter of taste
+        endpoint = _endpoint_at(f"/{VERSIONS[0]}{path}", f"/{VERSIONS[0]}{raw_path}", query)
+    mount = None
+    if endpoint is None and (_climbs(raw_path) or _DOUBLED.match(raw_path)):
+        return Match(None, pinned_upstream, session, path, raw_path)
+    if endpoint is None and not pinned_upstream:
+        mount = next((one for one in mounts if _leads_through(one.path, as_sent)), None)
+    if mount is not None:
+        kept = as_sent[len(mount.path.rstrip("/")) :] if mount.strip else as_sent
+        return Match(_MOUNT, "", "", path, kept or "/", mount)
+    if endpoint is None and ((pinned_upstream and path != "/") or is_api_path(raw_path)):
+        endpoint = _RAW
+    return Match(endpoint, pinned_upstream, session, path, raw_path if raw_path == "/" else raw_path + slash)
+
+
+def _leads_through(mount: str, raw_path: str) -> bool:
+    return raw_path.startswith(mount) if mount.endswith("/") else raw_path == mount
 
 
 def _tidy(path: str) -> str:
@@ -99,10 +134,21 @@ def endpoint_for(matched: Match, method: str, path: str, *, upgrades: bool = Fal
     if endpoint is None:
         hint = '; remove "/v1" from the client\'s base URL' if matched.path.startswith("/v1/v1/") else ""
         raise ClientError(404, f"unknown endpoint: {method} {path}{hint}")
+    if endpoint.action in STREAMED and upgrades:
+        raise ClientError(426, "WebSocket is not supported; use HTTP")
     if method in endpoint.methods:
         return endpoint
-    if endpoint.action == "model" and endpoint.path_info.model:  # it may be an unsupported method of Google's
-        raise ClientError(404, f"unknown endpoint: {method} {path}")
+    if endpoint.action == "model" and is_api_path(matched.raw_path):  # a model's methods, and those that change one
+        return _RAW
     if upgrades:
         raise ClientError(426, "WebSocket is not supported; use HTTP")
     raise ClientError(405, f"method not allowed; use {' or '.join(endpoint.methods)}")
+
+
+def _climbs(raw_path: str) -> bool:
+    """Whether a path may lead out of the folder that it begins with, or hides where it leads.
+
+    >>> _climbs("/v1/%2e%2e/admin"), _climbs("/v1/files/..a"), _climbs("/v1/%252e%252e/admin")
+    (True, False, True)
+    """
+    return "%25" in raw_path or bool({".", ".."} & set(re.split(r"[/\\]", unquote(raw_path))))

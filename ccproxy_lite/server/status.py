@@ -45,7 +45,14 @@ def overview(relay: Relay, server_state: ServerState, url: str) -> dict[str, Any
             "failed_at": None if server_state.failed_at is None else _iso_time(server_state.failed_at),
             "problems": [relay.vault.redact(problem) for problem in server_state.problems],
         },
-        "sessions": len({session for ring in relay.rings.values() for session in ring.sessions}),
+        "sessions": len(
+            {
+                session
+                for upstream in relay.config.upstreams
+                for ring in relay.all_rings(upstream)
+                for session in ring.sessions
+            }
+        ),
         "upstreams": upstreams,
         **traffic,
         "connect": clients.instructions(url, "<client key>" if relay.config.client_keys else clients.NO_KEY),
@@ -55,12 +62,15 @@ def overview(relay: Relay, server_state: ServerState, url: str) -> dict[str, Any
 def render_metrics(relay: Relay, server_state: ServerState, connections: int) -> str:
     """All metrics, in Prometheus' text format."""
     now, key_samples, sessions = relay.clock.now(), [], 0
-    for name, ring in relay.rings.items():
-        ring.forget_sessions(now)
-        cooling = sum(any(one.blocked_s(now) for one in state.cooldowns.values()) for state in ring.states)
-        key_samples += [({"upstream": name, "state": "cooling_down"}, cooling)]
-        key_samples += [({"upstream": name, "state": "ready"}, len(ring.states) - cooling)]
-        sessions += len(ring.sessions)
+    for upstream in relay.config.upstreams:
+        rings = relay.all_rings(upstream)
+        states = [state for ring in rings for state in ring.states]
+        cooling = sum(any(one.blocked_s(now) for one in state.cooldowns.values()) for state in states)
+        key_samples += [({"upstream": upstream.name, "state": "cooling_down"}, cooling)]
+        key_samples += [({"upstream": upstream.name, "state": "ready"}, len(states) - cooling)]
+        for ring in rings:
+            ring.forget_sessions(now)
+            sessions += len(ring.sessions)
     failed, open_upstreams = bool(server_state.problems), relay.upstreams.pool.open_count
     lines = [
         *family("ccproxy_info", "gauge", "Version of the proxy.", [({"version": __version__}, 1)]),
@@ -77,11 +87,13 @@ def render_metrics(relay: Relay, server_state: ServerState, connections: int) ->
 
 
 def _describe_upstream(relay: Relay, upstream: Upstream) -> dict[str, Any]:
-    ring = relay.rings[upstream.name]
+    """Of keys that clients bring, those that are cooling down."""
+    rings = relay.all_rings(upstream)
     now = relay.clock.now()
     outage = relay.outages.of(upstream.name)
-    ring.forget_sessions(now)
-    session_counts = Counter(reference for reference, _ in ring.sessions.values())
+    for ring in rings:
+        ring.forget_sessions(now)
+    session_counts = Counter(reference for ring in rings for reference, _ in ring.sessions.values())
     return {
         "format": upstream.format,
         "base_url": "" if upstream.provider.embedded else upstream.base_url,
@@ -93,8 +105,9 @@ def _describe_upstream(relay: Relay, upstream: Upstream) -> dict[str, Any]:
                 **_key_totals(relay, upstream, state, now),
                 "sessions": session_counts[state.key.reference],
             }
+            for ring in rings
             for state in ring.states
-            if not upstream.from_client
+            if not upstream.from_client or any(one.blocked_s(now) for one in state.cooldowns.values())
         ],
     }
 
@@ -137,7 +150,12 @@ def clear_cooldowns(relay: Relay, name: str) -> list[str]:
 
     Returns the keys that had one. Raises ClientError (404) if there is no such key.
     """
-    keys = [(upstream, ring, state) for upstream, ring in relay.rings.items() for state in ring.states]
+    keys = [
+        (upstream.name, ring, state)
+        for upstream in relay.config.upstreams
+        for ring in relay.all_rings(upstream)
+        for state in ring.states
+    ]
     named = [one for one in keys if name in _names_of_key(relay, one[0], one[2])]
     if not named:
         names = ", ".join(_names_of_key(relay, upstream, state)[0] for upstream, _, state in keys)

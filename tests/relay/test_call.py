@@ -95,7 +95,7 @@ def test_models_below_a_session() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/v1/v1/messages", "/../v1/messages", "/./v1/messages", "/a/b/v1/messages", "/a%2Fb/v1/messages", "/../v1/messages/x", "/s/v1/nothing",
+        "/v1/v1/messages", "/../v1/messages", "/./v1/messages", "/a/b/v1/messages", "/a%2Fb/v1/messages", "/../v1/messages/x",
         "/s/v2/messages", "/api/v1/messages", "/" + "s" * 257 + "/v1/messages", "/a b/v1/messages".replace(" ", "%20"),
     ],
 )  # fmt: skip

@@ -250,9 +250,9 @@ def test_a_model_that_nobody_has() -> None:
 def test_a_url_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
 
-    def counted(path: str, raw_path: str, query: str) -> Any:
+    def counted(path: str, *others: Any) -> Any:
         looked.append(path)
-        return match(path, raw_path, query)
+        return match(path, *others)
 
     with proxy(ECHO) as served, monkeypatch.context() as patch:
         patch.setattr("ccproxy_lite.server.app.match", counted)
@@ -268,7 +268,7 @@ def test_a_bug_is_a_500_with_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ZeroDivisionError("client-secret")
 
         with monkeypatch.context() as patch:
-            patch.setattr("ccproxy_lite.relay.exchange.answer", broken)
+            patch.setattr("ccproxy_lite.relay.messages.answer", broken)
             answer = ask(served.port, "/v1/messages", ANTHROPIC_ASK)
         assert answer.status == 500
         assert "internal error in ccproxy-lite " in answer.json["error"]["message"]

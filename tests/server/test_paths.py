@@ -66,12 +66,13 @@ def test_no_version_and_no_folder_is_a_session(url: str) -> None:
 @pytest.mark.parametrize(
     ("method", "url", "upgrades", "status", "words"),
     [
-        ("POST", "/v1/nothing", False, 404, "unknown endpoint: POST /v1/nothing"),
+        ("POST", "/v2/nothing", False, 404, "unknown endpoint: POST /v2/nothing"),
         ("POST", "/v1/v1/messages", False, 404, 'remove "/v1" from the client\'s base URL'),
         ("GET", "/v1/messages", False, 405, "use POST"),
         ("GET", "/v1/responses", True, 426, "WebSocket is not supported"),
         ("DELETE", "/status", False, 405, "use GET or HEAD or POST"),
-        ("POST", "/v1beta/models/m:embedContent", False, 404, "unknown endpoint: POST"),
+        ("POST", "/models/m:embedContent", False, 404, "unknown endpoint: POST"),
+        ("GET", "/v1/realtime", True, 426, "WebSocket is not supported"),
     ],
 )
 def test_what_cannot_be_asked_so(method: str, url: str, upgrades: bool, status: int, words: str) -> None:

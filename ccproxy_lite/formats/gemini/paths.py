@@ -11,21 +11,28 @@ from urllib.parse import parse_qsl, quote, unquote
 
 from ccproxy_lite.formats.format import PathInfo
 
-_PATH = re.compile(r"/(v1(?:beta|alpha)?)/models/(.+)(?::|%3[Aa])(generateContent|streamGenerateContent|countTokens)\Z")
+_METHOD = "(?::|%3[Aa])(generateContent|streamGenerateContent|countTokens)"
+_PATH = re.compile(rf"/(v1(?:beta|alpha)?)/models/(.+){_METHOD}\Z")
+_PUBLISHED = re.compile(rf"/v1(?:beta1)?/(?:projects/[^/]+/locations/[^/]+/)?publishers/google/models/(.+){_METHOD}\Z")
+"""The same as clients of Google's cloud spell it."""
 
 
 def read_path(path: str, query: str) -> PathInfo | None:
     """What a URL asks for: the model is everything up to the last colon, its percent escapes resolved."""
-    matched = _PATH.match(path)
-    if matched is None:
+    matched, published = _PATH.match(path), _PUBLISHED.match(path)
+    if matched is not None:
+        version, model, method = matched.groups()
+    elif published is not None:
+        version, (model, method) = "", published.groups()
+    else:
         return None
-    streams = matched[3] == "streamGenerateContent"
+    streams = method == "streamGenerateContent"
     return PathInfo(
-        "count" if matched[3] == "countTokens" else "message",
-        unquote(matched[2]).removeprefix("models/"),
+        "count" if method == "countTokens" else "message",
+        unquote(model).removeprefix("models/"),
         streams,
         streams and not {("alt", "sse"), ("$alt", "sse")} & set(parse_qsl(query)),
-        matched[1],
+        version,
     )
 
 

@@ -1,0 +1,34 @@
+"""A call for a message: its targets, the request for each, and the client's end of the response."""
+
+from __future__ import annotations
+
+from ccproxy_lite.relay.attempt import MessageDispatch, Prepared, prepare
+from ccproxy_lite.relay.call import Call
+from ccproxy_lite.relay.exchange import Exchange
+from ccproxy_lite.relay.relay import Relay
+from ccproxy_lite.relay.reply import Reply
+from ccproxy_lite.routing.failover import Attempt
+from ccproxy_lite.routing.routes import Route, resolve
+
+
+async def answer(relay: Relay, call: Call) -> None:
+    """Respond to a call. Raises ClientError for what is rejected before any upstream is contacted."""
+    call.record.model = call.model
+    routes = resolve(relay.config, call.model, call.form.name, call.pinned_upstream)
+    call.record.session = call.session
+    call.client.cancel_on_eof()
+    reply = _reply(relay, call, routes) if call.wants_stream else None
+    prepared: dict[int, Prepared] = {}
+
+    def dispatch(attempt: Attempt) -> MessageDispatch:
+        index = attempt.target_index
+        if index not in prepared:
+            prepared[index] = prepare(call, attempt.route, relay.upstreams)
+        return MessageDispatch(call, relay.upstreams, reply, attempt, prepared[index])
+
+    await Exchange(relay, call, routes, dispatch, reply).run()
+
+
+def _reply(relay: Relay, call: Call, routes: list[Route]) -> Reply:
+    only = routes[0] if len(routes) == 1 else None
+    return Reply(call, relay.upstreams.pool.watchdog, relay.config.keepalive_s, only)

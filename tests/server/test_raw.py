@@ -1,0 +1,516 @@
+"""Paths that are passed on untouched: to the API of an upstream, or through a mount."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+
+from tests.ports import listening
+from tests.support import (
+    CHAT_BODY,
+    CLOSE,
+    ECHO,
+    FakeClock,
+    Scripted,
+    ask,
+    behind,
+    connect,
+    eventually,
+    http,
+    process,
+    proxy,
+    read_answer,
+    request_bytes,
+    upstream,
+)
+
+OK = [http(200, {"ok": True})]
+FORMATS = {"anthropic": "/v1", "openai-chat": "", "openai-responses": "", "gemini": ""}
+
+
+def four(up: Scripted) -> dict[str, Any]:
+    """A configuration with one upstream of each format, told apart by their keys."""
+    entries = {}
+    for name in FORMATS:
+        suffix = "/v1" if name.startswith("openai") else ""
+        base_url = f"http://127.0.0.1:{up.port}{suffix}"
+        entries[f"my-{name}"] = {"format": name, "base_url": base_url, "keys": [f"key-of-{name}"]}
+    return {"upstreams": entries}
+
+
+OWNERS = [
+    ("POST", "/v1/embeddings", {}, "openai-chat"),
+    ("GET", "/v1/files", {}, "openai-chat"),
+    ("GET", "/v1/files", {"anthropic_version": "2023-06-01"}, "anthropic"),
+    ("GET", "/v1/files", {"x_goog_api_client": "genai"}, "gemini"),
+    ("POST", "/v1/messages/batches", {}, "anthropic"),
+    ("POST", "/v1/threads/t1/messages", {}, "openai-chat"),
+    ("GET", "/v1/responses/resp_1", {}, "openai-responses"),
+    ("DELETE", "/v1/responses/resp_1", {}, "openai-responses"),
+    ("GET", "/v1/chat/completions/c1", {}, "openai-chat"),
+    ("POST", "/v1/images/generations", {}, "openai-chat"),
+    ("POST", "/v1/audio/speech", {}, "openai-chat"),
+    ("POST", "/v1/rerank", {}, "openai-chat"),
+    ("DELETE", "/v1/models/ft:gpt-9", {}, "openai-chat"),
+    ("POST", "/v1beta/cachedContents", {}, "gemini"),
+    ("PATCH", "/v1beta/cachedContents/c1", {}, "gemini"),
+    ("POST", "/v1beta/models/m:embedContent", {}, "gemini"),
+    ("POST", "/v1/models/m:batchEmbedContents", {}, "gemini"),
+    ("POST", "/upload/v1beta/files", {}, "gemini"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "headers", "owner"), OWNERS)
+def test_a_path_of_an_api_goes_to_its_owner(method: str, path: str, headers: dict[str, str], owner: str) -> None:
+    with upstream(OK) as up, proxy(four(up)) as served:
+        answer = ask(served.port, f"{path}?a=b%20c&d", {"x": [1, 1.0]}, method, authorization="Bearer mine", **headers)
+    (seen,) = up.seen
+    assert (answer.status, answer.json) == (200, {"ok": True})
+    assert answer.headers["x-ccproxy-upstream"].startswith(f"my-{owner}/")
+    assert seen.head.split("\r\n")[0] == f"{method} {path}?a=b%20c&d HTTP/1.1"
+    assert (seen.body, f"key-of-{owner}" in seen.head, "mine" in seen.head) == (b'{"x": [1, 1.0]}', True, False)
+
+
+def test_the_first_upstream_of_a_vendor_is_the_one() -> None:
+    with upstream(OK) as up:
+        config = four(up)
+        config["upstreams"] = dict(reversed(config["upstreams"].items()))
+        with proxy(config) as served:
+            assert (
+                ask(served.port, "/v1/embeddings", {}).headers["x-ccproxy-upstream"]
+                == "my-openai-responses/v1/embeddings"
+            )
+
+
+@pytest.mark.parametrize(
+    ("path", "form"), [("/v1/messages/batches", "anthropic"), ("/v1/responses/r", "openai-responses")]
+)
+def test_without_an_upstream_of_its_format_a_path_is_not_there(path: str, form: str) -> None:
+    with upstream(OK) as up, proxy(behind(up, "openai-chat")) as served:
+        answer = ask(served.port, path, {}, authorization="Bearer k")
+    assert (answer.status, up.seen) == (404, [])
+    assert f"none speaks {form}; known: up (openai-chat)" in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/../admin", "/v1/%2e%2e/admin", "/v1/files/..%2fadmin", "/v1/a\\..\\b", "/v1/%252e%252e/x"]
+)
+def test_no_path_leads_out_of_the_api(path: str) -> None:
+    with upstream(OK) as up, proxy(behind(up, "openai-chat")) as served:
+        assert (ask(served.port, path, {}).status, up.seen) == (404, [])
+
+
+def test_both_bodies_and_their_coding_are_untouched() -> None:
+    """Also where the content type is none of ours, and where a response is compressed."""
+    zipped = gzip.compress(b"plain" * 100)
+    with (
+        upstream([http(201, zipped, "audio/wav", content_encoding="gzip", location="/v1/files/1")]) as up,
+        proxy(behind(up, "openai-chat")) as served,
+        connect(served.port) as sock,
+    ):
+        head = request_bytes("/v1/audio/speech", b"\x00\xff\x1f\x8b", accept_encoding="gzip", content_encoding="gzip")
+        sock.sendall(head.replace(b"application/json", b"multipart/form-data; boundary=x"))
+        answer = read_answer(sock)
+    assert (answer.status, answer.body, answer.headers["content-encoding"]) == (201, zipped, "gzip")
+    assert (answer.headers["content-length"], answer.headers["location"]) == (str(len(zipped)), "/v1/files/1")
+    (seen,) = up.seen
+    assert (seen.body, seen.header("content-encoding"), seen.header("accept-encoding")) == (
+        b"\x00\xff\x1f\x8b",
+        "gzip",
+        "gzip",
+    )
+    assert seen.header("content-type") == "multipart/form-data; boundary=x"
+
+
+@pytest.mark.parametrize(("status", "method"), [(204, "DELETE"), (200, "HEAD"), (304, "GET"), (302, "GET")])
+def test_responses_without_a_body_leave_the_connection_usable(status: int, method: str) -> None:
+    head = f"HTTP/1.1 {status} X\r\n".encode() + (b"content-length: 77\r\n" if method == "HEAD" else b"")
+    head += b"content-length: 0\r\n" if status == 302 else b""
+    location = b"location: https://elsewhere.example/\r\n"
+    with upstream([head + location + b"\r\n"], OK) as up, proxy(behind(up, "openai-chat")) as served:
+        with connect(served.port) as sock:
+            sock.sendall(request_bytes("/v1/files/1", None, method))
+            first = read_answer(sock, method=method)
+            sock.sendall(request_bytes("/v1/files/2", {}))
+            second = read_answer(sock, first.rest)
+    assert (first.status, first.body, second.json) == (status, b"", {"ok": True})
+    assert first.headers["location"] == "https://elsewhere.example/"  # never followed
+    assert first.headers.get("content-length") == ("77" if method == "HEAD" else "0" if status == 302 else None)
+    assert len(up.seen) == 2
+
+
+# ---------------------------------------------------------------- keys
+
+
+def two_keys(up: Scripted) -> dict[str, Any]:
+    return behind(up, "openai-chat", keys=["key-number-one", "key-number-two"])
+
+
+@pytest.mark.parametrize("status", [429, 401, 500, 503])
+def test_another_key_is_tried(status: int) -> None:
+    with (
+        upstream([http(status, {"error": {"message": "no"}})], OK) as up,
+        proxy(two_keys(up), clock=FakeClock()) as served,
+    ):
+        answer = ask(served.port, "/v1/embeddings", {"input": "x"})
+    assert (answer.status, len(up.seen)) == (200, 2)
+    assert [("key-number-one" in seen.head, seen.body) for seen in up.seen] == [
+        (True, b'{"input": "x"}'),
+        (False, b'{"input": "x"}'),
+    ]
+
+
+def test_a_cooldown_is_for_one_part_of_the_api() -> None:
+    limited = http(429, {"error": {"message": "slow down"}}, retry_after="50")
+    with (
+        upstream([limited], [limited], OK) as up,
+        proxy({**two_keys(up), "max_wait_s": 1}, clock=FakeClock()) as served,
+    ):
+        first = ask(served.port, "/v1/files/a", {})
+        again = ask(served.port, "/v1/files/b", {})
+        other = ask(served.port, "/v1/embeddings", {})
+        keys = ask(served.port, "/status", method="GET").json["upstreams"]["up"]["keys"]
+    assert [first.status, again.status, other.status, len(up.seen)] == [429, 429, 200, 3]
+    assert (first.json, first.headers["retry-after"], again.headers["retry-after"]) == (
+        {"error": {"message": "slow down"}},
+        "50",
+        "50",
+    )
+    assert [one["cooldowns"][0]["model"] for one in keys] == ["v1/files", "v1/files"]
+
+
+def test_all_keys_rejected_is_not_the_clients_fault() -> None:
+    with (
+        upstream([http(401, {"error": {"message": "bad key-number-one"}})]) as up,
+        proxy(two_keys(up), clock=FakeClock()) as served,
+    ):
+        answer = ask(served.port, "/v1/embeddings", {})
+    assert (answer.status, answer.headers["x-should-retry"]) == (502, "false")
+    assert "key-number-one" not in answer.body.decode()
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+def test_a_client_error_is_passed_on_as_it_came(status: int) -> None:
+    with upstream([http(status, b"<no>", "text/html", x_more="1")]) as up, proxy(two_keys(up)) as served:
+        answer = ask(served.port, "/v1/files", {})
+    assert (answer.status, answer.body, answer.headers["x-more"], len(up.seen)) == (status, b"<no>", "1", 1)
+
+
+# ---------------------------------------------------------------- bodies on their way
+
+
+@contextmanager
+def reading(pace: threading.Semaphore | None = None, answer: bytes = OK[0]) -> Iterator[dict[str, Any]]:
+    """An upstream that takes one request: its head, then its body in small reads, one for each permit of ``pace``."""
+    seen: dict[str, Any] = {"head": b"", "body": b"", "bytes": 0, "over": threading.Event()}
+
+    def serve(listener: socket.socket) -> None:
+        with closing(listener.accept()[0]) as sock:
+            data = b""
+            while b"\r\n\r\n" not in data:
+                data += sock.recv(1000)
+            seen["head"], _, rest = data.partition(b"\r\n\r\n")
+            seen["began"].set()
+            tail = rest
+            seen["bytes"] += len(rest)
+            while not (tail.endswith(b"0\r\n\r\n") or seen["bytes"] == seen.get("expected")):
+                if pace is not None:
+                    pace.acquire()
+                data = sock.recv(65536)
+                if not data:
+                    seen["over"].set()
+                    return
+                seen["bytes"] += len(data)
+                tail = (tail + data)[-20:]
+                if len(seen["body"]) < 10_000:
+                    seen["body"] += data
+            sock.sendall(answer)
+            seen["over"].set()
+
+    seen["began"] = threading.Event()
+    with listening() as listener:
+        seen["port"] = listener.getsockname()[1]
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        yield seen
+        with closing(socket.socket()) as last:  # in case nobody came
+            last.settimeout(1)
+            last.connect_ex(("127.0.0.1", seen["port"]))
+
+
+def to(port: int) -> dict[str, Any]:
+    entry = {
+        "format": "openai-chat",
+        "base_url": f"http://127.0.0.1:{port}/v1",
+        "keys": ["a-key-of-mine", "another-key-of-mine"],
+    }
+    return {"upstreams": {"up": entry}}
+
+
+def test_an_upload_reaches_the_service_while_it_arrives() -> None:
+    with reading() as seen, proxy(to(seen["port"])) as served, connect(served.port) as sock:
+        sock.sendall(b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+        assert seen["began"].wait(60)
+        assert b"transfer-encoding: chunked" in seen["head"].lower()
+        assert eventually(lambda: seen["bytes"] >= len(b"5\r\nfirst\r\n"))
+        sock.sendall(b"4\r\nlast\r\n0\r\n\r\n")
+        assert read_answer(sock).json == {"ok": True}
+
+
+def test_a_client_that_asks_may_go_on() -> None:
+    with reading() as seen, proxy(to(seen["port"])) as served, connect(served.port) as sock:
+        sock.sendall(b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n")
+        assert sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        seen["expected"] = 3
+        sock.sendall(b"abc")
+        assert (read_answer(sock).json, seen["head"].lower().count(b"content-length: 3")) == ({"ok": True}, 1)
+
+
+def test_a_client_that_leaves_in_the_middle_takes_its_upload_with_it() -> None:
+    with reading() as seen, proxy(to(seen["port"])) as served:
+        with connect(served.port) as sock:
+            sock.sendall(b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9000000\r\n\r\n" + bytes(1000))
+            assert seen["began"].wait(60)
+        assert seen["over"].wait(60)  # its connection was closed
+        assert eventually(lambda: served.connections() == [])
+
+
+def test_a_client_that_stalls_in_the_middle_hears_408() -> None:
+    with reading() as seen:
+        config = {**to(seen["port"]), "timeouts": {"client_body_s": 0.2}}
+        with proxy(config) as served, connect(served.port) as sock:
+            sock.sendall(b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9000000\r\n\r\n" + bytes(1000))
+            answer = read_answer(sock)
+    assert (answer.status, answer.headers["connection"]) == (408, "close")
+    assert "the request body took too long" in answer.json["error"]["message"]
+
+
+def test_an_early_answer_ends_the_upload() -> None:
+    """The service has seen enough of it; the client's connection ends with it, for nobody reads the rest."""
+    early = [http(413, {"error": {"message": "too large"}})]
+
+    with listening() as listener:
+
+        def serve() -> None:
+            with closing(listener.accept()[0]) as sock:
+                data = b""
+                while b"\r\n\r\n" not in data:
+                    data += sock.recv(1000)
+                sock.sendall(early[0])
+                while sock.recv(65536):
+                    pass
+
+        threading.Thread(target=serve, daemon=True).start()
+        with proxy(to(listener.getsockname()[1])) as served, connect(served.port) as sock:
+            sock.sendall(b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9000000\r\n\r\n" + bytes(1000))
+            answer = read_answer(sock)
+    assert (answer.status, answer.json) == (413, {"error": {"message": "too large"}})
+
+
+@pytest.mark.parametrize(("size", "tries"), [(900_000, 2), (3_000_000, 1)])
+def test_an_upload_is_sent_again_while_all_of_it_is_at_hand(size: int, tries: int) -> None:
+    """Chunked, so that nobody knows beforehand how much will come."""
+    answers = [http(429, {"error": {"message": "slow down"}}), OK[0]]
+    bodies: list[int] = []
+
+    def serve(listener: socket.socket) -> None:
+        for answer in answers:
+            try:
+                sock = listener.accept()[0]
+            except OSError:
+                return
+            with closing(sock):
+                data = b""
+                count = 0
+                while not data.endswith(b"0\r\n\r\n"):
+                    piece = sock.recv(65536)
+                    count += len(piece)
+                    data = (data + piece)[-10:]
+                bodies.append(count)
+                sock.sendall(answer)
+
+    with listening() as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        with proxy(to(listener.getsockname()[1]), clock=FakeClock()) as served, connect(served.port) as sock:
+            sock.sendall(b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n")
+            for _ in range(size // 100_000):
+                sock.sendall(b"186a0\r\n" + bytes(100_000) + b"\r\n")
+            sock.sendall(b"0\r\n\r\n")
+            answer = read_answer(sock)
+        listener.close()
+    assert (answer.status, len(bodies)) == ((200, 2) if tries == 2 else (429, 1))
+    assert all(count > size for count in bodies)
+
+
+@pytest.mark.slow
+def test_a_large_upload_through_a_slow_service_costs_little_memory() -> None:
+    """500 MB up, with a service that reads 64 KB at a time, and now and then not at all."""
+    size, pace = 500_000_000, threading.Semaphore(0)
+    with reading(pace) as seen:
+        seen["expected"] = size
+        with process(to(seen["port"])) as served, connect(served.port) as sock:
+            before, highest = served.rss_kb(), 0
+            sock.sendall(b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % size)
+            done = threading.Event()
+
+            def send() -> None:
+                piece = bytes(1_000_000)
+                for _ in range(size // len(piece)):
+                    sock.sendall(piece)
+                done.set()
+
+            threading.Thread(target=send, daemon=True).start()
+            assert seen["began"].wait(60)
+            while not seen["over"].is_set():
+                pace.release(200)
+                highest = max(highest, served.rss_kb())
+                seen["over"].wait(0.005)
+            assert read_answer(sock).json == {"ok": True}
+    print(f"500 MB up: {highest - before} kB more than before")
+    assert highest - before < 4096
+
+
+@pytest.mark.slow
+def test_a_large_download_to_a_slow_client_costs_little_memory() -> None:
+    size = 100_000_000
+    with listening() as listener:
+
+        def serve() -> None:
+            with closing(listener.accept()[0]) as sock:
+                sock.recv(65536)
+                sock.sendall(
+                    b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: %d\r\n\r\n" % size
+                )
+                for _ in range(size // 1_000_000):
+                    sock.sendall(bytes(1_000_000))
+
+        threading.Thread(target=serve, daemon=True).start()
+        with process(to(listener.getsockname()[1])) as served, connect(served.port) as sock:
+            before, highest, got = served.rss_kb(), 0, 0
+            sock.sendall(request_bytes("/v1/files/f/content", None, "GET"))
+            while got < size:
+                data = sock.recv(100_000)
+                assert data
+                got += len(data)
+                if got % 50 == 0 or got > size - 200_000:
+                    highest = max(highest, served.rss_kb())
+            highest = max(highest, served.rss_kb())
+    print(f"100 MB down: {highest - before} kB more than before")
+    assert highest - before < 4096
+
+
+def test_a_download_that_breaks_off_is_seen_to_be_broken() -> None:
+    with (
+        upstream([b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc", CLOSE]) as up,
+        proxy(behind(up, "openai-chat")) as served,
+        connect(served.port) as sock,
+    ):
+        sock.sendall(request_bytes("/v1/files/f/content", None, "GET"))
+        received = b""
+        while data := sock.recv(1000):
+            received += data
+    assert received.endswith(b"abc")
+
+
+def test_the_head_of_a_stream_does_not_wait_for_its_body() -> None:
+    go = threading.Event()
+    with (
+        upstream(
+            [
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
+                lambda _: go.wait(60),
+                b"2\r\n:\n\r\n0\r\n\r\n",
+            ]
+        ) as up,
+        proxy(behind(up, "openai-chat")) as served,
+        connect(served.port) as sock,
+    ):
+        sock.sendall(request_bytes("/v1/threads/t/runs", {}))
+        assert sock.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
+        go.set()
+        assert sock.recv(1000)
+
+
+# ---------------------------------------------------------------- pins
+
+
+PINNED = {
+    "anthropic": ["v1/messages", "messages"],
+    "openai-chat": ["v1/chat/completions", "chat/completions"],
+    "openai-responses": ["v1/responses", "responses"],
+    "gemini": [
+        "v1beta/models/m:generateContent",
+        "v1/models/m:generateContent",
+        "models/m:generateContent",
+        "v1beta1/publishers/google/models/m:generateContent",
+    ],
+}
+VENDORS = {"anthropic": "anthropic", "openai-chat": "openai", "openai-responses": "openai", "gemini": "google"}
+
+
+@pytest.mark.parametrize(("form", "path"), [(form, path) for form, paths in PINNED.items() for path in paths])
+def test_a_pin_by_a_vendors_name_leads_to_its_upstream(form: str, path: str) -> None:
+    asks = {
+        "anthropic": {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]},
+        "openai-chat": {"model": "m", "messages": [{"role": "user", "content": "hi"}]},
+        "openai-responses": {"model": "m", "input": "hi"},
+        "gemini": {"contents": [{"parts": [{"text": "hi"}]}]},
+    }
+    with upstream([http(400, {"error": {"message": "seen"}})]) as up, proxy(four(up)) as served:
+        answer = ask(served.port, f"/api/provider/{VENDORS[form]}/{path}", asks[form])
+        by_name = ask(served.port, f"/api/provider/my-{form}/{path}", asks[form])
+    assert [answer.status, by_name.status] == [400, 400], answer
+    assert [answer.headers["x-ccproxy-upstream"], by_name.headers["x-ccproxy-upstream"]] == [f"my-{form}/m"] * 2
+    assert all(f"key-of-{form}" in seen.head for seen in up.seen)
+
+
+def test_an_own_name_comes_before_a_vendors() -> None:
+    with upstream([http(200, CHAT_BODY)]) as up:
+        config = four(up)
+        config["upstreams"]["anthropic"] = config["upstreams"].pop("my-openai-chat")
+        with proxy(config) as served:
+            answer = ask(
+                served.port,
+                "/api/provider/anthropic/v1/chat/completions",
+                {"model": "m", "messages": [{"role": "user", "content": "hi"}]},
+            )
+    assert (answer.status, answer.headers["x-ccproxy-upstream"]) == (200, "anthropic/m")
+
+
+@pytest.mark.parametrize(("vendor", "member"), [("anthropic", "has_more"), ("openai", "object"), ("google", "models")])
+@pytest.mark.parametrize("path", ["v1/models", "models", "v1beta/models"])
+def test_a_vendors_models_are_listed_as_it_lists_them(vendor: str, member: str, path: str) -> None:
+    with proxy(ECHO) as served:
+        answer = ask(served.port, f"/api/provider/{vendor}/{path}", None, "GET")
+    assert (answer.status, ("models" if path == "v1beta/models" else member) in answer.json) == (200, True), answer.json
+
+
+def test_an_unknown_name_is_told_the_known_ones() -> None:
+    with upstream(OK) as up, proxy(behind(up, "openai-chat")) as served:
+        for name in ("nobody", "google"):
+            answer = ask(served.port, f"/api/provider/{name}/v1/messages", {}, anthropic_version="2023-06-01")
+            assert (answer.status, answer.json["error"]["message"]) == (404, f'unknown upstream "{name}"; known: up')
+
+
+@pytest.mark.parametrize(
+    ("form", "sent"), [("openai-chat", "/v1/embeddings"), ("anthropic", "/embeddings"), ("gemini", "/embeddings")]
+)
+def test_any_other_path_below_a_pin_is_passed_on(form: str, sent: str) -> None:
+    with upstream(OK) as up, proxy(behind(up, form)) as served:
+        assert ask(served.port, "/api/provider/up/embeddings", {}).status == 200
+        assert ask(served.port, "/api/provider/up/v1/files/", None, "GET").status == 200
+    assert [seen.head.split()[1] for seen in up.seen] == [sent, "/v1/files/"]
+
+
+def test_json_is_untouched_to_the_byte() -> None:
+    body = b'{"input":"\\u00e9", "a":1.0,"a":2 }\n'
+    with upstream(OK) as up, proxy(behind(up, "openai-chat")) as served:
+        ask(served.port, "/v1/embeddings", body)
+    assert (up.seen[0].body, json.loads(up.seen[0].body)) == (body, {"input": "é", "a": 2})
