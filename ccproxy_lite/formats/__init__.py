@@ -44,6 +44,8 @@ PROFILES = {
 }
 DEFAULT_FORMAT = "openai-chat"
 """The format of a client without any sign of one."""
+_PARTS = {"openai-completions": ("openai-chat", "COMPLETIONS", "/completions")}
+"""Endpoints of clients that are part of a format: in which folder, under which name, and the stem of their paths."""
 KEY_HEADERS = tuple(dict.fromkeys(p.key_header for p in PROFILES.values() if p.key_header != "authorization"))
 """The headers that carry nothing but a key."""
 VERSIONS = ("v1", "v1beta", "v1alpha")
@@ -58,18 +60,19 @@ _ONE_MODEL = re.compile(r"(/v1(?:beta|alpha)?/models)/(.+)")
 
 
 class _Formats(Mapping[str, Format]):
-    """The formats by name, loaded one by one."""
+    """The formats by name, loaded one by one; parts of one can be had by their names, too, but are not listed."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Format] = {}
 
     def __getitem__(self, name: str) -> Format:
         if name not in self._loaded:
-            if name not in PROFILES:
+            folder, value, _ = _PARTS.get(name, (name, "FORMAT", ""))
+            if folder not in PROFILES:
                 raise KeyError(name)
             # On first use: most proxies never convert between all four, and each costs start time.
-            module = import_module(f"ccproxy_lite.formats.{name.replace('-', '_')}")
-            self._loaded[name] = module.FORMAT
+            module = import_module(f"ccproxy_lite.formats.{folder.replace('-', '_')}")
+            self._loaded[name] = getattr(module, value)
         return self._loaded[name]
 
     def __contains__(self, name: object) -> bool:
@@ -87,7 +90,9 @@ FORMATS = _Formats()
 
 def formats_at(path: str) -> Iterator[Format]:
     """The formats that a path may belong to."""
-    return (FORMATS[name] for name, profile in PROFILES.items() if profile.stem in path)
+    stems = {name: profile.stem for name, profile in PROFILES.items()}
+    stems.update((name, stem) for name, (_, _, stem) in _PARTS.items())
+    return (FORMATS[name] for name, stem in stems.items() if stem in path)
 
 
 def detect_format(get: Callable[[str], str | None], query: str, path: str) -> Format:

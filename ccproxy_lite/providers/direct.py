@@ -93,7 +93,7 @@ def credential(kind: str, base_url: str, key: str, auth: str = "") -> Headers:
 def outbound(base_url: str, form: Format, path: str, ask: Ask, key: str) -> Outbound:
     """A request below a base URL; the key takes the place of any header of its name."""
     target = urlsplit(base_url).path + with_query(path, ask.query)
-    credentials = credential(form.name, base_url, key, ask.auth)
+    credentials = credential(form.base or form.name, base_url, key, ask.auth)
     # Headers that the configuration adds must not send a second key.
     names = {name for name, _ in credentials}
     headers = [*((name, value) for name, value in ask.headers if name not in names), *credentials]

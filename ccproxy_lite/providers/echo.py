@@ -40,7 +40,7 @@ def _at_base_path(
 PROVIDER = direct.PROVIDER._replace(
     name=NAME,
     defaults={NAME: Defaults("", (), "")},
-    speaks=lambda kind, client: client or "openai-chat",
+    speaks=lambda kind, client: client if client in direct.DEFAULTS else "openai-chat",
     message=_at_base_path(direct.message),
     count_tokens=_at_base_path(direct.count_tokens),
     models=_at_base_path(direct.models),

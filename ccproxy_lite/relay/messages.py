@@ -14,7 +14,7 @@ from ccproxy_lite.routing.routes import Route, resolve
 async def answer(relay: Relay, call: Call) -> None:
     """Respond to a call. Raises ClientError for what is rejected before any upstream is contacted."""
     call.record.model = call.model
-    routes = resolve(relay.config, call.model, call.form.name, call.pinned_upstream)
+    routes = resolve(relay.config, call.model, call.form.base or call.form.name, call.pinned_upstream)
     call.record.session = call.session
     call.client.cancel_on_eof()
     reply = _reply(relay, call, routes) if call.wants_stream else None

@@ -64,8 +64,10 @@ class Upstreams:
         self._timeouts = Timeouts(t.connect_s, t.first_byte_s, t.idle_s)
 
     def format_of(self, upstream: Upstream, client_format: str = "") -> Format:
-        """The wire format for requests to an upstream."""
-        return FORMATS[upstream.provider.speaks(upstream.format, client_format)]
+        """The wire format for requests to an upstream: its own, or that of the client's endpoint if it has it, too."""
+        form = FORMATS[upstream.provider.speaks(upstream.format, client_format)]
+        endpoint = FORMATS[client_format] if client_format else form
+        return endpoint if endpoint.quirk in upstream.quirks else form
 
     async def secret_of(self, upstream: Upstream, reference: str, client_key: str = "") -> str:
         """The secret to send. Raises UpstreamError when its source fails."""

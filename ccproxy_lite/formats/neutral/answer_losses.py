@@ -54,6 +54,12 @@ TO: Mapping[str, Mapping[str, str]] = {
         "pause_turn": "no such finish reason: `stop`",
         "redacted": "reasoning that only its service can read has no field",
     },
+    "openai-completions": {
+        "thinking": "no reasoning in text completions",
+        "image": "no images in text completions",
+        "citations": "no citations in text completions",
+        "pause_turn": "no such finish reason: `stop`",
+    },
     "openai-responses": {"pause_turn": "no such status: `completed`"},
     "gemini": {"pause_turn": "no such finish reason: `STOP`"},
 }

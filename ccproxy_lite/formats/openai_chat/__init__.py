@@ -1,8 +1,8 @@
-"""The OpenAI Chat Completions format, in both roles."""
+"""The OpenAI Chat Completions format, in both roles, and the client's side of the legacy text completions."""
 
 from ccproxy_lite.formats import openai
 from ccproxy_lite.formats.format import Format, PathInfo, fixed_paths
-from ccproxy_lite.formats.openai_chat import answer, messages, reader, request
+from ccproxy_lite.formats.openai_chat import answer, completions, messages, reader, request
 
 FORMAT = Format(
     name="openai-chat",
@@ -28,4 +28,19 @@ FORMAT = Format(
     write_model=openai.write_model,
     counting=None,
     write_count=lambda tokens: {"input_tokens": tokens},
+)
+
+COMPLETIONS = FORMAT._replace(
+    name=completions.NAME,
+    read_path=fixed_paths({"/v1/completions": PathInfo(), "/completions": PathInfo()}),
+    write_path=lambda model, path: "/completions",
+    read_request=completions.read_request,
+    read_body=completions.read_body,
+    write_body=completions.write_body,
+    reader=completions.Reader,
+    writer=completions.Writer,
+    look=completions.look,
+    without_foreign=lambda body: None,
+    base=FORMAT.name,
+    quirk="completions",
 )

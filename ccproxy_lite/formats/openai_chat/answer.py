@@ -41,7 +41,8 @@ _REASON_NAMES: dict[StopReason, str] = {
 }
 
 
-def _write_usage(usage: Usage) -> dict[str, Any]:
+def write_usage(usage: Usage) -> dict[str, Any]:
+    """Usage as Chat Completions counts it."""
     written: dict[str, Any] = {
         "prompt_tokens": usage.total_input,
         "completion_tokens": usage.output,
@@ -117,7 +118,7 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
         ],
     }
     if end.usage is not None:
-        body["usage"] = _write_usage(end.usage)
+        body["usage"] = write_usage(end.usage)
     return body
 
 
@@ -235,6 +236,6 @@ class Writer:
         last = self._encode_chunk({"annotations": self._annotations}) if self._annotations else b""
         last += self._encode_chunk({}, _REASON_NAMES[end.reason])
         if self._usage_wanted and end.usage is not None:
-            usage = dumps(_write_usage(end.usage))
+            usage = dumps(write_usage(end.usage))
             last += f'{self._head},"choices":[],"usage":{usage}}}\n\n'.encode()
         return last + b"data: [DONE]\n\n"

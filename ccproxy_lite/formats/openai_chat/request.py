@@ -192,12 +192,15 @@ def _read_output(body: fields.Object) -> Output | None:
 def write_request(request: Request, target: Target) -> Outgoing:
     """The request for a Chat upstream. Raises ClientError for what it must not leave out."""
     losses = Losses.of(request, NAME, target.strict)
-    losses.lose_extra(request.extra)
+    # Only the legacy endpoint's requests are written for a service of their own kind: it knows their other fields.
+    own = request.extra if request.origin == NAME else NOTHING
+    losses.lose_extra(request.extra if own is NOTHING else NOTHING)
     request = losses.without_server_tools(request)
     is_reasoning_model = openai.is_openai_reasoning(target.model)  # only these models accept custom tools
     body: dict[str, Any] = {
         "model": target.model,
         "messages": write_messages(request, target, losses, is_reasoning_model),
+        **{name: value for name, value in own.items() if name.isidentifier()},
     }
     _write_tools(body, request, losses, is_reasoning_model)
     SCALARS.write(body, _accepted_parameters(request, target, losses), losses)
