@@ -33,13 +33,14 @@ class PathInfo(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What a request is written for."""
+    """What a request is written for; ``session`` is the client's id of the conversation, if it gave one."""
 
     model: str
     quirks: frozenset[str] = frozenset()
     default_max_tokens: int = 8192
     budgets: Mapping[str, int] = NOTHING
     strict: bool = False
+    session: str = ""
 
 
 class Outgoing(NamedTuple):

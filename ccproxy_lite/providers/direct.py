@@ -72,9 +72,9 @@ def is_makers(kind: str, base_url: str) -> bool:
 
 
 def quirks_at(base_url: str) -> frozenset[str]:
-    """OpenAI's service no longer accepts ``max_tokens``, and takes system messages in the middle of a conversation."""
+    """OpenAI's service no longer accepts ``max_tokens``, takes system messages anywhere, and keeps caches by key."""
     if urlsplit(base_url).hostname == "api.openai.com":
-        return frozenset(("max_completion_tokens", "system_turns"))
+        return frozenset(("max_completion_tokens", "system_turns", "prompt_cache_key"))
     return frozenset()
 
 

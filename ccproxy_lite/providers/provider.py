@@ -23,7 +23,7 @@ Headers = list[tuple[str, str]]
 QUIRKS = frozenset(
     "adaptive_thinking manual_thinking no_thinking sampling no_sampling system_turns max_completion_tokens "
     "reasoning_content no_reasoning_effort no_reasoning_summary top_k gemini_strict_schema thinking_budget "
-    "completions".split()
+    "completions prompt_cache_key".split()
 )
 """The dialect switches that an upstream may have (the README says what each means); the formats act on them."""
 

@@ -80,6 +80,7 @@ def target_of(call: Call, route: Route, upstreams: Upstreams) -> Target:
         config.default_max_tokens,
         config.thinking_budgets,
         call.is_strict or config.strict,
+        call.session,
     )
 
 

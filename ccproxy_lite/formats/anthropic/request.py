@@ -257,6 +257,8 @@ def write_request(request: Request, target: Target) -> Outgoing:
     _write_output(body, request, losses)
     _write_thinking(body, request, target, losses)
     SCALARS.write(body, _accepted_parameters(body, request, target, losses), losses)
+    if target.session and request.user is None:  # spelled so that a session can be found in it
+        body["metadata"] = {"user_id": f"proxy_session_{names.short_user(target.session, 64)}"}
     limit_markers(body)
     return Outgoing(
         body,

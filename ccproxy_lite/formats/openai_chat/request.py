@@ -207,6 +207,8 @@ def write_request(request: Request, target: Target) -> Outgoing:
     # OpenAI's reasoning models and its service reject the old name; other services only know that one.
     if "max_tokens" in body and (is_reasoning_model or "max_completion_tokens" in target.quirks):
         body["max_completion_tokens"] = body.pop("max_tokens")
+    if target.session and "prompt_cache_key" in target.quirks:
+        body.setdefault("prompt_cache_key", names.short_user(target.session, 64))
     _write_reasoning(body, request, target, losses)
     _write_output(body, request)
     if request.stream:

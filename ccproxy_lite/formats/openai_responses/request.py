@@ -157,6 +157,8 @@ def write_request(request: Request, target: Target) -> Outgoing:
             body["tool_choice"] = write_choice(request.tool_choice, request)
         if request.parallel_tools is not None:
             body["parallel_tool_calls"] = request.parallel_tools
+    if target.session and request.cache_key is None:
+        body["prompt_cache_key"] = names.short_user(target.session, 64)
     _write_reasoning(body, request, target, losses)
     _write_output(body, request)
     values = openai.accepted(request, target, losses, _TIERS)
