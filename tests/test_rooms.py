@@ -47,7 +47,7 @@ ROWS: dict[str, tuple[str, ...]] = {
 PURE = (
     "routing", "config", "providers", "formats", "errors", "jsontext",
     "net.framing", "net.heads", "net.address", "net.proxies", "net.inflate",
-    "relay.streams", "relay.whole", "relay.headers", "relay.record",
+    "relay.streams", "relay.whole", "relay.headers", "relay.record", "relay.tape",
     "server.clients", "server.paths", "server.access", "server.metrics",
 )  # fmt: skip
 """No clock, no randomness, no input or output: what these import is pure, too."""

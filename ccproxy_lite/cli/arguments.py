@@ -16,6 +16,7 @@ COMMANDS = {
     "check": "validate the configuration and print upstreams and routes (keys masked)",
     "models": "list the models clients can request, and where each is routed",
     "convert": "convert a request or response between formats (stdin to stdout)",
+    "replay": "run a captured exchange again, offline, and show what differs",
     "status": "show keys, cooldowns, sessions and counters of a running proxy",
     "health": "exit 0 if the proxy is up (for container health checks)",
     "bundle": "build a single-file executable (.pyz) of ccproxy-lite and its dependencies",
@@ -32,6 +33,7 @@ _EXAMPLES = {
     "check": "example:\n  ccproxy-lite check --config proxy.json --live",
     "models": "example:\n  ccproxy-lite models --json",
     "convert": "example:\n  ccproxy-lite convert --from anthropic --to openai-chat < request.json",
+    "replay": "example:\n  ccproxy-lite serve --capture ~/captures\n  ccproxy-lite replay ~/captures/ccproxy-*-1.json",
     "status": "example:\n  ccproxy-lite status --reset work",
     "health": "example:\n  ccproxy-lite health --listen 127.0.0.1:8317",
     "bundle": "example:\n  ccproxy-lite bundle -o ccproxy-lite.pyz && python3 ccproxy-lite.pyz demo",
@@ -116,6 +118,11 @@ def _add_logging_options(parser: Parser) -> None:
     )
 
 
+def _add_capture_option(parser: Parser) -> None:
+    about = "write one file for each exchange to DIR, for bug reports (see replay)"
+    parser.add_argument("--capture", metavar="DIR", type=_non_empty, help=about)
+
+
 def _add_run_options(parser: Parser) -> None:
     parser.add_argument("--model", metavar="M", help="answer every model the command requests with M")
     parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD ...", help="the command and its arguments")
@@ -148,6 +155,11 @@ def _add_status_options(parser: Parser) -> None:
     )
 
 
+def _add_replay_options(parser: Parser) -> None:
+    parser.add_argument("file", metavar="FILE", type=_non_empty, help="a file that --capture has written")
+    parser.add_argument("--case", action="store_true", help="print it as cases for the tests instead")
+
+
 def _add_bundle_options(parser: Parser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", default="ccproxy-lite.pyz", help="output file (default: ccproxy-lite.pyz)"
@@ -176,13 +188,14 @@ def _add_convert_options(parser: Parser) -> None:
 
 
 _OPTIONS: dict[str, tuple[Callable[[Parser], None], ...]] = {
-    "serve": (_add_config_option, _add_listen_option, _add_logging_options),
-    "run": (_add_config_option, _add_logging_options, _add_run_options),
+    "serve": (_add_config_option, _add_listen_option, _add_logging_options, _add_capture_option),
+    "run": (_add_config_option, _add_logging_options, _add_capture_option, _add_run_options),
     "env": (_add_config_option, _add_listen_option, _add_json_option, _add_env_options),
     "init": (_add_config_option, _add_init_options),
     "check": (_add_config_option, _add_json_option, _add_check_options),
     "models": (_add_config_option, _add_json_option),
     "convert": (_add_convert_options,),
+    "replay": (_add_replay_options,),
     "status": (_add_config_option, _add_listen_option, _add_json_option, _add_status_options),
     "health": (_add_config_option, _add_listen_option, _add_logging_options),  # so that both can be given the same
     "bundle": (_add_bundle_options,),
@@ -198,7 +211,7 @@ def _did_you_mean(word: str, choices: Iterable[str]) -> str:
     return f' (did you mean "{close[0]}"?)' if close else ""
 
 
-_TAKE_VALUES = "-c --config --listen --log-level --log-format --log-file".split()
+_TAKE_VALUES = "-c --config --listen --log-level --log-format --log-file --capture".split()
 
 
 def _place_of_command(words: list[str]) -> int | None:

@@ -81,5 +81,7 @@ def with_options(config: Config, arguments: argparse.Namespace) -> Config:
     for place, url in [*places, *((f"mounts.{mount.path}.to", mount.service.base_url) for mount in config.mounts)]:
         if here.answers(url):
             raise ConfigError([f"{place}: {url} points back at this proxy (request loop)"])
+    if "capture" in given:
+        config = replace(config, capture=config.capture._replace(dir=given["capture"]))
     log = {name: given[f"log_{name}"] for name in ("level", "format", "file") if f"log_{name}" in given}
     return replace(config, log=config.log._replace(**log))

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from ccproxy_lite.config import secrets
 from ccproxy_lite.config.located import Misplaced, find, parse, position
-from ccproxy_lite.config.model import Config, Key, Limits, Log, Mount, Timeouts, Upstream
+from ccproxy_lite.config.model import CaptureSettings, Config, Key, Limits, Log, Mount, Timeouts, Upstream
 from ccproxy_lite.config.readers import (
     Invalid,
     Place,
@@ -387,6 +387,9 @@ FIELDS: Mapping[str, Reader[Any]] = {
     "default_max_tokens": integer_at_least(1),
     "timeouts": object_of(Timeouts, dict.fromkeys(Timeouts._fields, number_at_least(0.001))),
     "limits": object_of(Limits, dict.fromkeys(Limits._fields, integer_at_least(1))),
+    "capture": object_of(
+        CaptureSettings, {"dir": text, "max_files": integer_at_least(1), "max_mb": integer_at_least(1)}
+    ),
     "log": object_of(
         Log,
         {

@@ -99,6 +99,14 @@ class Log(NamedTuple):
     file: str = ""
 
 
+class CaptureSettings(NamedTuple):
+    """The folder of captures, empty for none, and how many files and megabytes are kept there."""
+
+    dir: str = ""
+    max_files: int = 200
+    max_mb: int = 256
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """Everything that a file or the environment can say."""
@@ -120,6 +128,7 @@ class Config:
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
     log: Log = field(default_factory=Log)
+    capture: CaptureSettings = field(default_factory=CaptureSettings)
     mounts: tuple[Mount, ...] = ()
     notes: tuple[str, ...] = ()
     families: Families = FAMILIES

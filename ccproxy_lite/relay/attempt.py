@@ -29,6 +29,7 @@ from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.headers import JSON_HEADERS, about_answer, for_converted, for_upstream, merged
 from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.relay.streams import Converted, Reframed, Relayed, Stream, failed_of, late_losses
+from ccproxy_lite.relay.tape import AttemptTape
 from ccproxy_lite.relay.upstreams import Upstreams
 from ccproxy_lite.relay.whole import Whole, json_in, read_whole
 from ccproxy_lite.routing import retry_after
@@ -128,6 +129,8 @@ class MessageDispatch:
             # Upstreams quote keys in their error messages.
             failed = replace(failed, message=self._call.redact(failed.message), retry_after_s=hint_s)
         self.failed = failed
+        if self.delivery is not None and self.delivery.tape is not None:
+            self.delivery.tape.failed = failed
 
     async def _send_and_deliver(self) -> Failed | None:
         call, record, prepared = self._call, self._call.record, self.prepared
@@ -140,6 +143,10 @@ class MessageDispatch:
             self.secret = await self._upstreams.secret_of(upstream, key.reference, call.passed_secret)
             outbound = upstream.provider.message(upstream, prepared.form, prepared.ask, self.secret)
             self.delivery = delivery
+            if call.tape is not None:
+                began_s = call.tape.since(self.began_at)
+                delivery.tape = AttemptTape(call.tape, self.attempt, outbound, self.dropped, began_s)
+                call.tape.attempts.append(delivery.tape)
             await self._upstreams.send(upstream, outbound, delivery, call.head)
         except UpstreamError as error:
             return failed_of(error)

@@ -22,6 +22,7 @@ from ccproxy_lite.net.connection import Connection
 from ccproxy_lite.net.heads import AnswerHead, OutHeaders, RequestHead
 from ccproxy_lite.relay.headers import for_client, presented_keys, sends_bearer
 from ccproxy_lite.relay.record import Record
+from ccproxy_lite.relay.tape import Tape
 from ccproxy_lite.relay.vault import MIN_REDACTED_CHARS, Vault
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Call:
     :ivar pinned_upstream: the upstream that the path names
     :ivar incoming: the body of a request that is passed on while it arrives; then ``raw_body`` is empty
     :ivar raw_path: the path as it was sent, behind the upstream and the session that it names
+    :ivar tape: records it for a capture
     :ivar passed_secret: the client's key, if it is the one that is sent to the upstream
     """
 
@@ -55,6 +57,7 @@ class Call:
     passed_secret: str = ""
     incoming: IncomingBody | None = None
     raw_path: str = ""
+    tape: Tape | None = None
 
     @cached_property
     def id(self) -> str:

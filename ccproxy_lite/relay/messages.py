@@ -13,6 +13,17 @@ from ccproxy_lite.routing.routes import Route, resolve
 
 async def answer(relay: Relay, call: Call) -> None:
     """Respond to a call. Raises ClientError for what is rejected before any upstream is contacted."""
+    captures = relay.captures
+    if captures is not None:
+        captures.begin(call)
+    try:
+        await _answer(relay, call)
+    finally:
+        if captures is not None:
+            await captures.finish(call, relay.config)
+
+
+async def _answer(relay: Relay, call: Call) -> None:
     call.record.model = call.model
     routes = resolve(relay.config, call.model, call.form.base or call.form.name, call.pinned_upstream)
     call.record.session = call.session

@@ -8,6 +8,7 @@ import anyio
 
 from ccproxy_lite.config.model import Upstream
 from ccproxy_lite.log import log
+from ccproxy_lite.relay.capture import Captures
 from ccproxy_lite.relay.client_keys import ClientRings
 from ccproxy_lite.relay.ledger import Ledger
 from ccproxy_lite.relay.upstreams import Upstreams
@@ -51,6 +52,7 @@ class Relay:
         known = before.config.upstreams if before else ()
         self.outages.forget(set(rings) - {one.name for one in self.config.upstreams if one in known})
         self.wakeup: Wakeup = before.wakeup if before else Wakeup()
+        self.captures = Captures(self.config.capture, self.clock) if self.config.capture.dir else None
         self.vault.on_change = self.clear_rejected
 
     def ring_for(self, upstream: Upstream, client_key: str) -> KeyRing:

@@ -1,0 +1,112 @@
+"""``ccproxy-lite replay``: runs a captured exchange again, offline, and shows what differs."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats.sse import Parser
+from ccproxy_lite.jsontext import loads
+from ccproxy_lite.relay import replay
+from ccproxy_lite.relay.capture import as_bytes
+from ccproxy_lite.server.paths import match
+
+Document = Mapping[str, Any]
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Exit code 0 if all is as it was, 1 if something differs, 2 for what is no capture."""
+    document = replay.read(Path(arguments.file).read_text(encoding="utf-8", errors="replace"), arguments.file)
+    if arguments.case:
+        print(json.dumps(list(cases(document)), indent=1, ensure_ascii=False))
+        return 0
+    head = replay.head_of(document)
+    endpoint = match(head.path, head.raw_path, head.query).endpoint
+    outcome = anyio.run(replay.run, document, endpoint.path_info) if endpoint is not None else replay.Outcome()
+    differs = False
+    for title, before, now in comparisons(document, outcome):
+        lines = list(difflib.unified_diff(before, now, "captured", "now", lineterm="", n=2))
+        differs = differs or bool(lines)
+        print(f"{title}: {'differs' if lines else 'the same'}")
+        for line in lines:
+            print(f"  {line}")
+    return int(differs)
+
+
+def comparisons(document: Document, outcome: replay.Outcome) -> Iterator[tuple[str, list[str], list[str]]]:
+    """What is compared: a title, the lines of the capture, and those of now."""
+    for number, attempt in enumerate(document["attempts"]):
+        target = f"{attempt['upstream']['name']}/{attempt['model']}"
+        sent: list[str] = []
+        if number < len(outcome.sent):
+            name, outbound = outcome.sent[number]
+            sent = [f"to {name}: {outbound.method} {outbound.target}", *lines_of(outbound.body)]
+        request = attempt["request"]
+        before = [f"to {attempt['upstream']['name']}: {request['request']}", *lines_of(as_bytes(request["body"]))]
+        yield f"request {number + 1} to {target}", before, sent
+    for name, outbound in outcome.sent[len(document["attempts"]) :]:
+        yield f"another request to {name}", [], lines_of(outbound.body)
+    answer = document["answer"]
+    if answer is not None:
+        was = b"".join(as_bytes(piece) for _, piece in answer["pieces"])
+        now = outcome.body if answer["complete"] else outcome.body[: len(was)]
+        before = [f"status {answer['status']}", *lines_of(was)]
+        yield "answer to the client", before, [f"status {outcome.status}", *lines_of(now)]
+    dropped = document["outcome"].get("dropped", "")
+    yield "dropped", [dropped], [", ".join(outcome.dropped)]
+
+
+def lines_of(body: bytes) -> list[str]:
+    """A body as lines: JSON with a member on each, anything else (events) as it is."""
+    text = body.decode("utf-8", "replace")
+    try:
+        return json.dumps(loads(text), indent=1, ensure_ascii=False).split("\n")
+    except ValueError:
+        return text.split("\n")
+
+
+# ---------------------------------------------------------------- cases for the tests
+
+
+def cases(document: Document) -> Iterator[dict[str, Any]]:
+    """The first conversion of the request, and that of the last answer, as the tests write them (tests/cases)."""
+    name, client = f"captured {document['request_id']}", document["client"]["format"]
+    for attempt in document["attempts"]:
+        target = _format_at(attempt, client)
+        if target != client:
+            expected = {
+                "model": attempt["model"],
+                **({"quirks": attempt["upstream"]["quirks"]} if attempt["upstream"]["quirks"] else {}),
+                "expect": loads(attempt["request"]["body"]),
+                **({"dropped": attempt["dropped"]} if attempt["dropped"] else {}),
+            }
+            request = loads(document["client"]["body"])
+            yield {"name": name, "from": client, "request": request, "to": {target: expected}}
+            break
+    last = document["attempts"][-1]
+    origin, response = _format_at(last, client), last["response"]
+    if response is not None and response["status"] == 200 and origin != client:
+        body = b"".join(as_bytes(piece) for _, piece in response["pieces"])
+        yield {"name": f"{name}, the answer", "from": origin, **_answer(body), "to": {client: {}}}
+
+
+def _format_at(attempt: Document, client: str) -> str:
+    """The format that was spoken with an attempt's upstream; the embedded one speaks the client's."""
+    named = attempt["upstream"]["format"]
+    return named if named in FORMATS else client
+
+
+def _answer(body: bytes) -> dict[str, Any]:
+    try:
+        return {"response": loads(body)}
+    except ValueError:
+        parser = Parser()
+        events = parser.feed(body)
+        return {"stream": [loads(event.data) if event.data.startswith("{") else event.data for event in events]}

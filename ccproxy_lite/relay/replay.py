@@ -1,0 +1,217 @@
+"""A captured exchange run again, offline: the recorded client asks, and the recorded upstreams answer.
+
+It is the program itself that runs (routing, failover, conversions), with three things in the place of sockets and time:
+``Recorded`` upstreams, which note what they are sent and play back what they once said; a ``Collector`` as the client's
+connection; and a clock that does not wait. What comes out must be what came out then, unless a conversion has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import anyio
+import anyio.lowlevel
+
+from ccproxy_lite.clock import Clock
+from ccproxy_lite.config.model import Config, Key, Upstream
+from ccproxy_lite.errors import ClientError, ConfigError, UpstreamError, kind_of
+from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats.format import PathInfo
+from ccproxy_lite.jsontext import dumps, loads
+from ccproxy_lite.net.application import Response
+from ccproxy_lite.net.connection import Connection
+from ccproxy_lite.net.heads import AnswerHead, OutHeaders, RequestHead, read_head
+from ccproxy_lite.net.upstream import Pool
+from ccproxy_lite.net.watchdog import Watchdog
+from ccproxy_lite.providers import provider_of
+from ccproxy_lite.providers.provider import Outbound
+from ccproxy_lite.relay import messages
+from ccproxy_lite.relay.call import Call
+from ccproxy_lite.relay.capture import VERSION, as_bytes
+from ccproxy_lite.relay.record import Record
+from ccproxy_lite.relay.relay import Relay
+from ccproxy_lite.relay.upstreams import Receiver, Upstreams
+from ccproxy_lite.relay.vault import Vault
+
+Document = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a replay has brought: each request as it was sent, and to whom; the answer; and what was dropped."""
+
+    sent: list[tuple[str, Outbound]] = field(default_factory=list)
+    status: int = 0
+    body: bytes = b""
+    dropped: tuple[str, ...] = ()
+
+
+class Collector:
+    """The connection of a client that is not there."""
+
+    blocked = cut = gone = False
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.on_blocked: Any = None
+        self._outcome = outcome
+
+    def cancel_on_eof(self) -> None:
+        """It never leaves."""
+
+    def respond(self, response: Response) -> None:
+        self._outcome.status, self._outcome.body = response.status, response.body
+
+    def begin(self, status: int, headers: OutHeaders, length: int | None = None) -> None:
+        self._outcome.status = status
+
+    def write(self, data: bytes) -> None:
+        self._outcome.body += data
+
+    def finish(self) -> None:
+        """Nothing to close."""
+
+    def abort(self) -> None:
+        """Nothing to break off."""
+
+
+class ReplayClock(Clock):
+    """Time that passes only where somebody waits."""
+
+    def __init__(self, wall: float) -> None:
+        self._now, self._wall = 0.0, wall
+
+    def now(self) -> float:
+        return self._now
+
+    def wall(self) -> float:
+        return self._wall + self._now
+
+    async def wait(self, seconds: float, sooner: anyio.Event | None = None) -> None:
+        await anyio.lowlevel.checkpoint()
+        self._now += seconds
+
+
+class Recorded(Upstreams):
+    """Upstreams that say what they have said before, attempt by attempt."""
+
+    def __init__(self, config: Config, clock: Clock, attempts: list[Document], outcome: Outcome) -> None:
+        super().__init__(config, Pool(Watchdog()), Vault({}), clock)
+        self._attempts = iter(attempts)
+        self._outcome = outcome
+
+    async def secret_of(self, upstream: Upstream, reference: str, client_key: str = "") -> str:
+        return ""
+
+    async def send(
+        self, upstream: Upstream, outbound: Outbound, receiver: Receiver, head: RequestHead | None = None
+    ) -> None:
+        self._outcome.sent.append((upstream.name, outbound))
+        attempt = next(self._attempts, None)
+        await anyio.lowlevel.checkpoint()
+        if attempt is None:
+            raise UpstreamError("the capture has no further attempt")
+        response, failed = attempt["response"], attempt["failed"] or {}
+        error = UpstreamError(
+            failed.get("message") or "the response was not recorded to its end",
+            status=failed.get("status", 502),
+            kind=failed.get("kind") or kind_of(502),
+            code=failed.get("code", ""),
+        )
+        if response is None:
+            raise error
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response["headers"]]
+        receiver.head(AnswerHead(response["status"], headers))
+        for _, piece in response["pieces"]:
+            receiver.data(as_bytes(piece))
+        if response["ended"]:
+            receiver.end()
+        elif not receiver.done.is_set():
+            receiver.failed_upstream(error)
+
+
+def read(text: str, path: str) -> Document:
+    """A capture out of a file's text. Raises ConfigError for anything else."""
+    try:
+        document = loads(text)
+        is_one = isinstance(document, dict) and document.get("capture") == VERSION
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ConfigError([f"ccproxy-lite: {path} is not a capture of this version"])
+    if not document["attempts"]:
+        raise ConfigError([f"ccproxy-lite: {path}: no upstream was contacted, so there is nothing to run again"])
+    return cast(Document, document)
+
+
+async def run(document: Document, path_info: PathInfo) -> Outcome:
+    """Run a capture's exchange again.
+
+    :param path_info: what its URL says
+    """
+    outcome, settings = Outcome(), document["settings"]
+    call = _call(document, path_info, Collector(outcome))
+    clock = ReplayClock(settings["created"])
+    config = _config(document, call.model)
+    relay = Relay(Recorded(config, clock, document["attempts"], outcome))
+    try:
+        await messages.answer(relay, call)
+    except ClientError as error:
+        outcome.status, outcome.body = error.status, dumps({"error": error.message}).encode()
+    relay.upstreams.pool.watchdog.stop()
+    outcome.dropped = call.record.dropped
+    return outcome
+
+
+def head_of(document: Document) -> RequestHead:
+    """The head of the client's request."""
+    client = document["client"]
+    headers = [f"{name}: {value}" for name, value in client["headers"]]
+    return read_head("\r\n".join([f"{client['request']} HTTP/1.1", *headers, "", ""]).encode("latin-1"))
+
+
+def _call(document: Document, path_info: PathInfo, client: Collector) -> Call:
+    asked, settings = document["client"], document["settings"]
+    call = Call(
+        FORMATS[asked["format"]],
+        head_of(document),
+        as_bytes(asked["body"]),
+        cast(Connection, client),
+        Record(),
+        Vault({}),
+        path_info,
+    )
+    call.pinned_upstream = asked["pinned_upstream"]
+    call.__dict__.update(id=settings["seed"], created=settings["created"])
+    return call
+
+
+def _config(document: Document, model: str) -> Config:
+    """Just enough of a configuration: the upstreams of the attempts, and their targets in the same order."""
+    settings, attempts = document["settings"], document["attempts"]
+    upstreams: dict[str, Upstream] = {}
+    keys: dict[str, dict[str, Key]] = {}
+    for attempt in attempts:
+        entry = attempt["upstream"]
+        label = attempt["key"] or "key"
+        keys.setdefault(entry["name"], {})[label] = Key(f"replay {label}", label)
+        upstreams[entry["name"]] = Upstream(
+            entry["name"],
+            entry["format"],
+            entry["base_url"],
+            tuple(keys[entry["name"]].values()),
+            quirks=frozenset(entry["quirks"]),
+            provider=provider_of(entry["format"]),
+        )
+    targets = tuple(dict.fromkeys(f"{attempt['upstream']['name']}/{attempt['model']}" for attempt in attempts))
+    return Config(
+        tuple(upstreams.values()),
+        models=((model, targets),),
+        strict=settings["strict"],
+        retries=settings["retries"],
+        default_max_tokens=settings["default_max_tokens"],
+        thinking_budgets=settings["thinking_budgets"],
+        sticky_sessions=False,
+        keepalive_s=0,
+    )
