@@ -37,7 +37,20 @@ from ccproxy_lite.errors import ConfigError
 from ccproxy_lite.formats.neutral.thinking import BUDGETS
 from ccproxy_lite.net import proxies
 from ccproxy_lite.net.address import Address
-from ccproxy_lite.providers import AUTHS, EMBEDDED, ENDPOINTS, KINDS, PLAIN, QUIRKS, defaults, is_makers, provider_of
+from ccproxy_lite.providers import (
+    AUTHS,
+    EMBEDDED,
+    ENDPOINTS,
+    KINDS,
+    LOCAL,
+    LOCAL_COMMAND,
+    LOCAL_PARALLEL,
+    PLAIN,
+    QUIRKS,
+    defaults,
+    is_makers,
+    provider_of,
+)
 
 Models = tuple[tuple[str, tuple[str, ...]], ...]
 Keys = tuple[tuple[Key, ...], bool, str]
@@ -160,12 +173,13 @@ def _read_upstream(value: Any, place: Place) -> Upstream:
     name = str(place.path[-1])
     if not name or not all(char.isalnum() or char in "-_." for char in name):
         place.error("a name has letters, digits, '-', '_' and '.' only")
-    given = members(value, place, UPSTREAM_FIELDS, reserved=("command", "tools", "max_parallel"))
+    given = members(value, place, UPSTREAM_FIELDS)
     if "format" not in value:
         place.error(f'missing "format" (one of {", ".join(KINDS)})')
     # With an invalid format the other fields are still checked, and the upstream is never used.
     kind = given.get("format", EMBEDDED.name)
     base_url = defaults(kind).base_url
+    _check_local(value, kind, place)
     is_url_valid = "base_url" not in value
     if "base_url" in given:
         with place.at("base_url"):
@@ -193,8 +207,24 @@ def _read_upstream(value: Any, place: Place) -> Upstream:
         proxy=proxy,
         proxy_source=proxy_source,
         source=source,
+        command=given.get("command", LOCAL_COMMAND if provider.runs else ()),
+        tools=given.get("tools", ()),
+        env=given.get("env", ()),
+        max_parallel=given.get("max_parallel", LOCAL_PARALLEL),
         provider=provider,
     )
+
+
+def _check_local(value: Any, kind: str, place: Place) -> None:
+    """Note what only a local program has, or only a service."""
+    runs = provider_of(kind).runs
+    foreign = ("base_url", "headers", "proxy", "ca_file", "client_cert") if runs else LOCAL_FIELDS
+    for name in foreign:
+        if name in value and "format" in value:
+            why = "a local program has none; set its environment in env" if runs else f"only for format {LOCAL.name}"
+            place.at(name).error(why, key=True)
+    if runs and value.get("keys") == "from-client":
+        place.at("keys").error("a local program is logged in as its user; it does not take its clients' keys")
 
 
 def _checked_base_url(url: str, kind: str, allow_http: bool) -> str:
@@ -240,6 +270,13 @@ def _usual_proxy(base_url: str, place: Place) -> tuple[proxies.Proxy | None, str
         return proxies.usual(base_url, place.report.environ)
     except ValueError as error:
         raise Invalid(str(error)) from None
+
+
+def _read_command(value: Any, place: Place) -> tuple[str, ...]:
+    words = list_of(text)(value, place)
+    if not words or not words[0]:
+        raise Invalid('expected the words of a command, such as ["claude"]')
+    return words
 
 
 def _read_header(value: Any, place: Place) -> str:
@@ -298,6 +335,8 @@ def _usual_keys(name: str, kind: str, base_url: str, place: Place) -> Keys:
     environ = place.report.environ
     if provider_of(kind).embedded:
         return (), False, "not required"
+    if provider_of(kind).runs:
+        return (), False, "its own login"
     # The vendor's key must not go to another host that speaks its format.
     variables = defaults(kind).key_variables if is_makers(kind, base_url) else ()
     for variable in variables:
@@ -399,6 +438,12 @@ FIELDS: Mapping[str, Reader[Any]] = {
         },
     ),
 }
+LOCAL_FIELDS: Mapping[str, Reader[Any]] = {
+    "command": _read_command,
+    "tools": list_of(text),
+    "env": lambda value, place: tuple(dict_of(text)(value, place).items()),
+    "max_parallel": integer_at_least(1),
+}
 UPSTREAM_FIELDS: Mapping[str, Reader[Any]] = {
     "format": one_of(*KINDS),
     "base_url": text,
@@ -410,4 +455,5 @@ UPSTREAM_FIELDS: Mapping[str, Reader[Any]] = {
     "ca_file": readable_file,
     "client_cert": readable_file,
     "allow_http": boolean,
+    **LOCAL_FIELDS,
 }

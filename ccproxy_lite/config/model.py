@@ -34,7 +34,7 @@ class Upstream:
     """One service. ``source`` says where its keys come from; without keys, none is sent.
 
     ``format`` is the word of the file: a format's name, or that of a provider which speaks them all. ``provider`` says
-    where and how its requests are sent.
+    where and how its requests are sent. ``command``, ``tools``, ``env`` and ``max_parallel`` are of a local program.
     """
 
     name: str
@@ -50,11 +50,15 @@ class Upstream:
     proxy: Proxy | None = None
     proxy_source: str = ""
     source: str = ""
+    command: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    max_parallel: int = 0
     provider: Provider = field(default=DIRECT, compare=False, repr=False)
 
     def speaks(self, form: str) -> bool:
         """Whether a client of that format is answered without a conversion."""
-        return self.format == form or self.provider.embedded
+        return self.provider.speaks(self.format, form) == form
 
 
 class Mount(NamedTuple):

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ccproxy_lite.providers import direct, echo, plain
+from ccproxy_lite.providers import claude_cli, direct, echo, plain
 from ccproxy_lite.providers.direct import FAMILIES, VENDORS, Families, is_makers
 from ccproxy_lite.providers.provider import QUIRKS, Defaults, Provider
 
@@ -38,7 +38,10 @@ ENDPOINTS = {"/chat/completions": "", "/messages": "", "/responses": "", "/v1/v1
 KEY_HEADERS = tuple(dict.fromkeys(one.key_header for one in direct.DEFAULTS.values()))
 """The headers in which services expect a key; a client's key is never forwarded in one of them."""
 
-_BY_KIND = {kind: provider for provider in (DIRECT, EMBEDDED) for kind in provider.defaults}
+LOCAL = claude_cli.PROVIDER
+"""An agent CLI on this machine."""
+LOCAL_COMMAND, LOCAL_PARALLEL = claude_cli.DEFAULT_COMMAND, claude_cli.DEFAULT_PARALLEL
+_BY_KIND = {kind: provider for provider in (DIRECT, EMBEDDED, LOCAL) for kind in provider.defaults}
 KINDS = tuple(_BY_KIND)
 """The words that may stand in an upstream's ``format``."""
 

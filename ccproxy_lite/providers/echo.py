@@ -19,6 +19,9 @@ Request = TypeVar("Request")
 
 class _Place(NamedTuple):
     base_url: str
+    command: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
 
 
 def base_path(kind: str) -> str:

@@ -34,13 +34,26 @@ class Service(Protocol):
     @property
     def base_url(self) -> str: ...
 
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Of a local program, like the next two: how to run it."""
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """Which of its own tools it may use."""
+
+    @property
+    def env(self) -> tuple[tuple[str, str], ...]:
+        """What is added to its environment."""
+
 
 class Ask(NamedTuple):
     """One request for a service, before its provider has added URL and credential.
 
     ``path`` says what is requested, and whether the response shall be a stream; ``query`` is the client's, where the
     request is passed on as it came, like ``raw_path`` where that is passed on as well. ``auth`` says how a key is sent
-    of which only one copy may be: ``bearer``, or ``default`` for the way of the format's maker.
+    of which only one copy may be: ``bearer``, or ``default`` for the way of the format's maker. ``session`` is the
+    client's id of the conversation.
     """
 
     model: str = ""
@@ -51,12 +64,81 @@ class Ask(NamedTuple):
     method: str = "POST"
     raw_path: str = ""
     auth: str = ""
+    session: str = ""
+
+
+class Move(NamedTuple):
+    """What comes of a line of a local program: bytes for its input, and what is known of the response by now.
+
+    ``status`` and ``headers`` begin the response, once; ``done`` ends it, and ``kill`` says that the program must not
+    go on.
+    """
+
+    write: bytes = b""
+    close_input: bool = False
+    status: int = 0
+    headers: tuple[tuple[str, str], ...] = ()
+    data: bytes = b""
+    done: bool = False
+    kill: bool = False
+
+
+class Dialogue(Protocol):
+    """What is said to one run of a local program, line by line, and what its lines mean."""
+
+    @property
+    def answer(self) -> str:
+        """The text of the answer so far."""
+
+    def begin(self) -> Move:
+        """What is said first."""
+
+    def feed(self, line: bytes) -> Move:
+        """A line that it has printed. Raises UpstreamError; with code ``unknown_session`` if it has forgotten that."""
+
+    def ended(self, status: int, stderr: str) -> Move:
+        """It has ended. Raises UpstreamError if its answer is not complete."""
+
+
+class Resume(NamedTuple):
+    """A session of a local program: its id, and how many turns it knows; none if it is to be begun."""
+
+    id: str
+    turns: int = 0
+
+
+class Launch(NamedTuple):
+    """How a local program is run: its words, environment beside the usual, files in its folder, and the dialogue."""
+
+    argv: list[str]
+    env: Mapping[str, str]
+    files: Mapping[str, str]
+    dialogue: Dialogue
+
+
+class Program(Protocol):
+    """One exchange with a local program.
+
+    ``turns`` identifies the conversation's turns one by one, so that a session can be found that knows the first.
+    """
+
+    @property
+    def session(self) -> str: ...
+    @property
+    def turns(self) -> tuple[str, ...]: ...
+
+    def turn_of(self, answer: str) -> str:
+        """What will identify the answer as a turn."""
+
+    def launch(self, resume: Resume | None) -> Launch:
+        """How to run it, with a session or without."""
 
 
 class Outbound(NamedTuple):
     """One request as it is sent. ``base_url`` leads to the host, ``target`` is the whole path and query there.
 
     ``upload`` is the framing of a body that follows piece by piece; ``raw`` leaves the content coding to the client.
+    A request for a local ``program`` goes nowhere else.
     """
 
     method: str
@@ -66,6 +148,7 @@ class Outbound(NamedTuple):
     body: bytes = b""
     upload: int | Literal["chunked"] | None = None
     raw: bool = False
+    program: Program | None = None
 
 
 class Question(Generic[Answer]):
@@ -102,8 +185,10 @@ class Provider(NamedTuple):
 
     ``defaults`` has the defaults for each word that may stand in an upstream's ``format``; a base URL is empty where
     there is none. ``speaks`` gives the wire format for requests to such an upstream, given the client's (which is empty
-    without a client). ``tidy`` mends a base URL that is written otherwise, and ``quirks_at`` gives what
-    its host needs. ``embedded`` providers are served by this program itself, at an address that shows only then.
+    without a client). ``tidy`` mends a base URL that is written otherwise, and ``quirks_at`` gives what its host needs.
+    ``fit`` gives the names of what the host has no place for in a request's body, and raises ClientError for what must
+    not be left out. ``runs`` providers are local programs. ``embedded`` providers are served by this program itself, at
+    an address that shows only then.
 
     ``raw`` makes a request for any other path of the API.
     ``message``, ``count_tokens`` and ``models`` make a request out of an ``Ask`` and a key; a count is None where the
@@ -120,6 +205,8 @@ class Provider(NamedTuple):
     count_tokens: Callable[[Service, Format, Ask, str], Question[int] | None]
     models: Callable[[Service, Format, Ask, str], Question[list[str]]]
     raw: Callable[[Service, Format, Ask, str], Outbound]
+    fit: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
+    runs: bool = False
     embedded: bool = False
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import anyio
 
-from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats.format import Format, Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral import overflow
 from ccproxy_lite.formats.neutral.answer_losses import AnswerLosses
@@ -38,15 +38,19 @@ from ccproxy_lite.routing.routes import Route
 
 
 class Prepared(NamedTuple):
-    """A request written for one target; ``outgoing`` is None if both sides speak the same format."""
+    """A request written for one target; ``outgoing`` is None if both sides speak the same format.
+
+    ``unfit`` names what the host has no place for.
+    """
 
     form: Format
     outgoing: Outgoing | None
     ask: Ask
+    unfit: tuple[str, ...] = ()
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        return self.outgoing.dropped if self.outgoing is not None else ()
+        return self.unfit if self.outgoing is None else self.outgoing.dropped + self.unfit
 
     @property
     def restorer(self) -> Restorer:
@@ -57,19 +61,34 @@ class Prepared(NamedTuple):
 def prepare(call: Call, route: Route, upstreams: Upstreams) -> Prepared:
     """The request for a target. Raises ClientError if the target cannot express it, or if it is invalid."""
     form = upstreams.format_of(route.upstream, call.form.name)
+    provider = route.upstream.provider
     # Same format: nothing is parsed that need not be.
     if form is call.form:
         headers = merged(form.fixed_headers, JSON_HEADERS, for_upstream(call.head))
         body = call.with_model(route.model)
         path = call.path_info._replace(streams=call.wants_stream)
         auth = call.auth_at(route.upstream, form)
-        return Prepared(form, None, Ask(route.model, path, call.head.query, tuple(headers), body, auth=auth))
+        ask = Ask(route.model, path, call.head.query, tuple(headers), body, auth=auth)
+        if provider.fit is None:
+            return Prepared(form, None, ask)
+        unfit = provider.fit(call.cleaned or call.body)
+        return Prepared(form, None, ask._replace(session=call.session), _checked(unfit, call, upstreams))
     outgoing = form.write_request(call.request, target_of(call, route, upstreams))
     headers = merged(for_converted(call.wants_stream), form.fixed_headers)
     path = PathInfo(streams=call.wants_stream)
     body, auth = dumps(outgoing.body).encode(), call.auth_at(route.upstream, form)
     ask = Ask(route.model, path, "", tuple(headers), body, auth=auth)
-    return Prepared(form, outgoing, ask)
+    if provider.fit is None:
+        return Prepared(form, outgoing, ask)
+    unfit = provider.fit(outgoing.body)
+    return Prepared(form, outgoing, ask._replace(session=call.session), _checked(unfit, call, upstreams))
+
+
+def _checked(unfit: tuple[str, ...], call: Call, upstreams: Upstreams) -> tuple[str, ...]:
+    """What the host has no place for. Raises ClientError in strict mode."""
+    if unfit and (call.is_strict or upstreams.config.strict):
+        raise ClientError(400, f"not supported by this upstream: {', '.join(unfit)}", param=unfit[0])
+    return unfit
 
 
 def target_of(call: Call, route: Route, upstreams: Upstreams) -> Target:
@@ -250,6 +269,6 @@ class MessageDispatch:
         """A whole response as it came, to a client of the same format."""
         headers = self._call.headers_for_client(answer, self.attempt.route.upstream)
         is_labelled = "json" in answer.get("content-type").lower()
-        headers = merged(headers, [] if is_labelled else JSON_HEADERS, about_answer(self.attempt.route, ()))
+        headers = merged(headers, [] if is_labelled else JSON_HEADERS, about_answer(self.attempt.route, self.dropped))
         body = overflow.as_length_limit(body) if end.reason == "max_tokens" else body
         self._call.client.respond(Response(answer.status, headers, body))

@@ -30,9 +30,10 @@ from ccproxy_lite.providers.provider import Outbound
 from ccproxy_lite.relay import messages
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.capture import VERSION, as_bytes
+from ccproxy_lite.relay.programs import Receiver
 from ccproxy_lite.relay.record import Record
 from ccproxy_lite.relay.relay import Relay
-from ccproxy_lite.relay.upstreams import Receiver, Upstreams
+from ccproxy_lite.relay.upstreams import Upstreams
 from ccproxy_lite.relay.vault import Vault
 
 Document = Mapping[str, Any]

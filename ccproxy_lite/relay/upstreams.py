@@ -6,7 +6,7 @@ delivers a response as it arrives; ``collect`` waits for a small one, and is for
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import anyio
 
@@ -19,10 +19,11 @@ from ccproxy_lite.jsontext import loads
 from ccproxy_lite.net.heads import RequestHead
 from ccproxy_lite.net.origin import Origin
 from ccproxy_lite.net.tls import client_context, context_for, named_roots
-from ccproxy_lite.net.upstream import Pool, Sink, Timeouts
+from ccproxy_lite.net.upstream import Pool, Timeouts
 from ccproxy_lite.providers.provider import Outbound, Question
 from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.headers import configured, merged
+from ccproxy_lite.relay.programs import Limits, Programs, Receiver
 from ccproxy_lite.relay.vault import Vault
 
 Answer = TypeVar("Answer")
@@ -34,34 +35,19 @@ _PATIENCE_S = 10.0
 """How long a request of the proxy itself (counting, listing) may take."""
 
 
-class Receiver(Sink, Protocol):
-    """What receives a response, and tells when there is something to do.
-
-    :ivar done: set when the waiting task has something to do
-    :ivar ended: set when the HTTP body is complete
-    """
-
-    done: anyio.Event
-    ended: anyio.Event
-
-    @property
-    def is_early(self) -> bool:
-        """Whether it is done although the HTTP body is not complete."""
-
-    def release(self) -> None:
-        """The request is over: close the connection, unless its response was complete."""
-
-
 class Upstreams:
     """The upstreams of one configuration."""
 
-    def __init__(self, config: Config, pool: Pool, vault: Vault, clock: Clock) -> None:
+    def __init__(
+        self, config: Config, pool: Pool, vault: Vault, clock: Clock, programs: Programs | None = None
+    ) -> None:
         self.config = config
         self.pool = pool
         self.vault = vault
         self.clock = clock
         t = config.timeouts
         self._timeouts = Timeouts(t.connect_s, t.first_byte_s, t.idle_s)
+        self.programs = programs or Programs()
 
     def format_of(self, upstream: Upstream, client_format: str = "") -> Format:
         """The wire format for requests to an upstream: its own, or that of the client's endpoint if it has it, too."""
@@ -89,6 +75,10 @@ class Upstreams:
 
         :param head: the client's, for the configured headers that copy one of it
         """
+        if outbound.program is not None:
+            limits = Limits(self._timeouts, self.config.limits.max_event_bytes)
+            await self.programs.run(upstream, outbound.program, receiver, limits)
+            return
         origin = Origin.of(outbound.base_url, upstream.ca_file, upstream.client_cert, upstream.proxy)
         headers = merged(outbound.headers, configured(upstream, head))
         try:

@@ -35,6 +35,7 @@ from ccproxy_lite.net.application import Limits
 from ccproxy_lite.net.listener import Listener, serve
 from ccproxy_lite.net.upstream import Pool
 from ccproxy_lite.net.watchdog import Watchdog
+from ccproxy_lite.relay.programs import Programs
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.upstreams import Upstreams, check_trust
 from ccproxy_lite.relay.vault import Vault
@@ -54,6 +55,7 @@ class Parts:
     clock: Clock
     pool: Pool
     tasks: anyio.abc.TaskGroup
+    programs: Programs = field(default_factory=Programs)
     echo_url: str = ""
 
 
@@ -65,7 +67,7 @@ async def relay_for(config: Config, parts: Parts, before: Relay | None = None) -
         if upstream.proxy is not None:
             parts.vault.remember(upstream.proxy.password)
             parts.vault.remember(upstream.proxy.authorization.removeprefix("Basic "))
-    return Relay(Upstreams(config, parts.pool, parts.vault, parts.clock), before)
+    return Relay(Upstreams(config, parts.pool, parts.vault, parts.clock, parts.programs), before)
 
 
 async def _with_embedded(config: Config, parts: Parts) -> Config:

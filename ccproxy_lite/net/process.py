@@ -1,0 +1,249 @@
+"""A local program as an upstream: it is run for one exchange, and its lines become the response.
+
+What is said to it, and what its lines mean, a ``Talk`` decides (a pure value of the provider); here are the pipes. The
+program gets a process group of its own, an environment of its own, and a folder of its own; when the exchange is over,
+however that came, nothing of the group is left.
+
+    running    lines go in and come out; the sink is called as the talk says
+    closing    the answer is complete: the program has ``_CLOSING_S`` to end by itself
+    ending     it must not go on, or nobody wants its answer: SIGTERM, and after ``_TERM_S`` SIGKILL, for what it has
+               started in groups of their own, too
+
+Back pressure: while the client does not keep up, the pipe is not read, and the program waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol, cast
+
+import anyio
+import anyio.abc
+
+from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.net.heads import AnswerHead
+from ccproxy_lite.net.upstream import Connection, Sink, Timeouts
+
+_CLOSING_S = 5.0
+_TERM_S = 0.5
+_MAX_STDERR_BYTES = 65_536
+
+
+class Move(Protocol):
+    """What is to be done: bytes for the program, and the next part of the response (see ``providers.provider``)."""
+
+    @property
+    def write(self) -> bytes: ...
+    @property
+    def close_input(self) -> bool: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]: ...
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def done(self) -> bool: ...
+    @property
+    def kill(self) -> bool: ...
+
+
+class Talk(Protocol):
+    """What is said to the program."""
+
+    def begin(self) -> Move: ...
+    def feed(self, line: bytes) -> Move: ...
+    def ended(self, status: int, stderr: str) -> Move: ...
+
+
+class Command(NamedTuple):
+    """What is run, where, and with which environment; ``max_line_bytes`` is the longest line that it may print."""
+
+    argv: list[str]
+    env: Mapping[str, str]
+    folder: str
+    max_line_bytes: int
+
+
+class _Link:
+    """Stands for the connection to an upstream: what a sink may pause."""
+
+    def __init__(self) -> None:
+        self._may_read = anyio.Event()
+        self._may_read.set()
+
+    def pause(self, paused: bool) -> None:
+        if paused:
+            self._may_read = anyio.Event()
+        else:
+            self._may_read.set()
+
+    def drop(self, sink: Sink) -> None:
+        """The task that runs the program ends it."""
+
+    async def ready(self) -> None:
+        await self._may_read.wait()
+
+
+async def run(command: Command, talk: Talk, sink: Sink, timeouts: Timeouts, on_done: Callable[[bool], None]) -> None:
+    """Run a program for one exchange; returns when it is gone.
+
+    Raises UpstreamError if it cannot be run (then nothing has reached the sink) or has failed.
+
+    :param on_done: called when the answer is complete, and whether the program may end by itself
+    """
+    try:
+        process = await anyio.open_process(
+            command.argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=command.folder,
+            env=command.env,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UpstreamError(f"cannot run {command.argv[0]}: {reason}", code="unreachable") from None
+    exchange = _Exchange(process, talk, sink, on_done)
+    is_closing = False
+    try:
+        is_closing = await exchange.run(command.max_line_bytes, timeouts)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await _end(process, _CLOSING_S if is_closing else 0.0)
+
+
+class _Exchange:
+    """One run of a program."""
+
+    def __init__(self, process: anyio.abc.Process, talk: Talk, sink: Sink, on_done: Callable[[bool], None]) -> None:
+        self._process = process
+        self._talk = talk
+        self._sink = sink
+        self._on_done = on_done
+        self._link = _Link()
+        self._stderr = bytearray()
+        self._begun = False
+        self._over = False
+        self._may_close = False
+
+    async def run(self, max_line_bytes: int, timeouts: Timeouts) -> bool:
+        """Returns whether the program may end by itself."""
+        to_write, written = anyio.create_memory_object_stream[bytes](1000)
+        self._to_write = to_write
+        self._sink.connected(cast(Connection, self._link))
+        problem: UpstreamError | None = None
+        async with anyio.create_task_group() as tasks, to_write, written:
+            tasks.start_soon(self._write, written)
+            tasks.start_soon(self._collect_stderr)
+            try:
+                self._do(self._talk.begin())
+                await self._read_lines(max_line_bytes, timeouts)
+            except UpstreamError as error:
+                problem = error
+            tasks.cancel_scope.cancel()
+        if problem is not None:
+            raise problem
+        return self._may_close
+
+    async def _read_lines(self, max_line_bytes: int, timeouts: Timeouts) -> None:
+        stdout, buffer = cast(anyio.abc.ByteReceiveStream, self._process.stdout), bytearray()
+        searched = 0
+        while not self._over:
+            await self._link.ready()
+            seconds = timeouts.idle_s if self._begun else timeouts.first_byte_s
+            with anyio.move_on_after(seconds) as scope:
+                try:
+                    data = await stdout.receive()
+                except anyio.EndOfStream:
+                    await self._ended(bytes(buffer))
+                    return
+            if scope.cancelled_caught:
+                raise UpstreamError(f"no output from the CLI for {seconds:g} s", status=504, kind="timeout")
+            buffer += data
+            while not self._over and (at := buffer.find(b"\n", searched)) >= 0:
+                line = bytes(buffer[:at])
+                del buffer[: at + 1]
+                searched = 0
+                self._do(self._talk.feed(line))
+            searched = len(buffer)
+            if len(buffer) > max_line_bytes:
+                raise UpstreamError(f"the CLI printed a line of more than {max_line_bytes} bytes")
+
+    async def _ended(self, rest: bytes) -> None:
+        """Standard output is closed."""
+        if rest:
+            self._do(self._talk.feed(rest))
+        if not self._over:
+            status = await self._process.wait()
+            self._do(self._talk.ended(status, self._stderr.decode("utf-8", "replace")))
+
+    def _do(self, move: Move) -> None:
+        if move.status and not self._begun:
+            self._begun = True
+            headers = [(name.encode(), value.encode("latin-1", "replace")) for name, value in move.headers]
+            self._sink.head(AnswerHead(move.status, headers))
+        if move.data:
+            self._sink.data(move.data)
+        if move.write:
+            self._to_write.send_nowait(move.write)
+        if move.close_input:
+            self._to_write.send_nowait(b"")
+        if move.done:
+            self._over, self._may_close = True, not move.kill
+            self._on_done(self._may_close)
+            self._sink.end()
+
+    async def _write(self, written: anyio.abc.ObjectReceiveStream[bytes]) -> None:
+        """Standard input; the program may be gone before it has read all of it."""
+        stdin = cast(anyio.abc.ByteSendStream, self._process.stdin)
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            async for data in written:
+                if data:
+                    await stdin.send(data)
+                else:
+                    await stdin.aclose()
+
+    async def _collect_stderr(self) -> None:
+        """The last of what it says there."""
+        stderr = cast(anyio.abc.ByteReceiveStream, self._process.stderr)
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            async for data in stderr:
+                self._stderr += data
+                del self._stderr[:-_MAX_STDERR_BYTES]
+
+
+async def _end(process: anyio.abc.Process, closing_s: float) -> None:
+    """Wait for a program that may end by itself, and end what is left of it."""
+    with anyio.move_on_after(closing_s):
+        await process.wait()
+    if process.returncode is None:
+        started = list(_descendants(process.pid))
+        _signal_group(process.pid, signal.SIGTERM)
+        with anyio.move_on_after(_TERM_S):
+            await process.wait()
+        for pid in started:  # what it has put into groups of their own
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+    _signal_group(process.pid, signal.SIGKILL)
+    await process.aclose()
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(group, number)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """The processes that a process has started, and those that they have; on Linux, elsewhere nobody."""
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError, ValueError):
+            for child in map(int, path.read_text().split()):
+                yield child
+                yield from _descendants(child)
