@@ -22,6 +22,7 @@ COMMANDS = {
     "bundle": "build a single-file executable (.pyz) of ccproxy-lite and its dependencies",
     "completion": "print a shell completion script",
     "demo": "test all 16 format pairs offline against a built-in echo server",
+    "help": "explain a command or a topic",
 }
 
 _EXAMPLES = {
@@ -39,6 +40,14 @@ _EXAMPLES = {
     "bundle": "example:\n  ccproxy-lite bundle -o ccproxy-lite.pyz && python3 ccproxy-lite.pyz demo",
     "completion": "example:\n  ccproxy-lite completion bash > ~/.local/share/bash-completion/completions/ccproxy-lite",
     "demo": "example:\n  ccproxy-lite demo",
+    "help": "example:\n  ccproxy-lite help routes",
+}
+
+TOPICS = {
+    "routes": "every path that the proxy answers",
+    "losses": "what a conversion leaves out, for every pair of formats",
+    "quirks": "the dialect switches of upstreams",
+    "exit-codes": "what the exit codes mean",
 }
 
 EXIT_CODES = "exit codes: 0 success, 1 failure, 2 usage or configuration error, 130 interrupted"
@@ -68,11 +77,12 @@ def general() -> Parser:
     """The command line without a command."""
     width = max(map(len, COMMANDS))
     commands = "\n".join(f"  {name.ljust(width)}  {about}" for name, about in COMMANDS.items())
+    topics = "\n".join(f"  {name.ljust(width)}  {about}" for name, about in TOPICS.items())
     parser = Parser(
         prog="ccproxy-lite",
         usage="ccproxy-lite [COMMAND] [OPTION ...]",
         description="A small local proxy between AI clients and AI services. With no command, it starts the proxy.",
-        epilog=f"commands:\n{commands}\n\n{_EXAMPLES['']}\n\n{EXIT_CODES}",
+        epilog=f"commands:\n{commands}\n\ntopics (help TOPIC):\n{topics}\n\n{_EXAMPLES['']}\n\n{EXIT_CODES}",
     )
     parser.add_argument("--version", action="version", version=f"ccproxy-lite {__version__}")
     return parser
@@ -166,6 +176,12 @@ def _add_bundle_options(parser: Parser) -> None:
     )
 
 
+def _add_help_options(parser: Parser) -> None:
+    choices = (*TOPICS, *(name for name in COMMANDS if name != "help"))
+    about = f"a command, or one of {', '.join(TOPICS)}"
+    parser.add_argument("topic", nargs="?", choices=choices, metavar="TOPIC", help=about)
+
+
 def _add_completion_options(parser: Parser) -> None:
     parser.add_argument("shell", choices=SHELLS, help="the shell")
 
@@ -201,6 +217,7 @@ _OPTIONS: dict[str, tuple[Callable[[Parser], None], ...]] = {
     "bundle": (_add_bundle_options,),
     "completion": (_add_completion_options,),
     "demo": (),
+    "help": (_add_help_options,),
 }
 
 
@@ -236,6 +253,11 @@ def parsed(words: list[str]) -> argparse.Namespace:
     Prints what is wrong with it, and exits with code 2.
     """
     if words[:1] == ["help"]:
+        if len(words) > 1 and words[1] in TOPICS:
+            return argparse.Namespace(command="help", topic=words[1])
+        if len(words) > 1 and words[1] not in COMMANDS and not words[1].startswith("-"):
+            hint = _did_you_mean(words[1], [*COMMANDS, *TOPICS]) or f"; topics: {', '.join(TOPICS)}"
+            general().error(f'unknown command or topic "{words[1]}"{hint}')
         words = [*words[1:2], "--help"]
     before_command = words[: words.index("--")] if "--" in words else words
     if words[:1] in (["-h"], ["--help"], ["--version"]):

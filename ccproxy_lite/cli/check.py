@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +15,7 @@ import anyio
 
 from ccproxy_lite.cli.load import load, places, with_options
 from ccproxy_lite.config import secrets
-from ccproxy_lite.config.model import Config
+from ccproxy_lite.config.model import Config, Mount
 from ccproxy_lite.errors import ConfigError, UpstreamError
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.relay.catalog import Catalog
@@ -66,19 +67,44 @@ def described(config: Config, source: str) -> dict[str, Any]:
                 "proxy_from": upstream.proxy_source,
                 "models": list(upstream.models),
                 "quirks": sorted(upstream.quirks),
+                **({"command": list(upstream.command)} if upstream.command else {}),
             }
             for upstream in config.upstreams
         ],
         "models": {name: list(targets) for name, targets in config.models},
-        "notes": [*config.notes, *_file_notes(source, config)],
+        "mounts": [_described_mount(mount) for mount in config.mounts],
+        "capture": config.capture.dir,
+        "notes": [*config.notes, *_file_notes(source, config), *_program_notes(config)],
     }
+
+
+def _described_mount(mount: Mount) -> dict[str, Any]:
+    service = mount.service
+    return {
+        "path": mount.path,
+        "to": service.base_url,
+        "keys": [key.label for key in service.keys],
+        "auth": mount.auth,
+        "loopback_only": mount.loopback_only,
+        "strip": mount.strip,
+    }
+
+
+def _program_notes(config: Config) -> list[str]:
+    """Local programs that are not there."""
+    return [
+        f"upstreams.{upstream.name}.command: {upstream.command[0]} is not installed (not found on PATH)"
+        for upstream in config.upstreams
+        if upstream.command and shutil.which(upstream.command[0]) is None
+    ]
 
 
 def _report_lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"configuration: {report['source']}"
     yield f"listen: {report['listen']}" + ("" if report["client_keys"] else " (no client key required)")
     for upstream in report["upstreams"]:
-        yield f"upstream {upstream['name']}: {upstream['format']} at {upstream['base_url'] or 'built in'}"
+        where = upstream["base_url"] or " ".join(upstream.get("command", ())) or "built in"
+        yield f"upstream {upstream['name']}: {upstream['format']} at {where}"
         keys, source = ", ".join(upstream["keys"]), upstream["keys_from"]
         yield f"  keys: {keys} (from {source})" if keys else f"  keys: {source or 'none'}"
         if upstream["proxy_from"]:
@@ -88,6 +114,11 @@ def _report_lines(report: dict[str, Any]) -> Iterator[str]:
                 yield f"  {name}: {', '.join(upstream[name])}"
     for name, targets in report["models"].items():
         yield f"model {name} -> {', then '.join(targets)}"
+    for mount in report["mounts"]:
+        keys = f" (first of {', '.join(mount['keys'])} that is set)" if mount["keys"] else ""
+        yield f"mount {mount['path']} -> {mount['to']}{keys}"
+    if report["capture"]:
+        yield f"captures: {report['capture']}"
     yield from (f"note: {note}" for note in report["notes"])
     if report["looked_for"]:
         yield f"looked for: {', '.join(report['looked_for'])}"
@@ -113,6 +144,9 @@ async def _ask_upstreams(config: Config) -> list[dict[str, Any]]:
     """What each upstream answers to each key."""
     answers: list[dict[str, Any]] = []
     for upstream in config.upstreams:
+        if upstream.provider.runs:
+            answers.append({"upstream": upstream.name, "note": "not run: a local program has no list of models"})
+            continue
         if upstream.from_client:
             answers.append({"upstream": upstream.name, "note": "not contacted: it gets the client's own key"})
             continue

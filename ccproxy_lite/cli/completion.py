@@ -27,7 +27,7 @@ def _value_completions(action: argparse.Action) -> list[str] | None:
         return [str(choice) for choice in action.choices]
     if action.metavar == "FORMAT":
         return list(FORMATS)
-    return [] if action.metavar == "FILE" else None
+    return [] if action.metavar in ("FILE", "DIR") else None
 
 
 def _takes_value(action: argparse.Action) -> bool:

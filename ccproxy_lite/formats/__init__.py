@@ -141,6 +141,24 @@ def owner_of(path: str, query: str, get: Callable[[str], str | None]) -> Owner:
     return Owner(detect_format(get, query, path).name)
 
 
+LIST_ROUTES = (
+    ("GET /v1/models", "the models, in the dialect of who asks"),
+    ("GET /v1/models/{id}", "one of them"),
+    ("GET /v1beta/models", "the models, as Google lists them; /v1beta/models/{id} for one"),
+)
+"""The endpoints that list models, and what answers."""
+
+
+def routes() -> list[tuple[str, str]]:
+    """The clients' endpoints of all formats, and what answers."""
+    return [row for name in (*FORMATS, *_PARTS) for row in FORMATS[name].routes] + list(LIST_ROUTES)
+
+
+def api_folders() -> list[str]:
+    """Below which paths an API may have more than the formats know."""
+    return [f"/{version}/" for version in VERSIONS] + [f"/upload/{VERSIONS[1]}/"]
+
+
 class ModelList(NamedTuple):
     """A path that lists models: in one format (empty: the client's), all of them (None) or one."""
 

@@ -142,6 +142,7 @@ class Format(NamedTuple):
     ``read_path`` returns what a URL's raw path and query request, or None if they are not this format's; ``write_path``
     is its reverse for an upstream, and ``fixed_headers`` are sent with every request to one. ``is_own_error`` tells
     whether an error answer, its status and its body, can be passed on to a client of the format as it is.
+    ``routes`` describes the clients' endpoints: method and path, and what answers.
     ``base``: for an endpoint that is part of another format, this format; an upstream with the ``quirk`` has it, too.
     ``breaks_off``: clients notice a late failure only when the connection breaks. ``comments``: clients ignore comments
     in a stream.
@@ -170,6 +171,7 @@ class Format(NamedTuple):
     write_model: Callable[[str, int], dict[str, Any]]
     counting: Counting | None
     write_count: Callable[[int], dict[str, Any]]
+    routes: tuple[tuple[str, str], ...] = ()
     base: str = ""
     quirk: str = ""
     breaks_off: bool = False

@@ -20,12 +20,24 @@ from ccproxy_lite.formats.format import Format, Parser, PathInfo
 Answer = TypeVar("Answer")
 Headers = list[tuple[str, str]]
 
-QUIRKS = frozenset(
-    "adaptive_thinking manual_thinking no_thinking sampling no_sampling system_turns max_completion_tokens "
-    "reasoning_content no_reasoning_effort no_reasoning_summary top_k gemini_strict_schema thinking_budget "
-    "completions prompt_cache_key".split()
-)
-"""The dialect switches that an upstream may have (the README says what each means); the formats act on them."""
+QUIRKS: Mapping[str, str] = {
+    "adaptive_thinking": "reasoning is switched on as for newer models, whatever the model's name says",
+    "manual_thinking": "reasoning is switched on with a budget in tokens, whatever the model's name says",
+    "no_thinking": "the model does not reason, whatever its name says",
+    "sampling": "accepts temperature, top_p and top_k, against what the model's name suggests",
+    "no_sampling": "rejects temperature, top_p and top_k, against what the model's name suggests",
+    "system_turns": "accepts system messages in the middle of a conversation; elsewhere they become text of the user",
+    "max_completion_tokens": "requires this name for the token limit",
+    "prompt_cache_key": "takes the session of a conversation as prompt_cache_key",
+    "completions": "has the endpoint for text completions itself: requests for it are passed on untouched",
+    "reasoning_content": "expects previous reasoning in this field (DeepSeek, Kimi)",
+    "no_reasoning_effort": "does not support reasoning_effort",
+    "no_reasoning_summary": "has no reasoning summaries",
+    "top_k": "accepts top_k in Chat Completions",
+    "gemini_strict_schema": "supports only older schemas; other constraints move into descriptions",
+    "thinking_budget": "a newer Gemini model that expects a budget, not a level",
+}
+"""The dialect switches that an upstream may have, and what each says about it; the formats act on them."""
 
 
 class Service(Protocol):

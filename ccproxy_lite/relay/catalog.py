@@ -32,7 +32,11 @@ class Catalog:
         if one is not None and one.models:
             return list(one.models)
         candidates = config.upstreams if one is None else (one,)
-        listing = [upstream for upstream in candidates if not upstream.models and not upstream.from_client]
+        listing = [
+            upstream
+            for upstream in candidates
+            if not upstream.models and not upstream.from_client and not upstream.provider.runs
+        ]
         async with anyio.create_task_group() as tasks:
             for upstream in listing:
                 tasks.start_soon(self._refresh_list, upstream)

@@ -16,7 +16,8 @@ from urllib.parse import unquote
 
 from ccproxy_lite.config.model import Mount
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.formats import VERSIONS, formats_at, is_api_path, model_list_at
+from ccproxy_lite.formats import VERSIONS, api_folders, formats_at, is_api_path, model_list_at
+from ccproxy_lite.formats import routes as form_routes
 from ccproxy_lite.formats.format import PathInfo
 
 Action = Literal["message", "count", "models", "model", "root", "health", "status", "metrics", "raw", "mount"]
@@ -36,6 +37,7 @@ class Endpoint(NamedTuple):
     """An endpoint: its methods, and the format of its responses (empty: the client's).
 
     ``open`` ones require no client key. ``path_info`` is what a wire format's URL says, for one model its name.
+    ``about`` is what users are told of it.
     """
 
     action: Action
@@ -43,6 +45,7 @@ class Endpoint(NamedTuple):
     format: str = ""
     open: bool = False
     path_info: PathInfo = PathInfo()
+    about: str = ""
 
 
 class Match(NamedTuple):
@@ -60,17 +63,33 @@ class Match(NamedTuple):
 
 
 _OTHERS = {
-    "/": Endpoint("root", open=True),
-    "/healthz": Endpoint("health", open=True),
-    "/status": Endpoint("status", (*_READ, "POST")),
-    "/metrics": Endpoint("metrics"),
-    "/api/hello": Endpoint("root", open=True),
+    "/": Endpoint("root", open=True, about="the dashboard in a browser, else a line of text"),
+    "/healthz": Endpoint("health", open=True, about="200 while serving, 503 while draining"),
+    "/status": Endpoint("status", (*_READ, "POST"), about="keys, cooldowns, counters as JSON; POST clears a cooldown"),
+    "/metrics": Endpoint("metrics", about="Prometheus metrics"),
+    "/api/hello": Endpoint("root", open=True, about="200, for clients that look whether somebody is there"),
 }
 """The program's own endpoints. Clients ask for the first and the last to see whether somebody is there."""
 _RAW = Endpoint("raw", _ANY)
 _MOUNT = Endpoint("mount", _ANY)
 STREAMED: tuple[Action, ...] = ("raw", "mount")
 """What passes bodies on while they arrive, whatever they are."""
+
+
+def routes() -> list[tuple[str, str]]:
+    """All that is answered, for users: method and path, and what answers."""
+    folders = ", ".join(api_folders())
+    return [
+        *form_routes(),
+        *((f"{'|'.join(one.methods)} {path}", one.about) for path, one in _OTHERS.items()),
+        (
+            f"{_PINNED}{{upstream}}/...",
+            "all of the above, pinned to an upstream or a vendor's first; also without v1/",
+        ),
+        (f"/{{session}}/{VERSIONS[0]}/...", "all of the above, in that session"),
+        ("mounts of the configuration", "passed through to a client's own service"),
+        (f"anything else below {folders}", "passed on untouched to the upstream of its vendor"),
+    ]
 
 
 def match(path: str, raw_path: str, query: str, mounts: Sequence[Mount] = ()) -> Match:

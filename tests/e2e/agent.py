@@ -158,5 +158,5 @@ def main(command: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    print(json.dumps(main(sys.argv[1])))
+    print(json.dumps(main(sys.argv[1])), flush=True)
     os._exit(0)  # the SDKs' connections are still open

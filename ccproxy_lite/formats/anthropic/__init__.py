@@ -26,5 +26,9 @@ FORMAT = Format(
     write_models=catalog.write_models,
     write_model=catalog.write_model,
     counting=Counting(lambda model, path: "/v1/messages/count_tokens", catalog.counting_body, catalog.read_count),
+    routes=(
+        ("POST /v1/messages", "a message, whole or streamed"),
+        ("POST /v1/messages/count_tokens", "the upstream's count, else an estimate (x-ccproxy-estimate: 1)"),
+    ),
     write_count=catalog.write_count,
 )

@@ -26,6 +26,15 @@ FORMAT = Format(
     write_models=catalog.write_models,
     write_model=catalog.write_model,
     counting=Counting(paths.count_path, request.counting_body, catalog.read_count),
+    routes=(
+        ("POST /v1beta/models/{model}:generateContent", "an answer; below /v1, too"),
+        ("POST /v1beta/models/{model}:streamGenerateContent", "a stream: events with ?alt=sse, else one growing array"),
+        (
+            "POST /v1beta/models/{model}:countTokens",
+            "the upstream's count, else an estimate (x-ccproxy-estimate: 1)",
+        ),
+        ("POST /v1beta1/publishers/google/models/{model}:...", "the same, as clients of Google's cloud spell it"),
+    ),
     write_count=catalog.write_count,
     breaks_off=True,
     comments=False,

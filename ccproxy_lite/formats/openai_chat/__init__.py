@@ -27,6 +27,7 @@ FORMAT = Format(
     write_models=openai.write_models,
     write_model=openai.write_model,
     counting=None,
+    routes=(("POST /v1/chat/completions", "a chat completion, whole or streamed"),),
     write_count=lambda tokens: {"input_tokens": tokens},
 )
 
@@ -41,6 +42,7 @@ COMPLETIONS = FORMAT._replace(
     writer=completions.Writer,
     look=completions.look,
     without_foreign=lambda body: None,
+    routes=(("POST /v1/completions", "a text completion: through a chat, or untouched with the quirk completions"),),
     base=FORMAT.name,
     quirk="completions",
 )

@@ -37,5 +37,11 @@ FORMAT = Format(
         request.counting_body,
         lambda body: fields.count(body, "input_tokens"),
     ),
+    routes=(
+        ("POST /v1/responses", "a response, whole or streamed"),
+        ("POST /v1/responses/input_tokens", "the upstream's count, else an estimate (x-ccproxy-estimate: 1)"),
+        ("POST /v1/responses/compact", "passed on to an openai-responses upstream, rejected elsewhere"),
+        ("GET /v1/responses (WebSocket)", "426, so that clients use HTTP at once"),
+    ),
     write_count=lambda tokens: {"object": "response.input_tokens", "input_tokens": tokens},
 )
