@@ -7,10 +7,9 @@ import re
 
 import pytest
 
-from ccproxy_lite.cli.arguments import COMMANDS
+from ccproxy_lite.cli.arguments import COMMANDS, TOPICS
 from ccproxy_lite.cli.load import read_text
 from ccproxy_lite.config import file as configfile
-from ccproxy_lite.providers import QUIRKS
 from tests.readme import with_table
 from tests.support import ROOT
 
@@ -27,10 +26,13 @@ def test_every_command_is_there() -> None:
 
 
 def test_every_configuration_key_is_there() -> None:
-    for key in {*configfile.FIELDS, *configfile.UPSTREAM_FIELDS}:
-        assert f"`{key}`" in TEXT, key
-    for quirk in QUIRKS:
-        assert f"`{quirk}`" in TEXT, quirk
+    for key in {*configfile.FIELDS, *configfile.UPSTREAM_FIELDS, *configfile.MOUNT_FIELDS}:
+        assert f"`{key}`" in TEXT or f'"{key}"' in TEXT, key
+
+
+def test_every_topic_is_there() -> None:
+    for topic in TOPICS:
+        assert f"`{topic}`" in TEXT, topic
 
 
 @pytest.mark.parametrize("block", re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL))

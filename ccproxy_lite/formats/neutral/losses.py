@@ -325,7 +325,7 @@ class Losses:
 
 
 def rows() -> list[tuple[str, str, str, str]]:
-    """The table for the README: direction, fields, what happens, why."""
+    """The whole table for users: direction, fields, what happens, why."""
     table_rows: list[tuple[str, str, str, str]] = []
     sections: list[tuple[str, Mapping[str, Loss]]] = [(f"to {target}", table) for target, table in TO.items()]
     sections += [(f"from {origin} to any other", table) for origin, table in FROM.items()]
@@ -343,7 +343,12 @@ def rows() -> list[tuple[str, str, str, str]]:
 
 
 def markdown() -> str:
-    """The table of the README."""
-    lines = ["| direction | what | happens | because |", "|---|---|---|---|"]
-    lines += [f"| {' | '.join(row)} |" for row in rows()]
+    """The README's table: what requests lose, without what has no effect; targets of the same loss share a row."""
+    targets: dict[tuple[str, str, str], list[str]] = {}
+    for direction, what, action, why in rows():
+        if direction.startswith("to ") and action != "ignored":
+            targets.setdefault((what, action, why), []).append(direction.removeprefix("to "))
+    lines = ["| to | what | happens | because |", "|---|---|---|---|"]
+    for (what, action, why), names in targets.items():
+        lines.append(f"| {'any' if len(names) == len(TO) else ', '.join(names)} | {what} | {action} | {why} |")
     return "\n".join(lines)
