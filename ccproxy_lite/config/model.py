@@ -58,7 +58,7 @@ class Upstream:
 
     def speaks(self, form: str) -> bool:
         """Whether a client of that format is answered without a conversion."""
-        return self.provider.speaks(self.format, form) == form
+        return self.provider.embedded or self.provider.speaks(self.format, form) == form
 
 
 class Mount(NamedTuple):

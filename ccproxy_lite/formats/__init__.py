@@ -46,6 +46,7 @@ DEFAULT_FORMAT = "openai-chat"
 """The format of a client without any sign of one."""
 _PARTS = {"openai-completions": ("openai-chat", "COMPLETIONS", "/completions")}
 """Endpoints of clients that are part of a format: in which folder, under which name, and the stem of their paths."""
+_STEMS = (*((name, profile.stem) for name, profile in PROFILES.items()), *((n, part[2]) for n, part in _PARTS.items()))
 KEY_HEADERS = tuple(dict.fromkeys(p.key_header for p in PROFILES.values() if p.key_header != "authorization"))
 """The headers that carry nothing but a key."""
 VERSIONS = ("v1", "v1beta", "v1alpha")
@@ -90,9 +91,7 @@ FORMATS = _Formats()
 
 def formats_at(path: str) -> Iterator[Format]:
     """The formats that a path may belong to."""
-    stems = {name: profile.stem for name, profile in PROFILES.items()}
-    stems.update((name, stem) for name, (_, _, stem) in _PARTS.items())
-    return (FORMATS[name] for name, stem in stems.items() if stem in path)
+    return (FORMATS[name] for name, stem in _STEMS if stem in path)
 
 
 def detect_format(get: Callable[[str], str | None], query: str, path: str) -> Format:

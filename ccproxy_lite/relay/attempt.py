@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import ceil
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import anyio
 
@@ -25,6 +25,7 @@ from ccproxy_lite.net.application import Response
 from ccproxy_lite.net.heads import AnswerHead
 from ccproxy_lite.providers.provider import SERVER_SENT_EVENTS, Ask
 from ccproxy_lite.relay.call import Call
+from ccproxy_lite.relay.capture import RecordedDelivery
 from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.headers import JSON_HEADERS, about_answer, for_converted, for_upstream, merged
 from ccproxy_lite.relay.reply import Reply
@@ -67,7 +68,7 @@ def prepare(call: Call, route: Route, upstreams: Upstreams) -> Prepared:
         headers = merged(form.fixed_headers, JSON_HEADERS, for_upstream(call.head))
         body = call.with_model(route.model)
         path = call.path_info._replace(streams=call.wants_stream)
-        auth = call.auth_at(route.upstream, form)
+        auth = call.auth_at(form) if route.upstream.from_client else ""
         ask = Ask(route.model, path, call.head.query, tuple(headers), body, auth=auth)
         if provider.fit is None:
             return Prepared(form, None, ask)
@@ -76,7 +77,7 @@ def prepare(call: Call, route: Route, upstreams: Upstreams) -> Prepared:
     outgoing = form.write_request(call.request, target_of(call, route, upstreams))
     headers = merged(for_converted(call.wants_stream), form.fixed_headers)
     path = PathInfo(streams=call.wants_stream)
-    body, auth = dumps(outgoing.body).encode(), call.auth_at(route.upstream, form)
+    body, auth = dumps(outgoing.body).encode(), call.auth_at(form) if route.upstream.from_client else ""
     ask = Ask(route.model, path, "", tuple(headers), body, auth=auth)
     if provider.fit is None:
         return Prepared(form, outgoing, ask)
@@ -121,6 +122,7 @@ class MessageDispatch:
         self.delivery: Delivery | None = None
         self.failed: Failed | None = None
         self.secret = ""
+        self._tape: AttemptTape | None = None
         self.began_at = upstreams.clock.now()
         self._call = call
         self._upstreams = upstreams
@@ -148,8 +150,8 @@ class MessageDispatch:
             # Upstreams quote keys in their error messages.
             failed = replace(failed, message=self._call.redact(failed.message), retry_after_s=hint_s)
         self.failed = failed
-        if self.delivery is not None and self.delivery.tape is not None:
-            self.delivery.tape.failed = failed
+        if self._tape is not None:
+            self._tape.failed = failed
 
     async def _send_and_deliver(self) -> Failed | None:
         call, record, prepared = self._call, self._call.record, self.prepared
@@ -164,8 +166,9 @@ class MessageDispatch:
             self.delivery = delivery
             if call.tape is not None:
                 began_s = call.tape.since(self.began_at)
-                delivery.tape = AttemptTape(call.tape, self.attempt, outbound, self.dropped, began_s)
-                call.tape.attempts.append(delivery.tape)
+                self._tape = AttemptTape(call.tape, self.attempt, outbound, self.dropped, began_s)
+                call.tape.attempts.append(self._tape)
+                cast(RecordedDelivery, delivery).tape = self._tape
             await self._upstreams.send(upstream, outbound, delivery, call.head)
         except UpstreamError as error:
             return failed_of(error)
@@ -218,7 +221,8 @@ class MessageDispatch:
     def _new_delivery(self) -> Delivery:
         limit = self._upstreams.config.limits.max_event_bytes
         stream = self._new_stream(limit) if self._call.wants_stream else None
-        return Delivery(self._reply, stream, limit, self._framing, self._upstreams.clock)
+        kind = Delivery if self._call.tape is None else RecordedDelivery
+        return kind(self._reply, stream, limit, self._framing, self._upstreams.clock)
 
     def _new_stream(self, limit: int) -> Stream:
         call, form, parser = self._call, self.prepared.form, self._framing.parser(limit)

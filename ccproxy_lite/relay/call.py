@@ -136,10 +136,8 @@ class Call:
         """The key that the client sends, or the empty string."""
         return next(filter(None, presented_keys(self.head)), "")
 
-    def auth_at(self, upstream: Upstream, form: Format) -> str:
-        """How the client's own key is sent to an upstream that gets it: as a client of its format has sent it."""
-        if not upstream.from_client:
-            return ""
+    def auth_at(self, form: Format) -> str:
+        """How the client's own key is sent to an upstream of a format: as a client of that format has sent it."""
         return "bearer" if form is self.form and sends_bearer(self.head) else "default"
 
     def redact(self, text: str) -> str:

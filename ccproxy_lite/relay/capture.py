@@ -27,8 +27,9 @@ from ccproxy_lite.formats import KEY_HEADERS
 from ccproxy_lite.log import log
 from ccproxy_lite.net.application import Response
 from ccproxy_lite.net.connection import Connection
-from ccproxy_lite.net.heads import OutHeaders
+from ccproxy_lite.net.heads import AnswerHead, OutHeaders
 from ccproxy_lite.relay.call import Call
+from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.tape import AttemptTape, Tape
 
 VERSION = 1
@@ -82,6 +83,24 @@ class RecordedClient:
     def finish(self) -> None:
         self._tape.complete = True
         self._client.finish()
+
+
+class RecordedDelivery(Delivery):
+    """A delivery whose response is noted as it comes."""
+
+    tape: AttemptTape
+
+    def head(self, head: AnswerHead) -> None:
+        self.tape.note_head(head, self._clock.now())
+        super().head(head)
+
+    def data(self, data: bytes) -> None:
+        self.tape.note_data(data, self._clock.now())
+        super().data(data)
+
+    def end(self) -> None:
+        self.tape.ended = True
+        super().end()
 
 
 class Captures:

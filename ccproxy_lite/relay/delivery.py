@@ -42,7 +42,6 @@ from ccproxy_lite.net.upstream import Connection
 from ccproxy_lite.providers.provider import SERVER_SENT_EVENTS, Framing
 from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.relay.streams import Stream, failed_of
-from ccproxy_lite.relay.tape import AttemptTape
 
 _MAX_ERROR_BYTES = 1_048_576
 
@@ -60,13 +59,11 @@ class Delivery:
 
     :ivar committed_at: when the first content reached the client; None if none did
     :ivar failed: why the response is of no use
-    :ivar tape: records the response as it comes
     """
 
     def __init__(
         self, reply: Reply | None, stream: Stream | None, max_body_bytes: int, framing: Framing, clock: Clock
     ) -> None:
-        self.tape: AttemptTape | None = None
         self.state: State = "head"
         self.done = anyio.Event()
         self.ended = anyio.Event()
@@ -128,8 +125,6 @@ class Delivery:
 
     def head(self, head: AnswerHead) -> None:
         self.answer = head
-        if self.tape is not None:
-            self.tape.note_head(head, self._clock.now())
         if self.stream is None or not 200 <= head.status < 300:
             self.state = "collecting"
             # An error needs no more room; a large body would only cost memory.
@@ -140,18 +135,13 @@ class Delivery:
             self.state = "holding" if is_event_stream else "undecided"
 
     def data(self, data: bytes) -> None:
-        if self.tape is not None:
-            self.tape.note_data(data, self._clock.now())
-        self._take(data)
-
-    def _take(self, data: bytes) -> None:
         if self.state == "passing" or self.state == "holding":
             self._feed_stream(data)
         elif self.state == "collecting":
             self._collect_piece(data)
         elif self.state == "undecided" and (start := data.lstrip(_BLANKS)[:1]):
             self.state = "collecting" if start in _BODY_BEGINS else "holding"
-            self._take(data)
+            Delivery.data(self, data)
 
     def end(self) -> None:
         try:
@@ -164,8 +154,6 @@ class Delivery:
         except Exception as error:
             self.fail(Failed(500, "server", internal_error(error)))
         finally:
-            if self.tape is not None:
-                self.tape.ended = True
             self.ended.set()
             self.done.set()
 

@@ -96,10 +96,10 @@ class Exchange:
         if any(route.upstream.from_client for route in routes):
             call.passed_secret = call.client_key
         config = relay.config
-        rings = {upstream.name: relay.ring_for(upstream, call.client_key) for upstream, _ in routes}
+        rings = {upstream.name: relay.ring_for(upstream, call.passed_secret) for upstream, _ in routes}
         # A client's own key has a ring of its own, and a session nowhere else to go.
-        has_choice = config.sticky_sessions and not all(route.upstream.from_client for route in routes)
-        session = call.session if has_choice else ""
+        is_own = bool(call.passed_secret) and all(route.upstream.from_client for route in routes)
+        session = call.session if config.sticky_sessions and not is_own else ""
         self._failover = Failover(routes, rings, config.retries, config.max_wait_s, random(), session, relay.outages)
         call.record.attempts = self._failover.attempts
 

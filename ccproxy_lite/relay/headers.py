@@ -23,11 +23,12 @@ _NOT_UP = HOP_BY_HOP.union(
     KEY_HEADERS,
     providers.KEY_HEADERS,
 )
-_UNTOUCHED = frozenset(("content-encoding", "accept-encoding"))
-"""What is passed on where bodies are."""
-_COOKIES = frozenset(("cookie", "set-cookie", "referer", "date"))
-"""What is passed on where the client talks to one service, as far as it knows."""
 _NOT_DOWN = HOP_BY_HOP | frozenset("content-length content-encoding set-cookie date alt-svc".split())
+_NOT_UP_RAW, _NOT_DOWN_RAW = (names - {"content-encoding", "accept-encoding"} for names in (_NOT_UP, _NOT_DOWN))
+"""Where bodies are passed on untouched, so is what describes their coding."""
+_NOT_UP_MOUNTED = _NOT_UP_RAW - {"cookie", "referer"}
+_NOT_DOWN_MOUNTED = _NOT_DOWN_RAW - {"set-cookie", "date"}
+"""Where the client talks to one service, as far as it knows."""
 REQUEST_ID = "x-request-id"
 _UPSTREAM_REQUEST_ID = "x-ccproxy-upstream-request-id"
 _LIMITS = ("ratelimit", "rate-limit")
@@ -58,24 +59,20 @@ def sends_bearer(head: RequestHead) -> bool:
 def for_upstream(head: RequestHead, *, raw: bool = False, with_cookies: bool = False) -> list[tuple[str, str]]:
     """The client's headers that are passed on to an upstream of the same format.
 
-    :param raw: with those that describe the body's coding, for it is passed on untouched
+    :param raw: the body is passed on untouched
+    :param with_cookies: through a mount
     """
-    kept_all_the_same = _kept(raw, with_cookies)
+    excluded = _NOT_UP if not raw else _NOT_UP_MOUNTED if with_cookies else _NOT_UP_RAW
     # Headers that ``Connection`` names are for this hop only: RFC 9110 section 7.6.1.
     named = {token.decode("latin-1") for token in tokens(head.headers, b"connection")}
     kept = []
     for raw_name, value in head.headers:
         name = raw_name.decode("latin-1")
         # Underscores are how header names are smuggled past proxies into CGI variables.
-        is_excluded = name in _NOT_UP and name not in kept_all_the_same
-        if is_excluded or name in named or "_" in name or name.startswith(_NOT_UP_PREFIXES):
+        if name in excluded or name in named or "_" in name or name.startswith(_NOT_UP_PREFIXES):
             continue
         kept.append((name, value.decode("latin-1")))
     return kept
-
-
-def _kept(raw: bool, with_cookies: bool) -> frozenset[str]:
-    return (_UNTOUCHED if raw else frozenset()) | (_COOKIES if with_cookies else frozenset())
 
 
 def for_converted(streaming: bool) -> list[tuple[str, str]]:
@@ -91,12 +88,12 @@ def for_client(headers: Headers, upstream: Upstream, *, raw: bool = False, with_
     Of several keys, what is left to one means nothing to the client. The upstream's request id keeps a name of its own.
     """
     named = {token.decode("latin-1") for token in tokens(headers, b"connection")}
-    is_pool, kept_all_the_same = len(upstream.keys) > 1, _kept(raw, with_cookies)
+    is_pool = len(upstream.keys) > 1
+    excluded = _NOT_DOWN if not raw else _NOT_DOWN_MOUNTED if with_cookies else _NOT_DOWN_RAW
     passed_on = []
     for raw_name, value in headers:
         name = raw_name.decode("latin-1")
-        is_excluded = name in _NOT_DOWN and name not in kept_all_the_same
-        if is_excluded or name in named or name.startswith("access-control-"):
+        if name in excluded or name in named or name.startswith("access-control-"):
             continue
         if not (is_pool and any(word in name for word in _LIMITS)):
             name = _UPSTREAM_REQUEST_ID if name == REQUEST_ID else name

@@ -261,7 +261,7 @@ class RawDispatch:
             headers=tuple(headers),
             method=call.head.method,
             raw_path=call.raw_path,
-            auth=call.auth_at(upstream, form),
+            auth=call.auth_at(form) if upstream.from_client else "",
         )
         return upstream.provider.raw(upstream, form, ask, self.secret)._replace(raw=True)
 

@@ -52,7 +52,9 @@ class Upstreams:
     def format_of(self, upstream: Upstream, client_format: str = "") -> Format:
         """The wire format for requests to an upstream: its own, or that of the client's endpoint if it has it, too."""
         form = FORMATS[upstream.provider.speaks(upstream.format, client_format)]
-        endpoint = FORMATS[client_format] if client_format else form
+        if client_format in ("", form.name):
+            return form
+        endpoint = FORMATS[client_format]
         return endpoint if endpoint.quirk in upstream.quirks else form
 
     async def secret_of(self, upstream: Upstream, reference: str, client_key: str = "") -> str:

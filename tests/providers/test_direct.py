@@ -88,5 +88,5 @@ def test_base_urls_are_tidied(kind: str, given: str, base_url: str) -> None:
 
 
 def test_openai_itself_wants_another_limit() -> None:
-    assert quirks_at("https://api.openai.com/v1") == {"max_completion_tokens", "system_turns"}
+    assert quirks_at("https://api.openai.com/v1") == {"max_completion_tokens", "system_turns", "prompt_cache_key"}
     assert quirks_at("https://openai.example.com/v1") == frozenset()

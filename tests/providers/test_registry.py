@@ -7,4 +7,4 @@ from ccproxy_lite.providers import KINDS
 
 
 def test_every_word_for_a_format_has_one_provider() -> None:
-    assert set(KINDS) == {*FORMATS, "echo"}
+    assert set(KINDS) == {*FORMATS, "echo", "claude-cli"}
