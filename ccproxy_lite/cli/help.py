@@ -61,11 +61,14 @@ def table(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Two columns within the width of the terminal; what is too long for the first pushes the second down."""
     rows = list(rows)
     first = min(max((len(row[0]) for row in rows), default=0), _MAX_FIRST_COLUMN) + _GAP
-    width = max(shutil.get_terminal_size((100, 24)).columns - first - 1, _MIN_LAST_COLUMN)
+    columns = shutil.get_terminal_size((100, 24)).columns - 1
+    width = max(columns - first, _MIN_LAST_COLUMN)
     for name, about in rows:
-        lines = textwrap.wrap(about, width) or [""]
+        lines, indent = textwrap.wrap(about, width) or [""], " " * (len(name) - len(name.lstrip()))
         if len(name) + _GAP > first:
-            yield name
+            yield from textwrap.wrap(
+                name.lstrip(), max(columns, _MAX_FIRST_COLUMN), initial_indent=indent, subsequent_indent=indent
+            )
             name = ""
         yield f"{name.ljust(first)}{lines[0]}".rstrip()
         for line in lines[1:]:

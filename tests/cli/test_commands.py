@@ -590,3 +590,52 @@ def test_convert_names_what_an_answer_loses(what: str, tmp_path: Path) -> None:
     given = json.dumps(message) if what == "--response" else "".join(f"data: {json.dumps(one)}\n\n" for one in events)
     done = cli("convert", "--from", "anthropic", "--to", "openai-chat", what, stdin=given.encode(), home=tmp_path)
     assert (done.returncode, done.stderr) == (0, "dropped: answer.hologram\n")
+
+
+@pytest.mark.parametrize(
+    ("topic", "words"),
+    [
+        ("routes", "POST /v1/messages"),
+        ("losses", "to anthropic:"),
+        ("quirks", "reasoning_content"),
+        ("exit-codes", "130 interrupted"),
+    ],
+)
+def test_a_topic_is_explained(topic: str, words: str, tmp_path: Path) -> None:
+    done = cli("help", topic, home=tmp_path)
+    assert (done.returncode, done.stderr, words in done.stdout) == (0, "", True)
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+def test_help_of_a_command_and_of_nothing(tmp_path: Path) -> None:
+    assert cli("help", "run", home=tmp_path).stdout == cli("run", "--help", home=tmp_path).stdout
+    assert cli("help", home=tmp_path).stdout == cli("--help", home=tmp_path).stdout
+    done = cli("help", "rotues", home=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        2,
+        'ccproxy-lite: unknown command or topic "rotues" (did you mean "routes"?)',
+    )
+    assert "topics: routes, losses, quirks, exit-codes" in cli("help", "xyzzy", home=tmp_path).stderr
+
+
+def test_check_tells_of_mounts_captures_and_programs(tmp_path: Path) -> None:
+    config = {
+        "upstreams": {"agent": {"format": "claude-cli", "command": ["no-such-program", "-x"]}},
+        "mounts": {"/api/": {"to": "https://ampcode.com", "keys": ["$NOT_SET_ANYWHERE"]}},
+        "capture": {"dir": "/somewhere"},
+    }
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps(config))
+    done = cli("check", "--config", str(file), home=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for line in (
+        "upstream agent: claude-cli at no-such-program -x",
+        "  keys: its own login",
+        "mount /api/ -> https://ampcode.com (first of $NOT_SET_ANYWHERE that is set)",
+        "captures: /somewhere",
+        "note: mounts./api/.keys: none is set ($NOT_SET_ANYWHERE); requests will get 503",
+        "note: upstreams.agent.command: no-such-program is not installed (not found on PATH)",
+    ):
+        assert line in done.stdout.splitlines(), done.stdout
+    live = cli("check", "--live", "--config", str(file), home=tmp_path)
+    assert "live agent: not run: a local program has no list of models" in live.stdout
