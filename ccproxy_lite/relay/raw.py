@@ -339,6 +339,7 @@ async def through_mount(relay: Relay, call: Call, mount: Mount) -> None:
         raise ClientError(403, f"{mount.path} is for clients on this machine only")
     if call.head.method == "OPTIONS" and call.head.get("access-control-request-method"):
         raise ClientError(403, f"{mount.path} is not for browsers")
+    call.record.route = f"mount:{mount.path}"
     service, secret = mount.service, await _first_secret(relay, mount)
     headers = tuple(for_upstream(call.head, raw=True, with_cookies=True))
     ask = Ask(query=call.head.query, headers=headers, method=call.head.method, raw_path=call.raw_path, auth=mount.auth)

@@ -196,14 +196,19 @@ async def _handle_count(app: App, call: Call) -> None:
 
 
 async def _handle_models(app: App, call: Call) -> None:
-    names = await app.catalog.names(call.pinned_upstream)
+    names = await _model_names(app, call)
     call.record.status = 200
     call.client.respond(Response(200, JSON_HEADERS, dumps(call.form.write_models(names, _STARTED)).encode()))
 
 
+async def _model_names(app: App, call: Call) -> list[str]:
+    one = pinned(app.relay.config, call.pinned_upstream, call.form.name) if call.pinned_upstream else None
+    return await app.catalog.names(one.name if one is not None else "")
+
+
 async def _handle_model(app: App, call: Call) -> None:
     name = call.path_info.model
-    if name not in await app.catalog.names(call.pinned_upstream):
+    if name not in await _model_names(app, call):
         raise ClientError(404, f'unknown model "{name}"')
     call.record.status = 200
     call.client.respond(Response(200, JSON_HEADERS, dumps(call.form.write_model(name, _STARTED)).encode()))

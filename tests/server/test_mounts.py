@@ -18,7 +18,9 @@ from tests.support import (
     Scripted,
     ask,
     connect,
+    eventually,
     http,
+    process,
     proxy,
     read_answer,
     request_bytes,
@@ -356,6 +358,14 @@ def test_amps_model_lists(vendor: str, member: str) -> None:
         proxy(amp(up), KEYS) as served,
     ):
         assert member in ask(served.port, f"/api/provider/{vendor}/models", None, "GET").json
+
+
+def test_the_log_names_the_mount() -> None:
+    with upstream(OK) as up, process(mounted(up), "--log-format", "json") as served:
+        assert ask(served.port, "/api/x", {}, x_request_id="mine").status == 200
+        assert eventually(lambda: "mine" in served.stderr)
+        (line,) = [json.loads(text) for text in served.stderr.splitlines() if "mine" in text]
+    assert (line["upstream"], line["status"], line["request"]) == ("mount:/api/", 200, "POST /api/x")
 
 
 def test_a_mount_streams() -> None:

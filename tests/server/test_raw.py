@@ -492,6 +492,19 @@ def test_a_vendors_models_are_listed_as_it_lists_them(vendor: str, member: str, 
     assert (answer.status, ("models" if path == "v1beta/models" else member) in answer.json) == (200, True), answer.json
 
 
+def test_a_vendors_models_are_those_of_its_upstream() -> None:
+    with upstream(OK) as up:
+        config = four(up)
+        for name, entry in config["upstreams"].items():
+            entry["models"] = [f"of-{name}"]
+        with proxy(config) as served:
+            answer = ask(served.port, "/api/provider/google/models", None, "GET")
+            one = ask(served.port, "/api/provider/anthropic/v1/models/of-my-anthropic", None, "GET")
+            none = ask(served.port, "/api/provider/anthropic/v1/models/of-my-gemini", None, "GET")
+    assert [model["name"] for model in answer.json["models"]] == ["models/of-my-gemini"]
+    assert [one.status, none.status] == [200, 404]
+
+
 def test_an_unknown_name_is_told_the_known_ones() -> None:
     with upstream(OK) as up, proxy(behind(up, "openai-chat")) as served:
         for name in ("nobody", "google"):
