@@ -57,7 +57,7 @@ _GOOGLES = re.compile(
 )
 """What no other vendor's API has; the names of fine-tuned models contain colons, too."""
 _MODEL_LISTS = {"/v1/models": "", "/models": "", "/v1beta/models": "gemini", "/v1alpha/models": "gemini"}
-_ONE_MODEL = re.compile(r"(/v1(?:beta|alpha)?/models)/(.+)")
+_ONE_MODEL = re.compile(r"(/v1(?:beta|alpha)?/models)/((?!.*/operations/).+)")
 
 
 class _Formats(Mapping[str, Format]):

@@ -8,12 +8,15 @@ The connection feeds it from its callbacks, and one task receives the pieces. Be
     failed     the peer broke the framing, left, or was silent for too long: ``receive`` raises what happened
 
 Only while a task waits for the next piece (``awaited``) is a silent peer to blame; ``on_awaited`` lets the connection
-set its deadline then. That is also when a client that has sent ``Expect: 100-continue`` is told to go on.
+set its deadline then. That is also when a client that has sent ``Expect: 100-continue`` is told to go on. While nothing
+is read, a client that leaves shows by no event, so it is looked for; its leave shows once the kernel has taken all that
+it has sent.
 """
 
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable
 
 import anyio
@@ -21,6 +24,8 @@ import anyio
 from ccproxy_lite.net.framing import Decoder, FramingError
 
 _HIGH_BYTES = 65_536
+_LOOK_S = 0.2
+_LEFT = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -40,17 +45,25 @@ class IncomingBody:
     :param transport: where it comes from
     :param invite: whether the peer waits for ``100 Continue``
     :param on_awaited: called when ``awaited`` or the state has changed
+    :param on_left: called when the peer has left while nothing was read
     :ivar complete: all of it has arrived
     """
 
     def __init__(
-        self, decoder: Decoder, transport: asyncio.Transport, invite: bool, on_awaited: Callable[[], None]
+        self,
+        decoder: Decoder,
+        transport: asyncio.Transport,
+        invite: bool,
+        on_awaited: Callable[[], None],
+        on_left: Callable[[], object],
     ) -> None:
         self.complete = self.awaited = False
         self._decoder = decoder
         self._transport = transport
         self._invite = invite
         self._on_awaited = on_awaited
+        self._on_left = on_left
+        self._look: asyncio.TimerHandle | None = None
         self._pieces: list[bytes] = []
         self._waiting_bytes = 0
         self._paused = False
@@ -83,6 +96,7 @@ class IncomingBody:
         if self._waiting_bytes >= _HIGH_BYTES and not self._paused:
             self._paused = True
             self._transport.pause_reading()
+            self._look_later()
         self.complete = self._decoder.done
         self._wake()
         return self._decoder.trailing_data
@@ -98,12 +112,28 @@ class IncomingBody:
         self.fail(400, "the response came before the body was complete")
         self._resume()
 
+    def _look_later(self) -> None:
+        self._look = asyncio.get_running_loop().call_later(_LOOK_S, self._look_whether_left)
+
+    def _look_whether_left(self) -> None:
+        sock = self._transport.get_extra_info("socket")
+        if not self._paused or self._transport.is_closing() or sock is None:
+            return
+        poll = select.poll()
+        poll.register(sock.fileno(), _LEFT)
+        if any(events & _LEFT for _, events in poll.poll(0)):
+            self._on_left()
+        else:
+            self._look_later()
+
     def _wake(self) -> None:
         self.awaited = False
         self._arrival.set()
         self._on_awaited()
 
     def _resume(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
         if self._paused:
             self._paused = False
             self._transport.resume_reading()

@@ -91,6 +91,7 @@ class Connection(asyncio.Protocol):
     :ivar on_blocked: called with True when the peer stops reading, with False when it goes on
     :ivar gone: the peer has closed its side
     :ivar cut: a shutdown interrupts the response in flight
+    :ivar response_started: its head may still wait for the first piece of its body
     :ivar extra_headers: headers of the response to the current request, whatever it is
     """
 
@@ -112,7 +113,7 @@ class Connection(asyncio.Protocol):
         self._incoming: IncomingBody | None = None
         self._scope: anyio.CancelScope | None = None
         self._cancel_on_eof = False
-        self._response_started = False
+        self.response_started = False
         self._chunked = self._until_close = False
         self._pending = b""  # a head that goes out with the first piece of its body, in one packet
         self._blocked = False
@@ -225,11 +226,6 @@ class Connection(asyncio.Protocol):
     # --- what the application calls
 
     @property
-    def response_started(self) -> bool:
-        """Whether a response was started; its head may still wait for the first piece of its body."""
-        return self._response_started
-
-    @property
     def blocked(self) -> bool:
         """Whether the peer reads slower than the response is written."""
         return self._blocked
@@ -252,11 +248,11 @@ class Connection(asyncio.Protocol):
 
     def respond(self, response: Response) -> None:
         """Send a complete response; ignored if another one has begun."""
-        if self._response_started or self.state == "closed":
+        if self.response_started or self.state == "closed":
             return
         length = [("content-length", str(len(response.body)))]
         head = self._head_bytes(response.status, response.headers + length)
-        self._response_started = True
+        self.response_started = True
         without_body = self._head is not None and self._head.method == "HEAD"
         self._transport.write(head if without_body else head + response.body)
         self._response_finished()
@@ -275,7 +271,7 @@ class Connection(asyncio.Protocol):
         if self._chunked:
             framing = [("transfer-encoding", "chunked")]
         self._pending = self._head_bytes(status, headers + framing)
-        self._response_started = True
+        self.response_started = True
 
     def write(self, data: bytes) -> None:
         """Send a piece of the response that was begun."""
@@ -305,7 +301,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self, *, discard_unsent: bool = False) -> None:
         """End the connection so that the client sees an incomplete response, after what was written has been sent."""
-        if self.state == "closed":
+        if self.state == "closed" or (self.state == "lingering" and not discard_unsent):
             return
         if discard_unsent:
             self._transport.abort()
@@ -409,7 +405,7 @@ class Connection(asyncio.Protocol):
         self.state = "serving"
         self.deadline = NEVER
         invite = head.expects_continue and not behind_head
-        body = self._incoming = IncomingBody(self._decoder, self._transport, invite, self._rest)
+        body = self._incoming = IncomingBody(self._decoder, self._transport, invite, self._rest, self.eof_received)
         self._inbox += body.feed(behind_head)
         self._shared.spawn(lambda: self._run_application(head, admitted, body))
 
@@ -460,7 +456,7 @@ class Connection(asyncio.Protocol):
             self._close_gently()
             return
         self._head = None
-        self._response_started = self._chunked = self._until_close = self._cancel_on_eof = False
+        self.response_started = self._chunked = self._until_close = self._cancel_on_eof = False
         self.extra_headers = []
         self.state = "waiting"
         if self._blocked:  # the next request waits until this response is read
@@ -492,7 +488,10 @@ class Connection(asyncio.Protocol):
             return
         self._transport.set_write_buffer_limits(high=0)  # so that resume_writing is called when everything is sent
         self._set_deadline(self._shared.limits.write_s if self._transport.get_write_buffer_size() else _LINGER_S)
-        self._transport.write_eof()
+        try:
+            self._transport.write_eof()
+        except OSError:  # the peer has reset the connection
+            self._transport.abort()
 
     def _set_deadline(self, seconds: float) -> None:
         self._unsent = self._transport.get_write_buffer_size()

@@ -35,6 +35,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
 
 import anyio
+import anyio.lowlevel
 import h11
 
 from ccproxy_lite.errors import UpstreamError
@@ -197,6 +198,8 @@ class Connection(asyncio.Protocol):
             return
         if self._decoder is not None:
             try:
+                if exc is not None and not self._decoder.done:
+                    raise FramingError(describe(exc, self.origin.host, self.origin.port))
                 self._decoder.receive_eof()
             except FramingError as error:
                 what = "closed the connection before the response was complete"
@@ -215,7 +218,10 @@ class Connection(asyncio.Protocol):
         if self._sink is None:
             self.close()
         elif self._decoder is None:
-            message = f"no response from {self.origin.authority} within {self._timeouts.first_byte_s:g} s"
+            stalled, t = self._upload is not None, self._timeouts
+            message = f"no response from {self.origin.authority} within {t.first_byte_s:g} s"
+            if stalled:
+                message = f"{self.origin.authority} took nothing of the request for {t.idle_s:g} s"
             self._fail_response(UpstreamError(message, status=504, kind="timeout"))
         else:
             message = f"no data from {self.origin.authority} for {self._timeouts.idle_s:g} s"
@@ -259,7 +265,10 @@ class Connection(asyncio.Protocol):
 
         Does nothing once the response is complete, or the connection is closed.
         """
-        if self._sink is None or self._upload is None or self._transport is None:
+        # What has arrived is read first: after an answer nothing more is sent, for a peer that has closed would take a
+        # write for a reason to discard it.
+        await anyio.lowlevel.checkpoint()
+        if self._sink is None or self._upload is None or self._transport is None or self._decoder is not None:
             return
         chunked = self._upload == "chunked"
         if not piece:

@@ -35,7 +35,7 @@ AUTHS = plain.AUTHS
 """How such a service may want its key."""
 ENDPOINTS = {"/chat/completions": "", "/messages": "", "/responses": "", "/v1/v1": "/v1"}
 """Endings of URLs that are an endpoint's and no base URL, because users paste them; and the ending that was meant."""
-KEY_HEADERS = tuple(dict.fromkeys(one.key_header for one in direct.DEFAULTS.values()))
+KEY_HEADERS = tuple(dict.fromkeys([*(one.key_header for one in direct.DEFAULTS.values()), *plain.KEY_HEADERS]))
 """The headers in which services expect a key; a client's key is never forwarded in one of them."""
 
 LOCAL = claude_cli.PROVIDER

@@ -14,6 +14,8 @@ from ccproxy_lite.providers.provider import Ask, Headers, Outbound, Service, wit
 
 AUTHS = ("bearer", "x-api-key", "api-key", "x-goog-api-key", "none")
 """How a service may want its key."""
+KEY_HEADERS = tuple(auth for auth in AUTHS if auth not in ("bearer", "none"))
+"""The headers that carry nothing but a key."""
 
 
 def key_headers(auth: str, key: str) -> Headers:

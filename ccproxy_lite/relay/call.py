@@ -152,9 +152,12 @@ class Call:
             data = data.replace(self.passed_secret.encode("latin-1", "replace"), b"[redacted]")
         return self.vault.redact_bytes(data)
 
-    def headers_for_client(self, answer: AnswerHead, upstream: Upstream) -> OutHeaders:
+    def headers_for_client(
+        self, answer: AnswerHead, upstream: Upstream, *, raw: bool = False, with_cookies: bool = False
+    ) -> OutHeaders:
         """The upstream's headers for a client of the same format, without any secret."""
-        return [(name, self.redact(value)) for name, value in for_client(answer.headers, upstream)]
+        headers = for_client(answer.headers, upstream, raw=raw, with_cookies=with_cookies)
+        return [(name, self.redact(value)) for name, value in headers]
 
     def with_model(self, model: str) -> bytes:
         """The client's bytes with another model name, and without reasoning that was signed by another provider."""

@@ -165,7 +165,8 @@ class Exchange:
                 self._report_reach(dispatch, Failed(504, "timeout", "no connection", "unreachable"))
             raise
         if dispatch.is_final and dispatch.failed is not None and not dispatch.is_answered:
-            self._send_final_error(self._failover.give_up(self._relay.clock.now()))
+            # Another key might serve the next request, whatever this one has been told.
+            self._send_final_error(self._failover.give_up(self._relay.clock.now())._replace(should_retry=None))
             return True
         return dispatch.is_answered
 

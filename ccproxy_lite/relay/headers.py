@@ -26,7 +26,7 @@ _NOT_UP = HOP_BY_HOP.union(
 _NOT_DOWN = HOP_BY_HOP | frozenset("content-length content-encoding set-cookie date alt-svc".split())
 _NOT_UP_RAW, _NOT_DOWN_RAW = (names - {"content-encoding", "accept-encoding"} for names in (_NOT_UP, _NOT_DOWN))
 """Where bodies are passed on untouched, so is what describes their coding."""
-_NOT_UP_MOUNTED = _NOT_UP_RAW - {"cookie", "referer"}
+_NOT_UP_MOUNTED = _NOT_UP_RAW - {"cookie"}
 _NOT_DOWN_MOUNTED = _NOT_DOWN_RAW - {"set-cookie", "date"}
 """Where the client talks to one service, as far as it knows."""
 REQUEST_ID = "x-request-id"

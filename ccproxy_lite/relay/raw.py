@@ -5,7 +5,7 @@ piece by piece while it comes in (``Upload``), the service's likewise the other 
 the slower side.
 
     head -> passing -> over          a response for the client
-       `--> judged -> over           an error that may concern the key: kept, for ``Exchange`` to decide what comes next
+       `--> judged -> over           an error, which may concern the key: kept, for ``Exchange`` to decide
 
 A request is sent again, with another key, only as long as that is possible: until the first content has reached the
 client, and while all that was taken of the client's body is still at hand (``_KEPT_BYTES`` at most). Through a mount,
@@ -22,11 +22,12 @@ from typing import Literal, cast
 from urllib.parse import unquote
 
 import anyio
+import anyio.lowlevel
 
 from ccproxy_lite.clock import Clock
 from ccproxy_lite.config.model import Mount, Upstream
-from ccproxy_lite.config.secrets import is_sendable
-from ccproxy_lite.errors import ClientError, UpstreamError, kind_of
+from ccproxy_lite.config.secrets import is_renewable, is_sendable
+from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats import owner_of
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.net.application import Response
@@ -38,7 +39,7 @@ from ccproxy_lite.net.upstream import Connection
 from ccproxy_lite.providers.provider import Ask, Outbound
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.exchange import Exchange
-from ccproxy_lite.relay.headers import about_answer, for_client, for_upstream, merged
+from ccproxy_lite.relay.headers import about_answer, for_upstream, merged
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.streams import failed_of
 from ccproxy_lite.relay.whole import json_in
@@ -49,8 +50,6 @@ from ccproxy_lite.routing.routes import Route, owner, pinned
 _KEPT_BYTES = 1_048_576
 _MAX_ERROR_BYTES = 1_048_576
 _MAX_RESOURCE_CHARS = 100
-_JUDGED = (401, 402, 403, 408, 429)
-"""The client errors that may concern the key and not the request."""
 
 State = Literal["head", "passing", "judged", "over"]
 
@@ -79,6 +78,7 @@ class Upload:
             try:
                 self.whole = b"".join([piece async for piece in self.pieces()])
             except BodyError as error:
+                await anyio.lowlevel.checkpoint()  # if the client has left, the request ends here
                 raise ClientError(error.status, error.message) from None
 
     async def pieces(self) -> AsyncIterator[bytes]:
@@ -97,7 +97,7 @@ class Upload:
 class Passage:
     """The sink of one attempt: the response goes to the client as it comes.
 
-    :param judges: whether an error that may concern the key is kept instead
+    :param judges: whether an error is kept instead
     :param headers: the client's headers for the upstream's head
     :ivar failed: why the response is of no use, or incomplete
     :ivar began_at: when the client has got its head
@@ -134,12 +134,15 @@ class Passage:
 
     def head(self, head: AnswerHead) -> None:
         self.answer = head
-        if self._judges and (head.status in _JUDGED or head.status >= 500):
+        if self._judges and head.status >= 400:
             self.state = "judged"
-            return
+        else:
+            self._begin(head)
+
+    def _begin(self, head: AnswerHead) -> None:
         self.state, self.began_at = "passing", self._clock.now()
-        coded = header(head.headers, b"transfer-encoding") is not None
-        length = None if coded else header(head.headers, b"content-length")
+        has_length = head.status != 204 and header(head.headers, b"transfer-encoding") is None
+        length = header(head.headers, b"content-length") if has_length else None
         self._client.begin(head.status, self._headers(head), None if length is None else int(length))
         # The body may be long in coming; if it has come already, both are one packet.
         asyncio.get_running_loop().call_soon(self._client.flush)
@@ -152,18 +155,23 @@ class Passage:
 
     def end(self) -> None:
         self._pause_nobody()
-        if self.state == "passing":
-            self._client.finish()
-        self._finish()
+        was_passing, self.state = self.state == "passing", "over"
+        try:
+            if was_passing:
+                self._client.finish()
+        finally:
+            self._set_done()
 
     def failed_upstream(self, error: UpstreamError) -> None:
         self.failed = failed_of(error)
-        if self.state == "passing":
-            self._client.abort()
-        self._finish()
+        was_passing, self.state = self.state == "passing", "over"
+        try:
+            if was_passing:
+                self._client.abort()
+        finally:
+            self._set_done()
 
-    def _finish(self) -> None:
-        self.state = "over"
+    def _set_done(self) -> None:
         self.ended.set()
         self.done.set()
 
@@ -193,8 +201,9 @@ async def send(
                     await connection.send(piece)
                 await connection.send(b"")
             except BodyError as broken:
-                error = broken
-                tasks.cancel_scope.cancel()
+                if not passage.done.is_set():  # else the service has answered without reading on
+                    error = broken
+                    tasks.cancel_scope.cancel()
 
         tasks.start_soon(send_body)
         try:
@@ -247,7 +256,7 @@ class RawDispatch:
             return
         finally:
             note(call, passage)
-        self.failed = passage.failed or self._judgement()
+        self.failed = self._judgement() or passage.failed
         if self.failed is not None:
             self.failed = replace(self.failed, message=call.redact(self.failed.message))
             record.error = self.failed.message if self.is_answered else ""
@@ -267,35 +276,37 @@ class RawDispatch:
 
     def _headers(self, answer: AnswerHead) -> OutHeaders:
         upstream = self.attempt.route.upstream
-        return merged(for_client(answer.headers, upstream, raw=True), about_answer(self.attempt.route, ()))
+        return merged(self._call.headers_for_client(answer, upstream, raw=True), about_answer(self.attempt.route, ()))
 
     def _judgement(self) -> Failed | None:
         """What an error response says about the key and the upstream."""
         answer, upstream = self._passage.answer, self.attempt.route.upstream
         if answer is None or answer.status < 400:
             return None
-        if self.is_answered:
-            return Failed(answer.status, kind_of(answer.status), f"{upstream.name} returned {answer.status}")
         form = self._relay.upstreams.format_of(upstream, self._call.form.name)
         body = _plain(bytes(self._passage.body), answer.get("content-encoding"))
         value = json_in(body)
         failed = form.read_error(answer.status, body[:200].decode("utf-8", "replace") if value is None else value)
         hint_s = retry_after.best(failed, answer.headers, self._relay.clock.wall())
-        return replace(failed, retry_after_s=hint_s)
+        # What a key may not do with one part of the API says nothing about the others.
+        return replace(failed, retry_after_s=hint_s, code="part" if failed.kind == "permission" else failed.code)
 
     def error_as_it_came(self, retry_after_s: float | None) -> Response | None:
         answer, body = self._passage.answer, bytes(self._passage.body)
         if answer is None or self.is_answered or self._passage.failed is not None or len(body) > _MAX_ERROR_BYTES:
             return None
+        headers = self._headers(answer)
+        plain = _plain(body, answer.get("content-encoding"))
+        if plain != body:  # a secret can only be found in what can be read
+            body, headers = plain, [(name, value) for name, value in headers if name != "content-encoding"]
         # The hint may have been replaced by a shorter one of another key.
-        headers = [(name, value) for name, value in self._headers(answer) if name != "retry-after-ms"]
-        return Response(answer.status, headers, body)
+        return Response(answer.status, [(name, value) for name, value in headers if name != "retry-after-ms"], body)
 
 
 def note(call: Call, passage: Passage) -> None:
-    """Record what the client has got."""
+    """Record what the client has got; the status of what was interrupted is the caller's."""
     if passage.began_at is not None and passage.answer is not None:
-        call.record.status = passage.answer.status
+        call.record.status = passage.answer.status if passage.done.is_set() else 0
         call.record.first_byte_s = passage.began_at - call.record.started_at
         call.record.error = call.redact(passage.failed.message) if passage.failed is not None else ""
 
@@ -349,7 +360,7 @@ async def through_mount(relay: Relay, call: Call, mount: Mount) -> None:
         call,
         relay.clock,
         False,
-        lambda answer: merged(for_client(answer.headers, service, raw=True, with_cookies=True), named),
+        lambda answer: merged(call.headers_for_client(answer, service, raw=True, with_cookies=True), named),
     )
     upload = Upload(cast(IncomingBody, call.incoming))
     call.client.cancel_on_eof()
@@ -360,9 +371,19 @@ async def through_mount(relay: Relay, call: Call, mount: Mount) -> None:
         passage.failed = failed_of(error)
     finally:
         note(call, passage)
+    if passage.answer is not None and passage.answer.status == 401:
+        await _look_for_new_secret(relay, mount, secret)
     if passage.began_at is None:
         failed = passage.failed or Failed(502, "server", "no response")
         raise ClientError(failed.status, call.redact(failed.message), kind=failed.kind)
+
+
+async def _look_for_new_secret(relay: Relay, mount: Mount, rejected: str) -> None:
+    """For the next request: the file or helper may have a new key by now."""
+    for key in mount.service.keys:
+        if is_renewable(key.reference) and relay.vault.peek(key.reference) == rejected:
+            with suppress(UpstreamError):
+                await relay.vault.value(key.reference, relay.clock.now(), rejected=rejected)
 
 
 async def _first_secret(relay: Relay, mount: Mount) -> str:

@@ -258,7 +258,8 @@ class Failover:
         # The ring keeps the message for clients that arrive while all keys are cooling down.
         retry_after_s = failed.retry_after_s if failed else None
         message = f"{failed.status} {failed.message}" if failed else ""
-        cooldown = target.ring.report(attempt.lease, Result(outcome, now, retry_after_s, message))
+        is_partial = failed is not None and failed.code == "part"
+        cooldown = target.ring.report(attempt.lease, Result(outcome, now, retry_after_s, message, is_partial))
         if failed is None:
             return None
         # Every upstream would reject it.
@@ -357,7 +358,7 @@ class Failover:
         if outcome == "rate_limit":
             shortest_s = min((cooldown.blocked_s(now) for _, cooldown in cooldowns), default=0.0)
             failed = replace(failed, retry_after_s=max(shortest_s, _FIRST_PAUSE_S))
-        if route.upstream.from_client or outcome not in ("invalid_key", "quota_exceeded"):
+        if route.upstream.from_client or failed.code == "part" or outcome not in ("invalid_key", "quota_exceeded"):
             return GiveUp(failed, route, attempt=attempt)
         if outcome == "invalid_key":
             return GiveUp(self._all_keys_rejected(route, failed), route, should_retry=False)

@@ -65,12 +65,16 @@ _ALL_MODELS = ""
 
 
 class Result(NamedTuple):
-    """What became of a request that used a key. ``retry_after_s`` is how long the upstream wants to be left alone."""
+    """What became of a request that used a key. ``retry_after_s`` is how long the upstream wants to be left alone.
+
+    ``is_partial``: the key was rejected for the requested part of the API alone.
+    """
 
     outcome: Outcome
     now: float
     retry_after_s: float | None = None
     message: str = ""
+    is_partial: bool = False
 
 
 @dataclass(slots=True)
@@ -257,7 +261,7 @@ class KeyRing:
             self.release(lease)
             return None
         # Rate limits are per model, quota and validity are not.
-        slot = lease.model if result.outcome == "rate_limit" else _ALL_MODELS
+        slot = lease.model if result.outcome == "rate_limit" or result.is_partial else _ALL_MODELS
         before = state.cooldowns.get(slot)
         cooldown = state.cooldowns[slot] = next_cooldown(before, lease.started_at, result)
         if len(state.cooldowns) % _PURGE_EVERY == 0:  # clients choose model names: now and then, drop what is over

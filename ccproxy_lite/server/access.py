@@ -82,7 +82,7 @@ class Access:
         return [
             ("access-control-allow-origin", origin),
             ("access-control-allow-headers", allowed),
-            ("access-control-allow-methods", "GET, POST, OPTIONS"),
+            ("access-control-allow-methods", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
             ("vary", "origin"),
         ]
 

@@ -146,7 +146,9 @@ class App:
         """The endpoint, if it exists and the client may use it. Raises ClientError."""
         if matched.pinned_upstream:
             pinned(self.relay.config, matched.pinned_upstream, "")
-        endpoint = endpoint_for(matched, head.method, head.path, upgrades=head.get("upgrade") is not None)
+        endpoint = endpoint_for(
+            matched, head.method, head.path, upgrades=(head.get("upgrade") or "").lower() == "websocket"
+        )
         if not endpoint.open:
             self.access.check_key(head)
         return endpoint

@@ -27,6 +27,7 @@ _ANY = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _PINNED = "/api/provider/"
 _DOUBLED = re.compile(rf"/(?:{'|'.join(VERSIONS)})/(?:{'|'.join(VERSIONS)})/")
 """What comes of a base URL with a version where none belongs."""
+_TWICE_ESCAPED = re.compile("%25[0-9A-Fa-f]{2}")
 _SLASHES = re.compile("/{2,}")
 _SESSION = re.compile(
     rf"/(?!(?:{'|'.join(VERSIONS)}|api|upload|\.\.?)/)([\w.~:@=+-]{{1,256}})(?=/(?:{'|'.join(VERSIONS)})/)", re.ASCII
@@ -94,15 +95,18 @@ def routes() -> list[tuple[str, str]]:
 
 def match(path: str, raw_path: str, query: str, mounts: Sequence[Mount] = ()) -> Match:
     """What a URL stands for; ``path`` is percent-decoded, ``raw_path`` as sent. Of mounts the first that fits."""
-    as_sent, slash = raw_path, "/" if raw_path.endswith("/") else ""
+    as_sent = rest = raw_path
     pinned_upstream = session = ""
     path, raw_path = _tidy(path), _tidy(raw_path)
-    if path.startswith(_PINNED):
-        pinned_upstream, _, path = path[len(_PINNED) :].partition("/")
-        path, raw_path = f"/{path}", "/" + raw_path[len(_PINNED) :].partition("/")[2]
+    if raw_path.startswith(_PINNED):
+        name, _, raw_path = raw_path[len(_PINNED) :].partition("/")
+        rest = "/" + rest[len(_PINNED) :].partition("/")[2] if rest.startswith(_PINNED) else f"/{raw_path}"
+        pinned_upstream, raw_path = unquote(name), f"/{raw_path}"
+        path = unquote(raw_path)
     named = _SESSION.match(path)
     if named is not None and raw_path.startswith(named[0]):
         session, path, raw_path = named[1], path[named.end() :], raw_path[named.end() :]
+        rest = rest[named.end() :] if rest.startswith(named[0]) else raw_path
     endpoint = _endpoint_at(path, raw_path, query)
     if endpoint is None and pinned_upstream:  # where base URLs end is a matter of taste
         endpoint = _endpoint_at(f"/{VERSIONS[0]}{path}", f"/{VERSIONS[0]}{raw_path}", query)
@@ -116,7 +120,7 @@ def match(path: str, raw_path: str, query: str, mounts: Sequence[Mount] = ()) ->
         return Match(_MOUNT, "", "", path, kept or "/", mount)
     if endpoint is None and ((pinned_upstream and path != "/") or is_api_path(raw_path)):
         endpoint = _RAW
-    return Match(endpoint, pinned_upstream, session, path, raw_path if raw_path == "/" else raw_path + slash)
+    return Match(endpoint, pinned_upstream, session, path, rest)
 
 
 def _leads_through(mount: str, raw_path: str) -> bool:
@@ -157,7 +161,8 @@ def endpoint_for(matched: Match, method: str, path: str, *, upgrades: bool = Fal
         raise ClientError(426, "WebSocket is not supported; use HTTP")
     if method in endpoint.methods:
         return endpoint
-    if endpoint.action == "model" and is_api_path(matched.raw_path):  # a model's methods, and those that change one
+    is_known = bool(matched.pinned_upstream) or is_api_path(matched.raw_path)
+    if endpoint.action == "model" and is_known:  # a model's methods, and those that change one
         return _RAW
     if upgrades:
         raise ClientError(426, "WebSocket is not supported; use HTTP")
@@ -167,7 +172,10 @@ def endpoint_for(matched: Match, method: str, path: str, *, upgrades: bool = Fal
 def _climbs(raw_path: str) -> bool:
     """Whether a path may lead out of the folder that it begins with, or hides where it leads.
 
-    >>> _climbs("/v1/%2e%2e/admin"), _climbs("/v1/files/..a"), _climbs("/v1/%252e%252e/admin")
-    (True, False, True)
+    >>> [_climbs(path) for path in ("/v1/%2e%2e/admin", "/v1/..;/admin", "/v1/%252e%252e/admin")]
+    [True, True, True]
+    >>> [_climbs(path) for path in ("/v1/files/..a", "/v1/files/100%25.txt")]
+    [False, False]
     """
-    return "%25" in raw_path or bool({".", ".."} & set(re.split(r"[/\\]", unquote(raw_path))))
+    segments = re.split(r"[/\\]", unquote(raw_path))
+    return bool(_TWICE_ESCAPED.search(raw_path)) or any(one.partition(";")[0] in (".", "..") for one in segments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ from ccproxy_lite.net.framing import Decoder
 class Transport:
     def __init__(self) -> None:
         self.calls: list[Any] = []
+        self.socket: socket.socket | None = None
 
     def pause_reading(self) -> None:
         self.calls.append("pause")
@@ -24,10 +26,22 @@ class Transport:
     def write(self, data: bytes) -> None:
         self.calls.append(data)
 
+    def is_closing(self) -> bool:
+        return False
+
+    def get_extra_info(self, name: str) -> Any:
+        return self.socket
+
 
 def body(framing: Any, *, invite: bool = False) -> tuple[IncomingBody, Transport, list[bool]]:
     transport, awaited = Transport(), []
-    made = IncomingBody(Decoder(framing), transport, invite, lambda: awaited.append(made.awaited))  # type: ignore[arg-type]
+    made = IncomingBody(
+        Decoder(framing),
+        transport,  # type: ignore[arg-type]
+        invite,
+        lambda: awaited.append(made.awaited),
+        lambda: transport.calls.append("left"),
+    )
     return made, transport, awaited
 
 
@@ -64,13 +78,34 @@ def test_chunks_cut_anywhere(size: int) -> None:
 
 def test_more_than_fits_is_not_read_until_it_is_taken() -> None:
     incoming, transport, _ = body(1_000_000)
-    incoming.feed(bytes(65_535))
-    assert transport.calls == []
-    incoming.feed(b"x")
-    incoming.feed(b"y")
-    assert transport.calls == ["pause"]
-    assert len(anyio.run(incoming.receive)) == 65_537
-    assert transport.calls == ["pause", "resume"]
+
+    async def main() -> None:
+        incoming.feed(bytes(65_535))
+        assert transport.calls == []
+        incoming.feed(b"x")
+        incoming.feed(b"y")
+        assert transport.calls == ["pause"]
+        assert len(await incoming.receive()) == 65_537
+        assert transport.calls == ["pause", "resume"]
+
+    anyio.run(main)
+
+
+def test_who_leaves_while_nothing_is_read_is_noticed() -> None:
+    incoming, transport, _ = body(1_000_000)
+
+    async def main() -> None:
+        transport.socket, peer = socket.socketpair()
+        with transport.socket:
+            incoming.feed(bytes(70_000))
+            await anyio.sleep(0.5)
+            assert transport.calls == ["pause"]
+            peer.close()
+            with anyio.fail_after(10):
+                while "left" not in transport.calls:
+                    await anyio.sleep(0.01)
+
+    anyio.run(main)
 
 
 def test_who_waits_is_woken_and_the_client_invited_once() -> None:
@@ -113,9 +148,13 @@ def test_a_failure_after_the_end_changes_nothing() -> None:
 
 def test_the_first_failure_counts() -> None:
     incoming, transport, _ = body(100_000)
-    incoming.feed(bytes(70_000))
-    incoming.fail(408, "too slow")
-    incoming.close()
+
+    async def main() -> None:
+        incoming.feed(bytes(70_000))
+        incoming.fail(408, "too slow")
+        incoming.close()
+
+    anyio.run(main)
     assert transport.calls == ["pause", "resume"]
     with pytest.raises(BodyError, match="too slow"):
         all_of(incoming)

@@ -128,6 +128,35 @@ def test_the_key_goes_where_the_mount_says(auth: str, header: str, value: str | 
     assert (up.seen[0].header(header), KEY in up.seen[0].head) == (value, value is not None)
 
 
+def test_no_other_credential_goes_with_it() -> None:
+    with upstream(OK) as up, proxy({**mounted(up, auth="api-key"), "client_keys": ["client-key-1"]}) as served:
+        referer = "http://localhost/api/page?key=client-key-1"
+        ask(
+            served.port,
+            "/api/x",
+            None,
+            "GET",
+            x_api_key="client-key-1",
+            api_key="another-of-the-client",
+            referer=referer,
+        )
+    (seen,) = up.seen
+    assert [line for line in seen.head.split("\r\n") if "key" in line.lower()] == [f"api-key: {KEY}"]
+
+
+def test_a_rejected_key_is_read_again_for_the_next_request(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("the-old-key-of-mine")
+    with upstream([http(401, {})], OK) as up, proxy(mounted(up, keys=[f"file:{secret}"])) as served:
+        ask(served.port, "/api/warm", {})
+        secret.write_text("the-new-key-of-mine")
+        up.seen.clear()
+        first = ask(served.port, "/api/x", {})
+        second = ask(served.port, "/api/x", {})
+    assert [first.status, second.status] == [401, 200] or [second.status] == [200]
+    assert up.seen[-1].header("authorization") == "Bearer the-new-key-of-mine"
+
+
 def test_redirects_are_passed_on_and_never_followed() -> None:
     moved = http(302, b"", location="https://login.example/?back=http://localhost/api/")
     with upstream([moved]) as up, proxy(mounted(up)) as served:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import struct
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tests.support import (
     CHAT_BODY,
     CLOSE,
     ECHO,
+    RESET,
     FakeClock,
     Scripted,
     ask,
@@ -100,7 +102,8 @@ def test_without_an_upstream_of_its_format_a_path_is_not_there(path: str, form: 
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/../admin", "/v1/%2e%2e/admin", "/v1/files/..%2fadmin", "/v1/a\\..\\b", "/v1/%252e%252e/x"]
+    "path",
+    ["/v1/../admin", "/v1/%2e%2e/admin", "/v1/files/..%2fadmin", "/v1/a\\..\\b", "/v1/%252e%252e/x", "/v1/..;/admin"],
 )
 def test_no_path_leads_out_of_the_api(path: str) -> None:
     with upstream(OK) as up, proxy(behind(up, "openai-chat")) as served:
@@ -194,6 +197,48 @@ def test_all_keys_rejected_is_not_the_clients_fault() -> None:
         answer = ask(served.port, "/v1/embeddings", {})
     assert (answer.status, answer.headers["x-should-retry"]) == (502, "false")
     assert "key-number-one" not in answer.body.decode()
+
+
+def test_what_a_key_may_not_do_with_one_part_concerns_no_other() -> None:
+    """The next key may; and if none may, the client hears it as it is."""
+    forbidden = http(403, {"error": {"message": "missing scope"}})
+    with (
+        upstream([forbidden], OK, [forbidden], [forbidden], OK, OK) as up,
+        proxy(two_keys(up), clock=FakeClock()) as served,
+    ):
+        assert ask(served.port, "/v1/files", None, "GET").status == 200
+        refused = ask(served.port, "/v1/vector_stores", None, "GET")
+        assert (refused.status, refused.json["error"]["message"]) == (403, "missing scope")
+        assert [ask(served.port, "/v1/embeddings", {}).status for _ in range(2)] == [200, 200]
+        keys = ask(served.port, "/status", method="GET").json["upstreams"]["up"]["keys"]
+    assert {one["model"] for key in keys for one in key["cooldowns"]} == {"v1/files", "v1/vector_stores"}
+    assert len({seen.header("authorization") for seen in up.seen[4:]}) == 2
+
+
+def test_a_limit_whose_body_breaks_off_is_a_limit() -> None:
+    broken = b"HTTP/1.1 429 X\r\nretry-after: 50\r\ncontent-length: 100\r\n\r\n{"
+    with upstream([broken, CLOSE], OK) as up, proxy(two_keys(up), clock=FakeClock()) as served:
+        assert ask(served.port, "/v1/embeddings", {}).status == 200
+        keys = ask(served.port, "/status", method="GET").json["upstreams"]["up"]["keys"]
+    assert [one["left_s"] for key in keys for one in key["cooldowns"]] == [50.0]
+
+
+@pytest.mark.parametrize("coded", [False, True])
+@pytest.mark.parametrize("status", [400, 404, 429])
+def test_no_key_of_the_proxys_reaches_the_client(status: int, coded: bool) -> None:
+    text = json.dumps({"error": {"message": "key-number-one is odd"}}).encode()
+    more = {"content_encoding": "gzip"} if coded else {}
+    answer = http(status, gzip.compress(text) if coded else text, x_key="key-number-one", retry_after="9", **more)
+    with upstream([answer]) as up, proxy({**two_keys(up), "max_wait_s": 0}, clock=FakeClock()) as served:
+        told = ask(served.port, "/v1/files", {}, accept_encoding="gzip")
+    assert (told.status, told.json["error"]["message"]) == (status, "[redacted] is odd")
+    assert "key-number" not in str(told.headers)
+
+
+def test_a_clients_key_for_another_cloud_goes_nowhere() -> None:
+    with upstream(OK) as up, proxy(behind(up, "openai-chat")) as served:
+        ask(served.port, "/v1/files", None, "GET", api_key="client-key-of-azure", authorization="Bearer x")
+    assert "client-key-of-azure" not in up.seen[0].head
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
@@ -292,6 +337,122 @@ def test_a_client_that_stalls_in_the_middle_hears_408() -> None:
     assert "the request body took too long" in answer.json["error"]["message"]
 
 
+def answering_early(listener: socket.socket, answer: bytes, *, closes: bool = False) -> None:
+    """Answer each request once its head is read; then read on and discard, or close at once."""
+    while True:
+        try:
+            sock = listener.accept()[0]
+        except OSError:
+            return
+        with closing(sock):
+            data = b""
+            while b"\r\n\r\n" not in data:
+                data += sock.recv(1000)
+            sock.sendall(answer)
+            with suppress(OSError):
+                while not closes and sock.recv(65536):
+                    pass
+
+
+def test_a_large_early_answer_arrives_whole() -> None:
+    size = 3_000_000
+    with listening() as listener:
+        threading.Thread(target=answering_early, args=(listener, http(413, bytes(size))), daemon=True).start()
+        with process(to(listener.getsockname()[1]), "--log-format", "json") as served, connect(served.port) as sock:
+            sock.sendall(
+                b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\nx-request-id: early\r\ncontent-length: 90000000\r\n\r\n"
+            )
+
+            def upload() -> None:
+                with suppress(OSError):
+                    while True:
+                        sock.sendall(bytes(10_000))
+
+            threading.Thread(target=upload, daemon=True).start()
+            answer = read_answer(sock)
+            assert (answer.status, len(answer.body)) == (413, size)
+            assert eventually(lambda: '"early"' in served.stderr)
+            (line,) = [json.loads(text) for text in served.stderr.splitlines() if '"early"' in text]
+    assert line["status"] == 413
+
+
+def test_a_service_that_answers_early_and_closes_is_heard() -> None:
+    answer = http(413, {"error": {"message": "too large"}}, connection="close")
+    with listening() as listener:
+        threading.Thread(target=answering_early, args=(listener, answer), kwargs={"closes": True}, daemon=True).start()
+        with (
+            proxy({**to(listener.getsockname()[1]), "retries": 5}, clock=FakeClock()) as served,
+            connect(served.port) as sock,
+        ):
+            sock.sendall(b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n")
+            for _ in range(5):
+                sock.sendall(b"186a0\r\n" + bytes(100_000) + b"\r\n")
+            assert read_answer(sock).status == 413
+
+
+def test_a_client_that_leaves_while_its_upload_waits_is_noticed() -> None:
+    """The service does not read, so nothing is read from the client either."""
+    with reading(threading.Semaphore(0)) as seen, proxy(to(seen["port"])) as served:
+        with connect(served.port) as sock:
+            sock.sendall(b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: 90000000\r\n\r\n")
+            assert seen["began"].wait(60)
+            sock.settimeout(0.3)
+            sent = 0
+            with suppress(OSError):
+                while sent < 20_000_000:
+                    sent += sock.send(bytes(100_000))
+            assert sent < 20_000_000
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # as a killed client's kernel
+        assert eventually(lambda: served.connections() == [], 5)
+
+
+def test_a_client_that_leaves_in_the_moment_of_the_answer_leaves_nothing_behind() -> None:
+    go, came = threading.Event(), threading.Event()
+    script = [lambda _: came.set(), lambda _: go.wait(60), OK[0]]
+    with upstream(script) as up, proxy(behind(up, "openai-chat")) as served:
+        sock = connect(served.port)
+        sock.sendall(request_bytes("/v1/embeddings", {"x": 1}, connection="close"))
+        assert came.wait(60)
+        held, release = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            held.set()
+            release.wait(60)
+
+        holder = threading.Thread(target=served.call, args=(hold,))  # the event loop is busy for a moment
+        holder.start()
+        assert held.wait(60)
+        go.set()
+        assert eventually(lambda: _unread(up) > 0)
+        sock.close()
+        release.set()
+        holder.join()
+        live = served.parts.server_state.metrics.live
+        assert eventually(lambda: not live and served.connections() == [], 5)
+
+
+def _unread(up: Scripted) -> int:
+    """How many answers the scripted service has sent (it notes each before it follows its script)."""
+    return len(up.seen)
+
+
+@pytest.mark.parametrize(("path", "large"), [("/v1/files", False), ("/v1/files", True), ("/api/x", True)])
+def test_a_client_that_leaves_is_logged_as_such(path: str, large: bool) -> None:
+    with upstream([b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nabc", lambda up: up.gone.wait(60)]) as up:
+        config = {**behind(up, "openai-chat"), "mounts": {"/api/": {"to": f"http://127.0.0.1:{up.port}"}}}
+        with process(config, "--log-format", "json") as served:
+            with connect(served.port) as sock:
+                if large:  # in the middle of the answer
+                    sock.sendall(request_bytes(path, {}, x_request_id="left"))
+                    assert b"abc" in sock.recv(1000) + sock.recv(1000)
+                else:  # in the middle of its own body
+                    sock.sendall(request_bytes(path, None, x_request_id="left", content_length="900"))
+            assert eventually(lambda: '"left"' in served.stderr)
+            (line,) = [json.loads(text) for text in served.stderr.splitlines() if '"left"' in text]
+            up.gone.set()
+    assert (line["status"], line["error"]) == (499, "client disconnected")
+
+
 def test_an_early_answer_ends_the_upload() -> None:
     """The service has seen enough of it; the client's connection ends with it, for nobody reads the rest."""
     early = [http(413, {"error": {"message": "too large"}})]
@@ -346,6 +507,7 @@ def test_an_upload_is_sent_again_while_all_of_it_is_at_hand(size: int, tries: in
             answer = read_answer(sock)
         listener.close()
     assert (answer.status, len(bodies)) == ((200, 2) if tries == 2 else (429, 1))
+    assert "x-should-retry" not in answer.headers
     assert all(count > size for count in bodies)
 
 
@@ -404,6 +566,20 @@ def test_a_large_download_to_a_slow_client_costs_little_memory() -> None:
             highest = max(highest, served.rss_kb())
     print(f"100 MB down: {highest - before} kB more than before")
     assert highest - before < 4096
+
+
+def test_a_download_until_the_end_of_a_connection_that_is_reset_is_broken() -> None:
+    with (
+        upstream([b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nabc", lambda _: None, RESET]) as up,
+        proxy(behind(up, "openai-chat")) as served,
+        connect(served.port) as sock,
+    ):
+        sock.sendall(request_bytes("/v1/files/f/content", None, "GET"))
+        received = b""
+        with suppress(ConnectionError):
+            while data := sock.recv(1000):
+                received += data
+    assert not received.endswith(b"0\r\n\r\n")
 
 
 def test_a_download_that_breaks_off_is_seen_to_be_broken() -> None:
