@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import anyio
 
-from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.errors import CcproxyError, ConfigError
+from ccproxy_lite.formats.format import PathInfo
 from ccproxy_lite.formats.sse import Parser
 from ccproxy_lite.jsontext import loads
+from ccproxy_lite.providers import provider_of
 from ccproxy_lite.relay import replay
-from ccproxy_lite.relay.capture import as_bytes
+from ccproxy_lite.relay.capture import as_bytes, without_secrets
 from ccproxy_lite.server.paths import match
 
 Document = Mapping[str, Any]
@@ -23,33 +26,51 @@ Document = Mapping[str, Any]
 
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0 if all is as it was, 1 if something differs, 2 for what is no capture."""
-    document = replay.read(Path(arguments.file).read_text(encoding="utf-8", errors="replace"), arguments.file)
-    if arguments.case:
-        print(json.dumps(list(cases(document)), indent=1, ensure_ascii=False))
-        return 0
-    head = replay.head_of(document)
-    endpoint = match(head.path, head.raw_path, head.query).endpoint
-    outcome = anyio.run(replay.run, document, endpoint.path_info) if endpoint is not None else replay.Outcome()
+    path = arguments.file
+    document = replay.read(Path(path).read_text(encoding="utf-8", errors="replace"), path)
+    try:
+        if arguments.case:
+            _print(json.dumps(list(cases(document)), indent=1, ensure_ascii=False))
+            return 0
+        results = list(comparisons(document, _run_again(document)))
+    except CcproxyError:
+        raise
+    except Exception as error:  # written by another version, or by hand
+        raise ConfigError([f"ccproxy-lite: {path} cannot be run again: {type(error).__name__}: {error}"]) from None
+    if document["is_cut"]:
+        print(f"{path} is larger than what is recorded: what is missing differs", file=sys.stderr)
     differs = False
-    for title, before, now in comparisons(document, outcome):
+    for title, before, now in results:
         lines = list(difflib.unified_diff(before, now, "captured", "now", lineterm="", n=2))
         differs = differs or bool(lines)
-        print(f"{title}: {'differs' if lines else 'the same'}")
+        _print(f"{title}: {'differs' if lines else 'the same'}")
         for line in lines:
-            print(f"  {line}")
+            _print(f"  {line}")
     return int(differs)
+
+
+def _run_again(document: Document) -> replay.Outcome:
+    head = replay.head_of(document)
+    endpoint = match(head.path, head.raw_path, head.query).endpoint
+    return anyio.run(replay.run, document, endpoint.path_info if endpoint is not None else PathInfo())
+
+
+def _print(text: str) -> None:
+    """Also half a pair of surrogates, as JSON spells it."""
+    print(text.encode("utf-8", "backslashreplace").decode())
 
 
 def comparisons(document: Document, outcome: replay.Outcome) -> Iterator[tuple[str, list[str], list[str]]]:
     """What is compared: a title, the lines of the capture, and those of now."""
     for number, attempt in enumerate(document["attempts"]):
-        target = f"{attempt['upstream']['name']}/{attempt['model']}"
+        target = f"{attempt['upstream']}/{attempt['model']}"
         sent: list[str] = []
         if number < len(outcome.sent):
             name, outbound = outcome.sent[number]
-            sent = [f"to {name}: {outbound.method} {outbound.target}", *lines_of(outbound.body)]
+            line = f"{outbound.method} {without_secrets(outbound.target)}"
+            sent = [f"to {name}: {line}", *lines_of(outbound.body)]
         request = attempt["request"]
-        before = [f"to {attempt['upstream']['name']}: {request['request']}", *lines_of(as_bytes(request["body"]))]
+        before = [f"to {attempt['upstream']}: {request['request']}", *lines_of(as_bytes(request["body"]))]
         yield f"request {number + 1} to {target}", before, sent
     for name, outbound in outcome.sent[len(document["attempts"]) :]:
         yield f"another request to {name}", [], lines_of(outbound.body)
@@ -78,29 +99,32 @@ def lines_of(body: bytes) -> list[str]:
 def cases(document: Document) -> Iterator[dict[str, Any]]:
     """The first conversion of the request, and that of the last answer, as the tests write them (tests/cases)."""
     name, client = f"captured {document['request_id']}", document["client"]["format"]
+    upstreams = {target["upstream"]["name"]: target["upstream"] for target in document["targets"]}
     for attempt in document["attempts"]:
-        target = _format_at(attempt, client)
+        upstream = upstreams[attempt["upstream"]]
+        target = _format_at(upstream, client)
         if target != client:
             expected = {
                 "model": attempt["model"],
-                **({"quirks": attempt["upstream"]["quirks"]} if attempt["upstream"]["quirks"] else {}),
+                **({"quirks": upstream["quirks"]} if upstream["quirks"] else {}),
                 "expect": loads(attempt["request"]["body"]),
                 **({"dropped": attempt["dropped"]} if attempt["dropped"] else {}),
             }
             request = loads(document["client"]["body"])
             yield {"name": name, "from": client, "request": request, "to": {target: expected}}
             break
+    if not document["attempts"]:
+        return
     last = document["attempts"][-1]
-    origin, response = _format_at(last, client), last["response"]
+    origin, response = _format_at(upstreams[last["upstream"]], client), last["response"]
     if response is not None and response["status"] == 200 and origin != client:
         body = b"".join(as_bytes(piece) for _, piece in response["pieces"])
         yield {"name": f"{name}, the answer", "from": origin, **_answer(body), "to": {client: {}}}
 
 
-def _format_at(attempt: Document, client: str) -> str:
-    """The format that was spoken with an attempt's upstream; the embedded one speaks the client's."""
-    named = attempt["upstream"]["format"]
-    return named if named in FORMATS else client
+def _format_at(upstream: Document, client: str) -> str:
+    """The format that was spoken with an upstream."""
+    return provider_of(upstream["format"]).speaks(upstream["format"], client)
 
 
 def _answer(body: bytes) -> dict[str, Any]:

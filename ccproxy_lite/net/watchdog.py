@@ -9,6 +9,7 @@ which no timeout here (the shortest is seconds) minds. While nothing is watched,
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Protocol
 
 from ccproxy_lite.log import bug
@@ -33,6 +34,11 @@ class Watchdog:
     def __init__(self) -> None:
         self._watched: set[Watched] = set()
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def watched(self) -> Collection[Watched]:
+        """Everything that has a deadline."""
+        return self._watched
 
     def watch(self, thing: Watched) -> None:
         self._watched.add(thing)

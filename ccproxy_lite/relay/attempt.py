@@ -166,7 +166,8 @@ class MessageDispatch:
             self.delivery = delivery
             if call.tape is not None:
                 began_s = call.tape.since(self.began_at)
-                self._tape = AttemptTape(call.tape, self.attempt, outbound, self.dropped, began_s)
+                noted = outbound if call.tape.has_room(outbound.body) else outbound._replace(body=b"")
+                self._tape = AttemptTape(call.tape, self.attempt, noted, self.dropped, began_s)
                 call.tape.attempts.append(self._tape)
                 cast(RecordedDelivery, delivery).tape = self._tape
             await self._upstreams.send(upstream, outbound, delivery, call.head)

@@ -23,7 +23,7 @@ from ccproxy_lite.net.heads import AnswerHead, OutHeaders, RequestHead
 from ccproxy_lite.relay.headers import for_client, presented_keys, sends_bearer
 from ccproxy_lite.relay.record import Record
 from ccproxy_lite.relay.tape import Tape
-from ccproxy_lite.relay.vault import MIN_REDACTED_CHARS, Vault
+from ccproxy_lite.relay.vault import MIN_REDACTED_CHARS, Vault, masked, spellings
 
 if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Request
@@ -142,15 +142,24 @@ class Call:
 
     def redact(self, text: str) -> str:
         """A text without any secret, the client's key included."""
-        if len(self.passed_secret) >= MIN_REDACTED_CHARS:
-            text = text.replace(self.passed_secret, "[redacted]")
+        for spelled in self._own_spellings:
+            text = text.replace(spelled, "[redacted]")
         return self.vault.redact(text)
 
     def redact_bytes(self, data: bytes) -> bytes:
         """The same for bytes."""
-        if len(self.passed_secret) >= MIN_REDACTED_CHARS:
-            data = data.replace(self.passed_secret.encode("latin-1", "replace"), b"[redacted]")
+        for spelled in self._own_spellings:
+            data = data.replace(spelled.encode("latin-1", "replace"), b"[redacted]")
         return self.vault.redact_bytes(data)
+
+    def mask_bytes(self, data: bytes) -> bytes:
+        """The same, with as many bytes as before."""
+        return self.vault.mask_bytes(masked(data, self._own_spellings))
+
+    @property
+    def _own_spellings(self) -> tuple[str, ...]:
+        """The client's key, where it is sent on."""
+        return spellings(self.passed_secret) if len(self.passed_secret) >= MIN_REDACTED_CHARS else ()
 
     def headers_for_client(
         self, answer: AnswerHead, upstream: Upstream, *, raw: bool = False, with_cookies: bool = False

@@ -2,8 +2,9 @@
 
 A file is written when its exchange is over, in a thread, so that it is never in the way of a stream. It holds what the
 client sent, what each attempt sent and got, and what the client got, piece by piece with times; of secrets nothing:
-headers that carry one are blanked, and every secret that the proxy knows is redacted everywhere else. Files have mode
-0600, and the oldest are removed beyond ``max_files`` and ``max_mb``. A folder that cannot be written is one warning.
+headers and parameters whose name says that they carry one are blanked, and every secret that the proxy knows is masked
+wherever else it stands. Files have mode 0600, and the oldest are removed beyond ``max_files`` and ``max_mb``. A folder
+that cannot be written is one warning.
 """
 
 from __future__ import annotations
@@ -12,21 +13,24 @@ import base64
 import json
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import unquote_plus
 
 import anyio
 import anyio.to_thread
 
-from ccproxy_lite import __version__, providers
+from ccproxy_lite import __version__
 from ccproxy_lite.clock import Clock
-from ccproxy_lite.config.model import CaptureSettings, Config
-from ccproxy_lite.formats import KEY_HEADERS
+from ccproxy_lite.config.model import CaptureSettings, Config, Upstream
 from ccproxy_lite.log import log
 from ccproxy_lite.net.application import Response
 from ccproxy_lite.net.connection import Connection
+from ccproxy_lite.net.framing import Headers
 from ccproxy_lite.net.heads import AnswerHead, OutHeaders
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.delivery import Delivery
@@ -35,11 +39,10 @@ from ccproxy_lite.relay.tape import AttemptTape, Tape
 VERSION = 1
 """Of the files' shape."""
 REDACTED = "[redacted]"
-_SECRET_HEADERS = frozenset(
-    ("authorization", "proxy-authorization", "cookie", "set-cookie", *KEY_HEADERS, *providers.KEY_HEADERS, "api-key")
-)
-_SECRET_PARAMETER = re.compile(r"(?<![^?&])key=[^&]*")
-_NAME = "ccproxy-"
+SECRET_NAME = re.compile("key|token|secret|auth|cookie|password|credential|signature", re.IGNORECASE)
+"""Headers and parameters of such names are blanked, whoever's they are."""
+_WRITTEN = re.compile(r"ccproxy-\d{8}T\d{6}-[0-9a-f]{6}-[\w.-]*\.json")
+"""The names of files that are written, and removed, here."""
 _UNSAFE = re.compile(r"[^\w.-]+")
 
 Pieces = list[tuple[float, bytes]]
@@ -76,8 +79,10 @@ class RecordedClient:
         self._client.begin(status, headers, length)
 
     def write(self, data: bytes) -> None:
-        if data != self._keep_alive:  # which comes with time, and not out of a conversion
+        if data is not self._keep_alive:  # which comes with time, and not out of a conversion
             self._tape.add(self._tape.pieces, data, self._clock.now())
+        elif not self._tape.pieces and self._tape.early_s is None:
+            self._tape.early_s = self._tape.since(self._clock.now())
         self._client.write(data)
 
     def finish(self) -> None:
@@ -119,38 +124,49 @@ class Captures:
 
     async def finish(self, call: Call, config: Config) -> None:
         """The call is over: write its file."""
-        name = f"{_NAME}{time.strftime('%Y%m%dT%H%M%S', time.gmtime(self._clock.wall()))}"
-        path = f"{name}-{_UNSAFE.sub('-', call.record.request_id)[:60]}.json"
+        when = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self._clock.wall()))
+        name = f"ccproxy-{when}-{call.id[:6]}-{_UNSAFE.sub('-', call.record.request_id)[:60]}.json"
 
         def write() -> None:
             folder = Path(self._settings.dir).expanduser()
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write_file(folder / path, call.redact(json.dumps(document(call, config), indent=1, ensure_ascii=False)))
+            _write_file(folder / name, json.dumps(document(call, config), indent=1, ensure_ascii=False))
             _prune(folder, self._settings)
 
         try:
             with anyio.CancelScope(shield=True):  # also when the client has gone away
                 await anyio.to_thread.run_sync(write)
-        except OSError as error:
+        except (OSError, ValueError, RuntimeError) as error:  # the latter two for names that can be none
             if not self._has_warned:
-                log.warning("captures cannot be written to %s: %s", self._settings.dir, error.strerror or error)
+                reason = getattr(error, "strerror", None) or error
+                log.warning("captures cannot be written to %s: %s", self._settings.dir, reason)
             self._has_warned = True
 
 
 def _write_file(path: Path, text: str) -> None:
-    """A file appears complete or not at all."""
-    beside = path.with_suffix(".part")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(text.encode("utf-8", "backslashreplace"))  # half a pair of surrogates, as JSON spells it
-    beside.replace(path)
+    """A file of mode 0600, which appears complete or not at all."""
+    number, beside = tempfile.mkstemp(prefix=".ccproxy-", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(text.encode("utf-8", "backslashreplace") + b"\n")  # half a pair of surrogates, as JSON spells it
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
 
 
 def _prune(folder: Path, settings: CaptureSettings) -> None:
     """Remove the oldest files beyond the limits; only those that were written here."""
-    files = sorted(folder.glob(f"{_NAME}*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+    files = []
+    for path in folder.iterdir():
+        if _WRITTEN.fullmatch(path.name):
+            with suppress(FileNotFoundError):  # another exchange has removed it
+                stat = path.stat()
+                files.append((stat.st_mtime_ns, path.name, stat.st_size, path))
     total = 0
-    for number, path in enumerate(files):
-        total += path.stat().st_size
+    for number, (_, _, size, path) in enumerate(sorted(files, reverse=True)):
+        total += size
         if number and (number >= settings.max_files or total > settings.max_mb * 1_048_576):
             path.unlink(missing_ok=True)
 
@@ -159,71 +175,85 @@ def _prune(folder: Path, settings: CaptureSettings) -> None:
 
 
 def document(call: Call, config: Config) -> dict[str, Any]:
-    """A call and its tape as JSON."""
+    """A call and its tape as JSON, without any secret: bodies are masked, so that their bytes keep their places."""
     tape, record, head = cast(Tape, call.tape), call.record, call.head
+    outcome = record.fields(tape.started_at + tape.last_s)
+    target = f"{head.raw_path}?{head.query}" if head.query else head.raw_path
     return {
         "capture": VERSION,
         "program": f"ccproxy-lite {__version__}",
         "request_id": record.request_id,
         "client": {
             "format": call.form.name,
-            "request": f"{head.method} {_without_key(head.raw_path, head.query)}",
+            "request": f"{head.method} {without_secrets(target)}",
             "pinned_upstream": call.pinned_upstream,
-            "headers": _headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers]),
-            "body": as_text(call.raw_body),
+            "session": call.named_session,
+            "headers": _headers(
+                call, [(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers]
+            ),
+            "body": as_text(call.mask_bytes(call.raw_body) if tape.has_room(call.raw_body) else b""),
         },
         "settings": {
             "seed": call.id,
             "created": call.created,
             "strict": config.strict,
             "retries": config.retries,
+            "max_wait_s": config.max_wait_s,
             "default_max_tokens": config.default_max_tokens,
             "thinking_budgets": dict(config.thinking_budgets),
         },
-        "attempts": [_attempt(one) for one in tape.attempts],
+        "targets": [{"upstream": _upstream(route.upstream), "model": route.model} for route in tape.routes],
+        "attempts": [_attempt(call, one) for one in tape.attempts],
         "answer": None
         if tape.answer is None
         else {
             "status": tape.answer[0],
-            "headers": _headers(tape.answer[1]),
-            "pieces": _pieces(tape.pieces),
+            "headers": _headers(call, tape.answer[1]),
+            "early_s": tape.early_s,
+            "pieces": _pieces(call, tape.pieces),
             "complete": tape.complete,
         },
-        "outcome": record.fields(tape.started_at + tape.last_s),
+        "outcome": {name: call.redact(value) if isinstance(value, str) else value for name, value in outcome.items()},
         "is_cut": tape.is_cut,
     }
 
 
-def _attempt(one: AttemptTape) -> dict[str, Any]:
-    upstream = one.attempt.route.upstream
+def _upstream(upstream: Upstream) -> dict[str, Any]:
+    return {
+        "name": upstream.name,
+        "format": upstream.format,
+        "base_url": "" if upstream.provider.embedded else upstream.base_url,
+        "from_client": upstream.from_client,
+        "keys": [key.label for key in upstream.keys],
+        "quirks": sorted(upstream.quirks),
+        "command": list(upstream.command),
+    }
+
+
+def _attempt(call: Call, one: AttemptTape) -> dict[str, Any]:
     response = one.head and {
         "after_s": one.head_s,
         "status": one.head.status,
-        "headers": _headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in one.head.headers]),
-        "pieces": _pieces(one.pieces),
+        "headers": _headers(call, _decoded(one.head.headers)),
+        "pieces": _pieces(call, one.pieces),
         "ended": one.ended,
     }
     failed = one.failed and {
         "status": one.failed.status,
         "kind": one.failed.kind,
-        "message": one.failed.message,
+        "message": call.redact(one.failed.message),
         "code": one.failed.code,
         "retry_after_s": one.failed.retry_after_s,
     }
     return {
         "after_s": one.began_s,
-        "upstream": {
-            "name": upstream.name,
-            "format": upstream.format,
-            "base_url": "" if upstream.provider.embedded else upstream.base_url,
-            "quirks": sorted(upstream.quirks),
-        },
+        "upstream": one.attempt.route.upstream.name,
         "model": one.attempt.route.model,
         "key": one.attempt.key.label,
         "request": {
-            "request": f"{one.outbound.method} {_SECRET_PARAMETER.sub(f'key={REDACTED}', one.outbound.target)}",
-            "headers": _headers(one.outbound.headers),
-            "body": as_text(one.outbound.body),
+            "request": f"{one.outbound.method} {without_secrets(one.outbound.target)}",
+            "headers": _headers(call, one.outbound.headers),
+            "body": as_text(call.mask_bytes(one.outbound.body)),
         },
         "dropped": list(one.dropped),
         "response": response,
@@ -231,16 +261,36 @@ def _attempt(one: AttemptTape) -> dict[str, Any]:
     }
 
 
-def _without_key(path: str, query: str) -> str:
-    return f"{path}?{_SECRET_PARAMETER.sub(f'key={REDACTED}', query)}" if query else path
+def without_secrets(target: str) -> str:
+    """A path and query without the values of parameters that may hold a secret.
+
+    >>> without_secrets("/v1/models?a=b&%6Bey=c")
+    '/v1/models?a=b&%6Bey=[redacted]'
+    """
+    path, mark, query = target.partition("?")
+    parts = [part.partition("=") for part in query.split("&")] if mark else []
+    kept = [
+        f"{name}={REDACTED}" if equals and SECRET_NAME.search(unquote_plus(name)) else f"{name}{equals}{value}"
+        for name, equals, value in parts
+    ]
+    return path + mark + "&".join(kept)
 
 
-def _headers(headers: OutHeaders) -> OutHeaders:
-    return [(name, REDACTED if name.lower() in _SECRET_HEADERS else value) for name, value in headers]
+def _decoded(headers: Headers) -> OutHeaders:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 
-def _pieces(pieces: Pieces) -> list[tuple[float, Any]]:
-    return [(after_s, as_text(data)) for after_s, data in pieces]
+def _headers(call: Call, headers: OutHeaders) -> OutHeaders:
+    return [(name, REDACTED if SECRET_NAME.search(name) else call.redact(value)) for name, value in headers]
+
+
+def _pieces(call: Call, pieces: Pieces) -> list[tuple[float, Any]]:
+    """Masked as one, for a secret may be cut in two."""
+    whole, at, cut = call.mask_bytes(b"".join(data for _, data in pieces)), 0, []
+    for after_s, data in pieces:
+        cut.append((after_s, as_text(whole[at : at + len(data)])))
+        at += len(data)
+    return cut
 
 
 def as_text(data: bytes) -> Any:

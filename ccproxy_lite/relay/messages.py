@@ -11,21 +11,26 @@ from ccproxy_lite.routing.failover import Attempt
 from ccproxy_lite.routing.routes import Route, resolve
 
 
-async def answer(relay: Relay, call: Call) -> None:
-    """Respond to a call. Raises ClientError for what is rejected before any upstream is contacted."""
+async def answer(relay: Relay, call: Call, routes: list[Route] | None = None) -> None:
+    """Respond to a call. Raises ClientError for what is rejected before any upstream is contacted.
+
+    :param routes: its targets, if they are not to be looked for
+    """
     captures = relay.captures
     if captures is not None:
         captures.begin(call)
     try:
-        await _answer(relay, call)
+        await _answer(relay, call, routes)
     finally:
         if captures is not None:
             await captures.finish(call, relay.config)
 
 
-async def _answer(relay: Relay, call: Call) -> None:
+async def _answer(relay: Relay, call: Call, routes: list[Route] | None) -> None:
     call.record.model = call.model
-    routes = resolve(relay.config, call.model, call.form.base or call.form.name, call.pinned_upstream)
+    routes = routes or resolve(relay.config, call.model, call.form.base or call.form.name, call.pinned_upstream)
+    if call.tape is not None:
+        call.tape.routes = routes
     call.record.session = call.session
     call.client.cancel_on_eof()
     reply = _reply(relay, call, routes) if call.wants_stream else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, cast
 
 import anyio
@@ -35,6 +36,7 @@ from ccproxy_lite.relay.record import Record
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.upstreams import Upstreams
 from ccproxy_lite.relay.vault import Vault
+from ccproxy_lite.routing.routes import Route
 
 Document = Mapping[str, Any]
 
@@ -97,9 +99,11 @@ class ReplayClock(Clock):
 class Recorded(Upstreams):
     """Upstreams that say what they have said before, attempt by attempt."""
 
-    def __init__(self, config: Config, clock: Clock, attempts: list[Document], outcome: Outcome) -> None:
+    def __init__(self, config: Config, clock: Clock, document: Document, outcome: Outcome) -> None:
         super().__init__(config, Pool(Watchdog()), Vault({}), clock)
-        self._attempts = iter(attempts)
+        self._attempts = iter(document["attempts"])
+        early_s = (document["answer"] or {}).get("early_s")
+        self._early_s = inf if early_s is None else early_s
         self._outcome = outcome
 
     async def secret_of(self, upstream: Upstream, reference: str, client_key: str = "") -> str:
@@ -110,6 +114,9 @@ class Recorded(Upstreams):
     ) -> None:
         self._outcome.sent.append((upstream.name, outbound))
         attempt = next(self._attempts, None)
+        if attempt is not None and attempt["response"] is not None and attempt["response"]["after_s"] > self._early_s:
+            for reply in list(self.pool.watchdog.watched):  # its keep-alive came before this response
+                reply.expire()
         await anyio.lowlevel.checkpoint()
         if attempt is None:
             raise UpstreamError("the capture has no further attempt")
@@ -141,8 +148,8 @@ def read(text: str, path: str) -> Document:
         is_one = False
     if not is_one:
         raise ConfigError([f"ccproxy-lite: {path} is not a capture of this version"])
-    if not document["attempts"]:
-        raise ConfigError([f"ccproxy-lite: {path}: no upstream was contacted, so there is nothing to run again"])
+    if not document.get("targets"):
+        raise ConfigError([f"ccproxy-lite: {path}: the request had no target, so there is nothing to run again"])
     return cast(Document, document)
 
 
@@ -154,10 +161,12 @@ async def run(document: Document, path_info: PathInfo) -> Outcome:
     outcome, settings = Outcome(), document["settings"]
     call = _call(document, path_info, Collector(outcome))
     clock = ReplayClock(settings["created"])
-    config = _config(document, call.model)
-    relay = Relay(Recorded(config, clock, document["attempts"], outcome))
+    config = _config(document)
+    relay = Relay(Recorded(config, clock, document, outcome))
+    upstreams = {upstream.name: upstream for upstream in config.upstreams}
+    routes = [Route(upstreams[target["upstream"]["name"]], target["model"]) for target in document["targets"]]
     try:
-        await messages.answer(relay, call)
+        await messages.answer(relay, call, routes)
     except ClientError as error:
         outcome.status, outcome.body = error.status, dumps({"error": error.message}).encode()
     relay.upstreams.pool.watchdog.stop()
@@ -183,36 +192,32 @@ def _call(document: Document, path_info: PathInfo, client: Collector) -> Call:
         Vault({}),
         path_info,
     )
-    call.pinned_upstream = asked["pinned_upstream"]
+    call.pinned_upstream, call.named_session = asked["pinned_upstream"], asked["session"]
     call.__dict__.update(id=settings["seed"], created=settings["created"])
     return call
 
 
-def _config(document: Document, model: str) -> Config:
-    """Just enough of a configuration: the upstreams of the attempts, and their targets in the same order."""
-    settings, attempts = document["settings"], document["attempts"]
-    upstreams: dict[str, Upstream] = {}
-    keys: dict[str, dict[str, Key]] = {}
-    for attempt in attempts:
-        entry = attempt["upstream"]
-        label = attempt["key"] or "key"
-        keys.setdefault(entry["name"], {})[label] = Key(f"replay {label}", label)
+def _config(document: Document) -> Config:
+    """Just enough of a configuration: the upstreams of the targets."""
+    settings, upstreams = document["settings"], {}
+    for entry in (target["upstream"] for target in document["targets"]):
         upstreams[entry["name"]] = Upstream(
             entry["name"],
             entry["format"],
             entry["base_url"],
-            tuple(keys[entry["name"]].values()),
+            tuple(Key(f"replay {label}", label) for label in entry["keys"]),
+            entry["from_client"],
             quirks=frozenset(entry["quirks"]),
+            command=tuple(entry["command"]),
             provider=provider_of(entry["format"]),
         )
-    targets = tuple(dict.fromkeys(f"{attempt['upstream']['name']}/{attempt['model']}" for attempt in attempts))
     return Config(
         tuple(upstreams.values()),
-        models=((model, targets),),
         strict=settings["strict"],
         retries=settings["retries"],
+        max_wait_s=settings["max_wait_s"],
         default_max_tokens=settings["default_max_tokens"],
         thinking_budgets=settings["thinking_budgets"],
         sticky_sessions=False,
-        keepalive_s=0,
+        keepalive_s=1e9,
     )

@@ -12,6 +12,7 @@ from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.net.heads import AnswerHead, OutHeaders
 from ccproxy_lite.providers.provider import Outbound
 from ccproxy_lite.routing.failover import Attempt
+from ccproxy_lite.routing.routes import Route
 
 MAX_BYTES = 33_554_432
 
@@ -45,15 +46,19 @@ class AttemptTape:
 class Tape:
     """One exchange.
 
+    :ivar routes: the targets that could serve it, tried or not
     :ivar answer: status and headers of the client's response
+    :ivar early_s: when a keep-alive has begun the response, before any content
     :ivar complete: the client has got all of it
     """
 
     started_at: float
+    routes: list[Route] = field(default_factory=list)
     attempts: list[AttemptTape] = field(default_factory=list)
     answer: tuple[int, OutHeaders] | None = None
     pieces: list[tuple[float, bytes]] = field(default_factory=list)
     complete: bool = False
+    early_s: float | None = None
     is_cut: bool = False
     _bytes: int = 0
 
@@ -66,10 +71,13 @@ class Tape:
         """When the client got the last piece."""
         return self.pieces[-1][0] if self.pieces else 0.0
 
+    def has_room(self, data: bytes) -> bool:
+        """Whether these bytes can be noted, too."""
+        self._bytes += len(data)
+        self.is_cut = self.is_cut or self._bytes > MAX_BYTES
+        return not self.is_cut
+
     def add(self, pieces: list[tuple[float, bytes]], data: bytes, now: float) -> None:
         """Note bytes, as long as there is room."""
-        self._bytes += len(data)
-        if self._bytes > MAX_BYTES:
-            self.is_cut = True
-        else:
+        if self.has_room(data):
             pieces.append((self.since(now), data))

@@ -15,7 +15,7 @@ everything that is logged, shown or sent to a client. Upstreams quote keys in th
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import inf
 from urllib.parse import quote
 
@@ -23,6 +23,7 @@ import anyio
 
 from ccproxy_lite.config.secrets import display_name, is_renewable, variable, why_unusable, words
 from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import log
 
 MAX_AGE_S = 300.0
@@ -119,7 +120,7 @@ class Vault:
         """Redact this value in every text from now on, however JSON and URLs spell it."""
         if len(secret) < MIN_REDACTED_CHARS or secret in self._seen:
             return
-        self._seen[secret] = tuple(dict.fromkeys((secret, secret.replace("/", "\\/"), quote(secret, safe=""))))
+        self._seen[secret] = spellings(secret)
 
     def _retire(self, secret: str) -> None:
         """Old values stay redacted, but not all of them for ever: helpers issue new ones without end."""
@@ -142,6 +143,12 @@ class Vault:
         """The same for bytes."""
         return self.redact(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
+    def mask_bytes(self, data: bytes) -> bytes:
+        """The same with what has as many bytes as before, so that places stay the same."""
+        for spelled in self._seen.values():
+            data = masked(data, spelled)
+        return data
+
     async def _read_source(self, reference: str) -> str:
         name = variable(reference)
         if name is not None:
@@ -151,6 +158,29 @@ class Vault:
         if reference.startswith("cmd:"):
             return await _run_helper(words(reference))
         return reference
+
+
+def spellings(secret: str) -> tuple[str, ...]:
+    """A secret as JSON and URLs may spell it.
+
+    >>> spellings("a/b")
+    ('a/b', 'a\\\\/b', 'a%2Fb')
+    """
+    in_json = dumps(secret)[1:-1]
+    return tuple(dict.fromkeys((secret, in_json, in_json.replace("/", "\\/"), quote(secret, safe=""))))
+
+
+def masked(data: bytes, spelled: Iterable[str]) -> bytes:
+    """Bytes in which every spelling is replaced by as many others.
+
+    >>> masked(b"a secret-of-mine b", ["secret-of-mine"])
+    b'a [redacted]**** b'
+    """
+    for text in spelled:
+        raw = text.encode("utf-8", "surrogatepass")
+        if raw in data:
+            data = data.replace(raw, b"[redacted]".ljust(len(raw), b"*") if len(raw) >= 10 else b"*" * len(raw))
+    return data
 
 
 async def _run_helper(command: list[str]) -> str:

@@ -35,6 +35,7 @@ from ccproxy_lite.net.application import Limits
 from ccproxy_lite.net.listener import Listener, serve
 from ccproxy_lite.net.upstream import Pool
 from ccproxy_lite.net.watchdog import Watchdog
+from ccproxy_lite.relay.capture import SECRET_NAME
 from ccproxy_lite.relay.programs import Programs
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.upstreams import Upstreams, check_trust
@@ -67,6 +68,9 @@ async def relay_for(config: Config, parts: Parts, before: Relay | None = None) -
         if upstream.proxy is not None:
             parts.vault.remember(upstream.proxy.password)
             parts.vault.remember(upstream.proxy.authorization.removeprefix("Basic "))
+        for name, value in (*upstream.env, *upstream.headers):
+            if SECRET_NAME.search(name) and not value.startswith("$"):
+                parts.vault.remember(value)
     return Relay(Upstreams(config, parts.pool, parts.vault, parts.clock, parts.programs), before)
 
 
