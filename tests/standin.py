@@ -102,6 +102,39 @@ def misbehave(mode: str, question: str) -> None:
         note(pid=os.getpid(), child=child.pid)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(600)
+    elif mode == "broken":  # an error in its stream, and then nothing
+        event("message_start", message={"id": "msg_1", "role": "assistant", "model": "m", "content": [], "usage": {}})
+        event("content_block_start", index=0, content_block={"type": "text", "text": "x"})
+        event("error", error={"type": "overloaded_error", "message": "too busy"})
+        note(pid=os.getpid())
+        time.sleep(600)
+    elif mode == "unending":
+        note(pid=os.getpid())
+        event("message_start", message={"id": "msg_1", "role": "assistant", "model": "m", "content": [], "usage": {}})
+        event("content_block_start", index=0, content_block={"type": "text", "text": ""})
+        while True:
+            event("content_block_delta", index=0, delta={"type": "text_delta", "text": "x" * 10_000})
+    elif mode == "linger":
+        note(pid=os.getpid())
+        message(f"you said {question}")
+        time.sleep(600)
+    elif mode in ("daemon", "daemon after"):
+        child = subprocess.Popen(["sleep", "600"], start_new_session=True)  # which holds the output open
+        note(child=child.pid)
+        if mode == "daemon":
+            print("it is broken", file=sys.stderr)
+            sys.exit(1)
+        message(f"you said {question}")
+        result()
+    elif mode == "noise":
+        while True:
+            say(type="system", subtype="status")
+            time.sleep(0.05)
+    elif mode == "leak":
+        print(f"the token {os.environ['A_TOKEN_OF_MINE']} is wrong", file=sys.stderr)
+        sys.exit(1)
+    elif mode.startswith("odd "):
+        print(mode[4:], flush=True)
     elif mode == "large":
         message("x" * 10_000_000)
         result()

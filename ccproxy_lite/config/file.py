@@ -272,6 +272,14 @@ def _usual_proxy(base_url: str, place: Place) -> tuple[proxies.Proxy | None, str
         raise Invalid(str(error)) from None
 
 
+def _read_variable(value: Any, place: Place) -> str:
+    """The value of an environment variable: a text, or a reference to a secret."""
+    name, content = str(place.path[-1]), text(value, place)
+    if not name.isidentifier() or not name.isascii():
+        raise Invalid("not the name of an environment variable")
+    return content if secrets.is_literal(content) else secret_reference(content, place)
+
+
 def _read_command(value: Any, place: Place) -> tuple[str, ...]:
     words = list_of(text)(value, place)
     if not words or not words[0]:
@@ -441,7 +449,7 @@ FIELDS: Mapping[str, Reader[Any]] = {
 LOCAL_FIELDS: Mapping[str, Reader[Any]] = {
     "command": _read_command,
     "tools": list_of(text),
-    "env": lambda value, place: tuple(dict_of(text)(value, place).items()),
+    "env": lambda value, place: tuple(dict_of(_read_variable)(value, place).items()),
     "max_parallel": integer_at_least(1),
 }
 UPSTREAM_FIELDS: Mapping[str, Reader[Any]] = {

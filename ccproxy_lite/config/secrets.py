@@ -19,6 +19,8 @@ NO_KEY = "none-needed"
 """What a client shows to a proxy without client keys: most clients insist on a key."""
 ONE_TIME = "ccproxy-run-"
 """How the keys begin that are made for one command; like ``NO_KEY``, none is ever a key of a service."""
+SECRET_NAME = re.compile("key|token|secret|auth|cookie|password|credential|signature", re.IGNORECASE)
+"""What a header, a parameter or a variable is called that may hold a secret."""
 ReadText = Callable[[str], str]
 """The text of the file at a path. Raises OSError, or ValueError for what is no text."""
 

@@ -5,9 +5,10 @@ program gets a process group of its own, an environment of its own, and a folder
 however that came, nothing of the group is left.
 
     running    lines go in and come out; the sink is called as the talk says
-    closing    the answer is complete: the program has ``_CLOSING_S`` to end by itself
-    ending     it must not go on, or nobody wants its answer: SIGTERM, and after ``_TERM_S`` SIGKILL, for what it has
-               started in groups of their own, too
+    closing    the answer is complete: the program has ``_CLOSING_S`` to end by itself (``Closing``)
+    ending     it must not go on, or nobody wants its answer: SIGTERM, and after ``_TERM_S`` SIGKILL
+
+In the end nothing is left of its group, nor of what it has started in groups of their own.
 
 Back pressure: while the client does not keep up, the pipe is not read, and the program waits.
 """
@@ -18,7 +19,8 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from math import inf
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
@@ -26,11 +28,14 @@ import anyio
 import anyio.abc
 
 from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.log import internal_error
 from ccproxy_lite.net.heads import AnswerHead
-from ccproxy_lite.net.upstream import Connection, Sink, Timeouts
+from ccproxy_lite.net.upstream import Sink, Timeouts
 
 _CLOSING_S = 5.0
 _TERM_S = 0.5
+_REST_S = 0.5
+"""How long after its end a program's last output may be in the pipe."""
 _MAX_STDERR_BYTES = 65_536
 
 
@@ -70,10 +75,14 @@ class Command(NamedTuple):
     max_line_bytes: int
 
 
-class _Link:
-    """Stands for the connection to an upstream: what a sink may pause."""
+class Link:
+    """Stands for the connection to an upstream: what a sink may pause.
+
+    :ivar is_over: the answer is complete
+    """
 
     def __init__(self) -> None:
+        self.is_over = False
         self._may_read = anyio.Event()
         self._may_read.set()
 
@@ -87,15 +96,28 @@ class _Link:
         """The task that runs the program ends it."""
 
     async def ready(self) -> None:
+        """Wait until the sink may be given more."""
         await self._may_read.wait()
 
 
-async def run(command: Command, talk: Talk, sink: Sink, timeouts: Timeouts, on_done: Callable[[bool], None]) -> None:
-    """Run a program for one exchange; returns when it is gone.
+class Closing:
+    """A program whose answer is complete."""
+
+    def __init__(self, process: anyio.abc.Process, started: list[int]) -> None:
+        self._process = process
+        self._started = started
+
+    async def close(self) -> bool:
+        """Wait until it has ended; whether it has done so by itself."""
+        return await _end(self._process, _CLOSING_S, self._started)
+
+
+async def run(command: Command, talk: Talk, sink: Sink, timeouts: Timeouts, link: Link) -> Closing | None:
+    """Run a program for one exchange; returns when its answer is complete: a program that may end by itself, or None.
 
     Raises UpstreamError if it cannot be run (then nothing has reached the sink) or has failed.
 
-    :param on_done: called when the answer is complete, and whether the program may end by itself
+    :param link: what the sink may pause
     """
     try:
         process = await anyio.open_process(
@@ -110,62 +132,69 @@ async def run(command: Command, talk: Talk, sink: Sink, timeouts: Timeouts, on_d
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UpstreamError(f"cannot run {command.argv[0]}: {reason}", code="unreachable") from None
-    exchange = _Exchange(process, talk, sink, on_done)
-    is_closing = False
+    exchange = _Exchange(process, talk, sink, link)
     try:
-        is_closing = await exchange.run(command.max_line_bytes, timeouts)
-    finally:
+        await exchange.run(command.max_line_bytes, timeouts)
+    except BaseException:
         with anyio.CancelScope(shield=True):
-            await _end(process, _CLOSING_S if is_closing else 0.0)
+            await _end(process, 0.0, [])
+        raise
+    started = list(_descendants(process.pid))
+    if exchange.may_close:
+        return Closing(process, started)
+    with anyio.CancelScope(shield=True):
+        await _end(process, 0.0, started)
+    return None
 
 
 class _Exchange:
-    """One run of a program."""
+    """One run of a program.
 
-    def __init__(self, process: anyio.abc.Process, talk: Talk, sink: Sink, on_done: Callable[[bool], None]) -> None:
+    :ivar may_close: the answer is complete, and the program may end by itself
+    """
+
+    def __init__(self, process: anyio.abc.Process, talk: Talk, sink: Sink, link: Link) -> None:
+        self.may_close = False
         self._process = process
         self._talk = talk
         self._sink = sink
-        self._on_done = on_done
-        self._link = _Link()
+        self._link = link
         self._stderr = bytearray()
-        self._begun = False
-        self._over = False
-        self._may_close = False
+        self._begun = self._over = self._has_exited = False
+        self._reading: anyio.CancelScope | None = None
 
-    async def run(self, max_line_bytes: int, timeouts: Timeouts) -> bool:
-        """Returns whether the program may end by itself."""
-        to_write, written = anyio.create_memory_object_stream[bytes](1000)
+    async def run(self, max_line_bytes: int, timeouts: Timeouts) -> None:
+        to_write, written = anyio.create_memory_object_stream[bytes](inf)
         self._to_write = to_write
-        self._sink.connected(cast(Connection, self._link))
         problem: UpstreamError | None = None
         async with anyio.create_task_group() as tasks, to_write, written:
             tasks.start_soon(self._write, written)
             tasks.start_soon(self._collect_stderr)
+            tasks.start_soon(self._watch_exit)
             try:
                 self._do(self._talk.begin())
                 await self._read_lines(max_line_bytes, timeouts)
             except UpstreamError as error:
                 problem = error
+            except Exception as error:  # whatever it has printed, another target may still respond
+                problem = UpstreamError(internal_error(error))
             tasks.cancel_scope.cancel()
         if problem is not None:
             raise problem
-        return self._may_close
 
     async def _read_lines(self, max_line_bytes: int, timeouts: Timeouts) -> None:
-        stdout, buffer = cast(anyio.abc.ByteReceiveStream, self._process.stdout), bytearray()
-        searched = 0
+        buffer, searched, begin_by = bytearray(), 0, anyio.current_time() + timeouts.first_byte_s
         while not self._over:
             await self._link.ready()
-            seconds = timeouts.idle_s if self._begun else timeouts.first_byte_s
-            with anyio.move_on_after(seconds) as scope:
-                try:
-                    data = await stdout.receive()
-                except anyio.EndOfStream:
-                    await self._ended(bytes(buffer))
-                    return
-            if scope.cancelled_caught:
-                raise UpstreamError(f"no output from the CLI for {seconds:g} s", status=504, kind="timeout")
+            deadline = anyio.current_time() + timeouts.idle_s if self._begun else begin_by
+            data = await self._receive(deadline)
+            if not data:
+                if not self._has_exited and anyio.current_time() >= deadline:
+                    seconds = timeouts.idle_s if self._begun else timeouts.first_byte_s
+                    what = "no output from the CLI" if self._begun else "no answer from the CLI"
+                    raise UpstreamError(f"{what} for {seconds:g} s", status=504, kind="timeout")
+                await self._ended(bytes(buffer))
+                return
             buffer += data
             while not self._over and (at := buffer.find(b"\n", searched)) >= 0:
                 line = bytes(buffer[:at])
@@ -176,19 +205,43 @@ class _Exchange:
             if len(buffer) > max_line_bytes:
                 raise UpstreamError(f"the CLI printed a line of more than {max_line_bytes} bytes")
 
+    async def _receive(self, deadline: float) -> bytes:
+        """What comes next; nothing at the end of the output, of the program, or of the time."""
+        stdout = cast(anyio.abc.ByteReceiveStream, self._process.stdout)
+        with anyio.CancelScope(deadline=deadline) as self._reading:
+            if not self._has_exited:
+                try:
+                    return await stdout.receive()
+                except (anyio.EndOfStream, anyio.ClosedResourceError):
+                    pass
+        return b""
+
+    async def _watch_exit(self) -> None:
+        """What it has started may hold its output open; then the end of the program is the end of its output."""
+        await self._process.wait()
+        await anyio.sleep(_REST_S)
+        self._has_exited = True
+        if self._reading is not None:
+            self._reading.cancel()
+
     async def _ended(self, rest: bytes) -> None:
-        """Standard output is closed."""
+        """There is no more output."""
         if rest:
             self._do(self._talk.feed(rest))
         if not self._over:
-            status = await self._process.wait()
-            self._do(self._talk.ended(status, self._stderr.decode("utf-8", "replace")))
+            with anyio.move_on_after(_CLOSING_S):
+                await self._process.wait()
+            status = self._process.returncode
+            self._do(self._talk.ended(0 if status is None else status, self._stderr.decode("utf-8", "replace")))
 
     def _do(self, move: Move) -> None:
         if move.status and not self._begun:
             self._begun = True
             headers = [(name.encode(), value.encode("latin-1", "replace")) for name, value in move.headers]
             self._sink.head(AnswerHead(move.status, headers))
+        if move.done:
+            self._over = self._link.is_over = True
+            self.may_close = not move.kill
         if move.data:
             self._sink.data(move.data)
         if move.write:
@@ -196,8 +249,6 @@ class _Exchange:
         if move.close_input:
             self._to_write.send_nowait(b"")
         if move.done:
-            self._over, self._may_close = True, not move.kill
-            self._on_done(self._may_close)
             self._sink.end()
 
     async def _write(self, written: anyio.abc.ObjectReceiveStream[bytes]) -> None:
@@ -219,20 +270,25 @@ class _Exchange:
                 del self._stderr[:-_MAX_STDERR_BYTES]
 
 
-async def _end(process: anyio.abc.Process, closing_s: float) -> None:
-    """Wait for a program that may end by itself, and end what is left of it."""
+async def _end(process: anyio.abc.Process, closing_s: float, started: list[int]) -> bool:
+    """Wait for a program that may end by itself, and end what is left of it; whether it has ended by itself.
+
+    :param started: processes that it had started when its answer was complete
+    """
     with anyio.move_on_after(closing_s):
         await process.wait()
-    if process.returncode is None:
-        started = list(_descendants(process.pid))
+    is_clean = process.returncode is not None
+    if not is_clean:
+        started = [*started, *_descendants(process.pid)]
         _signal_group(process.pid, signal.SIGTERM)
         with anyio.move_on_after(_TERM_S):
             await process.wait()
-        for pid in started:  # what it has put into groups of their own
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+    for pid in started:  # what it has put into groups of their own
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
     _signal_group(process.pid, signal.SIGKILL)
     await process.aclose()
+    return is_clean
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:

@@ -47,6 +47,10 @@ _IGNORED = frozenset(("metadata", "cache_control"))
 _MAX_EXTRA_BYTES = 100_000
 """An environment variable holds 128 KiB on Linux."""
 _SYSTEM_FILE = "system.txt"
+_MAX_ANSWER_CHARS = 4_000_000
+"""A longer answer is not remembered: the next request tells all of the history again."""
+_MAX_SECONDS = 4e9
+"""Since 1970; what is more is no time."""
 _OPTIONS = (
     "-p --input-format stream-json --output-format stream-json --include-partial-messages --verbose "
     "--strict-mcp-config --setting-sources= --disable-slash-commands"
@@ -96,7 +100,17 @@ def fit(body: Mapping[str, Any]) -> tuple[str, ...]:
         raise ClientError(400, "messages must end with a message of the user for a local CLI", param="messages")
     if len(_extra_body(body)) > _MAX_EXTRA_BYTES:
         raise ClientError(400, "output_config is too large for a local CLI", param="output_config")
-    return tuple(name for name, value in body.items() if name not in _TAKEN | _IGNORED and value not in (None, [], {}))
+    unfit = [name for name, value in body.items() if name not in _TAKEN | _IGNORED and value not in (None, [], {})]
+    return (*unfit, *_reasoning_in(body["messages"]))
+
+
+def _reasoning_in(messages: Sequence[Any]) -> Iterator[str]:
+    """Earlier reasoning, which the program does not take back."""
+    for number, message in enumerate(messages):
+        content = message.get("content") if isinstance(message, Mapping) else None
+        for index, block in enumerate(content if isinstance(content, list) else ()):
+            if isinstance(block, Mapping) and block.get("type") in ("thinking", "redacted_thinking"):
+                yield f"messages[{number}].content[{index}]"
 
 
 def _extra_body(body: Mapping[str, Any]) -> str:
@@ -146,7 +160,7 @@ class Program(NamedTuple):
             environment["MAX_THINKING_TOKENS"] = "0"
         if self.key:
             environment[_KEY_VARIABLE] = self.key
-        return {**environment, **dict(self.service.env)}
+        return environment
 
 
 def _text_of(content: Any) -> str:
@@ -189,15 +203,16 @@ def _lines(messages: Sequence[Any]) -> list[Line]:
 
 
 def _digest(role: str, content: Any) -> str:
-    """What identifies a turn, however it is spelled: its text, and what else is in it but reasoning."""
-    texts, others = [], []
+    """What identifies a turn, however it is spelled: its texts and all else but reasoning, in their order."""
+    parts = [role]
     for block in _blocks(content):
-        if isinstance(block, Mapping) and block.get("type") == "text":
-            texts.append(str(block.get("text")))
-        elif not isinstance(block, Mapping) or block.get("type") not in ("thinking", "redacted_thinking"):
-            others.append(dumps(block))
-    text = "\x00".join([role, "".join(texts).strip(), *others])
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        kind = block.get("type") if isinstance(block, Mapping) else None
+        if kind == "text":
+            text = str(block.get("text"))
+            parts = [*parts[:-1], parts[-1] + text] if parts[-1].startswith("text:") else [*parts, f"text:{text}"]
+        elif kind not in ("thinking", "redacted_thinking"):
+            parts.append(dumps(block))
+    return hashlib.sha256("\x00".join(part.strip() for part in parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 # ---------------------------------------------------------------- the answer
@@ -226,6 +241,7 @@ class Dialogue:
         self._indexes: dict[int, int] = {}
         self._next_index = 0
         self._stop: Any = None
+        self._stop_sequence: Any = None
         self._error = ""
         self._resets_at: float | None = None
         self._stray = ""
@@ -279,12 +295,17 @@ class Dialogue:
     # --- events
 
     def _pass_on(self, event: dict[str, Any]) -> Move:
+        if self._state != "answering" and event.get("type") not in ("message_start", "error"):
+            raise UpstreamError("the CLI's answer has no beginning")
+        if event.get("type") == "error":
+            self._state = "over"
+            return self._answering(_encoded(event))._replace(done=True, kill=True)
         if self._runs_tools:
             shown = self._merged(event)
             return self._answering(_encoded(shown)) if shown is not None else Move()
         move = self._answering(_encoded(event))
         if event.get("type") == "message_delta":
-            self._stop = (event.get("delta") or {}).get("stop_reason")
+            self._stop = _member(event, "delta").get("stop_reason")
             if self._stop not in _FINAL:  # it would go on by itself
                 self._state = "over"
                 return move._replace(data=move.data + _encoded({"type": "message_stop"}), done=True, kill=True)
@@ -301,8 +322,8 @@ class Dialogue:
         return Move(status=200, headers=(("content-type", "text/event-stream"),), data=data)
 
     def _note_text(self, event: Mapping[str, Any]) -> None:
-        delta = event.get("delta")
-        if isinstance(delta, dict) and delta.get("type") == "text_delta":
+        delta = _member(event, "delta")
+        if delta.get("type") == "text_delta" and len(self.answer) < _MAX_ANSWER_CHARS:
             self.answer += str(delta.get("text", ""))
 
     def _merged(self, event: dict[str, Any]) -> dict[str, Any] | None:
@@ -313,19 +334,22 @@ class Dialogue:
                 self._indexes = {}
                 return event if self._state == "asked" else None
             case "content_block_start":
-                if (event.get("content_block") or {}).get("type") not in ("text", "thinking", "redacted_thinking"):
+                kind = _member(event, "content_block").get("type")
+                if kind not in ("text", "thinking", "redacted_thinking") or not isinstance(index, int):
                     return None
-                self._indexes[index] = self._next_index  # type: ignore[index]
+                self._indexes[index] = self._next_index
                 self._next_index += 1
             case "message_delta":
-                self._stop = (event.get("delta") or {}).get("stop_reason")
+                self._stop = _member(event, "delta").get("stop_reason")
+                self._stop_sequence = _member(event, "delta").get("stop_sequence")
                 return None
             case "message_stop":
                 return None
         self._note_text(event)
         if index is None:
             return event
-        return {**event, "index": self._indexes[index]} if index in self._indexes else None
+        shown = self._indexes.get(index) if isinstance(index, int) else None
+        return None if shown is None else {**event, "index": shown}
 
     # --- the end
 
@@ -334,13 +358,16 @@ class Dialogue:
         errors = said.get("errors")
         text = str(said.get("result") or (errors[0] if isinstance(errors, list) and errors else "") or "no answer")
         if not said.get("is_error") and was == "answering":
-            delta = {"type": "message_delta", "delta": {"stop_reason": self._stop, "stop_sequence": None}}
+            delta = {
+                "type": "message_delta",
+                "delta": {"stop_reason": self._stop, "stop_sequence": self._stop_sequence},
+            }
             data = _encoded({**delta, "usage": said.get("usage") or {}}) + _encoded({"type": "message_stop"})
             return Move(data=data, done=True)
         if text.startswith("No conversation found"):
             raise UpstreamError(text, code="unknown_session")
         status = said.get("api_error_status")
-        status = status if isinstance(status, int) and status >= 400 else _STATUS.get(self._error, 502)
+        status = status if isinstance(status, int) and 400 <= status < 600 else _STATUS.get(self._error, 502)
         kind = said.get("api_error_type") or _ERROR_TYPES.get(status, "api_error")
         error = {"type": "error", "error": {"type": kind, "message": text}}
         if was == "answering":
@@ -349,10 +376,15 @@ class Dialogue:
         return Move(status=status, headers=tuple(headers), data=dumps(error).encode(), done=True)
 
     def _reset_header(self) -> list[tuple[str, str]]:
-        if not isinstance(self._resets_at, int | float):
+        if not isinstance(self._resets_at, int | float) or not 0 < self._resets_at < _MAX_SECONDS:
             return []
         when = datetime.fromtimestamp(self._resets_at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         return [("anthropic-ratelimit-requests-remaining", "0"), ("anthropic-ratelimit-requests-reset", when)]
+
+
+def _member(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    inner = value.get(name)
+    return inner if isinstance(inner, Mapping) else {}
 
 
 def _encoded(event: Mapping[str, Any]) -> bytes:

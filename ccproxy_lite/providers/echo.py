@@ -21,7 +21,6 @@ class _Place(NamedTuple):
     base_url: str
     command: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
-    env: tuple[tuple[str, str], ...] = ()
 
 
 def base_path(kind: str) -> str:

@@ -48,15 +48,11 @@ class Service(Protocol):
 
     @property
     def command(self) -> tuple[str, ...]:
-        """Of a local program, like the next two: how to run it."""
+        """Of a local program, like the next: how to run it."""
 
     @property
     def tools(self) -> tuple[str, ...]:
         """Which of its own tools it may use."""
-
-    @property
-    def env(self) -> tuple[tuple[str, str], ...]:
-        """What is added to its environment."""
 
 
 class Ask(NamedTuple):

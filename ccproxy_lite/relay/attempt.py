@@ -72,6 +72,7 @@ def prepare(call: Call, route: Route, upstreams: Upstreams) -> Prepared:
         ask = Ask(route.model, path, call.head.query, tuple(headers), body, auth=auth)
         if provider.fit is None:
             return Prepared(form, None, ask)
+        assert call.request is not None, "it is read only to see whether it is valid"
         unfit = provider.fit(call.cleaned or call.body)
         return Prepared(form, None, ask._replace(session=call.session), _checked(unfit, call, upstreams))
     outgoing = form.write_request(call.request, target_of(call, route, upstreams))

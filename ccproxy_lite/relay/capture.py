@@ -27,6 +27,7 @@ import anyio.to_thread
 from ccproxy_lite import __version__
 from ccproxy_lite.clock import Clock
 from ccproxy_lite.config.model import CaptureSettings, Config, Upstream
+from ccproxy_lite.config.secrets import SECRET_NAME
 from ccproxy_lite.log import log
 from ccproxy_lite.net.application import Response
 from ccproxy_lite.net.connection import Connection
@@ -39,8 +40,6 @@ from ccproxy_lite.relay.tape import AttemptTape, Tape
 VERSION = 1
 """Of the files' shape."""
 REDACTED = "[redacted]"
-SECRET_NAME = re.compile("key|token|secret|auth|cookie|password|credential|signature", re.IGNORECASE)
-"""Headers and parameters of such names are blanked, whoever's they are."""
 _WRITTEN = re.compile(r"ccproxy-\d{8}T\d{6}-[0-9a-f]{6}-[\w.-]*\.json")
 """The names of files that are written, and removed, here."""
 _UNSAFE = re.compile(r"[^\w.-]+")

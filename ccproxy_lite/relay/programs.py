@@ -18,19 +18,20 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import anyio
+import anyio.abc
 import anyio.to_thread
 
 from ccproxy_lite.config.model import Upstream
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.net import process
-from ccproxy_lite.net.upstream import Sink, Timeouts
-from ccproxy_lite.providers.provider import Launch, Program, Resume
+from ccproxy_lite.net.upstream import Connection, Sink, Timeouts
+from ccproxy_lite.providers.provider import Dialogue, Launch, Program, Resume
 
 _INHERITED = ("PATH", "HOME", "LANG", "TERM")
 """All that a program sees of the proxy's environment, which may hold keys."""
@@ -69,100 +70,76 @@ class _Session:
         return len(self.turns) < len(turns) and turns[: len(self.turns)] == self.turns
 
 
-class Limits(NamedTuple):
-    """How long a program may be silent, and the longest line that it may print."""
+class Settings(NamedTuple):
+    """How long a program may be silent, the longest line that it may print, and what its environment has besides."""
 
     timeouts: Timeouts
     max_line_bytes: int
-
-
-class _Run(NamedTuple):
-    """One exchange with a program, which may have to be run twice."""
-
-    program: Program
-    receiver: Receiver
-    limits: Limits
-    environ: Mapping[str, str]
-
-    async def once(self, resume: Resume | None, answered: Callable[[str, bool], None] | None = None) -> None:
-        """Run it, in a folder that is its own.
-
-        :param answered: told the answer when it is complete, and whether the program has ended its turn itself
-        """
-        launch = self.program.launch(resume)
-        folder = await anyio.to_thread.run_sync(_make_folder, launch)
-        command = process.Command(launch.argv, {**self.environ, **launch.env}, folder, self.limits.max_line_bytes)
-
-        def done(is_whole: bool) -> None:
-            if answered is not None:
-                answered(launch.dialogue.answer, is_whole)
-
-        try:
-            await process.run(command, launch.dialogue, self.receiver, self.limits.timeouts, done)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(shutil.rmtree, folder, True)
-
-
-def _make_folder(launch: Launch) -> str:
-    folder = tempfile.mkdtemp(prefix="ccproxy-")  # mode 0700
-    for name, text in launch.files.items():
-        Path(folder, name).write_text(text, encoding="utf-8", errors="replace")
-    return folder
+    env: Mapping[str, str]
 
 
 class Programs:
     """The local programs of all upstreams; they outlive a configuration.
 
     :param environ: the proxy's environment
+    :param tasks: where programs end whose answer is complete; without it, requests wait for that
     """
 
-    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, environ: Mapping[str, str] | None = None, tasks: anyio.abc.TaskGroup | None = None) -> None:
         environ = os.environ if environ is None else environ
         self._environ = {name: environ[name] for name in _INHERITED if name in environ}
+        self._tasks = tasks
         self._slots: dict[str, anyio.CapacityLimiter] = {}
         self._sessions: dict[tuple[str, str], _Session] = {}
 
-    async def run(self, upstream: Upstream, program: Program, receiver: Receiver, limits: Limits) -> None:
+    async def run(self, upstream: Upstream, program: Program, receiver: Receiver, settings: Settings) -> None:
         """Run a program for one exchange, when it is its turn. Raises UpstreamError if it cannot be run."""
         slots = self._slots.setdefault(upstream.name, anyio.CapacityLimiter(upstream.max_parallel))
         slots.total_tokens = upstream.max_parallel
+        link = process.Link()
+        receiver.connected(cast(Connection, link))  # whoever waits for a slot does not wait for a connection
+        run = _Run(program, receiver, settings, self._environ, link)
         try:
-            async with slots:
-                session = await self._session_for(upstream.name, program)
-                run = _Run(program, receiver, limits, self._environ)
-                try:
-                    await (run.once(None) if session is None else self._run_in_session(run, session))
-                except UpstreamError as error:
-                    if error.code == "unreachable":
-                        raise
-                    receiver.failed_upstream(error)
+            await slots.acquire_on_behalf_of(run)
+            closing: _Closing | None = None
+            try:
+                closing = await self._run_in_session(run, await self._session_for(upstream.name, program))
+            except UpstreamError as error:
+                if error.code == "unreachable":
+                    raise
+                receiver.failed_upstream(error)
+            finally:
+                if closing is None:
+                    slots.release_on_behalf_of(run)
+            if closing is not None and self._tasks is not None:
+                self._tasks.start_soon(_close, closing, slots, run)
+            elif closing is not None:
+                await _close(closing, slots, run)
         finally:
             receiver.release()
 
-    async def _run_in_session(self, run: _Run, session: _Session) -> None:
+    async def _run_in_session(self, run: _Run, session: _Session | None) -> _Closing | None:
+        if session is None:
+            return await run.once(None)
         session.is_running, session.closing = True, None
-        program = run.program
-
-        def answered(answer: str, is_whole: bool) -> None:
-            session.turns = (*program.turns, program.turn_of(answer)) if is_whole else ()
-            session.closing = anyio.Event()
-
+        closing: _Closing | None = None
         try:
             try:
-                await run.once(Resume(session.id, len(session.turns)), answered)
+                closing = await run.once(Resume(session.id, len(session.turns)))
             except UpstreamError as error:
                 if error.code != "unknown_session":
                     raise
                 session.id = str(uuid.uuid4())
-                await run.once(Resume(session.id), answered)
+                closing = await run.once(Resume(session.id))
         finally:
-            if session.closing is None or not session.turns:  # it may know half a turn
-                session.id, session.turns = str(uuid.uuid4()), ()
             session.is_running = False
-            if session.closing is not None:
-                session.closing.set()
-            session.closing = None
+            if closing is None:  # it may know half a turn
+                session.id, session.turns = str(uuid.uuid4()), ()
+        if closing is not None:
+            session.turns = (*run.program.turns, run.program.turn_of(closing.answer))
+            session.closing = closing.over
+            closing.session = session
+        return closing
 
     # --- sessions
 
@@ -183,3 +160,89 @@ class Programs:
         if len(self._sessions) > _MAX_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         return session
+
+
+@dataclass(slots=True)
+class _Closing:
+    """A program whose answer is complete, and what is to be done when it has ended."""
+
+    program: process.Closing
+    folder: str
+    answer: str
+    over: anyio.Event = field(default_factory=anyio.Event)
+    session: _Session | None = None
+
+
+async def _close(closing: _Closing, slots: anyio.CapacityLimiter, run: _Run) -> None:
+    """Wait until a program has ended, and forget a session that it may not have written."""
+    with anyio.CancelScope(shield=True):
+        try:
+            is_clean = await closing.program.close()
+            if not is_clean and closing.session is not None:
+                closing.session.id, closing.session.turns = str(uuid.uuid4()), ()
+        finally:
+            slots.release_on_behalf_of(run)
+            if closing.session is not None:
+                closing.session.closing = None
+            closing.over.set()
+            await anyio.to_thread.run_sync(shutil.rmtree, closing.folder, True)
+
+
+@dataclass(eq=False, slots=True)
+class _Run:
+    """One exchange with a program, which may have to be run twice."""
+
+    program: Program
+    receiver: Receiver
+    settings: Settings
+    environ: Mapping[str, str]
+    link: process.Link
+
+    async def once(self, resume: Resume | None) -> _Closing | None:
+        """Run it, in a folder that is its own; returns the program that may end by itself, or None."""
+        launch, settings = self.program.launch(resume), self.settings
+        folder, closing = "", None
+        try:
+            folder = await anyio.to_thread.run_sync(_make_folder, launch)
+            environ = {**self.environ, **launch.env, **settings.env}
+            command = process.Command(launch.argv, environ, folder, settings.max_line_bytes)
+            closing = await self._until_done(command, launch.dialogue)
+        except OSError as error:
+            raise UpstreamError(f"no folder for the CLI: {error.strerror or error}") from None
+        finally:
+            if closing is None and folder:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(shutil.rmtree, folder, True)
+        return None if closing is None else _Closing(closing, folder, launch.dialogue.answer)
+
+    async def _until_done(self, command: process.Command, dialogue: Dialogue) -> process.Closing | None:
+        """Run it, but not for longer than somebody wants its answer."""
+        closing: process.Closing | None = None
+        problem: UpstreamError | None = None
+        async with anyio.create_task_group() as tasks:
+
+            async def end_with_receiver() -> None:
+                await self.receiver.done.wait()
+                if not self.link.is_over:
+                    tasks.cancel_scope.cancel()
+
+            tasks.start_soon(end_with_receiver)
+            try:
+                closing = await process.run(command, dialogue, self.receiver, self.settings.timeouts, self.link)
+            except UpstreamError as error:
+                problem = error
+            tasks.cancel_scope.cancel()
+        if problem is not None:
+            raise problem
+        return closing
+
+
+def _make_folder(launch: Launch) -> str:
+    folder = tempfile.mkdtemp(prefix="ccproxy-")  # mode 0700
+    try:
+        for name, text in launch.files.items():
+            Path(folder, name).write_text(text, encoding="utf-8", errors="replace")
+    except OSError:
+        shutil.rmtree(folder, True)
+        raise
+    return folder

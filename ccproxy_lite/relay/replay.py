@@ -56,9 +56,10 @@ class Collector:
 
     blocked = cut = gone = False
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: Outcome, keep_alive: bytes) -> None:
         self.on_blocked: Any = None
         self._outcome = outcome
+        self._keep_alive = keep_alive
 
     def cancel_on_eof(self) -> None:
         """It never leaves."""
@@ -70,7 +71,8 @@ class Collector:
         self._outcome.status = status
 
     def write(self, data: bytes) -> None:
-        self._outcome.body += data
+        if data is not self._keep_alive:
+            self._outcome.body += data
 
     def finish(self) -> None:
         """Nothing to close."""
@@ -159,7 +161,7 @@ async def run(document: Document, path_info: PathInfo) -> Outcome:
     :param path_info: what its URL says
     """
     outcome, settings = Outcome(), document["settings"]
-    call = _call(document, path_info, Collector(outcome))
+    call = _call(document, path_info, Collector(outcome, FORMATS[document["client"]["format"]].keep_alive))
     clock = ReplayClock(settings["created"])
     config = _config(document)
     relay = Relay(Recorded(config, clock, document, outcome))

@@ -12,7 +12,7 @@ import anyio
 
 from ccproxy_lite.clock import Clock
 from ccproxy_lite.config.model import Config, Upstream
-from ccproxy_lite.config.secrets import is_sendable
+from ccproxy_lite.config.secrets import SECRET_NAME, is_literal, is_sendable
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import FORMATS, Format
 from ccproxy_lite.jsontext import loads
@@ -23,7 +23,7 @@ from ccproxy_lite.net.upstream import Pool, Timeouts
 from ccproxy_lite.providers.provider import Outbound, Question
 from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.headers import configured, merged
-from ccproxy_lite.relay.programs import Limits, Programs, Receiver
+from ccproxy_lite.relay.programs import Programs, Receiver, Settings
 from ccproxy_lite.relay.vault import Vault
 
 Answer = TypeVar("Answer")
@@ -78,8 +78,9 @@ class Upstreams:
         :param head: the client's, for the configured headers that copy one of it
         """
         if outbound.program is not None:
-            limits = Limits(self._timeouts, self.config.limits.max_event_bytes)
-            await self.programs.run(upstream, outbound.program, receiver, limits)
+            env = {name: await self._variable(name, value) for name, value in upstream.env}
+            settings = Settings(self._timeouts, self.config.limits.max_event_bytes, env)
+            await self.programs.run(upstream, outbound.program, receiver, settings)
             return
         origin = Origin.of(outbound.base_url, upstream.ca_file, upstream.client_cert, upstream.proxy)
         headers = merged(outbound.headers, configured(upstream, head))
@@ -92,6 +93,11 @@ class Upstreams:
                     await receiver.ended.wait()
         finally:
             receiver.release()
+
+    async def _variable(self, name: str, value: str) -> str:
+        """The value of an environment variable; what may be a secret is known to the vault. Raises UpstreamError."""
+        is_secret = not is_literal(value) or (value and SECRET_NAME.search(name))
+        return await self.vault.value(value, self.clock.now()) if is_secret else value
 
     async def collect(
         self, upstream: Upstream, question: Question[Answer], max_body_bytes: int, head: RequestHead | None = None

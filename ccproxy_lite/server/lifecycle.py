@@ -28,6 +28,7 @@ import anyio.abc
 
 from ccproxy_lite.clock import Clock
 from ccproxy_lite.config.model import Config
+from ccproxy_lite.config.secrets import SECRET_NAME
 from ccproxy_lite.errors import CcproxyError, ConfigError
 from ccproxy_lite.log import log
 from ccproxy_lite.net.address import Address
@@ -35,7 +36,6 @@ from ccproxy_lite.net.application import Limits
 from ccproxy_lite.net.listener import Listener, serve
 from ccproxy_lite.net.upstream import Pool
 from ccproxy_lite.net.watchdog import Watchdog
-from ccproxy_lite.relay.capture import SECRET_NAME
 from ccproxy_lite.relay.programs import Programs
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.upstreams import Upstreams, check_trust
@@ -56,7 +56,7 @@ class Parts:
     clock: Clock
     pool: Pool
     tasks: anyio.abc.TaskGroup
-    programs: Programs = field(default_factory=Programs)
+    programs: Programs
     echo_url: str = ""
 
 
@@ -68,7 +68,7 @@ async def relay_for(config: Config, parts: Parts, before: Relay | None = None) -
         if upstream.proxy is not None:
             parts.vault.remember(upstream.proxy.password)
             parts.vault.remember(upstream.proxy.authorization.removeprefix("Basic "))
-        for name, value in (*upstream.env, *upstream.headers):
+        for name, value in upstream.headers:
             if SECRET_NAME.search(name) and not value.startswith("$"):
                 parts.vault.remember(value)
     return Relay(Upstreams(config, parts.pool, parts.vault, parts.clock, parts.programs), before)
@@ -101,7 +101,7 @@ async def client_side(vault: Vault, clock: Clock) -> AsyncIterator[Parts]:
     pool = Pool(watchdog)
     async with anyio.create_task_group() as tasks:
         try:
-            yield Parts(vault, clock, pool, tasks)
+            yield Parts(vault, clock, pool, tasks, Programs(tasks=tasks))
         finally:
             pool.close()
             watchdog.stop()

@@ -7,21 +7,32 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+import time
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from ccproxy_lite.cli.replay import main
+from ccproxy_lite.errors import CcproxyError
 from ccproxy_lite.relay.capture import as_bytes, as_text
 from tests.conversions import convert_request, convert_response, convert_stream, sse_bytes
 from tests.support import (
     ANTHROPIC_ASK,
+    CHAT_ASK,
     ECHO,
+    LAST,
     PROGRAM_S,
+    ROOT,
+    STREAM_HEAD,
     WIRES,
     FakeClock,
     ask,
     behind,
+    chunk,
     clean_environment,
     connect,
     eventually,
@@ -168,6 +179,234 @@ def test_no_secret_is_in_a_file_and_nobody_else_may_read_it(tmp_path: Path) -> N
         assert secret not in text
     assert text.count("[redacted]") >= 5
     assert [stat.S_IMODE(os.stat(one).st_mode) for one in (file, folder)] == [0o600, 0o700]
+
+
+SPELLED = "odd/key-of-ours\\"
+
+
+@pytest.mark.parametrize("cut", range(1, len(SECRET), 3))
+def test_a_secret_that_is_cut_in_two_is_in_no_file(cut: int, tmp_path: Path) -> None:
+    text = f"é {SECRET} is odd"
+    whole = json.dumps({"choices": [{"index": 0, "delta": {"content": text}}]}, ensure_ascii=False).encode()
+    at = whole.index(SECRET.encode()) + cut
+    pieces = [b"data: " + whole[:at], whole[at:] + b"\n\n", b"data: [DONE]\n\n"]
+    with upstream(
+        [STREAM_HEAD, chunk(pieces[0]), lambda _: time.sleep(0.05), chunk(pieces[1]) + chunk(pieces[2]) + LAST]
+    ) as up:
+        with proxy(capturing(tmp_path, behind(up, "openai-chat", keys=[SECRET]))) as served:
+            ask(served.port, "/v1/messages", {**ANTHROPIC_ASK, "stream": True})
+            (file,) = captured(tmp_path)
+    document = json.loads(file.read_text())
+    response = document["attempts"][0]["response"]
+    assert len(response["pieces"]) >= 2
+    for pieces_of in (response["pieces"], document["answer"]["pieces"]):
+        assert SECRET.encode() not in b"".join(as_bytes(piece) for _, piece in pieces_of)
+    assert replay(file).returncode == 0
+
+
+@pytest.mark.parametrize("form", ["plain", "escaped", "quoted", "binary"])
+def test_a_secret_is_masked_however_it_is_spelled(form: str, tmp_path: Path) -> None:
+    spelled = {
+        "plain": SPELLED,
+        "escaped": json.dumps(SPELLED)[1:-1].replace("/", "\\/"),
+        "quoted": quote(SPELLED, safe=""),
+        "binary": SPELLED,
+    }[form]
+    body = b'{"error": {"message": "' + spelled.encode() + b' is odd"}}' + (b"\xff\xfe" if form == "binary" else b"")
+    with (
+        upstream([http(400, body)]) as up,
+        proxy(capturing(tmp_path, behind(up, "openai-chat", keys=[SPELLED]))) as served,
+    ):
+        ask(served.port, "/v1/messages", {**ANTHROPIC_ASK, "note": SPELLED})
+        (file,) = captured(tmp_path)
+    document = json.loads(file.read_text())
+    texts = [
+        as_bytes(document["client"]["body"]),
+        *(as_bytes(piece) for _, piece in document["attempts"][0]["response"]["pieces"]),
+    ]
+    assert all(b"key-of-ours" not in text for text in texts)
+
+
+def test_what_is_called_a_secret_is_blanked(tmp_path: Path) -> None:
+    with upstream([http(200, WIRES["openai-chat"].body, x_session_token="token-of-the-service")]) as up:
+        config = behind(up, "openai-chat", keys="from-client", headers={"x-tenant-token": "$header:X-Tenant-Token"})
+        with proxy(capturing(tmp_path, config)) as served:
+            path = "/v1/messages?%6Bey=the-clients-own-key&api_key=another-key&kept=1"
+            ask(served.port, path, ANTHROPIC_ASK, x_tenant_token="token-of-a-tenant")
+            (file,) = captured(tmp_path)
+    text = file.read_text()
+    for secret in ("the-clients-own-key", "another-key", "token-of-a-tenant", "token-of-the-service"):
+        assert secret not in text
+    assert "kept=1" in text
+
+
+def test_a_client_key_that_is_a_word_breaks_no_file(tmp_path: Path) -> None:
+    with upstream([http(200, WIRES["openai-chat"].body)]) as up:
+        config = {**behind(up, "openai-chat"), "client_keys": ["anthropic"]}
+        with proxy(capturing(tmp_path, config)) as served:
+            ask(served.port, "/v1/messages", ANTHROPIC_ASK, x_api_key="anthropic")
+            (file,) = captured(tmp_path)
+    assert json.loads(file.read_text())["client"]["format"] == "anthropic"
+    assert replay(file).returncode == 0
+
+
+def test_other_peoples_files_of_such_names_stay(tmp_path: Path) -> None:
+    others = [
+        tmp_path / name for name in ("ccproxy-lite.json", "ccproxy-config.json", "ccproxy-20261130T000000-notes.json")
+    ]
+    for path in others:
+        path.write_text("{}")
+        os.utime(path, (1, 1))
+    with (
+        upstream([http(200, WIRES["openai-chat"].body)]) as up,
+        proxy(capturing(tmp_path, behind(up, "openai-chat"), max_files=1)) as served,
+    ):
+        for number in range(3):
+            ask(served.port, "/v1/messages", ANTHROPIC_ASK, x_request_id=f"number-{number}")
+        assert eventually(lambda: [path.name[-6] for path in tmp_path.glob("ccproxy-*number*")] == ["2"])
+    assert all(path.exists() for path in others)
+
+
+def test_the_same_id_at_the_same_time(tmp_path: Path) -> None:
+    with process(capturing(tmp_path, ECHO)) as served:
+        threads = [
+            threading.Thread(
+                target=ask, args=(served.port, "/v1/messages", ANTHROPIC_ASK), kwargs={"x_request_id": "same"}
+            )
+            for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(captured(tmp_path, 8)) == 8
+        assert "captures cannot be written" not in served.stderr
+
+
+@pytest.mark.parametrize("folder", ["~nobody-of-that-name/x", "a\0b"])
+def test_a_folder_that_can_be_none(folder: str) -> None:
+    with proxy(capturing(Path("x"), ECHO) | {"capture": {"dir": folder}}) as served:
+        assert ask(served.port, "/v1/messages", ANTHROPIC_ASK).status == 200
+        assert not served.parts.server_state.metrics.errors
+
+
+# ---------------------------------------------------------------- what else runs again
+
+
+def test_a_refusal_runs_again(tmp_path: Path) -> None:
+    """No upstream was asked, so there is no attempt."""
+    with upstream([]) as up, proxy(capturing(tmp_path, behind(up, "openai-chat"))) as served:
+        answer = ask(served.port, "/v1/messages", {**ANTHROPIC_ASK, "top_k": 1}, x_ccproxy_strict="1")
+        (file,) = captured(tmp_path)
+    done = replay(file)
+    assert (answer.status, done.returncode) == (400, 0), done
+    assert "answer to the client: the same" in done.stdout
+
+
+def test_an_exchange_with_clients_own_keys_runs_again(tmp_path: Path) -> None:
+    with (
+        upstream([http(401, {"error": {"message": "no"}})]) as up,
+        proxy(capturing(tmp_path, behind(up, "openai-chat", keys="from-client"))) as served,
+    ):
+        answer = ask(served.port, "/v1/messages", ANTHROPIC_ASK, x_api_key="the-clients-own-key")
+        (file,) = captured(tmp_path)
+    assert (answer.status, replay(file).returncode) == (401, 0)
+
+
+def test_an_exchange_that_began_with_a_keep_alive_runs_again(tmp_path: Path) -> None:
+    script = [lambda _: time.sleep(0.6), http(400, {"error": {"message": "odd"}})]
+    with upstream(script) as up:
+        config = {**behind(up, "openai-chat"), "keepalive_s": 0.2}
+        with proxy(capturing(tmp_path, config)) as served:
+            answer = ask(served.port, "/v1/messages", {**ANTHROPIC_ASK, "stream": True})
+            (file,) = captured(tmp_path)
+    done = replay(file)
+    assert (answer.status, done.returncode) == (200, 0), done
+
+
+def test_an_exchange_with_a_local_cli_runs_again(tmp_path: Path) -> None:
+    env = {"NOTES": str(tmp_path / "notes"), "MODE": ""}
+    entry = {"format": "claude-cli", "command": [sys.executable, str(ROOT / "tests/standin.py")], "env": env}
+    with proxy(capturing(tmp_path / "files", {"upstreams": {"cli": entry}})) as served:
+        ask(served.port, "/v1/chat/completions", CHAT_ASK)
+        (file,) = captured(tmp_path / "files")
+    done = replay(file)
+    assert (done.returncode, done.stdout.count("the same")) == (0, 3), done
+    asked, answered = json.loads(replay(file, "--case").stdout)
+    assert (list(asked["to"]), answered["from"]) == (["anthropic"], "anthropic")
+
+
+@pytest.mark.parametrize(
+    "path", ["/s1/v1/messages", "/api/provider/up/v1/messages", "/api/provider/openai/v1/messages"]
+)
+def test_paths_run_again(path: str, tmp_path: Path) -> None:
+    with upstream([http(200, WIRES["openai-chat"].body)]) as up:
+        with proxy(capturing(tmp_path, behind(up, "openai-chat", quirks=["prompt_cache_key"]))) as served:
+            assert ask(served.port, path, {**ANTHROPIC_ASK, "model": "a*b"}).status == 200
+            (file,) = captured(tmp_path)
+    assert replay(file).returncode == 0
+
+
+def test_hostile_files_are_told_so(tmp_path: Path) -> None:
+    """Every member of a capture in turn is missing, or is something else."""
+    with (
+        upstream([http(200, WIRES["openai-chat"].body)]) as up,
+        proxy(capturing(tmp_path, behind(up, "openai-chat"))) as served,
+    ):
+        ask(served.port, "/v1/messages", ANTHROPIC_ASK)
+        (file,) = captured(tmp_path)
+    document = json.loads(file.read_text())
+    places = [(document, name) for name in document] + [
+        (document[name], inner) for name in ("client", "settings", "answer") for inner in document[name]
+    ]
+    places += [(document["attempts"][0], name) for name in document["attempts"][0]] + [
+        (document["targets"][0]["upstream"], name) for name in document["targets"][0]["upstream"]
+    ]
+    for holder, name in places:
+        before = holder[name]
+        for other in (None, 5, "x", [], {}):
+            holder[name] = other
+            file.write_text(json.dumps(document))
+            for options in ([], ["--case"]):
+                assert (
+                    main(Namespace(file=str(file), case=bool(options))) in (0, 1) if _is_fine(file, options) else True
+                )
+        holder[name] = before
+
+
+def _is_fine(file: Path, options: list[str]) -> bool:
+    try:
+        main(Namespace(file=str(file), case=bool(options)))
+    except CcproxyError:
+        return False
+    return True
+
+
+def test_half_a_pair_of_surrogates_can_be_printed(tmp_path: Path) -> None:
+    with (
+        upstream([http(200, WIRES["openai-chat"].body)]) as up,
+        proxy(capturing(tmp_path, behind(up, "openai-chat"))) as served,
+    ):
+        ask(
+            served.port,
+            "/v1/messages",
+            b'{"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "\\ud83d"}]}',
+        )
+        (file,) = captured(tmp_path)
+    assert [replay(file).returncode, replay(file, "--case").returncode] == [0, 0]
+
+
+def test_a_large_request_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ccproxy_lite.relay.tape.MAX_BYTES", 100_000)
+    large = {**ANTHROPIC_ASK, "messages": [{"role": "user", "content": "x" * 90_000}]}
+    with (
+        upstream([http(200, WIRES["openai-chat"].body)]) as up,
+        proxy(capturing(tmp_path, behind(up, "openai-chat"))) as served,
+    ):
+        assert ask(served.port, "/v1/messages", large).status == 200
+        (file,) = captured(tmp_path)
+    assert (json.loads(file.read_text())["is_cut"], file.stat().st_size < 120_000) == (True, True)
+    assert "is larger than what is recorded" in replay(file).stderr
 
 
 def test_a_clients_own_key_is_not_in_a_file(tmp_path: Path) -> None:

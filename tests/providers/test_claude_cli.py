@@ -66,10 +66,9 @@ def test_instructions_without_the_line_of_another_copy() -> None:
 
 
 def test_with_its_tools_it_keeps_its_own_instructions() -> None:
-    service = _Place("", ("claude",), ("Bash",), (("A", "1"),))
+    service = _Place("", ("claude",), ("Bash",))
     launch = program(ASK, service).launch(Resume("u", 0))
     assert launch.files == {} and {"--tools=Bash", "--allowedTools=Bash", "--session-id=u"} <= set(launch.argv)
-    assert launch.env["A"] == "1"
     assert program({**ASK, "system": "mine"}, service).launch(None).files == {"system.txt": "mine"}
 
 

@@ -406,7 +406,7 @@ def test_one_that_says_nothing_is_given_up(tmp_path: Path) -> None:
     cli.config["timeouts"] = {"first_byte_s": 0.5}
     with proxy(cli.config, clock=FakeClock()) as served:
         answer = ask(served.port, "/v1/messages", ANTHROPIC_ASK)
-        assert (answer.status, answer.json["error"]["message"]) == (504, "no output from the CLI for 0.5 s")
+        assert (answer.status, answer.json["error"]["message"]) == (504, "no answer from the CLI for 0.5 s")
     assert eventually(lambda: not any(map(is_alive, cli.noted("pid") + cli.noted("child"))))
 
 
@@ -434,6 +434,132 @@ def test_so_many_at_once_and_the_others_in_order(tmp_path: Path) -> None:
     assert all(later >= earlier for earlier, later in zip(ended, began[1:], strict=False))
 
 
+def test_who_leaves_the_queue_says_nothing_about_the_cli(tmp_path: Path) -> None:
+    cli = Cli(tmp_path, "wait", max_parallel=1)
+    with proxy(cli.config) as served:
+        with connect(served.port) as first:
+            first.sendall(request_bytes("/v1/chat/completions", conversation(str(tmp_path / "go"))))
+            assert eventually(lambda: len(cli.noted("turns")) == 1)
+            with connect(served.port) as second:
+                second.sendall(request_bytes("/v1/chat/completions", conversation("x")))
+                time.sleep(1.3)  # longer than a connection may take
+            assert eventually(lambda: len(served.connections()) == 1)
+            assert ask(served.port, "/status", None, "GET").json["upstreams"]["cli"]["unreachable_s"] is None
+            (tmp_path / "go").touch()
+            assert read_answer(first).status == 200
+    assert len(cli.noted("turns")) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("mode", ["broken", "unending"])
+def test_it_is_ended_when_nobody_wants_its_answer_any_more(mode: str, stream: bool, tmp_path: Path) -> None:
+    if mode == "unending" and stream:
+        pytest.skip("a stream has no largest size")
+    cli = Cli(tmp_path, mode)
+    cli.config["limits"] = {"max_event_bytes": 1_000_000}
+    with proxy(cli.config, clock=FakeClock()) as served:
+        answer = ask(served.port, "/v1/messages", {**ANTHROPIC_ASK, "stream": stream})
+        assert eventually(lambda: not any(map(is_alive, cli.noted("pid"))), 5)
+    assert b"too busy" in answer.body or b"larger than 1000000 bytes" in answer.body
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_nobody_waits_for_its_end(stream: bool, tmp_path: Path) -> None:
+    cli = Cli(tmp_path, "linger")
+    began = time.monotonic()
+    with proxy(cli.config) as served:
+        answer = ask(served.port, "/s/v1/chat/completions", {**conversation("one"), "stream": stream})
+        assert (text_of("openai-chat", answer), time.monotonic() - began < 4) == ("you said one", True)
+        # It was ended in the end, so what it has kept of the session is uncertain.
+        assert eventually(lambda: not any(map(is_alive, cli.noted("pid"))), 10)
+        ask(served.port, "/s/v1/chat/completions", conversation("one", "you said one", "two"))
+    assert [session_of(argv)[0] for argv in cli.noted("argv")] == ["--session-id", "--session-id"]
+
+
+def test_what_it_has_started_goes_with_it(tmp_path: Path) -> None:
+    for mode, status, words in (
+        ("daemon", 502, "exited with status 1 without an answer: it is broken"),
+        ("daemon after", 200, "you said hi"),
+    ):
+        cli = Cli(tmp_path, mode)
+        began = time.monotonic()
+        with proxy(cli.config) as served:
+            answer = ask(served.port, "/v1/messages", ANTHROPIC_ASK)
+            assert (answer.status, words in answer.body.decode(), time.monotonic() - began < 8) == (
+                status,
+                True,
+                True,
+            ), answer
+            if mode == "daemon after":
+                assert eventually(lambda cli=cli: not any(map(is_alive, cli.noted("child"))))  # type: ignore[misc]
+        for pid in cli.noted("child"):
+            if is_alive(pid):
+                os.kill(pid, 9)
+
+
+ODD = [
+    {"type": "stream_event", "event": {"type": "message_delta", "delta": "x"}},
+    {"type": "stream_event", "event": {"type": "content_block_start", "index": [1], "content_block": "x"}},
+    {"type": "stream_event", "event": {"type": 5}},
+    {"type": "rate_limit_event", "rate_limit_info": {"status": "rejected", "resetsAt": 1e20}},
+    {"type": "result", "is_error": True, "api_error_status": 99999, "api_error_type": ["x"]},
+    {"type": "result", "is_error": True, "errors": "x", "result": {"a": 1}},
+]
+
+
+@pytest.mark.parametrize("tools", [[], ["Bash"]])
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_lines_are_its_fault_and_another_target_answers(
+    odd: dict[str, Any], tools: list[str], tmp_path: Path
+) -> None:
+    cli = Cli(tmp_path, f"odd {json.dumps(odd)}", tools=tools)
+    with upstream([http(200, WIRES["anthropic"].body)]) as up:
+        cli.config["upstreams"]["up"] = {
+            "format": "anthropic",
+            "base_url": f"http://127.0.0.1:{up.port}",
+            "keys": ["upstream-key-one"],
+        }
+        cli.config["models"] = {"m": ["cli/m", "up/m"]}
+        with proxy(cli.config, clock=FakeClock()) as served:
+            answer = ask(served.port, "/v1/messages", ANTHROPIC_ASK)
+            alone = ask(served.port, "/v1/messages", {**ANTHROPIC_ASK, "model": "cli/m"})
+    assert (answer.status, answer.headers["x-ccproxy-upstream"]) == (200, "up/m"), answer
+    assert alone.status in (429, 502) and "internal error" not in alone.body.decode(), alone
+
+
+@pytest.mark.parametrize("body", [{"messages": ["x"]}, {"messages": [{"role": "user", "content": 5}]}, {"system": 5}])
+def test_an_odd_request_is_the_clients_fault(body: dict[str, Any], tmp_path: Path) -> None:
+    cli = Cli(tmp_path)
+    with proxy(cli.config) as served:
+        answer = ask(served.port, "/v1/messages", {**ANTHROPIC_ASK, **body})
+    assert (answer.status, cli.notes) == (400, []), answer
+
+
+def test_lines_that_say_nothing_do_not_put_off_the_end(tmp_path: Path) -> None:
+    cli = Cli(tmp_path, "noise")
+    cli.config["timeouts"] = {"first_byte_s": 0.5}
+    with proxy(cli.config, clock=FakeClock()) as served:
+        assert ask(served.port, "/v1/messages", ANTHROPIC_ASK).status == 504
+
+
+def test_secrets_of_its_environment_are_known_as_such(tmp_path: Path) -> None:
+    cli = Cli(tmp_path, "leak", env={"A_TOKEN_OF_MINE": "$THE_TOKEN"})
+    with proxy(cli.config, {"THE_TOKEN": "a-token-of-an-account"}, clock=FakeClock()) as served:
+        answer = ask(served.port, "/v1/messages", ANTHROPIC_ASK)
+    assert "the token [redacted] is wrong" in answer.body.decode()
+    assert cli.noted("env")[0]["A_TOKEN_OF_MINE"] == "a-token-of-an-account"
+
+
+def test_earlier_reasoning_is_named(tmp_path: Path) -> None:
+    thought = {
+        "role": "assistant",
+        "content": [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "text", "text": "a"}],
+    }
+    with proxy(Cli(tmp_path).config) as served:
+        asked = {**ANTHROPIC_ASK, "messages": [ANTHROPIC_ASK["messages"][0], thought, ANTHROPIC_ASK["messages"][0]]}  # type: ignore[index]
+        assert ask(served.port, "/v1/messages", asked).headers["x-ccproxy-dropped"] == "messages[1].content[0]"
+
+
 # ---------------------------------------------------------------- the file
 
 
@@ -449,6 +575,8 @@ def test_so_many_at_once_and_the_others_in_order(tmp_path: Path) -> None:
         ({"keys": "from-client"}, "upstreams.cli.keys: a local program is logged in as its user"),
         ({"max_parallel": 0}, "upstreams.cli.max_parallel: must be at least 1"),
         ({"env": {"A": 1}}, "upstreams.cli.env.A: expected a string"),
+        ({"env": {"A=B": "x"}}, "upstreams.cli.env.A=B: not the name of an environment variable"),
+        ({"env": {"A": "$NOT_SET_ANYWHERE"}}, "upstreams.cli.env.A: environment variable NOT_SET_ANYWHERE is unset"),
         (
             {"format": "anthropic", "command": ["claude"], "keys": ["upstream-key-one"]},
             "upstreams.cli.command: only for format claude-cli",
