@@ -21,7 +21,7 @@ from ccproxy_lite.net.bodies import IncomingBody
 from ccproxy_lite.net.connection import Connection
 from ccproxy_lite.net.heads import OutHeaders, RequestHead
 from ccproxy_lite.net.listener import Listener
-from ccproxy_lite.relay import counting, messages, raw
+from ccproxy_lite.relay import counting, messages, mounts, raw
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.catalog import Catalog
 from ccproxy_lite.relay.headers import JSON_HEADERS, REQUEST_ID
@@ -100,7 +100,7 @@ class App:
             else:
                 call.raw_body = body
             if matched.mount is not None:
-                await raw.through_mount(self.relay, call, matched.mount)
+                await mounts.through_mount(self.relay, call, matched.mount)
             else:
                 await _HANDLERS[endpoint.action](self, call)
         except ClientError as error:
