@@ -1,7 +1,7 @@
 """Mounts: a client's own service behind the proxy, passed through as if the proxy were not there.
 
-The client's credential gives way to the mount's key; all else stays as it is, in both directions, but for the headers of
-this hop. Nothing is ever judged or sent again: an error is the service's own.
+The client's credential gives way to the mount's key; all else stays as it is, in both directions, but for the headers
+of this hop. Nothing is ever judged or sent again: an error is the service's own.
 """
 
 from __future__ import annotations
