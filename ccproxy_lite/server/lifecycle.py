@@ -2,10 +2,10 @@
 
 What lives how long:
 
-    process         Parts: vault, clock, pool of connections, task group, the embedded service; Listener; History
-    configuration   App, Access, Relay with its key rings, Upstreams, Catalog
-    request         Call, Exchange, Failover, Record
-    attempt         Dispatch, Delivery, Stream
+    process         Parts: vault, clock, pool of connections, task group, local programs, the embedded service; Listener
+    configuration   App, Access, Relay with its key rings, Upstreams, Catalog, Captures
+    request         Call, Exchange, Failover, Record, Tape
+    attempt         MessageDispatch, Delivery, Stream; RawDispatch, Passage
 
 A reload builds the second row anew and hands it to the listener; requests in flight keep the row that they began with.
 Cooldowns, sessions and totals of keys that stay are shared between the old and the new row.
