@@ -247,18 +247,27 @@ def _non_empty(text: str) -> str:
     return text
 
 
+def _words_of_help(asked: list[str]) -> list[str]:
+    """The command line that says the same as ``help ...``. Prints what is wrong with it, and exits with code 2."""
+    if not asked:
+        return ["--help"]
+    if asked[0].startswith("-"):
+        return ["help", "--help"]
+    if asked[0] not in COMMANDS:
+        hint = _did_you_mean(asked[0], [*COMMANDS, *TOPICS]) or f"; topics: {', '.join(TOPICS)}"
+        general().error(f'unknown command or topic "{asked[0]}"{hint}')
+    return [asked[0], "--help"]
+
+
 def parsed(words: list[str]) -> argparse.Namespace:
     """The command and its options; ``serve`` where no command is named. Options may stand before the command.
 
     Prints what is wrong with it, and exits with code 2.
     """
     if words[:1] == ["help"]:
-        if len(words) > 1 and words[1] in TOPICS:
+        if words[1:2] and words[1] in TOPICS:
             return argparse.Namespace(command="help", topic=words[1])
-        if len(words) > 1 and words[1] not in COMMANDS and not words[1].startswith("-"):
-            hint = _did_you_mean(words[1], [*COMMANDS, *TOPICS]) or f"; topics: {', '.join(TOPICS)}"
-            general().error(f'unknown command or topic "{words[1]}"{hint}')
-        words = [*words[1:2], "--help"]
+        words = _words_of_help(words[1:])
     before_command = words[: words.index("--")] if "--" in words else words
     if words[:1] in (["-h"], ["--help"], ["--version"]):
         general().parse_args(words[:1])

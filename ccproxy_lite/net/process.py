@@ -8,7 +8,8 @@ however that came, nothing of the group is left.
     closing    the answer is complete: the program has ``_CLOSING_S`` to end by itself (``Closing``)
     ending     it must not go on, or nobody wants its answer: SIGTERM, and after ``_TERM_S`` SIGKILL
 
-In the end nothing is left of its group, nor of what it has started in groups of their own.
+In the end nothing is left of its group, nor of what it has started in groups of their own: that is found by a mark in
+its environment, which is inherited, where the system shows environments (Linux).
 
 Back pressure: while the client does not keep up, the pipe is not read, and the program waits.
 """
@@ -19,13 +20,14 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from math import inf
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.log import internal_error
@@ -34,6 +36,7 @@ from ccproxy_lite.net.upstream import Sink, Timeouts
 
 _CLOSING_S = 5.0
 _TERM_S = 0.5
+_MARK = "CCPROXY_RUN"
 _REST_S = 0.5
 """How long after its end a program's last output may be in the pipe."""
 _MAX_STDERR_BYTES = 65_536
@@ -103,13 +106,13 @@ class Link:
 class Closing:
     """A program whose answer is complete."""
 
-    def __init__(self, process: anyio.abc.Process, started: list[int]) -> None:
+    def __init__(self, process: anyio.abc.Process, mark: str) -> None:
         self._process = process
-        self._started = started
+        self._mark = mark
 
     async def close(self) -> bool:
         """Wait until it has ended; whether it has done so by itself."""
-        return await _end(self._process, _CLOSING_S, self._started)
+        return await _end(self._process, self._mark, _CLOSING_S)
 
 
 async def run(command: Command, talk: Talk, sink: Sink, timeouts: Timeouts, link: Link) -> Closing | None:
@@ -119,6 +122,7 @@ async def run(command: Command, talk: Talk, sink: Sink, timeouts: Timeouts, link
 
     :param link: what the sink may pause
     """
+    mark = os.urandom(8).hex()
     try:
         process = await anyio.open_process(
             command.argv,
@@ -126,7 +130,7 @@ async def run(command: Command, talk: Talk, sink: Sink, timeouts: Timeouts, link
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=command.folder,
-            env=command.env,
+            env={**command.env, _MARK: mark},
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
@@ -137,13 +141,12 @@ async def run(command: Command, talk: Talk, sink: Sink, timeouts: Timeouts, link
         await exchange.run(command.max_line_bytes, timeouts)
     except BaseException:
         with anyio.CancelScope(shield=True):
-            await _end(process, 0.0, [])
+            await _end(process, mark)
         raise
-    started = list(_descendants(process.pid))
     if exchange.may_close:
-        return Closing(process, started)
+        return Closing(process, mark)
     with anyio.CancelScope(shield=True):
-        await _end(process, 0.0, started)
+        await _end(process, mark)
     return None
 
 
@@ -270,24 +273,21 @@ class _Exchange:
                 del self._stderr[:-_MAX_STDERR_BYTES]
 
 
-async def _end(process: anyio.abc.Process, closing_s: float, started: list[int]) -> bool:
-    """Wait for a program that may end by itself, and end what is left of it; whether it has ended by itself.
-
-    :param started: processes that it had started when its answer was complete
-    """
+async def _end(process: anyio.abc.Process, mark: str, closing_s: float = 0.0) -> bool:
+    """Wait for a program that may end by itself, and end what is left of it; whether it has ended by itself."""
     with anyio.move_on_after(closing_s):
         await process.wait()
     is_clean = process.returncode is not None
     if not is_clean:
-        started = [*started, *_descendants(process.pid)]
         _signal_group(process.pid, signal.SIGTERM)
         with anyio.move_on_after(_TERM_S):
             await process.wait()
-    for pid in started:  # what it has put into groups of their own
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
     _signal_group(process.pid, signal.SIGKILL)
-    await process.aclose()
+    await anyio.to_thread.run_sync(_kill_marked, f"{_MARK}={mark}".encode())
+    with anyio.move_on_after(_TERM_S):
+        await process.wait()
+    with contextlib.suppress(ProcessLookupError):  # it is gone, though nobody has noticed yet
+        await process.aclose()
     return is_clean
 
 
@@ -296,10 +296,9 @@ def _signal_group(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-def _descendants(pid: int) -> Iterator[int]:
-    """The processes that a process has started, and those that they have; on Linux, elsewhere nobody."""
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError, ValueError):
-            for child in map(int, path.read_text().split()):
-                yield child
-                yield from _descendants(child)
+def _kill_marked(mark: bytes) -> None:
+    """End every process that has inherited a mark."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in path.read_bytes().split(b"\0"):
+                os.kill(int(path.parent.name), signal.SIGKILL)

@@ -32,7 +32,7 @@ from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.streams import failed_of
 
 _KEPT_BYTES = 1_048_576
-MAX_ERROR_BYTES = 1_048_576
+_MAX_ERROR_BYTES = 1_048_576
 
 State = Literal["head", "passing", "judged", "over"]
 
@@ -133,8 +133,11 @@ class Passage:
     def data(self, data: bytes) -> None:
         if self.state == "passing":
             self._client.write(data)
-        elif len(self.body) <= MAX_ERROR_BYTES:
-            self.body += data
+            return
+        self.body += data
+        if len(self.body) > _MAX_ERROR_BYTES and self.answer is not None:  # larger than errors are
+            self._begin(self.answer)
+            self._client.write(bytes(self.body))
 
     def end(self) -> None:
         self._pause_nobody()

@@ -24,7 +24,7 @@ from ccproxy_lite.providers.provider import Ask, Outbound
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.exchange import Exchange
 from ccproxy_lite.relay.headers import about_answer, for_upstream, merged
-from ccproxy_lite.relay.passage import MAX_ERROR_BYTES, Passage, Upload, note, send
+from ccproxy_lite.relay.passage import Passage, Upload, note, send
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.streams import failed_of
 from ccproxy_lite.relay.whole import json_in
@@ -111,7 +111,7 @@ class RawDispatch:
 
     def error_as_it_came(self, retry_after_s: float | None) -> Response | None:
         answer, body = self._passage.answer, bytes(self._passage.body)
-        if answer is None or self.is_answered or self._passage.failed is not None or len(body) > MAX_ERROR_BYTES:
+        if answer is None or self.is_answered or self._passage.failed is not None:
             return None
         headers = self._headers(answer)
         plain = _plain(body, answer.get("content-encoding"))

@@ -109,7 +109,7 @@ def test_how_it_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         {"max_tokens": 50, "temperature": 0.5, "thinking": asked["thinking"]},
     )
     inherited = set(env) - {name for name in env if name.startswith(("CLAUDE_CODE_", "DISABLE_"))}
-    assert inherited - {"PATH", "HOME", "LANG", "TERM"} == {"ANTHROPIC_API_KEY", "MODE"}
+    assert inherited - {"PATH", "HOME", "LANG", "TERM"} == {"ANTHROPIC_API_KEY", "MODE", "CCPROXY_RUN"}
     assert env["ANTHROPIC_API_KEY"] == "the-key-of-the-cli"
     assert "/ccproxy-" in cwd and not Path(cwd).exists()
     assert "the-key-of-the-cli" not in status

@@ -444,7 +444,8 @@ def test_a_client_that_leaves_is_logged_as_such(path: str, large: bool) -> None:
             with connect(served.port) as sock:
                 if large:  # in the middle of the answer
                     sock.sendall(request_bytes(path, {}, x_request_id="left"))
-                    assert b"abc" in sock.recv(1000) + sock.recv(1000)
+                    while b"abc" not in sock.recv(1000):
+                        pass
                 else:  # in the middle of its own body
                     sock.sendall(request_bytes(path, None, x_request_id="left", content_length="900"))
             assert eventually(lambda: '"left"' in served.stderr)
