@@ -70,7 +70,9 @@ class Parser(argparse.ArgumentParser):
 
     @property
     def positionals(self) -> list[argparse.Action]:
-        return [action for action in self._actions if action.choices and not action.option_strings]
+        """What can be completed behind the options: one of several words, or a file."""
+        known = [action for action in self._actions if action.choices or action.metavar == "FILE"]
+        return [action for action in known if not action.option_strings]
 
 
 def general() -> Parser:

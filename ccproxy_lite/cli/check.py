@@ -22,6 +22,9 @@ from ccproxy_lite.relay.catalog import Catalog
 from ccproxy_lite.relay.upstreams import check_trust
 from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.server.lifecycle import upstreams
+from ccproxy_lite.server.paths import match
+
+_NO_LIST = "not run: a local program has no list of models"
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -74,7 +77,7 @@ def described(config: Config, source: str) -> dict[str, Any]:
         "models": {name: list(targets) for name, targets in config.models},
         "mounts": [_described_mount(mount) for mount in config.mounts],
         "capture": config.capture.dir,
-        "notes": [*config.notes, *_file_notes(source, config), *_program_notes(config)],
+        "notes": [*config.notes, *_file_notes(source, config), *_program_notes(config), *_mount_notes(config)],
     }
 
 
@@ -96,6 +99,15 @@ def _program_notes(config: Config) -> list[str]:
         f"upstreams.{upstream.name}.command: {upstream.command[0]} is not installed (not found on PATH)"
         for upstream in config.upstreams
         if upstream.command and shutil.which(upstream.command[0]) is None
+    ]
+
+
+def _mount_notes(config: Config) -> list[str]:
+    """Mounts that are never reached, because an endpoint of the proxy has their path."""
+    return [
+        f"mounts.{mount.path}: is never reached; the proxy's own endpoint comes first"
+        for mount in config.mounts
+        if (matched := match(mount.path, mount.path, "", [mount])).mount is None or matched.pinned_upstream
     ]
 
 
@@ -145,7 +157,9 @@ async def _ask_upstreams(config: Config) -> list[dict[str, Any]]:
     answers: list[dict[str, Any]] = []
     for upstream in config.upstreams:
         if upstream.provider.runs:
-            answers.append({"upstream": upstream.name, "note": "not run: a local program has no list of models"})
+            missing = shutil.which(upstream.command[0]) is None
+            what = {"error": f"{upstream.command[0]} is not installed"} if missing else {"note": _NO_LIST}
+            answers.append({"upstream": upstream.name, **what})
             continue
         if upstream.from_client:
             answers.append({"upstream": upstream.name, "note": "not contacted: it gets the client's own key"})

@@ -68,7 +68,8 @@ _ccproxy_lite() {{
     for name, parser in _PARSERS.items():
         words = [option for action in parser.options for option in action.option_strings if option.startswith("--")]
         words += [str(choice) for action in parser.positionals for choice in action.choices or ()]
-        yield f'    {name}) COMPREPLY=($(compgen -W "{" ".join(words)}" -- "$word")) ;;'
+        files = ' $(compgen -f -- "$word")' if any(not action.choices for action in parser.positionals) else ""
+        yield f'    {name}) COMPREPLY=($(compgen -W "{" ".join(words)}" -- "$word"){files}) ;;'
     yield "  esac\n}\ncomplete -o filenames -F _ccproxy_lite ccproxy-lite"
 
 
@@ -80,7 +81,9 @@ def _zsh_script() -> Iterator[str]:
     yield "  shift words; ((CURRENT--))\n  case $command in"
     for name, parser in _PARSERS.items():
         specs = [_zsh_option(action, option) for action in parser.options for option in action.option_strings]
-        specs += [f"'1:{action.dest}:({' '.join(map(str, action.choices or ()))})'" for action in parser.positionals]
+        for action in parser.positionals:
+            values = f"({' '.join(map(str, action.choices))})" if action.choices else "_files"
+            specs.append(f"'1:{action.dest}:{values}'")
         if name == "run":  # behind "--" stands another command, with completions of its own
             yield "    run) local -i dashes=${words[(i)--]}\n      if ((dashes < CURRENT)); then"
             yield "        shift $dashes words; ((CURRENT -= dashes)); _normal; return\n      fi"
@@ -113,5 +116,6 @@ def _fish_script() -> Iterator[str]:
             value += " -F" if values == [] and _takes_value(action) else ""
             yield f"complete -c ccproxy-lite {seen} {names}{value} -d {fish_quoted(action.help or '')}"
         for action in parser.positionals:
-            yield f"complete -c ccproxy-lite {seen} -a '{' '.join(map(str, action.choices or ()))}'"
+            what = f"-a '{' '.join(map(str, action.choices))}'" if action.choices else "-F"
+            yield f"complete -c ccproxy-lite {seen} {what}"
     yield "complete -c ccproxy-lite -n '__fish_seen_subcommand_from run' -a '(__fish_complete_subcommand --fcs-skip=2)'"

@@ -74,6 +74,8 @@ async def _serve_until_stopped(source: Source) -> int:
             print(behind(config, name), flush=True)
             if source.find() is None and proxy.listener.port:
                 print(first_steps(proxy.url), flush=True)
+            if config.capture.dir:
+                print(f"captures: {config.capture.dir}", flush=True)
             for note in config.notes:
                 log.warning("%s", note)
             proxy.server_state.source = name

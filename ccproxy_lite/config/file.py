@@ -91,6 +91,9 @@ def _build_config(document: Any, top: Place) -> Config:
     if not document.get("upstreams") and document.get("upstreams") in (None, {}):
         top.at("upstreams").error("at least one upstream is required")
     config = Config(**{"upstreams": (), **given}, notes=tuple(top.report.notes))
+    if "capture" in given and not config.capture.dir:
+        top.report.notes.append("capture: has no effect without dir")
+        config = replace(config, notes=tuple(top.report.notes))
     # Where either is invalid, errors about its targets would only follow from that.
     if "models" in given and "upstreams" in given:
         _check_targets(document["models"], list(document["upstreams"]), top.at("models"))
@@ -181,7 +184,7 @@ def _read_upstream(value: Any, place: Place) -> Upstream:
     base_url = defaults(kind).base_url
     _check_local(value, kind, place)
     is_url_valid = "base_url" not in value
-    if "base_url" in given:
+    if "base_url" in given and not provider_of(kind).runs:
         with place.at("base_url"):
             base_url = _checked_base_url(given["base_url"], kind, given.pop("allow_http", False))
             is_url_valid = True

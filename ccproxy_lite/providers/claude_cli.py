@@ -93,7 +93,9 @@ Line = tuple[Literal["history", "assistant", "question"], bytes]
 def fit(body: Mapping[str, Any]) -> tuple[str, ...]:
     """What the program has no place for. Raises ClientError for what must not be left out."""
     if body.get("tools"):
-        raise ClientError(400, "tools is not supported by a local CLI: it runs its own tools only", param="tools")
+        raise ClientError(
+            400, "tools of a client are not supported by a local CLI: it runs its own only", param="tools"
+        )
     messages = body.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else None
     if not isinstance(last, Mapping) or last.get("role") == "assistant":

@@ -49,8 +49,9 @@ VENDORS = {
 }
 """The formats of each vendor."""
 
-_VERSIONS_IN_PATHS = ("anthropic", "gemini")
-"""The formats whose paths begin with a version, so that a base URL needs none."""
+_VERSIONS_IN_PATHS = {"anthropic": "v1", "gemini": "v1beta"}
+"""The formats whose paths begin with a version, so that a base URL needs none; and the usual one."""
+_WITH_VERSION = re.compile(r"/(?:upload/)?v\d")
 
 
 def tidy(url: str, kind: str) -> str:
@@ -117,9 +118,13 @@ def models(service: Service, form: Format, ask: Ask, key: str) -> Question[list[
 
 
 def raw(service: Service, form: Format, ask: Ask, key: str) -> Outbound:
-    """A request for a path that no format knows, below a base URL that has the version already, or has none."""
-    version = "" if form.name in _VERSIONS_IN_PATHS else urlsplit(DEFAULTS[form.name].base_url).path
-    path = ask.raw_path.removeprefix(version) if ask.raw_path.startswith(f"{version}/") else ask.raw_path
+    """A request for a path that no format knows: with a version, if the base URL has none, else without."""
+    path, version = ask.raw_path, _VERSIONS_IN_PATHS.get(form.name)
+    if version is None:
+        in_base_url = urlsplit(DEFAULTS[form.name].base_url).path
+        path = path.removeprefix(in_base_url) if path.startswith(f"{in_base_url}/") else path
+    elif not _WITH_VERSION.match(path):
+        path = f"/{version}{path}"
     return outbound(service.base_url, form, path, ask, key)
 
 

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from errno import EACCES
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote_plus
@@ -115,6 +116,32 @@ class Captures:
         self._clock = clock
         self._has_warned = False
 
+    async def prepare(self) -> None:
+        """Make the folder, and see whether it can be written."""
+
+        def prepare() -> None:
+            folder = self._folder()
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(EACCES, os.strerror(EACCES))
+
+        await self._attempt(prepare)
+
+    def _folder(self) -> Path:
+        folder = Path(self._settings.dir).expanduser()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    async def _attempt(self, write: Callable[[], None]) -> None:
+        """What fails is one warning."""
+        try:
+            with anyio.CancelScope(shield=True):  # also when the client has gone away
+                await anyio.to_thread.run_sync(write)
+        except (OSError, ValueError, RuntimeError) as error:  # the latter two for names that can be none
+            if not self._has_warned:
+                reason = getattr(error, "strerror", None) or error
+                log.warning("captures cannot be written to %s: %s", self._settings.dir, reason)
+            self._has_warned = True
+
     def begin(self, call: Call) -> None:
         """From now on everything that concerns this call is noted."""
         call.tape = Tape(call.record.started_at)
@@ -127,19 +154,11 @@ class Captures:
         name = f"ccproxy-{when}-{call.id[:6]}-{_UNSAFE.sub('-', call.record.request_id)[:60]}.json"
 
         def write() -> None:
-            folder = Path(self._settings.dir).expanduser()
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder = self._folder()
             _write_file(folder / name, json.dumps(document(call, config), indent=1, ensure_ascii=False))
             _prune(folder, self._settings)
 
-        try:
-            with anyio.CancelScope(shield=True):  # also when the client has gone away
-                await anyio.to_thread.run_sync(write)
-        except (OSError, ValueError, RuntimeError) as error:  # the latter two for names that can be none
-            if not self._has_warned:
-                reason = getattr(error, "strerror", None) or error
-                log.warning("captures cannot be written to %s: %s", self._settings.dir, reason)
-            self._has_warned = True
+        await self._attempt(write)
 
 
 def _write_file(path: Path, text: str) -> None:

@@ -26,9 +26,9 @@ from ccproxy_lite.relay.streams import failed_of
 async def through_mount(relay: Relay, call: Call, mount: Mount) -> None:
     """Respond to a call with what the service behind a mount answers. Raises ClientError."""
     if not call.client.is_local and mount.loopback_only:
-        raise ClientError(403, f"{mount.path} is for clients on this machine only")
+        raise ClientError(403, f'mount "{mount.path}" is for clients on this machine only')
     if call.head.method == "OPTIONS" and call.head.get("access-control-request-method"):
-        raise ClientError(403, f"{mount.path} is not for browsers")
+        raise ClientError(403, f'mount "{mount.path}" is not for browsers')
     call.record.route = f"mount:{mount.path}"
     service, secret = mount.service, await _first_secret(relay, mount)
     headers = tuple(for_upstream(call.head, raw=True, with_cookies=True))
@@ -54,7 +54,7 @@ async def through_mount(relay: Relay, call: Call, mount: Mount) -> None:
         await _look_for_new_secret(relay, mount, secret)
     if passage.began_at is None:
         failed = passage.failed or Failed(502, "server", "no response")
-        raise ClientError(failed.status, call.redact(failed.message), kind=failed.kind)
+        raise ClientError(failed.status, f"mount {mount.path}: {call.redact(failed.message)}", kind=failed.kind)
 
 
 async def _look_for_new_secret(relay: Relay, mount: Mount, rejected: str) -> None:
@@ -74,5 +74,6 @@ async def _first_secret(relay: Relay, mount: Mount) -> str:
                 return secret
     if mount.service.keys:
         labels = ", ".join(key.label for key in mount.service.keys)
-        raise ClientError(503, f"mount {mount.path} is not configured: none of its keys is set ({labels})")
+        message = f"mount {mount.path} is not configured: none of its keys is set ({labels})"
+        raise ClientError(503, message, kind="server")
     return ""

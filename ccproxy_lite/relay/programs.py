@@ -105,7 +105,7 @@ class Programs:
             try:
                 closing = await self._run_in_session(run, await self._session_for(upstream.name, program))
             except UpstreamError as error:
-                if error.code == "unreachable":
+                if error.code == "no_program":
                     raise
                 receiver.failed_upstream(error)
             finally:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from ccproxy_lite.config.model import Upstream
 from ccproxy_lite.errors import ClientError, UpstreamError
-from ccproxy_lite.formats import owner_of
+from ccproxy_lite.formats import VERSIONS, owner_of
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.net.application import Response
 from ccproxy_lite.net.bodies import IncomingBody
@@ -32,7 +32,7 @@ from ccproxy_lite.routing import retry_after
 from ccproxy_lite.routing.failover import Attempt
 from ccproxy_lite.routing.routes import Route, owner, pinned
 
-_MAX_RESOURCE_CHARS = 100
+_MAX_PART_CHARS = 100
 
 
 class RawDispatch:
@@ -129,6 +129,17 @@ def _plain(body: bytes, coding: str) -> bytes:
         return b""
 
 
+def _part(raw_path: str) -> str:
+    """The part of an API to which a path belongs.
+
+    >>> _part("/v1/files/f1/content"), _part("/files"), _part("/upload/v1beta/files")
+    ('v1/files', 'v1/files', 'v1beta/files')
+    """
+    segments = raw_path.strip("/").removeprefix("upload/").split("/")
+    segments = segments if segments[0] in VERSIONS else [VERSIONS[0], *segments]
+    return "/".join(segments[:2])[:_MAX_PART_CHARS]
+
+
 def _upstream_of(relay: Relay, call: Call) -> Upstream:
     """The upstream to whose API a path belongs: the pinned one, or its vendor's first. Raises ClientError (404)."""
     form, only = owner_of(unquote(call.raw_path), call.head.query, call.head.get)
@@ -145,7 +156,7 @@ def _upstream_of(relay: Relay, call: Call) -> Upstream:
 async def relay_untouched(relay: Relay, call: Call) -> None:
     """Respond to a call with what an upstream answers at the same path of its API. Raises ClientError."""
     upstream = _upstream_of(relay, call)
-    route = Route(upstream, "/".join(call.raw_path.strip("/").split("/")[:2])[:_MAX_RESOURCE_CHARS])
+    route = Route(upstream, _part(call.raw_path))
     upload = Upload(cast(IncomingBody, call.incoming))
     call.record.model, call.record.session = route.model, call.session
     call.client.cancel_on_eof()

@@ -145,10 +145,9 @@ def read(text: str, path: str) -> Document:
     """A capture out of a file's text. Raises ConfigError for anything else."""
     try:
         document = loads(text)
-        is_one = isinstance(document, dict) and document.get("capture") == VERSION
-    except ValueError:
-        is_one = False
-    if not is_one:
+    except ValueError as error:
+        raise ConfigError([f"ccproxy-lite: {path} is not JSON: {error}"]) from None
+    if not isinstance(document, dict) or document.get("capture") != VERSION:
         raise ConfigError([f"ccproxy-lite: {path} is not a capture of this version"])
     if not document.get("targets"):
         raise ConfigError([f"ccproxy-lite: {path}: the request had no target, so there is nothing to run again"])

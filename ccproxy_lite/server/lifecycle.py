@@ -171,6 +171,8 @@ async def _build_app(config: Config, parts: Parts, server_state: ServerState, be
             [f"listen: client_keys is required when listening on a non-loopback address ({config.listen})"]
         )
     relay = await relay_for(config, parts, before)
+    if relay.captures is not None:
+        await relay.captures.prepare()
     server_state.loaded_at, server_state.failed_at, server_state.problems = parts.clock.wall(), None, ()
     return App(relay, Access(config, client_keys), server_state)
 

@@ -638,4 +638,24 @@ def test_check_tells_of_mounts_captures_and_programs(tmp_path: Path) -> None:
     ):
         assert line in done.stdout.splitlines(), done.stdout
     live = cli("check", "--live", "--config", str(file), home=tmp_path)
-    assert "live agent: not run: a local program has no list of models" in live.stdout
+    assert (live.returncode, "live agent: no-such-program is not installed" in live.stdout) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "noted"),
+    [
+        ("/status", True),
+        ("/v1/messages", True),
+        ("/api/provider/x", True),
+        ("/api/", False),
+        ("/v1/", False),
+        ("/", False),
+        ("/docs", False),
+    ],
+)
+def test_check_tells_of_a_mount_that_is_never_reached(path: str, noted: bool, tmp_path: Path) -> None:
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps({**ECHO, "mounts": {path: {"to": "https://ampcode.com"}}, "capture": {"max_files": 1}}))
+    done = cli("check", "--config", str(file), home=tmp_path)
+    assert (f"note: mounts.{path}: is never reached; the proxy's own endpoint comes first" in done.stdout) is noted
+    assert "note: capture: has no effect without dir" in done.stdout

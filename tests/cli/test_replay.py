@@ -117,7 +117,15 @@ def test_what_differs_is_shown(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"capture": 99}', "[]", "\x00"])
+@pytest.mark.parametrize("text", ["", "{", "\x00"])
+def test_what_is_no_json_is_said_to_be_none(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "file.json"
+    file.write_text(text)
+    done = replay(file)
+    assert (done.returncode, done.stderr.startswith(f"ccproxy-lite: {file} is not JSON")) == (2, True)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"capture": 99}', "[]"])
 def test_what_is_no_capture_is_said_to_be_none(text: str, tmp_path: Path) -> None:
     file = tmp_path / "file.json"
     file.write_text(text)

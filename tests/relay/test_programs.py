@@ -237,7 +237,7 @@ def test_tools_of_the_client_are_refused_by_name(client: str, tmp_path: Path) ->
     with proxy(cli.config) as served:
         answer = ask(served.port, wire.path, {**wire.ask, "tools": tools[client]})
     assert (answer.status, cli.notes) == (400, [])
-    assert "tools is not supported by a local CLI" in answer.body.decode()
+    assert "tools of a client are not supported by a local CLI" in answer.body.decode()
 
 
 def test_with_another_target_they_go_there(tmp_path: Path) -> None:

@@ -690,7 +690,8 @@ def test_an_unknown_name_is_told_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "sent"), [("openai-chat", "/v1/embeddings"), ("anthropic", "/embeddings"), ("gemini", "/embeddings")]
+    ("form", "sent"),
+    [("openai-chat", "/v1/embeddings"), ("anthropic", "/v1/embeddings"), ("gemini", "/v1beta/embeddings")],
 )
 def test_any_other_path_below_a_pin_is_passed_on(form: str, sent: str) -> None:
     with upstream(OK) as up, proxy(behind(up, form)) as served:

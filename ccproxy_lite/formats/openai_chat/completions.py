@@ -38,6 +38,8 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
         raise _rejected("suffix", "only a service of this endpoint can fill in the middle")
     if (fields.optional_int(body, "best_of") or 1) > 1:
         raise _rejected("best_of", "only one completion is supported")
+    if (fields.optional_int(body, "n") or 1) > 1:
+        raise _rejected("n", "only one completion is supported")
     if body.get("logprobs") is not None and body["logprobs"] is not False:
         raise _rejected("logprobs", "only a service of this endpoint has the probabilities of tokens")
     others = {name: value for name, value in body.items() if name not in _OWN}
@@ -57,7 +59,7 @@ def _prompt(body: fields.Object) -> str:
     if prompt is not None and not isinstance(prompt, str | list):
         raise fields.wrong("prompt", "a string or an array with one string")
     if not prompt:
-        raise ClientError(400, "prompt is required", param="prompt")
+        raise ClientError(400, f"prompt is {'required' if prompt is None else 'empty'}", param="prompt")
     return str(prompt)
 
 
