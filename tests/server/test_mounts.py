@@ -48,6 +48,18 @@ def test_every_method_and_the_whole_path_arrive(method: str) -> None:
     assert (seen.body, seen.header("authorization")) == (b"\x00body", f"Bearer {KEY}")
 
 
+@pytest.mark.parametrize("path", ["/api/get/https%253A%252F%252Fa.example", "/api/v1/v1/x", "/api//x//"])
+def test_a_path_is_untouched(path: str) -> None:
+    with upstream(OK) as up, proxy(mounted(up)) as served:
+        assert (ask(served.port, path, None, "GET").status, up.seen[0].head.split(" ")[1]) == (200, path)
+
+
+@pytest.mark.parametrize("path", ["/api/../x", "/api/%2e%2e/x", "/api/..%2fx"])
+def test_no_path_leads_out_of_a_mount(path: str) -> None:
+    with upstream(OK) as up, proxy(mounted(up)) as served:
+        assert (ask(served.port, path, None, "GET").status, up.seen) == (404, [])
+
+
 @pytest.mark.parametrize(
     ("to", "strip", "path", "target"),
     [
