@@ -82,7 +82,8 @@ class ClientError(CcproxyError):
 class UpstreamError(CcproxyError):
     """An upstream could not be reached, or broke its wire format. ``status`` is the one that the client would get.
 
-    ``code`` tells what no other key would mend (``unreachable``), and what is wrong with a key of ours (``no_secret``).
+    ``code`` tells what no other key would mend (``unreachable``, ``no_program``), and what is wrong with a key of ours
+    (``no_secret``).
     """
 
     def __init__(self, message: str, *, status: int = 502, kind: Kind = "server", code: str = "") -> None:

@@ -136,7 +136,7 @@ async def run(command: Command, talk: Talk, sink: Sink, timeouts: Timeouts, link
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         # To try again is no use, to try another target is.
-        raise UpstreamError(f"cannot run {command.argv[0]}: {reason}", kind="not_found", code="no_program") from None
+        raise UpstreamError(f"cannot run {command.argv[0]}: {reason}", code="no_program") from None
     exchange = _Exchange(process, talk, sink, link)
     try:
         await exchange.run(command.max_line_bytes, timeouts)

@@ -265,7 +265,7 @@ class Failover:
         # Every upstream would reject it.
         if outcome == "client_error":
             self._final = GiveUp(failed, attempt.route, attempt=attempt)
-        elif outcome == "unknown_model":
+        elif outcome == "unknown_model" or failed.code == "no_program":  # which the next round would miss as well
             target.skipped = True
         elif outcome in ("invalid_key", "quota_exceeded"):
             self._excluded.add((target.upstream, attempt.key))

@@ -339,8 +339,10 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     cli = Cli(tmp_path, command=["no-such-program-here"])
     with proxy(cli.config, clock=FakeClock()) as served:
         answer = ask(served.port, "/v1/messages", ANTHROPIC_ASK)
-    assert (answer.status, answer.json["error"]["message"]) == (
+    error = answer.json["error"]
+    assert (answer.status, error["type"], error["message"]) == (
         502,
+        "api_error",
         "cannot run no-such-program-here: No such file or directory",
     )
 
