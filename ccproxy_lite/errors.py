@@ -40,6 +40,18 @@ STATUS: dict[Kind, int] = {
 }
 
 
+UNREACHABLE = "(unreachable)"
+"""Codes of errors that the proxy gives itself: no other key would mend that an upstream cannot be reached,"""
+NO_PROGRAM = "(no program)"
+"""nor, ever, that a local program cannot be run;"""
+NO_SECRET = "(no secret)"
+"""a key of ours could not be read, so that nothing was sent;"""
+UNKNOWN_SESSION = "(unknown session)"
+"""a local program has forgotten a session;"""
+PARTIAL = "(partial)"
+"""a key was rejected for one part of an API alone. In parentheses, because upstreams give codes of their own."""
+
+
 def kind_of(status: int) -> Kind:
     """The neutral kind of an HTTP error status.
 
@@ -82,8 +94,7 @@ class ClientError(CcproxyError):
 class UpstreamError(CcproxyError):
     """An upstream could not be reached, or broke its wire format. ``status`` is the one that the client would get.
 
-    ``code`` tells what no other key would mend (``unreachable``, ``no_program``), and what is wrong with a key of ours
-    (``no_secret``).
+    ``code`` is the upstream's own, or one of those above.
     """
 
     def __init__(self, message: str, *, status: int = 502, kind: Kind = "server", code: str = "") -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 
 from ccproxy_lite.errors import CcproxyError, ConfigError
+from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.format import PathInfo
 from ccproxy_lite.formats.sse import Parser
 from ccproxy_lite.jsontext import loads
@@ -124,6 +125,8 @@ def cases(document: Document) -> Iterator[dict[str, Any]]:
 
 def _format_at(upstream: Document, client: str) -> str:
     """The format that was spoken with an upstream."""
+    if FORMATS[client].quirk in upstream["quirks"]:
+        return client
     return provider_of(upstream["format"]).speaks(upstream["format"], client)
 
 

@@ -67,9 +67,9 @@ async def _serve_until_stopped(source: Source) -> int:
     before = signature(source)  # before the reading: a change in between would else be missed for good
     config, name = source.read()
     source.prepare_log(config)()
-    async with running(config, source.vault, sockets=source.sockets) as proxy:
-        # Before readiness is announced: from then on a service manager may send signals.
-        with stop_signals() as signals, anyio.open_signal_receiver(signal.SIGHUP) as hangups:
+    # From before readiness is announced until all has ended: a signal in between must not leave anything behind.
+    with stop_signals() as signals, anyio.open_signal_receiver(signal.SIGHUP) as hangups:
+        async with running(config, source.vault, sockets=source.sockets) as proxy:
             print(f"listening on {proxy.url}", flush=True)
             print(behind(config, name), flush=True)
             if source.find() is None and proxy.listener.port:

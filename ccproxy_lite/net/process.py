@@ -29,7 +29,7 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.errors import NO_PROGRAM, UpstreamError
 from ccproxy_lite.log import internal_error
 from ccproxy_lite.net.heads import AnswerHead
 from ccproxy_lite.net.upstream import Sink, Timeouts
@@ -38,7 +38,7 @@ _CLOSING_S = 5.0
 _TERM_S = 0.5
 _MARK = "CCPROXY_RUN"
 _REST_S = 0.5
-"""How long after its end a program's last output may be in the pipe."""
+"""How long nothing may come from a program that is gone, until that is the end of its output."""
 _MAX_STDERR_BYTES = 65_536
 
 
@@ -111,8 +111,14 @@ class Closing:
         self._mark = mark
 
     async def close(self) -> bool:
-        """Wait until it has ended; whether it has done so by itself."""
-        return await _end(self._process, self._mark, _CLOSING_S)
+        """Wait until it has ended; whether it has done so by itself. Cancelled, it ends it at once."""
+        try:
+            with anyio.move_on_after(_CLOSING_S):
+                await self._process.wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                is_clean = await _end(self._process, self._mark)
+        return is_clean
 
 
 async def run(command: Command, talk: Talk, sink: Sink, timeouts: Timeouts, link: Link) -> Closing | None:
@@ -130,13 +136,13 @@ async def run(command: Command, talk: Talk, sink: Sink, timeouts: Timeouts, link
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=command.folder,
-            env={**command.env, _MARK: mark},
+            env={**command.env, _MARK: ":".join(filter(None, (os.environ.get(_MARK), mark)))},
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         # To try again is no use, to try another target is.
-        raise UpstreamError(f"cannot run {command.argv[0]}: {reason}", code="no_program") from None
+        raise UpstreamError(f"cannot run {command.argv[0]}: {reason}", code=NO_PROGRAM) from None
     exchange = _Exchange(process, talk, sink, link)
     try:
         await exchange.run(command.max_line_bytes, timeouts)
@@ -210,23 +216,25 @@ class _Exchange:
                 raise UpstreamError(f"the CLI printed a line of more than {max_line_bytes} bytes")
 
     async def _receive(self, deadline: float) -> bytes:
-        """What comes next; nothing at the end of the output, of the program, or of the time."""
+        """What comes next; nothing at the end of the output or of the time.
+
+        What it has started may hold its output open: when the program is gone, nothing for a moment is the end, too.
+        """
         stdout = cast(anyio.abc.ByteReceiveStream, self._process.stdout)
         with anyio.CancelScope(deadline=deadline) as self._reading:
-            if not self._has_exited:
-                try:
-                    return await stdout.receive()
-                except (anyio.EndOfStream, anyio.ClosedResourceError):
-                    pass
+            if self._has_exited:
+                self._reading.deadline = min(deadline, anyio.current_time() + _REST_S)
+            try:
+                return await stdout.receive()
+            except (anyio.EndOfStream, anyio.ClosedResourceError):
+                pass
         return b""
 
     async def _watch_exit(self) -> None:
-        """What it has started may hold its output open; then the end of the program is the end of its output."""
         await self._process.wait()
-        await anyio.sleep(_REST_S)
         self._has_exited = True
         if self._reading is not None:
-            self._reading.cancel()
+            self._reading.deadline = min(self._reading.deadline, anyio.current_time() + _REST_S)
 
     async def _ended(self, rest: bytes) -> None:
         """There is no more output."""
@@ -274,17 +282,15 @@ class _Exchange:
                 del self._stderr[:-_MAX_STDERR_BYTES]
 
 
-async def _end(process: anyio.abc.Process, mark: str, closing_s: float = 0.0) -> bool:
-    """Wait for a program that may end by itself, and end what is left of it; whether it has ended by itself."""
-    with anyio.move_on_after(closing_s):
-        await process.wait()
+async def _end(process: anyio.abc.Process, mark: str) -> bool:
+    """End what is left of a program; whether it has ended by itself."""
     is_clean = process.returncode is not None
     if not is_clean:
         _signal_group(process.pid, signal.SIGTERM)
         with anyio.move_on_after(_TERM_S):
             await process.wait()
     _signal_group(process.pid, signal.SIGKILL)
-    await anyio.to_thread.run_sync(_kill_marked, f"{_MARK}={mark}".encode())
+    await anyio.to_thread.run_sync(_kill_marked, mark.encode())
     with anyio.move_on_after(_TERM_S):
         await process.wait()
     with contextlib.suppress(ProcessLookupError):  # it is gone, though nobody has noticed yet
@@ -298,8 +304,12 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 
 def _kill_marked(mark: bytes) -> None:
-    """End every process that has inherited a mark."""
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if mark in path.read_bytes().split(b"\0"):
-                os.kill(int(path.parent.name), signal.SIGKILL)
+    """End every process that has inherited a mark; in one of them, a proxy may have added marks of its own."""
+    prefix = f"{_MARK}=".encode()
+    with contextlib.suppress(OSError):
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                variables = path.read_bytes().split(b"\0")
+                marks = next((one for one in variables if one.startswith(prefix)), b"")[len(prefix) :]
+                if mark in marks.split(b":"):
+                    os.kill(int(path.parent.name), signal.SIGKILL)

@@ -12,7 +12,7 @@ from typing import cast
 
 import h11
 
-from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.errors import UNREACHABLE, UpstreamError
 from ccproxy_lite.net.address import bracketed
 from ccproxy_lite.net.proxies import Proxy
 from ccproxy_lite.net.tls import context_for, describe
@@ -110,4 +110,4 @@ class _ConnectRequest(asyncio.Protocol):
 
 
 def _unreachable(message: str) -> UpstreamError:
-    return UpstreamError(message, code="unreachable")
+    return UpstreamError(message, code=UNREACHABLE)

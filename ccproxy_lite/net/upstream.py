@@ -38,7 +38,7 @@ import anyio
 import anyio.lowlevel
 import h11
 
-from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.errors import UNREACHABLE, UpstreamError
 from ccproxy_lite.log import internal_error
 from ccproxy_lite.net.framing import (
     LAST_CHUNK,
@@ -323,7 +323,7 @@ class Connection(asyncio.Protocol):
         # without a tunnel the proxy's own refusal looks like a response of the upstream
         if proxy is not None and not self.origin.tls and event.status_code == 407:
             raise UpstreamError(
-                f"proxy {proxy.authority} {explain_rejection(proxy, 407, self.origin.authority)}", code="unreachable"
+                f"proxy {proxy.authority} {explain_rejection(proxy, 407, self.origin.authority)}", code=UNREACHABLE
             )
         headers: Headers = list(event.headers)
         if len(headers) > _MAX_HEADERS or sum(len(k) + len(v) for k, v in headers) > _MAX_HEAD_BYTES:
@@ -488,6 +488,6 @@ class Pool:
             message = describe(error, origin.host, origin.port)
             if origin.proxy is not None and isinstance(error, TimeoutError):
                 message = f"proxy {origin.proxy.authority}: CONNECT to {origin.host}:{origin.port} timed out"
-            raise UpstreamError(message, status=status, kind=kind, code="unreachable") from None  # type: ignore[arg-type]
+            raise UpstreamError(message, status=status, kind=kind, code=UNREACHABLE) from None  # type: ignore[arg-type]
         self._open.add(connection)
         return connection

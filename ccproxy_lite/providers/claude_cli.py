@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Literal, NamedTuple
 
-from ccproxy_lite.errors import ClientError, UpstreamError
+from ccproxy_lite.errors import UNKNOWN_SESSION, ClientError, UpstreamError
 from ccproxy_lite.formats.format import Format
 from ccproxy_lite.formats.sse import encode
 from ccproxy_lite.jsontext import dumps, loads
@@ -367,7 +367,7 @@ class Dialogue:
             data = _encoded({**delta, "usage": said.get("usage") or {}}) + _encoded({"type": "message_stop"})
             return Move(data=data, done=True)
         if text.startswith("No conversation found"):
-            raise UpstreamError(text, code="unknown_session")
+            raise UpstreamError(text, code=UNKNOWN_SESSION)
         status = said.get("api_error_status")
         status = status if isinstance(status, int) and 400 <= status < 600 else _STATUS.get(self._error, 502)
         kind = said.get("api_error_type") or _ERROR_TYPES.get(status, "api_error")

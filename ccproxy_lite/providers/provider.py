@@ -102,7 +102,7 @@ class Dialogue(Protocol):
         """What is said first."""
 
     def feed(self, line: bytes) -> Move:
-        """A line that it has printed. Raises UpstreamError; with code ``unknown_session`` if it has forgotten that."""
+        """A line that it has printed. Raises UpstreamError; with code ``UNKNOWN_SESSION`` if it has forgotten that."""
 
     def ended(self, status: int, stderr: str) -> Move:
         """It has ended. Raises UpstreamError if its answer is not complete."""

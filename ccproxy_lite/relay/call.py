@@ -23,7 +23,7 @@ from ccproxy_lite.net.heads import AnswerHead, OutHeaders, RequestHead
 from ccproxy_lite.relay.headers import for_client, presented_keys, sends_bearer
 from ccproxy_lite.relay.record import Record
 from ccproxy_lite.relay.tape import Tape
-from ccproxy_lite.relay.vault import MIN_REDACTED_CHARS, Vault, masked, spellings
+from ccproxy_lite.relay.vault import Vault
 
 if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Request
@@ -141,25 +141,16 @@ class Call:
         return "bearer" if form is self.form and sends_bearer(self.head) else "default"
 
     def redact(self, text: str) -> str:
-        """A text without any secret, the client's key included."""
-        for spelled in self._own_spellings:
-            text = text.replace(spelled, "[redacted]")
-        return self.vault.redact(text)
+        """A text without any secret, the client's key included where it is sent on."""
+        return self.vault.redact(text, self.passed_secret)
 
     def redact_bytes(self, data: bytes) -> bytes:
         """The same for bytes."""
-        for spelled in self._own_spellings:
-            data = data.replace(spelled.encode("latin-1", "replace"), b"[redacted]")
-        return self.vault.redact_bytes(data)
+        return self.vault.redact_bytes(data, self.passed_secret)
 
     def mask_bytes(self, data: bytes) -> bytes:
         """The same, with as many bytes as before."""
-        return self.vault.mask_bytes(masked(data, self._own_spellings))
-
-    @property
-    def _own_spellings(self) -> tuple[str, ...]:
-        """The client's key, where it is sent on."""
-        return spellings(self.passed_secret) if len(self.passed_secret) >= MIN_REDACTED_CHARS else ()
+        return self.vault.mask_bytes(data, self.passed_secret)
 
     def headers_for_client(
         self, answer: AnswerHead, upstream: Upstream, *, raw: bool = False, with_cookies: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 from ccproxy_lite.config.model import Upstream
-from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.errors import UNREACHABLE, UpstreamError
 from ccproxy_lite.log import log
 from ccproxy_lite.providers.provider import Ask
 from ccproxy_lite.relay.headers import USER_AGENT
@@ -70,5 +70,5 @@ class Catalog:
             except UpstreamError as error:
                 log.warning("could not list models of %s: %s", upstream.name, self._relay.vault.redact(error.message))
                 self._lists[upstream.name] = (names, now + _RETRY_S)
-                if error.code == "unreachable":
+                if error.code == UNREACHABLE:
                     self._relay.report_reach(upstream.name, error.message, now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ccproxy_lite.errors import ClientError, UpstreamError
+from ccproxy_lite.errors import UNREACHABLE, ClientError, UpstreamError
 from ccproxy_lite.formats.format import Format
 from ccproxy_lite.formats.neutral.events import Usage
 from ccproxy_lite.jsontext import dumps
@@ -55,7 +55,7 @@ async def _upstream_count(relay: Relay, call: Call, route: Route) -> int | None:
             return None
         return await upstreams.collect(upstream, question, _MAX_BYTES, call.head) or None
     except UpstreamError as error:
-        if error.code == "unreachable":
+        if error.code == UNREACHABLE:
             relay.report_reach(upstream.name, error.message, began)
         return None
     except (ClientError, ValueError):

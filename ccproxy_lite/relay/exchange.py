@@ -18,7 +18,7 @@ import anyio
 
 from ccproxy_lite.clock import duration
 from ccproxy_lite.config.secrets import is_renewable
-from ccproxy_lite.errors import ClientError, UpstreamError
+from ccproxy_lite.errors import NO_SECRET, PARTIAL, UNREACHABLE, ClientError, UpstreamError
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import log
@@ -162,7 +162,7 @@ class Exchange:
             self._failover.abandon(step)
             # The client's patience is shorter than ours; without this, it would never learn of the other targets.
             if dispatch.connecting_s >= _LONG_CONNECTING_S:
-                self._report_reach(dispatch, Failed(504, "timeout", "no connection", "unreachable"))
+                self._report_reach(dispatch, Failed(504, "timeout", "no connection", UNREACHABLE))
             raise
         if dispatch.is_final and dispatch.failed is not None and not dispatch.is_answered:
             # Another key might serve the next request, whatever this one has been told.
@@ -185,21 +185,22 @@ class Exchange:
         if log.isEnabledFor(DEBUG):
             log.debug("attempt: %s", describe(attempt, failed))
         if cooldown is not None and not upstream.from_client:
-            scope = attempt.route if cooldown.reason == "rate_limit" else upstream.name
+            is_scoped = cooldown.reason == "rate_limit" or (failed is not None and failed.code == PARTIAL)
+            scope = attempt.route if is_scoped else upstream.name
             where, length = f"{scope} [{key.label}]", duration(cooldown.until - cooldown.since)
             subject = f"{where} {cooldown.reason}"
             log.warning("%s cooling down for %s: %s", where, length, cooldown.message, extra={"subject": subject})
 
     def _report_reach(self, dispatch: Dispatch, failed: Failed | None) -> None:
         """Whether the upstream could be reached, which concerns all requests."""
-        if failed is None or failed.code != "no_secret":  # without a secret, nothing was sent
-            problem = failed.message if failed is not None and failed.code == "unreachable" else ""
+        if failed is None or failed.code != NO_SECRET:  # without a secret, nothing was sent
+            problem = failed.message if failed is not None and failed.code == UNREACHABLE else ""
             self._relay.report_reach(dispatch.attempt.route.upstream.name, problem, dispatch.began_at)
 
     async def _has_new_secret(self, dispatch: Dispatch, failed: Failed) -> bool:
         """Whether a key was rejected whose file or helper now returns another secret."""
         reference = dispatch.attempt.key.reference
-        is_rejected = failed.kind == "auth" and failed.code != "no_secret"
+        is_rejected = failed.kind == "auth" and failed.code != NO_SECRET
         if not is_rejected or not is_renewable(reference) or not self._failover.may_get_new_secret(dispatch.attempt):
             return False
         value = await self._relay.vault.value(reference, self._relay.clock.now(), rejected=dispatch.secret)

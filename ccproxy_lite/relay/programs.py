@@ -28,7 +28,8 @@ import anyio.abc
 import anyio.to_thread
 
 from ccproxy_lite.config.model import Upstream
-from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.errors import NO_PROGRAM, UNKNOWN_SESSION, UpstreamError
+from ccproxy_lite.log import bug
 from ccproxy_lite.net import process
 from ccproxy_lite.net.upstream import Connection, Sink, Timeouts
 from ccproxy_lite.providers.provider import Dialogue, Launch, Program, Resume
@@ -105,7 +106,7 @@ class Programs:
             try:
                 closing = await self._run_in_session(run, await self._session_for(upstream.name, program))
             except UpstreamError as error:
-                if error.code == "no_program":
+                if error.code == NO_PROGRAM:
                     raise
                 receiver.failed_upstream(error)
             finally:
@@ -127,7 +128,7 @@ class Programs:
             try:
                 closing = await run.once(Resume(session.id, len(session.turns)))
             except UpstreamError as error:
-                if error.code != "unknown_session":
+                if error.code != UNKNOWN_SESSION:
                     raise
                 session.id = str(uuid.uuid4())
                 closing = await run.once(Resume(session.id))
@@ -175,17 +176,19 @@ class _Closing:
 
 async def _close(closing: _Closing, slots: anyio.CapacityLimiter, run: _Run) -> None:
     """Wait until a program has ended, and forget a session that it may not have written."""
-    with anyio.CancelScope(shield=True):
-        try:
-            is_clean = await closing.program.close()
-            if not is_clean and closing.session is not None:
+    is_clean = False
+    try:
+        is_clean = await closing.program.close()
+    except Exception as error:  # this task is nobody's: nothing may come of it but a line of the log
+        bug(error)
+    finally:
+        slots.release_on_behalf_of(run)
+        if closing.session is not None:
+            closing.session.closing = None
+            if not is_clean:
                 closing.session.id, closing.session.turns = str(uuid.uuid4()), ()
-        finally:
-            slots.release_on_behalf_of(run)
-            if closing.session is not None:
-                closing.session.closing = None
-            closing.over.set()
-            await anyio.to_thread.run_sync(shutil.rmtree, closing.folder, True)
+        closing.over.set()
+        shutil.rmtree(closing.folder, ignore_errors=True)  # a few files: not worth a thread that may not be had
 
 
 @dataclass(eq=False, slots=True)

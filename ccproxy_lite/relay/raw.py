@@ -13,7 +13,7 @@ from typing import cast
 from urllib.parse import unquote
 
 from ccproxy_lite.config.model import Upstream
-from ccproxy_lite.errors import ClientError, UpstreamError
+from ccproxy_lite.errors import PARTIAL, ClientError, UpstreamError
 from ccproxy_lite.formats import VERSIONS, owner_of
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.net.application import Response
@@ -107,7 +107,7 @@ class RawDispatch:
         failed = form.read_error(answer.status, body[:200].decode("utf-8", "replace") if value is None else value)
         hint_s = retry_after.best(failed, answer.headers, self._relay.clock.wall())
         # What a key may not do with one part of the API says nothing about the others.
-        return replace(failed, retry_after_s=hint_s, code="part" if failed.kind == "permission" else failed.code)
+        return replace(failed, retry_after_s=hint_s, code=PARTIAL if failed.kind == "permission" else failed.code)
 
     def error_as_it_came(self, retry_after_s: float | None) -> Response | None:
         answer, body = self._passage.answer, bytes(self._passage.body)

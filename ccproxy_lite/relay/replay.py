@@ -81,6 +81,10 @@ class Collector:
         """Nothing to break off."""
 
 
+class _ClientLeftError(Exception):
+    """Here the client had left."""
+
+
 class ReplayClock(Clock):
     """Time that passes only where somebody waits."""
 
@@ -129,14 +133,20 @@ class Recorded(Upstreams):
             kind=failed.get("kind") or kind_of(502),
             code=failed.get("code", ""),
         )
+        is_whole = response is not None and response["ended"]
+        has_left = not failed and not is_whole
+        if response is None and has_left:
+            raise _ClientLeftError
         if response is None:
             raise error
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response["headers"]]
         receiver.head(AnswerHead(response["status"], headers))
         for _, piece in response["pieces"]:
             receiver.data(as_bytes(piece))
-        if response["ended"]:
+        if is_whole:
             receiver.end()
+        elif has_left and not receiver.done.is_set():
+            raise _ClientLeftError
         elif not receiver.done.is_set():
             receiver.failed_upstream(error)
 
@@ -165,9 +175,14 @@ async def run(document: Document, path_info: PathInfo) -> Outcome:
     config = _config(document)
     relay = Relay(Recorded(config, clock, document, outcome))
     upstreams = {upstream.name: upstream for upstream in config.upstreams}
-    routes = [Route(upstreams[target["upstream"]["name"]], target["model"]) for target in document["targets"]]
+    # First those that were tried, in this order: others may have been cooling down, or out of reach.
+    tried = [(attempt["upstream"], attempt["model"]) for attempt in document["attempts"]]
+    targets = [(target["upstream"]["name"], target["model"]) for target in document["targets"]]
+    routes = [Route(upstreams[name], model) for name, model in dict.fromkeys([*tried, *targets])]
     try:
         await messages.answer(relay, call, routes)
+    except _ClientLeftError:
+        pass
     except ClientError as error:
         outcome.status, outcome.body = error.status, dumps({"error": error.message}).encode()
     relay.upstreams.pool.watchdog.stop()

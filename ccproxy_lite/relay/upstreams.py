@@ -13,7 +13,7 @@ import anyio
 from ccproxy_lite.clock import Clock
 from ccproxy_lite.config.model import Config, Upstream
 from ccproxy_lite.config.secrets import SECRET_NAME, is_literal, is_sendable
-from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.errors import NO_SECRET, UpstreamError
 from ccproxy_lite.formats import FORMATS, Format
 from ccproxy_lite.jsontext import loads
 from ccproxy_lite.net.heads import RequestHead
@@ -65,7 +65,7 @@ class Upstreams:
                     "API key contains characters not allowed in an HTTP header",
                     status=401,
                     kind="auth",
-                    code="no_secret",
+                    code=NO_SECRET,
                 )
             return client_key
         return await self.vault.value(reference, self.clock.now())

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import anyio
 
 from ccproxy_lite.config.secrets import display_name, is_renewable, variable, why_unusable, words
-from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.errors import NO_SECRET, UpstreamError
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import log
 
@@ -48,6 +48,7 @@ class Vault:
         self._locks: dict[str, anyio.Lock] = {}
         self._seen: dict[str, tuple[str, ...]] = {}
         self._retired: dict[str, None] = {}
+        self._order: list[str] | None = None
 
     async def value(self, reference: str, now: float, rejected: str | None = None) -> str:
         """The secret; from a file or helper at most 5 minutes old, unless reading fails.
@@ -100,7 +101,7 @@ class Vault:
             reason = getattr(error, "strerror", None) or error
             if cached is None:
                 message = f"the key {display_name(reference)} cannot be read: {reason}"
-                self._failures[reference] = UpstreamError(message, kind="auth", code="no_secret")
+                self._failures[reference] = UpstreamError(message, kind="auth", code=NO_SECRET)
                 raise self._failures[reference] from None
             log.warning("the key %s cannot be read again: %s", display_name(reference), reason)
             # A helper that hangs delays a request each time.
@@ -121,6 +122,7 @@ class Vault:
         if len(secret) < MIN_REDACTED_CHARS or secret in self._seen:
             return
         self._seen[secret] = spellings(secret)
+        self._order = None
 
     def _retire(self, secret: str) -> None:
         """Old values stay redacted, but not all of them for ever: helpers issue new ones without end."""
@@ -130,24 +132,33 @@ class Vault:
             del self._retired[oldest]
             if all(oldest != value for value, _ in self._values.values()):  # another source may still have it
                 self._seen.pop(oldest, None)
+                self._order = None
 
-    def redact(self, text: str) -> str:
-        """The text without any secret that was ever resolved."""
-        for spellings in self._seen.values():
-            for spelling in spellings:
-                if spelling in text:
-                    text = text.replace(spelling, "[redacted]")
+    def redact(self, text: str, own: str = "") -> str:
+        """The text without any secret that was ever resolved.
+
+        :param own: another secret, of the request alone
+        """
+        for spelling in self._spelled(own):
+            if spelling in text:
+                text = text.replace(spelling, "[redacted]")
         return text
 
-    def redact_bytes(self, data: bytes) -> bytes:
+    def redact_bytes(self, data: bytes, own: str = "") -> bytes:
         """The same for bytes."""
-        return self.redact(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+        return self.redact(data.decode("utf-8", "surrogateescape"), own).encode("utf-8", "surrogateescape")
 
-    def mask_bytes(self, data: bytes) -> bytes:
+    def mask_bytes(self, data: bytes, own: str = "") -> bytes:
         """The same with what has as many bytes as before, so that places stay the same."""
-        for spelled in self._seen.values():
-            data = masked(data, spelled)
-        return data
+        return masked(data, self._spelled(own))
+
+    def _spelled(self, own: str) -> Iterable[str]:
+        """Every secret as it may be spelled, the longest first: one may begin with another."""
+        if self._order is None:
+            self._order = sorted({one for spelled in self._seen.values() for one in spelled}, key=len, reverse=True)
+        if len(own) < MIN_REDACTED_CHARS:
+            return self._order
+        return sorted({*self._order, *spellings(own)}, key=len, reverse=True)
 
     async def _read_source(self, reference: str) -> str:
         name = variable(reference)
@@ -171,15 +182,16 @@ def spellings(secret: str) -> tuple[str, ...]:
 
 
 def masked(data: bytes, spelled: Iterable[str]) -> bytes:
-    """Bytes in which every spelling is replaced by as many others.
+    """Bytes in which every spelling is replaced by as many others; digits by digits, for they may be a number.
 
-    >>> masked(b"a secret-of-mine b", ["secret-of-mine"])
-    b'a [redacted]**** b'
+    >>> masked(b"a secret-of-mine b", ["secret-of-mine"]), masked(b"[12345678]", ["12345678"])
+    (b'a [redacted]**** b', b'[11111111]')
     """
     for text in spelled:
         raw = text.encode("utf-8", "surrogatepass")
         if raw in data:
-            data = data.replace(raw, b"[redacted]".ljust(len(raw), b"*") if len(raw) >= 10 else b"*" * len(raw))
+            other = b"[redacted]".ljust(len(raw), b"*") if len(raw) >= 10 else b"*" * len(raw)
+            data = data.replace(raw, b"1" * len(raw) if raw.isdigit() else other)
     return data
 
 

@@ -40,7 +40,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ccproxy_lite.config.model import Key
-from ccproxy_lite.errors import Kind
+from ccproxy_lite.errors import NO_PROGRAM, NO_SECRET, PARTIAL, UNREACHABLE, Kind
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.routing.keys import SLACK_S, Cooldown, KeyRing, Lease, Outcome, Result
 from ccproxy_lite.routing.outages import Outages
@@ -258,21 +258,21 @@ class Failover:
         # The ring keeps the message for clients that arrive while all keys are cooling down.
         retry_after_s = failed.retry_after_s if failed else None
         message = f"{failed.status} {failed.message}" if failed else ""
-        is_partial = failed is not None and failed.code == "part"
+        is_partial = failed is not None and failed.code == PARTIAL
         cooldown = target.ring.report(attempt.lease, Result(outcome, now, retry_after_s, message, is_partial))
         if failed is None:
             return None
         # Every upstream would reject it.
         if outcome == "client_error":
             self._final = GiveUp(failed, attempt.route, attempt=attempt)
-        elif outcome == "unknown_model" or failed.code == "no_program":  # which the next round would miss as well
+        elif outcome == "unknown_model" or failed.code == NO_PROGRAM:  # which the next round would miss as well
             target.skipped = True
         elif outcome in ("invalid_key", "quota_exceeded"):
             self._excluded.add((target.upstream, attempt.key))
         elif outcome == "rate_limit":
             target.candidate_for(attempt.key).rate_limited = True
         elif outcome == "upstream_error":  # another key cannot reach what cannot be reached
-            target.fault_score += _MAX_FAULTS if failed.code == "unreachable" else 1
+            target.fault_score += _MAX_FAULTS if failed.code == UNREACHABLE else 1
         return cooldown
 
     def not_convertible(self, attempt: Attempt, failed: Failed) -> None:
@@ -358,7 +358,7 @@ class Failover:
         if outcome == "rate_limit":
             shortest_s = min((cooldown.blocked_s(now) for _, cooldown in cooldowns), default=0.0)
             failed = replace(failed, retry_after_s=max(shortest_s, _FIRST_PAUSE_S))
-        if route.upstream.from_client or failed.code == "part" or outcome not in ("invalid_key", "quota_exceeded"):
+        if route.upstream.from_client or failed.code == PARTIAL or outcome not in ("invalid_key", "quota_exceeded"):
             return GiveUp(failed, route, attempt=attempt)
         if outcome == "invalid_key":
             return GiveUp(self._all_keys_rejected(route, failed), route, should_retry=False)
@@ -375,7 +375,7 @@ class Failover:
         ]
 
     def _all_keys_rejected(self, route: Route, failed: Failed) -> Failed:
-        if failed.code == "no_secret":
+        if failed.code == NO_SECRET:
             return Failed(502, "server", failed.message)
         labels = [attempt.key.label for attempt, _ in self.attempts if attempt.route.upstream == route.upstream]
         named = list(dict.fromkeys(label for label in labels if label)) or ["no key"]

@@ -29,6 +29,7 @@ _DOUBLED = re.compile(rf"/(?:{'|'.join(VERSIONS)})/(?:{'|'.join(VERSIONS)})/")
 """What comes of a base URL with a version where none belongs."""
 _TWICE_ESCAPED = re.compile("%25[0-9A-Fa-f]{2}")
 """What hides where a path leads."""
+_VERSION = re.compile(rf"(?:/upload)?/(?:{'|'.join(VERSIONS)})(?=/)")
 _SLASHES = re.compile("/{2,}")
 _SESSION = re.compile(
     rf"/(?!(?:{'|'.join(VERSIONS)}|api|upload|\.\.?)/)([\w.~:@=+-]{{1,256}})(?=/(?:{'|'.join(VERSIONS)})/)", re.ASCII
@@ -96,18 +97,18 @@ def routes() -> list[tuple[str, str]]:
 
 def match(path: str, raw_path: str, query: str, mounts: Sequence[Mount] = ()) -> Match:
     """What a URL stands for; ``path`` is percent-decoded, ``raw_path`` as sent. Of mounts the first that fits."""
-    as_sent = rest = raw_path
+    as_sent, skipped = raw_path, 0
     pinned_upstream = session = ""
     path, raw_path = _tidy(path), _tidy(raw_path)
     if raw_path.startswith(_PINNED):
         name, _, raw_path = raw_path[len(_PINNED) :].partition("/")
-        rest = "/" + rest[len(_PINNED) :].partition("/")[2] if rest.startswith(_PINNED) else f"/{raw_path}"
+        skipped = 3
         pinned_upstream, raw_path = unquote(name), f"/{raw_path}"
         path = unquote(raw_path)
     named = _SESSION.match(path)
     if named is not None and raw_path.startswith(named[0]):
         session, path, raw_path = named[1], path[named.end() :], raw_path[named.end() :]
-        rest = rest[named.end() :] if rest.startswith(named[0]) else raw_path
+        skipped += 1
     endpoint = _endpoint_at(path, raw_path, query)
     if endpoint is None and pinned_upstream:  # where base URLs end is a matter of taste
         endpoint = _endpoint_at(f"/{VERSIONS[0]}{path}", f"/{VERSIONS[0]}{raw_path}", query)
@@ -122,7 +123,20 @@ def match(path: str, raw_path: str, query: str, mounts: Sequence[Mount] = ()) ->
     is_mistaken = _DOUBLED.match(raw_path) or _TWICE_ESCAPED.search(raw_path)
     if endpoint is None and not is_mistaken and ((pinned_upstream and path != "/") or is_api_path(raw_path)):
         endpoint = _RAW
-    return Match(endpoint, pinned_upstream, session, path, rest)
+    return Match(endpoint, pinned_upstream, session, path, _as_sent(as_sent, skipped, raw_path))
+
+
+def _as_sent(whole: str, skipped: int, tidied: str) -> str:
+    """A path without so many segments at its beginning, untouched behind the version of the API.
+
+    >>> _as_sent("//api/provider/up//v1//files//x/", 3, "/v1/files/x")
+    '/v1/files//x/'
+    """
+    version = _VERSION.match(tidied)
+    kept = version[0] if version is not None else ""
+    before = re.match(rf"(?:/+[^/]+){{{skipped + kept.count('/')}}}", whole)
+    assert before is not None, "the tidied path has as many"
+    return kept + re.sub("^/+", "/", whole[before.end() :])
 
 
 def _leads_through(mount: str, raw_path: str) -> bool:

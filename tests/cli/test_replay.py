@@ -332,6 +332,52 @@ def test_an_exchange_that_began_with_a_keep_alive_runs_again(tmp_path: Path) -> 
     assert (answer.status, done.returncode) == (200, 0), done
 
 
+def test_targets_that_were_passed_over_stay_so(tmp_path: Path) -> None:
+    limited = http(429, {"error": {"message": "slow down"}}, retry_after="50")
+    with upstream([limited]) as first, upstream([http(200, WIRES["openai-chat"].body)]) as second:
+        config = behind(first, "anthropic")
+        config["upstreams"]["other"] = behind(second, "openai-chat")["upstreams"]["up"]
+        config["models"] = {"m": ["up/x", "other/y"]}
+        with proxy(capturing(tmp_path, config), clock=FakeClock()) as served:
+            for number in range(2):
+                assert ask(served.port, "/v1/messages", ANTHROPIC_ASK, x_request_id=f"number-{number}").status == 200
+            files = captured(tmp_path, 2)
+    assert [replay(file).returncode for file in files] == [0, 0]
+    assert sorted(len(json.loads(file.read_text())["attempts"]) for file in files) == [1, 2]
+
+
+def test_a_client_that_left_before_the_answer_is_no_difference(tmp_path: Path) -> None:
+    with upstream([lambda up: up.gone.wait(60)]) as up, proxy(capturing(tmp_path, behind(up, "openai-chat"))) as served:
+        with connect(served.port) as sock:
+            sock.sendall(request_bytes("/v1/messages", ANTHROPIC_ASK))
+            assert eventually(lambda: len(up.seen) == 1)
+        (file,) = captured(tmp_path)
+        up.gone.set()
+    done = replay(file)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "request 1 to up/m: the same"), done
+
+
+def test_text_completions_that_went_untouched_are_no_case(tmp_path: Path) -> None:
+    body = {"choices": [{"text": "x", "index": 0, "finish_reason": "stop"}]}
+    with (
+        upstream([http(200, body)]) as up,
+        proxy(capturing(tmp_path, behind(up, "openai-chat", quirks=["completions"]))) as served,
+    ):
+        assert ask(served.port, "/v1/completions", {"model": "m", "prompt": "hi"}).status == 200
+        (file,) = captured(tmp_path)
+    assert (replay(file).returncode, replay(file, "--case").stdout) == (0, "[]\n")
+
+
+def test_a_secret_of_digits_stays_a_number(tmp_path: Path) -> None:
+    with (
+        upstream([http(200, WIRES["openai-chat"].body)]) as up,
+        proxy(capturing(tmp_path, behind(up, "openai-chat", keys=["12345678"]))) as served,
+    ):
+        ask(served.port, "/v1/messages", {**ANTHROPIC_ASK, "top_k": 12345678})
+        (file,) = captured(tmp_path)
+    assert ("12345678" in file.read_text(), replay(file).returncode) == (False, 0)
+
+
 def test_an_exchange_with_a_local_cli_runs_again(tmp_path: Path) -> None:
     env = {"NOTES": str(tmp_path / "notes"), "MODE": ""}
     entry = {"format": "claude-cli", "command": [sys.executable, str(ROOT / "tests/standin.py")], "env": env}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ccproxy_lite.errors import ClientError, UpstreamError
+from ccproxy_lite.errors import UNKNOWN_SESSION, ClientError, UpstreamError
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.providers.claude_cli import Dialogue, Program, _turns, fit, message
 from ccproxy_lite.providers.echo import _Place
@@ -181,7 +181,7 @@ def test_an_error_after_the_beginning_is_in_the_stream(tools: bool) -> None:
 def test_a_forgotten_session() -> None:
     with pytest.raises(UpstreamError) as caught:
         dialogue().feed(line(type="result", is_error=True, errors=["No conversation found with session ID: u"]))
-    assert caught.value.code == "unknown_session"
+    assert caught.value.code == UNKNOWN_SESSION
 
 
 @pytest.mark.parametrize(

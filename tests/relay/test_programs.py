@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -67,7 +68,7 @@ def text_of(client: str, answer: Answer) -> str:
 def is_alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except OSError:
         return False
     return state != "Z"
 
@@ -497,6 +498,45 @@ def test_what_it_has_started_goes_with_it(tmp_path: Path) -> None:
         for pid in cli.noted("child"):
             if is_alive(pid):
                 os.kill(pid, 9)
+
+
+def test_a_slow_client_gets_all_of_it(tmp_path: Path) -> None:
+    """The program is gone before its last output is read."""
+    cli = Cli(tmp_path, "large")
+    with proxy(cli.config) as served, connect(served.port) as sock:
+        sock.sendall(request_bytes("/v1/messages", {**ANTHROPIC_ASK, "stream": True}))
+        assert eventually(lambda: bool(cli.noted("turns")))
+        time.sleep(2)  # nothing is read meanwhile
+        answer = read_answer(sock)
+    assert len(text_of("anthropic", answer)) == 10_000_000
+
+
+def test_what_a_proxy_in_between_has_started_goes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CCPROXY_RUN", "outer")
+    cli = Cli(tmp_path)
+    with proxy(cli.config) as served:
+        assert ask(served.port, "/v1/messages", ANTHROPIC_ASK).status == 200
+    assert cli.noted("env")[0]["CCPROXY_RUN"].startswith("outer:")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("mode", ["linger", "hang"])
+def test_a_shutdown_leaves_nothing_behind(mode: str, number: int, tmp_path: Path) -> None:
+    cli = Cli(tmp_path, mode, env={"TMPDIR": str(tmp_path)})
+    with process(cli.config, TMPDIR=str(tmp_path)) as served:
+        with connect(served.port) as sock:
+            sock.sendall(request_bytes("/v1/messages", {**ANTHROPIC_ASK, "stream": True}))
+            assert eventually(lambda: bool(cli.noted("pid")))
+            if mode == "linger":
+                assert read_answer(sock).status == 200
+            for _ in range(3):
+                served.process.send_signal(number)
+                time.sleep(0.1)
+        began = time.monotonic()
+        assert served.process.wait(20) in (0, 130)
+        assert time.monotonic() - began < 3
+    assert not any(map(is_alive, cli.noted("pid") + cli.noted("child")))
+    assert list(tmp_path.glob("ccproxy-*")) == []
 
 
 ODD = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.errors import NO_SECRET, UpstreamError
 from ccproxy_lite.relay import vault as vaults
 from ccproxy_lite.relay.vault import Vault
 from tests.support import PATIENCE_S
@@ -139,7 +139,7 @@ def test_a_helper_that_fails_runs_once_for_all_who_wait(tmp_path: Path) -> None:
                 tasks.start_soon(ask)
 
     anyio.run(many)
-    assert failed == ["no_secret"] * 10
+    assert failed == [NO_SECRET] * 10
     assert log.read_text() == "x"
 
 
@@ -247,3 +247,14 @@ def test_redaction() -> None:
     value(vault, "$NAME")
     vault.remember("tiny")
     assert vault.redact("a super-secret-value and tiny") == "a [redacted] and tiny"
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_of_two_secrets_the_longer_is_redacted_first(order: int) -> None:
+    vault, secrets = Vault({}), ["team-secret", "team-secret-2-abcdef"]
+    for secret in secrets[::-1] if order else secrets:
+        vault.remember(secret)
+    assert vault.redact("a team-secret-2-abcdef b team-secret") == "a [redacted] b [redacted]"
+    assert b"abcdef" not in vault.mask_bytes(b"team-secret-2-abcdef")
+    assert Vault({}).redact("own-secret-1 own-secret", "own-secret-1") == "[redacted] own-secret"
+    assert vault.redact("team-secret-2-abcdef", "team-secret-2") == "[redacted]"

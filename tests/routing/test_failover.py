@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccproxy_lite.config.model import Key, Upstream
+from ccproxy_lite.errors import UNREACHABLE
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.routing.failover import Attempt, Failover, GiveUp, Wait, outcome_of
 from ccproxy_lite.routing.keys import ANONYMOUS, KeyRing, Lease, Result
@@ -148,7 +149,7 @@ def test_the_most_hopeful_failure_is_told() -> None:
 
 
 def test_what_cannot_be_reached_is_not_tried_with_every_key() -> None:
-    gone = Failed(502, "server", "invalid_key", "unreachable")
+    gone = Failed(502, "server", "invalid_key", UNREACHABLE)
     both = [Route(UP, "m"), Route(OTHER, "n")]
     assert play(exchange(A, B, C, routes=both), gone, None) == ["up:a", "other:a", "ok"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ccproxy_lite.config.model import Key, Upstream
+from ccproxy_lite.errors import UNREACHABLE
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.routing.failover import Attempt, Failover, GiveUp, Wait
 from ccproxy_lite.routing.keys import KeyRing
@@ -10,7 +11,7 @@ from ccproxy_lite.routing.outages import Outages
 from ccproxy_lite.routing.routes import Route
 
 ROUTES = [Route(Upstream(name, "anthropic", "https://x"), "m") for name in ("first", "second")]
-GONE = Failed(502, "server", "connection refused", "unreachable")
+GONE = Failed(502, "server", "connection refused", UNREACHABLE)
 BUSY = Failed(500, "server", "busy")
 
 
@@ -86,7 +87,7 @@ def request(outages: Outages, now: float, *outcomes: Failed | None, only: bool =
         tried.append(step.route.upstream.name)
         failed = told.pop(0)
         steps.report(step, failed, now)
-        reached = failed is None or failed.code != "unreachable"
+        reached = failed is None or failed.code != UNREACHABLE
         outages.report(step.route.upstream.name, reached=reached, began=now, now=now)
         if failed is None:
             return tried
