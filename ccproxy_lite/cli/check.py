@@ -104,11 +104,12 @@ def _program_notes(config: Config) -> list[str]:
 
 def _mount_notes(config: Config) -> list[str]:
     """Mounts that are never reached, because an endpoint of the proxy has their path."""
-    return [
-        f"mounts.{mount.path}: is never reached; the proxy's own endpoint comes first"
-        for mount in config.mounts
-        if (matched := match(mount.path, mount.path, "", [mount])).mount is None or matched.pinned_upstream
-    ]
+    hidden = []
+    for mount in config.mounts:
+        path = f"{mount.path}x" if mount.path.endswith("/") else mount.path  # something below a prefix
+        if match(path, path, "", [mount]).mount is None:
+            hidden.append(f"mounts.{mount.path}: is never reached; the proxy's own endpoint comes first")
+    return hidden
 
 
 def _report_lines(report: dict[str, Any]) -> Iterator[str]:
