@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import LAST, STALL, STREAM_HEAD, Proxy, Seen, Step, anthropic_event, eventually, proxy, upstream
+from tests.support import ask as http_ask
 
 MODEL = "claude-sonnet-4-5"
 Ask = Callable[[list[tuple[str, str]], bool], Iterator[str]]
@@ -153,7 +154,25 @@ def main(command: str) -> dict[str, Any]:
             entry = {"format": "claude-cli", "command": [command], "keys": ["a-key-for-the-cli"], "env": env}
             with proxy({"upstreams": {"cli": entry}}) as served:
                 results[name] = exchange(client(served), up.seen)
+                results[name]["sent"] = sent_with(served, up.seen)
     return results
+
+
+SETTINGS: dict[str, Any] = {
+    "max_tokens": 77,
+    "temperature": 0.5,
+    "top_p": 0.9,
+    "stop_sequences": ["X"],
+    "output_config": {"format": {"type": "json_schema", "schema": {"type": "object", "additionalProperties": False}}},
+}
+
+
+def sent_with(served: Proxy, seen: list[Seen]) -> dict[str, Any]:
+    """What the service gets of a request's settings, and of its instructions."""
+    body = {"model": MODEL, "system": "be nice", "messages": [{"role": "user", "content": "hello"}], **SETTINGS}
+    assert http_ask(served.port, "/v1/messages", body).status == 200
+    sent = seen[-1].json
+    return {**{name: sent.get(name) for name in SETTINGS}, "system": [block["text"] for block in sent["system"]][-1]}
 
 
 if __name__ == "__main__":

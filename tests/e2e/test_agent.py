@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ccproxy_lite.formats import FORMATS
+from tests.e2e.agent import SETTINGS
 from tests.e2e.test_clis import CLAUDE, home
 from tests.support import PROGRAM_S, ROOT
 
@@ -37,3 +38,4 @@ def test_an_agent_answers_every_client(home: Path) -> None:
         assert got["sessions"][0] == got["sessions"][1], client
         assert (got["begun"].strip(), got["there"], got["gone"]) == ("you", 1, True), client
         assert got["gone_s"] < 1.5, client
+        assert got["sent"] == {**SETTINGS, "system": "be nice"}, client
