@@ -13,13 +13,12 @@ from typing import Any
 import anyio
 
 from ccproxy_lite.errors import CcproxyError, ConfigError
-from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.format import PathInfo
 from ccproxy_lite.formats.sse import Parser
 from ccproxy_lite.jsontext import loads
-from ccproxy_lite.providers import provider_of
 from ccproxy_lite.relay import replay
 from ccproxy_lite.relay.capture import as_bytes, without_secrets
+from ccproxy_lite.relay.upstreams import wire_format
 from ccproxy_lite.server.paths import match
 
 Document = Mapping[str, Any]
@@ -100,14 +99,14 @@ def lines_of(body: bytes) -> list[str]:
 def cases(document: Document) -> Iterator[dict[str, Any]]:
     """The first conversion of the request, and that of the last answer, as the tests write them (tests/cases)."""
     name, client = f"captured {document['request_id']}", document["client"]["format"]
-    upstreams = {target["upstream"]["name"]: target["upstream"] for target in document["targets"]}
+    upstreams = replay.upstreams_of(document)
     for attempt in document["attempts"]:
         upstream = upstreams[attempt["upstream"]]
-        target = _format_at(upstream, client)
+        target = wire_format(upstream, client).name
         if target != client:
             expected = {
                 "model": attempt["model"],
-                **({"quirks": upstream["quirks"]} if upstream["quirks"] else {}),
+                **({"quirks": sorted(upstream.quirks)} if upstream.quirks else {}),
                 "expect": loads(attempt["request"]["body"]),
                 **({"dropped": attempt["dropped"]} if attempt["dropped"] else {}),
             }
@@ -117,17 +116,10 @@ def cases(document: Document) -> Iterator[dict[str, Any]]:
     if not document["attempts"]:
         return
     last = document["attempts"][-1]
-    origin, response = _format_at(upstreams[last["upstream"]], client), last["response"]
+    origin, response = wire_format(upstreams[last["upstream"]], client).name, last["response"]
     if response is not None and response["status"] == 200 and origin != client:
         body = b"".join(as_bytes(piece) for _, piece in response["pieces"])
         yield {"name": f"{name}, the answer", "from": origin, **_answer(body), "to": {client: {}}}
-
-
-def _format_at(upstream: Document, client: str) -> str:
-    """The format that was spoken with an upstream."""
-    if FORMATS[client].quirk in upstream["quirks"]:
-        return client
-    return provider_of(upstream["format"]).speaks(upstream["format"], client)
 
 
 def _answer(body: bytes) -> dict[str, Any]:

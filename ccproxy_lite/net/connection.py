@@ -185,7 +185,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._blocked = False
         if self.state == "serving":
-            self._rest()
+            self._set_serving_deadline()
         elif self.state == "waiting":
             self._await_next()
         elif self.state == "lingering":
@@ -405,11 +405,13 @@ class Connection(asyncio.Protocol):
         self.state = "serving"
         self.deadline = NEVER
         invite = head.expects_continue and not behind_head
-        body = self._incoming = IncomingBody(self._decoder, self._transport, invite, self._rest, self.eof_received)
+        body = self._incoming = IncomingBody(
+            self._decoder, self._transport, invite, self._set_serving_deadline, self.eof_received
+        )
         self._inbox += body.feed(behind_head)
         self._shared.spawn(lambda: self._run_application(head, admitted, body))
 
-    def _rest(self) -> None:
+    def _set_serving_deadline(self) -> None:
         """No deadline while a response is under way, but for a piece of the body that is awaited."""
         if self._incoming is not None and self._incoming.awaited:
             self._set_deadline(self._shared.limits.body_s)

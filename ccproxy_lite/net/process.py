@@ -1,10 +1,10 @@
 """A local program as an upstream: it is run for one exchange, and its lines become the response.
 
-What is said to it, and what its lines mean, a ``Talk`` decides (a pure value of the provider); here are the pipes. The
-program gets a process group of its own, an environment of its own, and a folder of its own; when the exchange is over,
-however that came, nothing of the group is left.
+What is said to it, and what its lines mean, a ``Dialogue`` decides (a pure value of the provider); here are the pipes.
+The program gets a process group of its own, an environment of its own, and a folder of its own; when the exchange is
+over, however that came, nothing of the group is left.
 
-    running    lines go in and come out; the sink is called as the talk says
+    running    lines go in and come out; the sink is called as the dialogue says
     closing    the answer is complete: the program has ``_CLOSING_S`` to end by itself (``Closing``)
     ending     it must not go on, or nobody wants its answer: SIGTERM, and after ``_TERM_S`` SIGKILL
 
@@ -37,7 +37,7 @@ from ccproxy_lite.net.upstream import Sink, Timeouts
 _CLOSING_S = 5.0
 _TERM_S = 0.5
 _MARK = "CCPROXY_RUN"
-_REST_S = 0.5
+_SILENCE_S = 0.5
 """How long nothing may come from a program that is gone, until that is the end of its output."""
 _MAX_STDERR_BYTES = 65_536
 
@@ -61,7 +61,7 @@ class Move(Protocol):
     def kill(self) -> bool: ...
 
 
-class Talk(Protocol):
+class Dialogue(Protocol):
     """What is said to the program."""
 
     def begin(self) -> Move: ...
@@ -121,7 +121,7 @@ class Closing:
         return is_clean
 
 
-async def run(command: Command, talk: Talk, sink: Sink, timeouts: Timeouts, link: Link) -> Closing | None:
+async def run(command: Command, dialogue: Dialogue, sink: Sink, timeouts: Timeouts, link: Link) -> Closing | None:
     """Run a program for one exchange; returns when its answer is complete: a program that may end by itself, or None.
 
     Raises UpstreamError if it cannot be run (then nothing has reached the sink) or has failed.
@@ -143,18 +143,15 @@ async def run(command: Command, talk: Talk, sink: Sink, timeouts: Timeouts, link
         reason = getattr(error, "strerror", None) or error
         # To try again is no use, to try another target is.
         raise UpstreamError(f"cannot run {command.argv[0]}: {reason}", code=NO_PROGRAM) from None
-    exchange = _Exchange(process, talk, sink, link)
+    exchange, closing = _Exchange(process, dialogue, sink, link), None
     try:
         await exchange.run(command.max_line_bytes, timeouts)
-    except BaseException:
-        with anyio.CancelScope(shield=True):
-            await _end(process, mark)
-        raise
-    if exchange.may_close:
-        return Closing(process, mark)
-    with anyio.CancelScope(shield=True):
-        await _end(process, mark)
-    return None
+        closing = Closing(process, mark) if exchange.may_close else None
+    finally:
+        if closing is None:
+            with anyio.CancelScope(shield=True):
+                await _end(process, mark)
+    return closing
 
 
 class _Exchange:
@@ -163,10 +160,10 @@ class _Exchange:
     :ivar may_close: the answer is complete, and the program may end by itself
     """
 
-    def __init__(self, process: anyio.abc.Process, talk: Talk, sink: Sink, link: Link) -> None:
+    def __init__(self, process: anyio.abc.Process, dialogue: Dialogue, sink: Sink, link: Link) -> None:
         self.may_close = False
         self._process = process
-        self._talk = talk
+        self._dialogue = dialogue
         self._sink = sink
         self._link = link
         self._stderr = bytearray()
@@ -182,7 +179,7 @@ class _Exchange:
             tasks.start_soon(self._collect_stderr)
             tasks.start_soon(self._watch_exit)
             try:
-                self._do(self._talk.begin())
+                self._do(self._dialogue.begin())
                 await self._read_lines(max_line_bytes, timeouts)
             except UpstreamError as error:
                 problem = error
@@ -210,7 +207,7 @@ class _Exchange:
                 line = bytes(buffer[:at])
                 del buffer[: at + 1]
                 searched = 0
-                self._do(self._talk.feed(line))
+                self._do(self._dialogue.feed(line))
             searched = len(buffer)
             if len(buffer) > max_line_bytes:
                 raise UpstreamError(f"the CLI printed a line of more than {max_line_bytes} bytes")
@@ -223,7 +220,7 @@ class _Exchange:
         stdout = cast(anyio.abc.ByteReceiveStream, self._process.stdout)
         with anyio.CancelScope(deadline=deadline) as self._reading:
             if self._has_exited:
-                self._reading.deadline = min(deadline, anyio.current_time() + _REST_S)
+                self._reading.deadline = min(deadline, anyio.current_time() + _SILENCE_S)
             try:
                 return await stdout.receive()
             except (anyio.EndOfStream, anyio.ClosedResourceError):
@@ -234,17 +231,17 @@ class _Exchange:
         await self._process.wait()
         self._has_exited = True
         if self._reading is not None:
-            self._reading.deadline = min(self._reading.deadline, anyio.current_time() + _REST_S)
+            self._reading.deadline = min(self._reading.deadline, anyio.current_time() + _SILENCE_S)
 
     async def _ended(self, rest: bytes) -> None:
         """There is no more output."""
         if rest:
-            self._do(self._talk.feed(rest))
+            self._do(self._dialogue.feed(rest))
         if not self._over:
             with anyio.move_on_after(_CLOSING_S):
                 await self._process.wait()
             status = self._process.returncode
-            self._do(self._talk.ended(0 if status is None else status, self._stderr.decode("utf-8", "replace")))
+            self._do(self._dialogue.ended(0 if status is None else status, self._stderr.decode("utf-8", "replace")))
 
     def _do(self, move: Move) -> None:
         if move.status and not self._begun:

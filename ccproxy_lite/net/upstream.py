@@ -218,10 +218,9 @@ class Connection(asyncio.Protocol):
         if self._sink is None:
             self.close()
         elif self._decoder is None:
-            stalled, t = self._upload is not None, self._timeouts
-            message = f"no response from {self.origin.authority} within {t.first_byte_s:g} s"
-            if stalled:
-                message = f"{self.origin.authority} took nothing of the request for {t.idle_s:g} s"
+            message = f"no response from {self.origin.authority} within {self._timeouts.first_byte_s:g} s"
+            if self._upload is not None:
+                message = f"{self.origin.authority} took nothing of the request for {self._timeouts.idle_s:g} s"
             self._fail_response(UpstreamError(message, status=504, kind="timeout"))
         else:
             message = f"no data from {self.origin.authority} for {self._timeouts.idle_s:g} s"
@@ -273,7 +272,7 @@ class Connection(asyncio.Protocol):
         chunked = self._upload == "chunked"
         if not piece:
             self._upload = None
-            self._set_deadline(self._timeouts.first_byte_s if self._decoder is None else self._timeouts.idle_s)
+            self._set_deadline(self._timeouts.first_byte_s)
         if piece or chunked:
             self._transport.write((encode_chunk(piece) or LAST_CHUNK) if chunked else piece)
         while self._writable is not None and not self.closed:

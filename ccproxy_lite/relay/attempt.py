@@ -7,9 +7,10 @@ response through a ``Delivery`` or judges it once it is complete. What it cannot
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import ceil
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import anyio
 
@@ -31,7 +32,7 @@ from ccproxy_lite.relay.headers import JSON_HEADERS, about_answer, for_converted
 from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.relay.streams import Converted, Reframed, Relayed, Stream, failed_of, late_losses
 from ccproxy_lite.relay.tape import AttemptTape
-from ccproxy_lite.relay.upstreams import Upstreams
+from ccproxy_lite.relay.upstreams import Upstreams, wire_format
 from ccproxy_lite.relay.whole import Whole, json_in, read_whole
 from ccproxy_lite.routing import retry_after
 from ccproxy_lite.routing.failover import Attempt
@@ -61,36 +62,30 @@ class Prepared(NamedTuple):
 
 def prepare(call: Call, route: Route, upstreams: Upstreams) -> Prepared:
     """The request for a target. Raises ClientError if the target cannot express it, or if it is invalid."""
-    form = upstreams.format_of(route.upstream, call.form.name)
-    provider = route.upstream.provider
-    # Same format: nothing is parsed that need not be.
-    if form is call.form:
+    form = wire_format(route.upstream, call.form.name)
+    outgoing = None
+    if form is call.form:  # nothing is parsed that need not be
         headers = merged(form.fixed_headers, JSON_HEADERS, for_upstream(call.head))
+        path, query = call.path_info._replace(streams=call.wants_stream), call.head.query
         body = call.with_model(route.model)
-        path = call.path_info._replace(streams=call.wants_stream)
-        auth = call.auth_at(form) if route.upstream.from_client else ""
-        ask = Ask(route.model, path, call.head.query, tuple(headers), body, auth=auth)
-        if provider.fit is None:
-            return Prepared(form, None, ask)
-        assert call.request is not None, "it is read only to see whether it is valid"
-        unfit = provider.fit(call.cleaned or call.body)
-        return Prepared(form, None, ask._replace(session=call.session), _checked(unfit, call, upstreams))
-    outgoing = form.write_request(call.request, target_of(call, route, upstreams))
-    headers = merged(for_converted(call.wants_stream), form.fixed_headers)
-    path = PathInfo(streams=call.wants_stream)
-    body, auth = dumps(outgoing.body).encode(), call.auth_at(form) if route.upstream.from_client else ""
-    ask = Ask(route.model, path, "", tuple(headers), body, auth=auth)
-    if provider.fit is None:
-        return Prepared(form, outgoing, ask)
-    unfit = provider.fit(outgoing.body)
-    return Prepared(form, outgoing, ask._replace(session=call.session), _checked(unfit, call, upstreams))
+    else:
+        outgoing = form.write_request(call.request, target_of(call, route, upstreams))
+        headers = merged(for_converted(call.wants_stream), form.fixed_headers)
+        path, query = PathInfo(streams=call.wants_stream), ""
+        body = dumps(outgoing.body).encode()
+    ask = Ask(route.model, path, query, tuple(headers), body, auth=call.auth_at(route.upstream, form))
+    prepared = Prepared(form, outgoing, ask)
+    return prepared if route.upstream.provider.fit is None else _fitted(prepared, call, route, upstreams)
 
 
-def _checked(unfit: tuple[str, ...], call: Call, upstreams: Upstreams) -> tuple[str, ...]:
-    """What the host has no place for. Raises ClientError in strict mode."""
+def _fitted(prepared: Prepared, call: Call, route: Route, upstreams: Upstreams) -> Prepared:
+    """A request for a host that does not take everything. Raises ClientError for what must not be left out."""
+    fit = cast(Callable[[Mapping[str, Any]], tuple[str, ...]], route.upstream.provider.fit)
+    call.request  # noqa: B018  raises if the request is invalid
+    unfit = fit(prepared.outgoing.body if prepared.outgoing is not None else call.cleaned or call.body)
     if unfit and (call.is_strict or upstreams.config.strict):
         raise ClientError(400, f"not supported by this upstream: {', '.join(unfit)}", param=unfit[0])
-    return unfit
+    return prepared._replace(ask=prepared.ask._replace(session=call.session), unfit=unfit)
 
 
 def target_of(call: Call, route: Route, upstreams: Upstreams) -> Target:
@@ -166,10 +161,7 @@ class MessageDispatch:
             outbound = upstream.provider.message(upstream, prepared.form, prepared.ask, self.secret)
             self.delivery = delivery
             if call.tape is not None:
-                began_s = call.tape.since(self.began_at)
-                noted = outbound if call.tape.has_room(outbound.body) else outbound._replace(body=b"")
-                self._tape = AttemptTape(call.tape, self.attempt, noted, self.dropped, began_s)
-                call.tape.attempts.append(self._tape)
+                self._tape = call.tape.begin_attempt(self.attempt, outbound, self.dropped, self.began_at)
                 cast(RecordedDelivery, delivery).tape = self._tape
             await self._upstreams.send(upstream, outbound, delivery, call.head)
         except UpstreamError as error:
@@ -205,12 +197,7 @@ class MessageDispatch:
         answer = delivery.answer
         if answer.status < 400 or not self._call.form.is_own_error(answer.status, json_in(delivery.body)):
             return None
-        # The hint may have been replaced by a shorter one of another key.
-        headers = [
-            (name, value)
-            for name, value in self._call.headers_for_client(answer, self.attempt.route.upstream)
-            if name != "retry-after-ms"
-        ]
+        headers = self._call.headers_for_client(answer, self.attempt.route.upstream)
         return Response(answer.status, merged(headers, JSON_HEADERS), delivery.body)
 
     # --- the response

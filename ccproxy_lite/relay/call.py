@@ -20,7 +20,7 @@ from ccproxy_lite.jsontext import Member, decode, dumps, members
 from ccproxy_lite.net.bodies import IncomingBody
 from ccproxy_lite.net.connection import Connection
 from ccproxy_lite.net.heads import AnswerHead, OutHeaders, RequestHead
-from ccproxy_lite.relay.headers import for_client, presented_keys, sends_bearer
+from ccproxy_lite.relay.headers import MESSAGES, Withheld, for_client, presented_keys, sends_bearer
 from ccproxy_lite.relay.record import Record
 from ccproxy_lite.relay.tape import Tape
 from ccproxy_lite.relay.vault import Vault
@@ -136,8 +136,10 @@ class Call:
         """The key that the client sends, or the empty string."""
         return next(filter(None, presented_keys(self.head)), "")
 
-    def auth_at(self, form: Format) -> str:
-        """How the client's own key is sent to an upstream of a format: as a client of that format has sent it."""
+    def auth_at(self, upstream: Upstream, form: Format) -> str:
+        """How a key is sent to an upstream of a format: the client's own as a client of that format has sent it."""
+        if not upstream.from_client:
+            return ""
         return "bearer" if form is self.form and sends_bearer(self.head) else "default"
 
     def redact(self, text: str) -> str:
@@ -152,11 +154,9 @@ class Call:
         """The same, with as many bytes as before."""
         return self.vault.mask_bytes(data, self.passed_secret)
 
-    def headers_for_client(
-        self, answer: AnswerHead, upstream: Upstream, *, raw: bool = False, with_cookies: bool = False
-    ) -> OutHeaders:
+    def headers_for_client(self, answer: AnswerHead, upstream: Upstream, withheld: Withheld = MESSAGES) -> OutHeaders:
         """The upstream's headers for a client of the same format, without any secret."""
-        headers = for_client(answer.headers, upstream, raw=raw, with_cookies=with_cookies)
+        headers = for_client(answer.headers, upstream, withheld)
         return [(name, self.redact(value)) for name, value in headers]
 
     def with_model(self, model: str) -> bytes:

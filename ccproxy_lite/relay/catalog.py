@@ -10,6 +10,7 @@ from ccproxy_lite.log import log
 from ccproxy_lite.providers.provider import Ask
 from ccproxy_lite.relay.headers import USER_AGENT
 from ccproxy_lite.relay.relay import Relay
+from ccproxy_lite.relay.upstreams import wire_format
 from ccproxy_lite.routing.routes import model_names
 
 _FRESH_S = 300.0
@@ -47,7 +48,7 @@ class Catalog:
     async def ask(self, upstream: Upstream) -> list[str]:
         """The list of an upstream, requested now. Raises UpstreamError."""
         relay, upstreams = self._relay, self._relay.upstreams
-        form = upstreams.format_of(upstream)
+        form = wire_format(upstream)
         ring = relay.rings[upstream.name]
         key = ring.key_for_side_request("", relay.clock.now()) or ring.states[0].key
         headers = (("accept", "application/json"), ("user-agent", USER_AGENT), *form.fixed_headers)

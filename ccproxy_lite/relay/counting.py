@@ -12,6 +12,7 @@ from ccproxy_lite.relay.attempt import target_of
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.headers import JSON_HEADERS, about_answer, for_converted, for_upstream, merged
 from ccproxy_lite.relay.relay import Relay
+from ccproxy_lite.relay.upstreams import wire_format
 from ccproxy_lite.routing.routes import Route, resolve
 
 _MAX_BYTES = 1_048_576
@@ -41,7 +42,7 @@ async def count(relay: Relay, call: Call) -> None:
 async def _upstream_count(relay: Relay, call: Call, route: Route) -> int | None:
     """The upstream's count; None if it has no such endpoint, or does not respond."""
     upstream, upstreams = route.upstream, relay.upstreams
-    form, began = upstreams.format_of(upstream, call.form.name), relay.clock.now()
+    form, began = wire_format(upstream, call.form.name), relay.clock.now()
     if form.counting is None:
         return None
     try:

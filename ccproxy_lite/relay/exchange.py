@@ -224,7 +224,9 @@ class Exchange:
         passed_on = dispatch.error_as_it_came(failed.retry_after_s) if dispatch else None
         if passed_on is not None:
             record.status, text = passed_on.status, passed_on.body
-            headers = merged(passed_on.headers, headers)
+            # The hint may have been replaced by a shorter one of another key.
+            kept = [(name, value) for name, value in passed_on.headers if name != "retry-after-ms"]
+            headers = merged(kept, headers)
         else:
             headers = merged(headers, JSON_HEADERS)
         if failed.retry_after_s is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from ccproxy_lite import __version__, providers
@@ -16,18 +17,32 @@ HOP_BY_HOP = frozenset(
     "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
     "upgrade".split()
 )
-_NOT_UP = HOP_BY_HOP.union(
-    (
-        "host content-length content-encoding accept-encoding expect authorization cookie origin referer forwarded via"
-    ).split(),
-    KEY_HEADERS,
-    providers.KEY_HEADERS,
+
+
+class Withheld(NamedTuple):
+    """Names of headers that are not passed on: of the client's to the upstream, and of the upstream's to the client."""
+
+    up: frozenset[str]
+    down: frozenset[str]
+
+    def but(self, up: Iterable[str], down: Iterable[str]) -> Withheld:
+        """The same without some of the names."""
+        return Withheld(self.up.difference(up), self.down.difference(down))
+
+
+MESSAGES = Withheld(
+    up=HOP_BY_HOP.union(
+        "host content-length content-encoding accept-encoding expect authorization".split(),
+        "cookie origin referer forwarded via".split(),
+        KEY_HEADERS,
+        providers.KEY_HEADERS,
+    ),
+    down=HOP_BY_HOP.union("content-length content-encoding set-cookie date alt-svc".split()),
 )
-_NOT_DOWN = HOP_BY_HOP | frozenset("content-length content-encoding set-cookie date alt-svc".split())
-_NOT_UP_RAW, _NOT_DOWN_RAW = (names - {"content-encoding", "accept-encoding"} for names in (_NOT_UP, _NOT_DOWN))
-"""Where bodies are passed on untouched, so is what describes their coding."""
-_NOT_UP_MOUNTED = _NOT_UP_RAW - {"cookie"}
-_NOT_DOWN_MOUNTED = _NOT_DOWN_RAW - {"set-cookie", "date"}
+"""Where bodies are read, and their coding is undone."""
+RAW = MESSAGES.but(up=("content-encoding", "accept-encoding"), down=("content-encoding",))
+"""Where bodies are passed on untouched, and so is what describes their coding."""
+MOUNTED = RAW.but(up=("cookie",), down=("set-cookie", "date"))
 """Where the client talks to one service, as far as it knows."""
 REQUEST_ID = "x-request-id"
 _UPSTREAM_REQUEST_ID = "x-ccproxy-upstream-request-id"
@@ -56,20 +71,15 @@ def sends_bearer(head: RequestHead) -> bool:
     return head.get("authorization") is not None and all(head.get(name) is None for name in KEY_HEADERS)
 
 
-def for_upstream(head: RequestHead, *, raw: bool = False, with_cookies: bool = False) -> list[tuple[str, str]]:
-    """The client's headers that are passed on to an upstream of the same format.
-
-    :param raw: the body is passed on untouched
-    :param with_cookies: through a mount
-    """
-    excluded = _NOT_UP if not raw else _NOT_UP_MOUNTED if with_cookies else _NOT_UP_RAW
+def for_upstream(head: RequestHead, withheld: Withheld = MESSAGES) -> list[tuple[str, str]]:
+    """The client's headers that are passed on to an upstream of the same format."""
     # Headers that ``Connection`` names are for this hop only: RFC 9110 section 7.6.1.
     named = {token.decode("latin-1") for token in tokens(head.headers, b"connection")}
     kept = []
     for raw_name, value in head.headers:
         name = raw_name.decode("latin-1")
         # Underscores are how header names are smuggled past proxies into CGI variables.
-        if name in excluded or name in named or "_" in name or name.startswith(_NOT_UP_PREFIXES):
+        if name in withheld.up or name in named or "_" in name or name.startswith(_NOT_UP_PREFIXES):
             continue
         kept.append((name, value.decode("latin-1")))
     return kept
@@ -82,18 +92,17 @@ def for_converted(streaming: bool) -> list[tuple[str, str]]:
     return [("content-type", "application/json"), ("accept", accept), ("user-agent", USER_AGENT)]
 
 
-def for_client(headers: Headers, upstream: Upstream, *, raw: bool = False, with_cookies: bool = False) -> OutHeaders:
+def for_client(headers: Headers, upstream: Upstream, withheld: Withheld = MESSAGES) -> OutHeaders:
     """The upstream's headers that are passed on to a client of the same format.
 
     Of several keys, what is left to one means nothing to the client. The upstream's request id keeps a name of its own.
     """
     named = {token.decode("latin-1") for token in tokens(headers, b"connection")}
     is_pool = len(upstream.keys) > 1
-    excluded = _NOT_DOWN if not raw else _NOT_DOWN_MOUNTED if with_cookies else _NOT_DOWN_RAW
     passed_on = []
     for raw_name, value in headers:
         name = raw_name.decode("latin-1")
-        if name in excluded or name in named or name.startswith("access-control-"):
+        if name in withheld.down or name in named or name.startswith("access-control-"):
             continue
         if not (is_pool and any(word in name for word in _LIMITS)):
             name = _UPSTREAM_REQUEST_ID if name == REQUEST_ID else name

@@ -17,7 +17,7 @@ from ccproxy_lite.net.bodies import IncomingBody
 from ccproxy_lite.net.heads import OutHeaders
 from ccproxy_lite.providers.provider import Ask
 from ccproxy_lite.relay.call import Call
-from ccproxy_lite.relay.headers import for_upstream, merged
+from ccproxy_lite.relay.headers import MOUNTED, for_upstream, merged
 from ccproxy_lite.relay.passage import Passage, Upload, note, send
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.streams import failed_of
@@ -31,7 +31,7 @@ async def through_mount(relay: Relay, call: Call, mount: Mount) -> None:
         raise ClientError(403, f'mount "{mount.path}" is not for browsers')
     call.record.route = f"mount:{mount.path}"
     service, secret = mount.service, await _first_secret(relay, mount)
-    headers = tuple(for_upstream(call.head, raw=True, with_cookies=True))
+    headers = tuple(for_upstream(call.head, MOUNTED))
     ask = Ask(query=call.head.query, headers=headers, method=call.head.method, raw_path=call.raw_path, auth=mount.auth)
     outbound = service.provider.raw(service, call.form, ask, secret)._replace(raw=True)
     named: OutHeaders = [("x-ccproxy-upstream", mount.path)]
@@ -39,7 +39,7 @@ async def through_mount(relay: Relay, call: Call, mount: Mount) -> None:
         call,
         relay.clock,
         False,
-        lambda answer: merged(call.headers_for_client(answer, service, raw=True, with_cookies=True), named),
+        lambda answer: merged(call.headers_for_client(answer, service, MOUNTED), named),
     )
     upload = Upload(cast(IncomingBody, call.incoming))
     call.client.cancel_on_eof()

@@ -23,10 +23,11 @@ from ccproxy_lite.net.inflate import CODINGS, InflateError, Inflater
 from ccproxy_lite.providers.provider import Ask, Outbound
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.exchange import Exchange
-from ccproxy_lite.relay.headers import about_answer, for_upstream, merged
+from ccproxy_lite.relay.headers import RAW, about_answer, for_upstream, merged
 from ccproxy_lite.relay.passage import Passage, Upload, note, send
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.streams import failed_of
+from ccproxy_lite.relay.upstreams import wire_format
 from ccproxy_lite.relay.whole import json_in
 from ccproxy_lite.routing import retry_after
 from ccproxy_lite.routing.failover import Attempt
@@ -81,27 +82,27 @@ class RawDispatch:
 
     def _outbound(self, upstream: Upstream) -> Outbound:
         call = self._call
-        form = self._relay.upstreams.format_of(upstream, call.form.name)
-        headers = merged(form.fixed_headers, for_upstream(call.head, raw=True))
+        form = wire_format(upstream, call.form.name)
+        headers = merged(form.fixed_headers, for_upstream(call.head, RAW))
         ask = Ask(
             query=call.head.query,
             headers=tuple(headers),
             method=call.head.method,
             raw_path=call.raw_path,
-            auth=call.auth_at(form) if upstream.from_client else "",
+            auth=call.auth_at(upstream, form),
         )
         return upstream.provider.raw(upstream, form, ask, self.secret)._replace(raw=True)
 
     def _headers(self, answer: AnswerHead) -> OutHeaders:
         upstream = self.attempt.route.upstream
-        return merged(self._call.headers_for_client(answer, upstream, raw=True), about_answer(self.attempt.route, ()))
+        return merged(self._call.headers_for_client(answer, upstream, RAW), about_answer(self.attempt.route, ()))
 
     def _judgement(self) -> Failed | None:
         """What an error response says about the key and the upstream."""
         answer, upstream = self._passage.answer, self.attempt.route.upstream
         if answer is None or answer.status < 400:
             return None
-        form = self._relay.upstreams.format_of(upstream, self._call.form.name)
+        form = wire_format(upstream, self._call.form.name)
         body = _plain(bytes(self._passage.body), answer.get("content-encoding"))
         value = json_in(body)
         failed = form.read_error(answer.status, body[:200].decode("utf-8", "replace") if value is None else value)
@@ -117,8 +118,7 @@ class RawDispatch:
         plain = _plain(body, answer.get("content-encoding"))
         if plain != body:  # a secret can only be found in what can be read
             body, headers = plain, [(name, value) for name, value in headers if name != "content-encoding"]
-        # The hint may have been replaced by a shorter one of another key.
-        return Response(answer.status, [(name, value) for name, value in headers if name != "retry-after-ms"], body)
+        return Response(answer.status, headers, body)
 
 
 def _plain(body: bytes, coding: str) -> bytes:

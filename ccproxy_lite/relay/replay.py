@@ -213,11 +213,10 @@ def _call(document: Document, path_info: PathInfo, client: Collector) -> Call:
     return call
 
 
-def _config(document: Document) -> Config:
-    """Just enough of a configuration: the upstreams of the targets."""
-    settings, upstreams = document["settings"], {}
-    for entry in (target["upstream"] for target in document["targets"]):
-        upstreams[entry["name"]] = Upstream(
+def upstreams_of(document: Document) -> dict[str, Upstream]:
+    """The upstreams of the targets, by name."""
+    return {
+        entry["name"]: Upstream(
             entry["name"],
             entry["format"],
             entry["base_url"],
@@ -227,8 +226,15 @@ def _config(document: Document) -> Config:
             command=tuple(entry["command"]),
             provider=provider_of(entry["format"]),
         )
+        for entry in (target["upstream"] for target in document["targets"])
+    }
+
+
+def _config(document: Document) -> Config:
+    """Just enough of a configuration."""
+    settings = document["settings"]
     return Config(
-        tuple(upstreams.values()),
+        tuple(upstreams_of(document).values()),
         strict=settings["strict"],
         retries=settings["retries"],
         max_wait_s=settings["max_wait_s"],

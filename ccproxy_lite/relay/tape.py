@@ -71,6 +71,14 @@ class Tape:
         """When the client got the last piece."""
         return self.pieces[-1][0] if self.pieces else 0.0
 
+    def begin_attempt(
+        self, attempt: Attempt, outbound: Outbound, dropped: tuple[str, ...], began_at: float
+    ) -> AttemptTape:
+        """Note a request; what comes back is noted on the value that is returned."""
+        noted = outbound if self.has_room(outbound.body) else outbound._replace(body=b"")
+        self.attempts.append(AttemptTape(self, attempt, noted, dropped, self.since(began_at)))
+        return self.attempts[-1]
+
     def has_room(self, data: bytes) -> bool:
         """Whether these bytes can be noted, too."""
         self._bytes += len(data)

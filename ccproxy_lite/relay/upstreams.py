@@ -35,6 +35,15 @@ _PATIENCE_S = 10.0
 """How long a request of the proxy itself (counting, listing) may take."""
 
 
+def wire_format(upstream: Upstream, client_format: str = "") -> Format:
+    """The wire format for requests to an upstream: its own, or that of the client's endpoint if it has it, too."""
+    form = FORMATS[upstream.provider.speaks(upstream.format, client_format)]
+    if client_format in ("", form.name):
+        return form
+    endpoint = FORMATS[client_format]
+    return endpoint if endpoint.quirk in upstream.quirks else form
+
+
 class Upstreams:
     """The upstreams of one configuration."""
 
@@ -48,14 +57,6 @@ class Upstreams:
         t = config.timeouts
         self._timeouts = Timeouts(t.connect_s, t.first_byte_s, t.idle_s)
         self.programs = programs or Programs()
-
-    def format_of(self, upstream: Upstream, client_format: str = "") -> Format:
-        """The wire format for requests to an upstream: its own, or that of the client's endpoint if it has it, too."""
-        form = FORMATS[upstream.provider.speaks(upstream.format, client_format)]
-        if client_format in ("", form.name):
-            return form
-        endpoint = FORMATS[client_format]
-        return endpoint if endpoint.quirk in upstream.quirks else form
 
     async def secret_of(self, upstream: Upstream, reference: str, client_key: str = "") -> str:
         """The secret to send. Raises UpstreamError when its source fails."""

@@ -54,7 +54,7 @@ class Endpoint(NamedTuple):
 class Match(NamedTuple):
     """What a URL stands for: an endpoint, or None; the upstream and the session before it; the path behind them.
 
-    ``raw_path`` is that path as it was sent, and ``mount`` the one that it leads through.
+    ``raw_path`` is that path as it was sent, where it may be passed on, and ``mount`` the one that it leads through.
     """
 
     endpoint: Endpoint | None
@@ -112,14 +112,15 @@ def match(path: str, raw_path: str, query: str, mounts: Sequence[Mount] = ()) ->
     endpoint = _endpoint_at(path, raw_path, query)
     if endpoint is None and pinned_upstream:  # where base URLs end is a matter of taste
         endpoint = _endpoint_at(f"/{VERSIONS[0]}{path}", f"/{VERSIONS[0]}{raw_path}", query)
-    mount = None
-    if endpoint is None and _climbs(raw_path):
+    if endpoint is not None and endpoint.action != "model":
+        return Match(endpoint, pinned_upstream, session, path, raw_path)
+    if endpoint is None and _has_dot_segments(raw_path):
         return Match(None, pinned_upstream, session, path, raw_path)
     if endpoint is None and not pinned_upstream:
-        mount = next((one for one in mounts if _leads_through(one.path, as_sent)), None)
-    if mount is not None:
-        kept = as_sent[len(mount.path.rstrip("/")) :] if mount.strip else as_sent
-        return Match(_MOUNT, "", "", path, kept or "/", mount)
+        mount = next((one for one in mounts if _is_behind(one.path, as_sent)), None)
+        if mount is not None:
+            kept = as_sent[len(mount.path.rstrip("/")) :] if mount.strip else as_sent
+            return Match(_MOUNT, "", "", path, kept or "/", mount)
     is_mistaken = _DOUBLED.match(raw_path) or _TWICE_ESCAPED.search(raw_path)
     if endpoint is None and not is_mistaken and ((pinned_upstream and path != "/") or is_api_path(raw_path)):
         endpoint = _RAW
@@ -139,7 +140,7 @@ def _as_sent(whole: str, skipped: int, tidied: str) -> str:
     return kept + re.sub("^/+", "/", whole[before.end() :])
 
 
-def _leads_through(mount: str, raw_path: str) -> bool:
+def _is_behind(mount: str, raw_path: str) -> bool:
     return raw_path.startswith(mount) if mount.endswith("/") else raw_path == mount
 
 
@@ -177,18 +178,18 @@ def endpoint_for(matched: Match, method: str, path: str, *, upgrades: bool = Fal
         raise ClientError(426, "WebSocket is not supported; use HTTP")
     if method in endpoint.methods:
         return endpoint
-    is_known = bool(matched.pinned_upstream) or is_api_path(matched.raw_path)
-    if endpoint.action == "model" and is_known:  # a model's methods, and those that change one
+    # A model's methods, and those that change one.
+    if endpoint.action == "model" and (matched.pinned_upstream or is_api_path(matched.raw_path)):
         return _RAW
     if upgrades:
         raise ClientError(426, "WebSocket is not supported; use HTTP")
     raise ClientError(405, f"method not allowed; use {' or '.join(endpoint.methods)}")
 
 
-def _climbs(raw_path: str) -> bool:
+def _has_dot_segments(raw_path: str) -> bool:
     """Whether a path may lead out of the folder that it begins with.
 
-    >>> _climbs("/v1/%2e%2e/admin"), _climbs("/v1/..;/admin"), _climbs("/v1/files/..a")
+    >>> _has_dot_segments("/v1/%2e%2e/admin"), _has_dot_segments("/v1/..;/admin"), _has_dot_segments("/v1/files/..a")
     (True, True, False)
     """
     return any(one.partition(";")[0] in (".", "..") for one in re.split(r"[/\\]", unquote(raw_path)))

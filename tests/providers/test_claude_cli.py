@@ -9,6 +9,7 @@ import pytest
 
 from ccproxy_lite.errors import UNKNOWN_SESSION, ClientError, UpstreamError
 from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats.anthropic.request import BILLING_HEADER
 from ccproxy_lite.providers.claude_cli import Dialogue, Program, _turns, fit, message
 from ccproxy_lite.providers.echo import _Place
 from ccproxy_lite.providers.provider import Ask, Resume
@@ -56,10 +57,7 @@ def test_what_is_refused(more: dict[str, Any], param: str) -> None:
 
 
 def test_instructions_without_the_line_of_another_copy() -> None:
-    blocks = [
-        {"type": "text", "text": text}
-        for text in ("x-anthropic-billing-header: cc_version=1;", "be nice", "", "be brief")
-    ]
+    blocks = [{"type": "text", "text": text} for text in (f"{BILLING_HEADER} cc_version=1;", "be nice", "", "be brief")]
     launch = program({**ASK, "system": blocks}).launch(None)
     assert launch.files == {"system.txt": "be nice\n\nbe brief"}
     assert "--system-prompt-file=system.txt" in launch.argv

@@ -635,3 +635,11 @@ def test_defaults() -> None:
     (one,) = settings_of({"upstreams": {"cli": {"format": "claude-cli"}}}).upstreams
     assert (one.command, one.tools, one.max_parallel, one.keys) == (("claude",), (), 4, ())
     assert os.environ.get("HOME")
+
+
+def test_an_invalid_request_runs_nothing_whatever_the_interpreter_leaves_out(tmp_path: Path) -> None:
+    cli = Cli(tmp_path)
+    asked = {**ANTHROPIC_ASK, "messages": [{"role": "nobody", "content": "hi"}]}
+    with process(cli.config, PYTHONOPTIMIZE="1") as served:
+        answer = ask(served.port, "/v1/messages", asked)
+    assert (answer.status, cli.notes) == (400, []), answer
