@@ -34,7 +34,7 @@ _EXAMPLES = {
     "check": "example:\n  ccproxy-lite check --config proxy.json --live",
     "models": "example:\n  ccproxy-lite models --json",
     "convert": "example:\n  ccproxy-lite convert --from anthropic --to openai-chat < request.json",
-    "replay": "example:\n  ccproxy-lite replay ~/captures/ccproxy-20261130T101500-1.json",
+    "replay": "example:\n  ccproxy-lite replay ~/captures/ccproxy-20261130T101500-0f3a9c-req1.json",
     "status": "example:\n  ccproxy-lite status --reset work",
     "health": "example:\n  ccproxy-lite health --listen 127.0.0.1:8317",
     "bundle": "example:\n  ccproxy-lite bundle -o ccproxy-lite.pyz && python3 ccproxy-lite.pyz demo",

@@ -96,10 +96,20 @@ def _described_mount(mount: Mount) -> dict[str, Any]:
 def _program_notes(config: Config) -> list[str]:
     """Local programs that are not there."""
     return [
-        f"upstreams.{upstream.name}.command: {upstream.command[0]} is not installed (not found on PATH)"
+        f"upstreams.{upstream.name}.command: {_why_missing(upstream.command[0])}"
         for upstream in config.upstreams
         if upstream.command and shutil.which(upstream.command[0]) is None
+    ] + [
+        f"upstreams.{upstream.name}.models: without it clients are told of no model here; a local program has no list"
+        for upstream in config.upstreams
+        if upstream.provider.runs and not upstream.models
     ]
+
+
+def _why_missing(program: str) -> str:
+    if os.sep not in program:
+        return f"{program} is not installed (not found on PATH)"
+    return f"{program} {'may not be executed' if Path(program).exists() else 'does not exist'}"
 
 
 def _mount_notes(config: Config) -> list[str]:
@@ -128,7 +138,8 @@ def _report_lines(report: dict[str, Any]) -> Iterator[str]:
     for name, targets in report["models"].items():
         yield f"model {name} -> {', then '.join(targets)}"
     for mount in report["mounts"]:
-        keys = f" (first of {', '.join(mount['keys'])} that is set)" if mount["keys"] else ""
+        several = f"first of {', '.join(mount['keys'])} that is set" if len(mount["keys"]) > 1 else ""
+        keys = f" ({several or 'key ' + mount['keys'][0]})" if mount["keys"] and mount["auth"] != "none" else ""
         yield f"mount {mount['path']} -> {mount['to']}{keys}"
     if report["capture"]:
         yield f"captures: {report['capture']}"
@@ -159,7 +170,7 @@ async def _ask_upstreams(config: Config) -> list[dict[str, Any]]:
     for upstream in config.upstreams:
         if upstream.provider.runs:
             missing = shutil.which(upstream.command[0]) is None
-            what = {"error": f"{upstream.command[0]} is not installed"} if missing else {"note": _NO_LIST}
+            what = {"error": _why_missing(upstream.command[0])} if missing else {"note": _NO_LIST}
             answers.append({"upstream": upstream.name, **what})
             continue
         if upstream.from_client:

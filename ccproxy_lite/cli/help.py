@@ -47,6 +47,7 @@ def _losses() -> Iterator[str]:
 
 def _exit_codes() -> Iterator[str]:
     yield EXIT_CODES
+    yield "run: the status of its command; 127 no such command, 126 it is not executable"
 
 
 _TOPICS: dict[str, Callable[[], Iterator[str]]] = {

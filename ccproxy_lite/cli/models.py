@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 import anyio
 
@@ -24,6 +25,8 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         for name, targets in rows:
             print(f"{name} -> {', then '.join(targets)}")
+    if not rows:
+        print("no model is known: no upstream lists any, and models is empty in the configuration", file=sys.stderr)
     return 0 if rows else 1
 
 

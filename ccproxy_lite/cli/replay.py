@@ -27,16 +27,20 @@ Document = Mapping[str, Any]
 def main(arguments: argparse.Namespace) -> int:
     """Exit code 0 if all is as it was, 1 if something differs, 2 for what is no capture."""
     path = arguments.file
-    document = replay.read(Path(path).read_text(encoding="utf-8", errors="replace"), path)
+    document = replay.read(_text_of(path), path)
     try:
         if arguments.case:
-            _print(json.dumps(list(cases(document)), indent=1, ensure_ascii=False))
+            found = list(cases(document))
+            _print(json.dumps(found, indent=1, ensure_ascii=False))
+            if not found:
+                print("no case: nothing was converted", file=sys.stderr)
             return 0
         results = list(comparisons(document, _run_again(document)))
     except CcproxyError:
         raise
     except Exception as error:  # written by another version, or by hand
-        raise ConfigError([f"ccproxy-lite: {path} cannot be run again: {type(error).__name__}: {error}"]) from None
+        what = f"{type(error).__name__}: {error}"
+        raise ConfigError([f"ccproxy-lite: {path} is damaged, or was written by another version ({what})"]) from None
     if document["is_cut"]:
         print(f"{path} is larger than what is recorded: what is missing differs", file=sys.stderr)
     differs = False
@@ -47,6 +51,14 @@ def main(arguments: argparse.Namespace) -> int:
         for line in lines:
             _print(f"  {line}")
     return int(differs)
+
+
+def _text_of(path: str) -> str:
+    """The text of a file. Raises ConfigError if there is none."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ConfigError([f"ccproxy-lite: {path}: {error.strerror}"]) from None
 
 
 def _run_again(document: Document) -> replay.Outcome:

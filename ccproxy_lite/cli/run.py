@@ -87,6 +87,8 @@ async def _run_behind_proxy(config: Config, words: list[str], inherited: list[in
         anyio.open_signal_receiver(*wanted) as signals,
     ):
         async with running(replace(config, client_keys=(key,)), vault) as proxy:
+            if proxy.relay.captures is not None and proxy.relay.captures.problem:  # the log is in a file
+                print(f"ccproxy-lite: {proxy.relay.captures.problem}", file=sys.stderr)
             child = clients.environment(os.environ, words[0], proxy.url, key)
             if file is not None and folder is not None:
                 child |= _with_file(file, folder, proxy.url, key)

@@ -74,7 +74,7 @@ async def _serve_until_stopped(source: Source) -> int:
             print(behind(config, name), flush=True)
             if source.find() is None and proxy.listener.port:
                 print(first_steps(proxy.url), flush=True)
-            if config.capture.dir:
+            if proxy.relay.captures is not None and not proxy.relay.captures.problem:
                 print(f"captures: {config.capture.dir}", flush=True)
             for note in config.notes:
                 log.warning("%s", note)

@@ -226,6 +226,9 @@ def _check_local(value: Any, kind: str, place: Place) -> None:
         if name in value and "format" in value:
             why = "a local program has none; set its environment in env" if runs else f"only for format {LOCAL.name}"
             place.at(name).error(why, key=True)
+    quirks = value.get("quirks")
+    if runs and isinstance(quirks, list) and "completions" in quirks:
+        place.at("quirks", quirks.index("completions")).error("a local program has no endpoints")
     if runs and value.get("keys") == "from-client":
         place.at("keys").error("a local program is logged in as its user; it does not take its clients' keys")
 
@@ -251,7 +254,7 @@ def _checked_url(url: str, allow_http: bool) -> str:
     if "@" in parts.netloc or parts.query or parts.fragment or "\\" in url or not url.isprintable() or " " in url:
         raise Invalid("must contain only scheme, host, port and path")
     if parts.scheme == "http" and not is_local and not allow_http:
-        raise Invalid('API keys would be sent unencrypted; use https://, or set "allow_http": true')
+        raise Invalid('keys and conversations would be sent unencrypted; use https://, or set "allow_http": true')
     return url
 
 
@@ -377,8 +380,12 @@ def _read_mounts(value: Any, place: Place) -> tuple[Mount, ...]:
 
 def _read_mount(value: Any, place: Place) -> Mount:
     path, fields = str(place.path[-1]), {"to": text, "allow_http": boolean, "keys": _read_mount_keys}
-    if not path.startswith("/") or not path.isascii() or not path.isprintable() or any(char in path for char in "?#% "):
-        place.error('a mount is a path such as "/api/": it begins with "/", and has no query and no escapes', key=True)
+    is_plain = path.startswith("/") and path.isascii() and path.isprintable() and not set("?#%* ") & set(path)
+    if not is_plain or {".", ".."} & set(path.split("/")):
+        place.error(
+            'a mount is a path such as "/api/": it begins with "/", and has no query, no escapes, no "*" and no ".."',
+            key=True,
+        )
     given = members(value, place, {**fields, **MOUNT_FIELDS})
     if "to" not in value:
         place.error('missing "to" (the base URL of the service)')

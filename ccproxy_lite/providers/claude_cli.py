@@ -359,6 +359,8 @@ class Dialogue:
         was, self._state = self._state, "over"
         errors = said.get("errors")
         text = str(said.get("result") or (errors[0] if isinstance(errors, list) and errors else "") or "no answer")
+        if not said.get("is_error") and was != "answering":
+            raise UpstreamError("the CLI printed a result without stream events (--include-partial-messages)")
         if not said.get("is_error") and was == "answering":
             delta = {
                 "type": "message_delta",

@@ -27,7 +27,8 @@ def key_headers(auth: str, key: str) -> Headers:
 
 def raw(service: Service, form: Format, ask: Ask, key: str) -> Outbound:
     """A request for a path below a base URL, whatever the path."""
-    target = urlsplit(service.base_url).path.rstrip("/") + with_query(ask.raw_path, ask.query)
+    path = urlsplit(service.base_url).path.rstrip("/") + ask.raw_path
+    target = with_query(path or "/", ask.query)
     return Outbound(ask.method, service.base_url, target, [*ask.headers, *key_headers(ask.auth, key)])
 
 

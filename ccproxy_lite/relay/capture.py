@@ -109,12 +109,15 @@ class RecordedDelivery(Delivery):
 
 
 class Captures:
-    """The folder of captures."""
+    """The folder of captures.
+
+    :ivar problem: why it could not be written, the first time that it could not
+    """
 
     def __init__(self, settings: CaptureSettings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._has_warned = False
+        self.problem = ""
 
     async def prepare(self) -> None:
         """Make the folder, and see whether it can be written."""
@@ -137,10 +140,10 @@ class Captures:
             with anyio.CancelScope(shield=True):  # also when the client has gone away
                 await anyio.to_thread.run_sync(write)
         except (OSError, ValueError, RuntimeError) as error:  # the latter two for names that can be none
-            if not self._has_warned:
+            if not self.problem:
                 reason = getattr(error, "strerror", None) or error
-                log.warning("captures cannot be written to %s: %s", self._settings.dir, reason)
-            self._has_warned = True
+                self.problem = f"captures cannot be written to {self._settings.dir}: {reason}"
+                log.warning("%s", self.problem)
 
     def begin(self, call: Call) -> None:
         """From now on everything that concerns this call is noted."""

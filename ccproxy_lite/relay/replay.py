@@ -157,8 +157,11 @@ def read(text: str, path: str) -> Document:
         document = loads(text)
     except ValueError as error:
         raise ConfigError([f"ccproxy-lite: {path} is not JSON: {error}"]) from None
-    if not isinstance(document, dict) or document.get("capture") != VERSION:
-        raise ConfigError([f"ccproxy-lite: {path} is not a capture of this version"])
+    if not isinstance(document, dict) or "capture" not in document:
+        raise ConfigError([f"ccproxy-lite: {path} is not a capture"])
+    if document["capture"] != VERSION:
+        other = f"version {document['capture']}; this program reads version {VERSION}"
+        raise ConfigError([f"ccproxy-lite: {path} is a capture of {other}"])
     if not document.get("targets"):
         raise ConfigError([f"ccproxy-lite: {path}: the request had no target, so there is nothing to run again"])
     return cast(Document, document)

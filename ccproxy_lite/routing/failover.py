@@ -378,8 +378,9 @@ class Failover:
         if failed.code == NO_SECRET:
             return Failed(502, "server", failed.message)
         labels = [attempt.key.label for attempt, _ in self.attempts if attempt.route.upstream == route.upstream]
-        named = list(dict.fromkeys(label for label in labels if label)) or ["no key"]
+        named = list(dict.fromkeys(label for label in labels if label))
         what = f"{'all API keys' if len(named) > 1 else 'the API key'} ({', '.join(named)})"
+        what = what if named else "the request, which had no API key"
         return Failed(502, "server", f"upstream {route.upstream.name} rejected {what}: {failed.message}")
 
 

@@ -75,7 +75,8 @@ def pinned(config: Config, name: str, client_format: str) -> Upstream:
     theirs = _speaking(config, config.vendors.get(name, ()))
     if not theirs:
         names = ", ".join(upstream.name for upstream in config.upstreams)
-        raise ClientError(404, f'unknown upstream "{name}"; known: {names}')
+        what = f"no upstream speaks {name}'s format" if name in config.vendors else f'unknown upstream "{name}"'
+        raise ClientError(404, f"{what}; known: {names}")
     return _preferred(theirs, client_format)
 
 

@@ -35,7 +35,7 @@ from ccproxy_lite.server.paths import STREAMED, Action, Endpoint, Match, endpoin
 from ccproxy_lite.server.status import ServerState, clear_cooldowns, overview, render_metrics
 
 _STARTED = int(time.time())
-_UNLOGGED = ("/", "/api/hello", "/healthz", "/status", "/metrics")
+_UNLOGGED: tuple[Action, ...] = ("root", "health", "status", "metrics")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _NO_RETRY: OutHeaders = [("x-should-retry", "false")]
 """A client would go on with a wrong key for minutes."""
@@ -83,7 +83,7 @@ class App:
         """Respond to a request; whatever goes wrong, the client gets it in its own format."""
         record = Record(method=head.method, path=head.path, started_at=self.relay.clock.now())
         record.request_id = self._request_id(head)
-        is_unlogged = head.path in _UNLOGGED
+        is_unlogged = matched.endpoint is not None and matched.endpoint.action in _UNLOGGED
         if not is_unlogged:
             self.server_state.metrics.begin(record)
         client.extra_headers = [*_NOSNIFF, (REQUEST_ID, record.request_id)]

@@ -89,7 +89,7 @@ def routes() -> list[tuple[str, str]]:
             f"{_PINNED}{{upstream}}/...",
             "all of the above, pinned to an upstream or a vendor's first; also without v1/",
         ),
-        (f"/{{session}}/{VERSIONS[0]}/...", "all of the above, in that session"),
+        (f"/{{session}}/{VERSIONS[0]}/...", "the same paths, in that session; with a pin, it stands behind it"),
         ("mounts of the configuration", "passed through to a client's own service"),
         (f"anything else below {folders}", "passed on untouched to the upstream of its vendor"),
     ]
@@ -120,7 +120,7 @@ def match(path: str, raw_path: str, query: str, mounts: Sequence[Mount] = ()) ->
         mount = next((one for one in mounts if _is_behind(one.path, as_sent)), None)
         if mount is not None:
             kept = as_sent[len(mount.path.rstrip("/")) :] if mount.strip else as_sent
-            return Match(_MOUNT, "", "", path, kept or "/", mount)
+            return Match(_MOUNT, "", "", path, kept, mount)
     is_mistaken = _DOUBLED.match(raw_path) or _TWICE_ESCAPED.search(raw_path)
     if endpoint is None and not is_mistaken and ((pinned_upstream and path != "/") or is_api_path(raw_path)):
         endpoint = _RAW

@@ -397,7 +397,7 @@ BROKEN: list[tuple[str, str]] = [
     ('{"upstreams": {"q": {"format": "anthropic", "keys": [ "file:/nonexistent"]}}}',
      "1:55: upstreams.q.keys[0]: /nonexistent cannot be read: No such file or directory"),
     ('{"upstreams": {"q": {"format": "openai-chat", "keys": ["k-0123456789"], "base_url": "http://llm.corp/v1"}}}',
-     '1:85: upstreams.q.base_url: API keys would be sent unencrypted; use https://, or set "allow_http": true'),
+     '1:85: upstreams.q.base_url: keys and conversations would be sent unencrypted; use https://, or set "allow_http": true'),
     ('{"upstreams": {"q": {"format": "anthropic"}}}',
      "1:21: upstreams.q: no API key: set ANTHROPIC_API_KEY"),
     (f'{{{UP}, "models": {{"m": "op/x"}}}}', '1:103: models.m: unknown upstream "op"; known: up'),
@@ -631,12 +631,15 @@ def test_check_tells_of_mounts_captures_and_programs(tmp_path: Path) -> None:
     for line in (
         "upstream agent: claude-cli at no-such-program -x",
         "  keys: its own login",
-        "mount /api/ -> https://ampcode.com (first of $NOT_SET_ANYWHERE that is set)",
+        "mount /api/ -> https://ampcode.com (key $NOT_SET_ANYWHERE)",
         "captures: /somewhere",
         "note: mounts./api/.keys: none is set ($NOT_SET_ANYWHERE); requests will get 503",
         "note: upstreams.agent.command: no-such-program is not installed (not found on PATH)",
+        "note: upstreams.agent.models: without it clients are told of no model here; a local program has no list",
     ):
         assert line in done.stdout.splitlines(), done.stdout
+    listed = cli("models", "--config", str(file), home=tmp_path)
+    assert (listed.returncode, listed.stderr.startswith("no model is known: no upstream lists any")) == (1, True)
     live = cli("check", "--live", "--config", str(file), home=tmp_path)
     assert (live.returncode, "live agent: no-such-program is not installed" in live.stdout) == (1, True)
 

@@ -23,6 +23,7 @@ from tests.conversions import convert_request, convert_response, convert_stream,
 from tests.support import (
     ANTHROPIC_ASK,
     CHAT_ASK,
+    CHAT_BODY,
     ECHO,
     LAST,
     PROGRAM_S,
@@ -125,17 +126,24 @@ def test_what_is_no_json_is_said_to_be_none(text: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.startswith(f"ccproxy-lite: {file} is not JSON")) == (2, True)
 
 
-@pytest.mark.parametrize("text", ["{}", '{"capture": 99}', "[]"])
-def test_what_is_no_capture_is_said_to_be_none(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}", "is not a capture"),
+        ("[]", "is not a capture"),
+        ('{"capture": 99}', "is a capture of version 99; this program reads version 1"),
+    ],
+)
+def test_what_is_no_capture_is_said_to_be_none(text: str, words: str, tmp_path: Path) -> None:
     file = tmp_path / "file.json"
     file.write_text(text)
     done = replay(file)
-    assert (done.returncode, done.stderr) == (2, f"ccproxy-lite: {file} is not a capture of this version\n")
+    assert (done.returncode, done.stderr) == (2, f"ccproxy-lite: {file} {words}\n")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     done = replay(tmp_path / "nothing.json")
-    assert (done.returncode, done.stderr) == (1, f"ccproxy-lite: {tmp_path}/nothing.json: No such file or directory\n")
+    assert (done.returncode, done.stderr) == (2, f"ccproxy-lite: {tmp_path}/nothing.json: No such file or directory\n")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -401,6 +409,24 @@ def test_paths_run_again(path: str, tmp_path: Path) -> None:
     assert replay(file).returncode == 0
 
 
+def test_an_exchange_without_a_conversion_is_no_case(tmp_path: Path) -> None:
+    with upstream([http(200, CHAT_BODY)]) as up, proxy(capturing(tmp_path, behind(up, "openai-chat"))) as served:
+        ask(served.port, "/v1/chat/completions", CHAT_ASK)
+        (file,) = captured(tmp_path)
+    done = replay(file, "--case")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "no case: nothing was converted\n")
+
+
+def test_a_damaged_file_is_said_to_be_damaged(tmp_path: Path) -> None:
+    with upstream([http(200, CHAT_BODY)]) as up, proxy(capturing(tmp_path, behind(up, "openai-chat"))) as served:
+        ask(served.port, "/v1/chat/completions", CHAT_ASK)
+        (file,) = captured(tmp_path)
+    file.write_text(file.read_text().replace('"settings"', '"foo"'))
+    done = replay(file)
+    words = "is damaged, or was written by another version (KeyError: 'settings')"
+    assert (done.returncode, done.stderr) == (2, f"ccproxy-lite: {file} {words}\n")
+
+
 def test_hostile_files_are_told_so(tmp_path: Path) -> None:
     """Every member of a capture in turn is missing, or is something else."""
     with (
@@ -501,6 +527,25 @@ def test_a_folder_that_cannot_be_written_is_one_warning(tmp_path: Path) -> None:
         assert [ask(served.port, "/v1/messages", ANTHROPIC_ASK).status for _ in range(3)] == [200] * 3
         assert eventually(lambda: "captures cannot be written" in served.stderr)
         assert served.stderr.count("captures cannot be written") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_said_beside_a_command(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "proxy.json").write_text(json.dumps(ECHO))
+    (tmp_path / "proxy.json").chmod(0o600)
+    words = ["run", "--config", "proxy.json", "--capture", "file/x", "--", "true"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ccproxy_lite", *words],
+        env=clean_environment(tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PROGRAM_S,
+    )
+    assert (done.returncode, done.stderr) == (
+        0,
+        "ccproxy-lite: captures cannot be written to file/x: Not a directory\n",
+    )
 
 
 def test_a_client_that_leaves_is_captured_too(tmp_path: Path) -> None:

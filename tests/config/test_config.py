@@ -69,7 +69,7 @@ MISTAKES = [
     (upstream('"format": "anthropic"'), "upstreams.up: no API key: set ANTHROPIC_API_KEY"),
     (upstream('"format": "echo", "base_ur": ""'), 'upstreams.up.base_ur: unknown key (did you mean "base_url"?)'),
     (upstream('"format": "anthropic", "base_url": "ftp://x", "keys": ["$GOOD"]'), "base_url: must start with https://"),
-    (upstream('"format": "anthropic", "base_url": "http://x.de", "keys": ["$GOOD"]'), "base_url: API keys would be sent unencrypted"),
+    (upstream('"format": "anthropic", "base_url": "http://x.de", "keys": ["$GOOD"]'), "base_url: keys and conversations would be sent unencrypted"),
     (upstream('"format": "anthropic", "base_url": "https://u:p@x.de", "keys": ["$GOOD"]'), "base_url: must contain only scheme, host, port and path"),
     (upstream('"format": "anthropic", "base_url": "https://x.de?a=1", "keys": ["$GOOD"]'), "base_url: must contain only scheme, host, port and path"),
     (upstream('"format": "anthropic", "base_url": "https://x.de:99999", "keys": ["$GOOD"]'), "base_url: not a URL"),

@@ -165,7 +165,9 @@ def test_errors_by_the_word_of_the_message_before(error: str, status: int) -> No
 
 
 def test_an_empty_success_is_an_error() -> None:
-    assert dialogue().feed(line(type="result", is_error=False, result="")).status == 502
+    with pytest.raises(UpstreamError, match="without stream events") as caught:
+        dialogue().feed(line(type="result", is_error=False, result="hi"))
+    assert caught.value.status == 502
 
 
 @pytest.mark.parametrize("tools", [False, True])

@@ -116,6 +116,21 @@ def test_how_it_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "the-key-of-the-cli" not in status
 
 
+def test_the_name_of_a_family_is_its_current_model(tmp_path: Path) -> None:
+    cli = Cli(tmp_path)
+    asked = {
+        "model": "sonnet",
+        "messages": [{"role": "user", "content": "hi"}],
+        "reasoning_effort": "low",
+        "top_p": 0.5,
+    }
+    with proxy(cli.config) as served:
+        answer = ask(served.port, "/v1/chat/completions", asked)
+    assert (answer.status, answer.headers["x-ccproxy-dropped"]) == (200, "top_p")
+    extra = json.loads(cli.noted("env")[0]["CLAUDE_CODE_EXTRA_BODY"])
+    assert (extra["thinking"]["type"], extra["output_config"]) == ("adaptive", {"effort": "low"})
+
+
 def test_without_a_key_it_uses_its_own_login(tmp_path: Path) -> None:
     cli = Cli(tmp_path)
     with proxy(cli.config) as served:
@@ -319,7 +334,7 @@ FAULTS = [
     (
         "error 0 authentication_failed",
         502,
-        "upstream cli rejected the API key (no key): API Error: authentication_failed",
+        "upstream cli rejected the request, which had no API key: API Error: authentication_failed",
     ),
 ]
 
@@ -615,6 +630,7 @@ def test_earlier_reasoning_is_named(tmp_path: Path) -> None:
             "upstreams.cli.base_url: a local program has none; set its environment in env",
         ),
         ({"keys": "from-client"}, "upstreams.cli.keys: a local program is logged in as its user"),
+        ({"quirks": ["completions"]}, "upstreams.cli.quirks[0]: a local program has no endpoints"),
         ({"max_parallel": 0}, "upstreams.cli.max_parallel: must be at least 1"),
         ({"env": {"A": 1}}, "upstreams.cli.env.A: expected a string"),
         ({"env": {"A=B": "x"}}, "upstreams.cli.env.A=B: not the name of an environment variable"),

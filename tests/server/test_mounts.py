@@ -76,6 +76,13 @@ def test_the_path_behind_the_service(to: str, strip: bool, path: str, target: st
     assert up.seen[0].head.split(" ")[1] == target
 
 
+@pytest.mark.parametrize(("base", "target"), [("/base", "/base?y"), ("", "/?y")])
+def test_an_exact_path_that_is_cut_leaves_the_base_url(base: str, target: str) -> None:
+    with upstream(OK) as up, proxy(mounted(up, "/api", to=f"http://127.0.0.1:{up.port}{base}", strip=True)) as served:
+        assert ask(served.port, "/api?y", None, "GET").status == 200
+    assert up.seen[0].head.split(" ")[1] == target
+
+
 @pytest.mark.parametrize(
     ("mount", "path", "status"),
     [("/news.rss", "/news.rss", 200), ("/news.rss", "/news.rss/x", 404), ("/a/", "/a", 404), ("/", "/anything", 200)],
@@ -288,7 +295,7 @@ def test_what_counts_as_this_machine(peer: Any, is_local: bool) -> None:
     [
         ("/api/", {}, 'test.json:1:90: mounts./api/: missing "to"'),
         ("/api/", {"to": "ampcode.com"}, "mounts./api/.to: must start with https://"),
-        ("/api/", {"to": "http://ampcode.com"}, "mounts./api/.to: API keys would be sent unencrypted"),
+        ("/api/", {"to": "http://ampcode.com"}, "mounts./api/.to: keys and conversations would be sent unencrypted"),
         ("/api/", {"to": "https://a.example?x"}, "mounts./api/.to: must contain only scheme, host, port and path"),
         ("/api/", {"to": "https://a.example", "key": "x"}, 'mounts./api/.key: unknown key (did you mean "keys"?)'),
         (
@@ -299,6 +306,8 @@ def test_what_counts_as_this_machine(peer: Any, is_local: bool) -> None:
         ("/api/", {"to": "https://a.example", "auth": "basic"}, "mounts./api/.auth: must be one of bearer"),
         ("api/", {"to": "https://a.example"}, 'mounts.api/: a mount is a path such as "/api/"'),
         ("/a b/", {"to": "https://a.example"}, "mounts./a b/: a mount is a path"),
+        ("/a/../b/", {"to": "https://a.example"}, 'mounts./a/../b/: a mount is a path such as "/api/"'),
+        ("/a/*", {"to": "https://a.example"}, 'mounts./a/*: a mount is a path such as "/api/"'),
     ],
 )
 def test_mistakes(mount: str, entry: dict[str, Any], words: str) -> None:

@@ -686,9 +686,9 @@ def test_a_vendors_models_are_those_of_its_upstream() -> None:
 
 def test_an_unknown_name_is_told_the_known_ones() -> None:
     with upstream(OK) as up, proxy(behind(up, "openai-chat")) as served:
-        for name in ("nobody", "google"):
+        for name, words in (("nobody", 'unknown upstream "nobody"'), ("google", "no upstream speaks google's format")):
             answer = ask(served.port, f"/api/provider/{name}/v1/messages", {}, anthropic_version="2023-06-01")
-            assert (answer.status, answer.json["error"]["message"]) == (404, f'unknown upstream "{name}"; known: up')
+            assert (answer.status, answer.json["error"]["message"]) == (404, f"{words}; known: up")
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,12 @@ def command(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_what_asks_for_it_is_not_in_it() -> None:
+    with proxy({"upstreams": {"echo": {"format": "echo"}}}) as served:
+        for path in ("/status", "/status/", "/api/provider/echo/status"):
+            assert ask(served.port, path, method="GET").json["live"] == [], path
+
+
 def test_what_it_tells() -> None:
     with service("anthropic") as (scripted, up):
         keys: list[Any] = [LONG, {"key": "short", "label": "work", "weight": 2}]

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import re
 
+_ALIASES = ("opus", "sonnet", "haiku", "default", "best", "opusplan")
+"""What Claude Code calls the current model of each family."""
+
 
 def claude_version(model: str) -> tuple[int, int] | None:
     """Major and minor version in a Claude model's name; None for any other model, (99, 0) where it has none.
 
-    >>> claude_version("claude-opus-4-8"), claude_version("claude-3-5-haiku-20241022"), claude_version("kimi-k2")
-    ((4, 8), (3, 5), None)
+    >>> claude_version("claude-opus-4-8"), claude_version("claude-3-5-haiku-20241022"), claude_version("sonnet")
+    ((4, 8), (3, 5), (99, 0))
+    >>> claude_version("kimi-k2")
     """
     name = model.rpartition("/")[2]
+    if name in _ALIASES:
+        return (99, 0)
     if not name.startswith("claude"):
         return None
     # The family stands in front of the version ("claude-opus-4-8") or behind it ("claude-3-5-haiku-20241022").

@@ -343,12 +343,13 @@ def rows() -> list[tuple[str, str, str, str]]:
 
 
 def markdown() -> str:
-    """The README's table: what requests lose, without what has no effect; targets of the same loss share a row."""
+    """The README's table: what requests to most formats lose, without what has no effect."""
     targets: dict[tuple[str, str, str], list[str]] = {}
     for direction, what, action, why in rows():
         if direction.startswith("to ") and action != "ignored":
             targets.setdefault((what, action, why), []).append(direction.removeprefix("to "))
     lines = ["| to | what | happens | because |", "|---|---|---|---|"]
     for (what, action, why), names in targets.items():
-        lines.append(f"| {'any' if len(names) == len(TO) else ', '.join(names)} | {what} | {action} | {why} |")
+        if len(names) > len(TO) // 2:
+            lines.append(f"| {'any' if len(names) == len(TO) else ', '.join(names)} | {what} | {action} | {why} |")
     return "\n".join(lines)

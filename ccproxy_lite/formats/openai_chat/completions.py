@@ -35,13 +35,12 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
     """What a client asks, as a conversation. Raises ClientError for what only this endpoint can do."""
     prompt = _prompt(body)
     if fields.text(body, "suffix", "", "") != "":
-        raise _rejected("suffix", "only a service of this endpoint can fill in the middle")
-    if (fields.optional_int(body, "best_of") or 1) > 1:
-        raise _rejected("best_of", "only one completion is supported")
-    if (fields.optional_int(body, "n") or 1) > 1:
-        raise _rejected("n", "only one completion is supported")
+        raise _rejected("suffix", "filling in the middle (suffix)")
+    for name in ("best_of", "n"):
+        if (fields.optional_int(body, name) or 1) > 1:
+            raise _rejected(name, f"more than one completion ({name})")
     if body.get("logprobs") is not None and body["logprobs"] is not False:
-        raise _rejected("logprobs", "only a service of this endpoint has the probabilities of tokens")
+        raise _rejected("logprobs", "probabilities of tokens (logprobs)")
     others = {name: value for name, value in body.items() if name not in _OWN}
     asked = request.read_request({**others, "messages": [{"role": "user", "content": prompt}]}, path)
     echo = {_ECHO: prompt} if fields.optional_bool(body, "echo") else {}
@@ -55,7 +54,7 @@ def _prompt(body: fields.Object) -> str:
         prompt = prompt[0]
     if isinstance(prompt, list) and prompt:
         several = all(isinstance(one, str) for one in prompt)
-        raise _rejected("prompt", "only one prompt is supported" if several else "token numbers are not text")
+        raise _rejected("prompt", "more than one prompt" if several else "a prompt of token numbers")
     if prompt is not None and not isinstance(prompt, str | list):
         raise fields.wrong("prompt", "a string or an array with one string")
     if not prompt:
@@ -63,9 +62,9 @@ def _prompt(body: fields.Object) -> str:
     return str(prompt)
 
 
-def _rejected(name: str, why: str) -> ClientError:
-    remedy = 'give an upstream that has /v1/completions the quirk "completions"'
-    return ClientError(400, f"{name} is not supported here: {why} ({remedy})", param=name)
+def _rejected(name: str, what: str) -> ClientError:
+    remedy = 'for an upstream that has /v1/completions itself, set the quirk "completions"'
+    return ClientError(400, f"not supported by a chat service: {what}; {remedy}", param=name)
 
 
 # ---------------------------------------------------------------- answers
