@@ -36,6 +36,8 @@ def convert_request(case: Case) -> Outgoing:
         model=case.get("model", request.model),
         quirks=frozenset(case.get("quirks", ())),
         strict=case.get("strict", False),
+        session=case.get("session", ""),
+        caching=case.get("caching", False),
     )
     return FORMATS[case["to"]].write_request(request, target)
 

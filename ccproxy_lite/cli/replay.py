@@ -111,6 +111,7 @@ def lines_of(body: bytes) -> list[str]:
 def cases(document: Document) -> Iterator[dict[str, Any]]:
     """The first conversion of the request, and that of the last answer, as the tests write them (tests/cases)."""
     name, client = f"captured {document['request_id']}", document["client"]["format"]
+    session = document["outcome"].get("session", "")
     upstreams = replay.upstreams_of(document)
     for attempt in document["attempts"]:
         upstream = upstreams[attempt["upstream"]]
@@ -119,6 +120,8 @@ def cases(document: Document) -> Iterator[dict[str, Any]]:
             expected = {
                 "model": attempt["model"],
                 **({"quirks": sorted(upstream.quirks)} if upstream.quirks else {}),
+                **({"caching": True} if upstream.prompt_cache != "off" else {}),
+                **({"session": session} if session else {}),
                 "expect": loads(attempt["request"]["body"]),
                 **({"dropped": attempt["dropped"]} if attempt["dropped"] else {}),
             }

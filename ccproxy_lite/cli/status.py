@@ -55,6 +55,8 @@ def lines(state_of_proxy: dict[str, Any]) -> Iterator[str]:
         yield f"{name}: {upstream['format']}{where}" + (", the client's own key" if upstream["from_client"] else "")
         if upstream["unreachable_s"] is not None:
             yield f"  unreachable for {duration(upstream['unreachable_s'])}; other targets are tried first"
+        if upstream["cached_input"] is not None:
+            yield f"  input from the prompt cache: {upstream['cached_input']:.0%}"
         for key in upstream["keys"]:
             yield from _key_lines(key)
     yield f"sessions: {state_of_proxy['sessions']}"

@@ -214,6 +214,7 @@ def _read_upstream(value: Any, place: Place) -> Upstream:
         tools=given.get("tools", ()),
         env=given.get("env", ()),
         max_parallel=given.get("max_parallel", LOCAL_PARALLEL),
+        prompt_cache=given.get("prompt_cache", "auto"),
         provider=provider,
     )
 
@@ -469,6 +470,7 @@ UPSTREAM_FIELDS: Mapping[str, Reader[Any]] = {
     "headers": _read_headers,
     "models": list_of(text),
     "quirks": list_of(one_of(*sorted(QUIRKS))),
+    "prompt_cache": one_of("auto", "off"),
     "proxy": _read_proxy,
     "ca_file": readable_file,
     "client_cert": readable_file,

@@ -34,7 +34,8 @@ class Upstream:
     """One service. ``source`` says where its keys come from; without keys, none is sent.
 
     ``format`` is the word of the file: a format's name, or that of a provider which speaks them all. ``provider`` says
-    where and how its requests are sent. ``command``, ``tools``, ``env`` and ``max_parallel`` are of a local program.
+    where and how its requests are sent. With ``prompt_cache`` ``off`` nothing is added for its cache. ``command``,
+    ``tools``, ``env`` and ``max_parallel`` are of a local program.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Upstream:
     tools: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     max_parallel: int = 0
+    prompt_cache: str = "auto"
     provider: Provider = field(default=DIRECT, compare=False, repr=False)
 
     def speaks(self, form: str) -> bool:

@@ -33,7 +33,11 @@ class PathInfo(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What a request is written for; ``session`` is the client's id of the conversation, if it gave one."""
+    """What a request is written for.
+
+    ``session`` is the client's id of the conversation, if it gave one. ``caching``: a conversion may add what the
+    service needs to find the prompt in its cache again.
+    """
 
     model: str
     quirks: frozenset[str] = frozenset()
@@ -41,18 +45,21 @@ class Target(NamedTuple):
     budgets: Mapping[str, int] = NOTHING
     strict: bool = False
     session: str = ""
+    caching: bool = False
 
 
 class Outgoing(NamedTuple):
     """The body of a request in an upstream's format; where it goes, ``write_path`` says.
 
     ``names`` maps tool names on the wire to the client's, ``custom`` names custom tools that were sent as functions.
+    ``for_cache`` names the fields that only serve the upstream's prompt cache, and that the client has not asked for.
     """
 
     body: dict[str, Any]
     dropped: tuple[str, ...] = ()
     names: Mapping[str, str] = NOTHING
     custom: frozenset[str] = frozenset()
+    for_cache: tuple[str, ...] = ()
 
 
 class Parser(Protocol):

@@ -72,11 +72,25 @@ def is_makers(kind: str, base_url: str) -> bool:
     return base_url == DEFAULTS[kind].base_url
 
 
+_QUIRKS = (
+    # No longer accepts ``max_tokens``, takes system messages anywhere, and keeps caches by key.
+    (re.compile(r"api\.openai\.com"), ("max_completion_tokens", "system_turns", "prompt_cache_key")),
+    (re.compile(r".+\.(?:openai|cognitiveservices)\.azure\.com"), ("prompt_cache_key",)),
+    (re.compile(r".+\.services\.ai\.azure\.com"), ("prompt_cache_key", "automatic_caching")),
+    (re.compile(r"api\.anthropic\.com|aws-external-anthropic\..+\.api\.aws|claude\.googleapis\.com"),
+     ("automatic_caching",)),
+)  # fmt: skip
+"""What is known of hosts. Sources: the vendors' references, and for caches the reports of users."""
+
+
 def quirks_at(base_url: str) -> frozenset[str]:
-    """OpenAI's service no longer accepts ``max_tokens``, takes system messages anywhere, and keeps caches by key."""
-    if urlsplit(base_url).hostname == "api.openai.com":
-        return frozenset(("max_completion_tokens", "system_turns", "prompt_cache_key"))
-    return frozenset()
+    """The quirks of the host of a base URL.
+
+    >>> quirks_at("https://api.anthropic.com")
+    frozenset({'automatic_caching'})
+    """
+    host = urlsplit(base_url).hostname or ""
+    return frozenset(quirk for pattern, quirks in _QUIRKS if pattern.fullmatch(host) for quirk in quirks)
 
 
 def credential(kind: str, base_url: str, key: str, auth: str = "") -> Headers:

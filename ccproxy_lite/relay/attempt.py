@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 
 import anyio
 
+from ccproxy_lite.config.model import Upstream
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats.format import Format, Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral import overflow
@@ -21,7 +22,7 @@ from ccproxy_lite.formats.neutral.answer_losses import AnswerLosses
 from ccproxy_lite.formats.neutral.events import End, Failed
 from ccproxy_lite.formats.neutral.names import Restorer
 from ccproxy_lite.jsontext import dumps
-from ccproxy_lite.log import internal_error
+from ccproxy_lite.log import internal_error, log
 from ccproxy_lite.net.application import Response
 from ccproxy_lite.net.heads import AnswerHead
 from ccproxy_lite.providers.provider import SERVER_SENT_EVENTS, Ask
@@ -98,7 +99,13 @@ def target_of(call: Call, route: Route, upstreams: Upstreams) -> Target:
         config.thinking_budgets,
         call.is_strict or config.strict,
         call.session,
+        caches(route.upstream, upstreams),
     )
+
+
+def caches(upstream: Upstream, upstreams: Upstreams) -> bool:
+    """Whether conversions add what the upstream needs to find a prompt in its cache: allowed, and never rejected."""
+    return upstream.prompt_cache != "off" and upstream.name not in upstreams.without_cache_fields
 
 
 class MessageDispatch:
@@ -181,6 +188,16 @@ class MessageDispatch:
             record.usage = delivery.stream.progress.usage if delivery.stream else None
             record.error = call.redact(delivery.failed.message) if delivery.failed else ""
         return delivery.failed
+
+    def can_be_mended(self) -> bool:
+        """Whether the service has rejected a field that only serves its cache; the next request will have none."""
+        failed, added = self.failed, self.prepared.outgoing.for_cache if self.prepared.outgoing else ()
+        if failed is None or failed.kind != "bad_request" or not any(name in failed.message for name in added):
+            return False
+        upstream = self.attempt.route.upstream.name
+        self._upstreams.without_cache_fields.add(upstream)
+        log.warning("%s rejects %s; its prompts are no longer marked for its cache", upstream, ", ".join(added))
+        return True
 
     def error_as_it_came(self, retry_after_s: float | None) -> Response | None:
         """The error response of the upstream as it came, if the client speaks the same format.

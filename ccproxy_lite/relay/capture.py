@@ -248,6 +248,7 @@ def _upstream(upstream: Upstream) -> dict[str, Any]:
         "keys": [key.label for key in upstream.keys],
         "quirks": sorted(upstream.quirks),
         "command": list(upstream.command),
+        "prompt_cache": upstream.prompt_cache,
     }
 
 

@@ -67,7 +67,7 @@ def _counting_request(relay: Relay, call: Call, route: Route, form: Format) -> A
     """The request for a counting endpoint. Raises ClientError for what the target cannot express."""
     assert form.counting is not None
     if form is not call.form:
-        target = target_of(call, route, relay.upstreams)._replace(strict=False)
+        target = target_of(call, route, relay.upstreams)._replace(strict=False, caching=False)
         body = form.counting.body(form.write_request(call.request, target).body, route.model)
         headers = merged(form.fixed_headers, for_converted(False))
         return Ask(route.model, call.path_info, "", tuple(headers), dumps(body).encode())

@@ -65,6 +65,9 @@ class Dispatch(Protocol):
     async def run(self) -> None:
         """Send the request, and deliver its response."""
 
+    def can_be_mended(self) -> bool:
+        """Whether the request has failed because of what the proxy itself had added; then the next one goes without."""
+
     def error_as_it_came(self, retry_after_s: float | None) -> Response | None:
         """The upstream's error response, if the client can be sent it as it came.
 
@@ -175,6 +178,9 @@ class Exchange:
         relay, record, attempt, failed = self._relay, self._call.record, dispatch.attempt, dispatch.failed
         if failed is not None and await self._has_new_secret(dispatch, failed):
             self._failover.retry_with_new_secret(attempt, failed)
+            return
+        if failed is not None and not dispatch.is_answered and dispatch.can_be_mended():
+            self._failover.retry_mended(attempt, failed)
             return
         upstream, key = attempt.route.upstream, attempt.key
         now = relay.clock.now()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ccproxy_lite.relay.attempt import MessageDispatch, Prepared, prepare
+from ccproxy_lite.relay.attempt import MessageDispatch, Prepared, caches, prepare
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.exchange import Exchange
 from ccproxy_lite.relay.relay import Relay
@@ -34,13 +34,13 @@ async def _answer(relay: Relay, call: Call, routes: list[Route] | None) -> None:
     call.record.session = call.session
     call.client.cancel_on_eof()
     reply = _reply(relay, call, routes) if call.wants_stream else None
-    prepared: dict[int, Prepared] = {}
+    prepared: dict[tuple[int, bool], Prepared] = {}
 
     def dispatch(attempt: Attempt) -> MessageDispatch:
-        index = attempt.target_index
-        if index not in prepared:
-            prepared[index] = prepare(call, attempt.route, relay.upstreams)
-        return MessageDispatch(call, relay.upstreams, reply, attempt, prepared[index])
+        written = attempt.target_index, caches(attempt.route.upstream, relay.upstreams)
+        if written not in prepared:
+            prepared[written] = prepare(call, attempt.route, relay.upstreams)
+        return MessageDispatch(call, relay.upstreams, reply, attempt, prepared[written])
 
     await Exchange(relay, call, routes, dispatch, reply).run()
 

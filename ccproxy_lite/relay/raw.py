@@ -110,6 +110,9 @@ class RawDispatch:
         # What a key may not do with one part of the API says nothing about the others.
         return replace(failed, retry_after_s=hint_s, code=PARTIAL if failed.kind == "permission" else failed.code)
 
+    def can_be_mended(self) -> bool:
+        return False
+
     def error_as_it_came(self, retry_after_s: float | None) -> Response | None:
         answer, body = self._passage.answer, bytes(self._passage.body)
         if answer is None or self.is_answered or self._passage.failed is not None:

@@ -227,6 +227,7 @@ def upstreams_of(document: Document) -> dict[str, Upstream]:
             entry["from_client"],
             quirks=frozenset(entry["quirks"]),
             command=tuple(entry["command"]),
+            prompt_cache=entry.get("prompt_cache", "off"),
             provider=provider_of(entry["format"]),
         )
         for entry in (target["upstream"] for target in document["targets"])

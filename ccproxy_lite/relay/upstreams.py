@@ -45,7 +45,10 @@ def wire_format(upstream: Upstream, client_format: str = "") -> Format:
 
 
 class Upstreams:
-    """The upstreams of one configuration."""
+    """The upstreams of one configuration.
+
+    :ivar without_cache_fields: the names of those that have rejected a field which only serves their prompt cache
+    """
 
     def __init__(
         self, config: Config, pool: Pool, vault: Vault, clock: Clock, programs: Programs | None = None
@@ -57,6 +60,7 @@ class Upstreams:
         t = config.timeouts
         self._timeouts = Timeouts(t.connect_s, t.first_byte_s, t.idle_s)
         self.programs = programs or Programs()
+        self.without_cache_fields: set[str] = set()
 
     async def secret_of(self, upstream: Upstream, reference: str, client_key: str = "") -> str:
         """The secret to send. Raises UpstreamError when its source fails."""

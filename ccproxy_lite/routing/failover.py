@@ -293,11 +293,14 @@ class Failover:
 
     def retry_with_new_secret(self, attempt: Attempt, failed: Failed) -> None:
         """The key was rejected, but its file or helper gives a new secret: it may be tried again at once."""
-        self.attempts.append((attempt, failed))
         self._got_new_secret.add((attempt.route.upstream.name, attempt.key))
+        self.retry_mended(attempt, failed)
+
+    def retry_mended(self, attempt: Attempt, failed: Failed) -> None:
+        """What the attempt has failed for is mended: it may be tried again at once, and has not counted."""
+        self.attempts.append((attempt, failed))
         candidate = self._targets[attempt.target_index].candidate_for(attempt.key)
         candidate.had_turn = False
-        # The attempt with the rejected secret does not count.
         candidate.attempt_count -= 1
         self.abandon(attempt)
 

@@ -20,6 +20,8 @@ _MAX_SERIES = 300
 _MAX_ERRORS = 50
 _MAX_ERROR_CHARS = 500
 
+INPUT = ("input", "cache_read", "cache_write")
+"""The kinds of input tokens, as they are priced."""
 Place = tuple[str, str]
 """An upstream and one of its models."""
 
@@ -100,6 +102,14 @@ class Metrics:
             place = (place[0], "(other)")
         return self.tallies.setdefault(place, Tally())
 
+    def cached_shares(self) -> dict[str, float]:
+        """For each upstream the share of the input tokens that it has read from its prompt cache, from 0 to 1."""
+        sums: dict[str, Counter[str]] = {}
+        for (upstream, _), tally in self.tallies.items():
+            sums.setdefault(upstream, Counter()).update(tally.tokens)
+        totals = {upstream: sum(tokens[kind] for kind in INPUT) for upstream, tokens in sums.items()}
+        return {upstream: sums[upstream]["cache_read"] / total for upstream, total in totals.items() if total}
+
     def overview(self, now: float) -> dict[str, Any]:
         """For the dashboard: requests in flight, recent errors, and tokens per model."""
         return {
@@ -119,7 +129,8 @@ class Metrics:
                     "model": model,
                     "requests": tally.requests.total(),
                     "errors": tally.errors,
-                    "input_tokens": tally.tokens["input"] + tally.tokens["cache_read"] + tally.tokens["cache_write"],
+                    "input_tokens": sum(tally.tokens[kind] for kind in INPUT),
+                    "cached_tokens": tally.tokens["cache_read"],
                     "output_tokens": tally.tokens["output"],
                 }
                 for (upstream, model), tally in self.tallies.items()
@@ -155,6 +166,10 @@ class Metrics:
         yield from family("ccproxy_tokens_total", "counter", "Tokens that the upstreams counted.", (
             ({**labels, "kind": kind}, count) for labels, tally in tallies for kind, count in tally.tokens.items()
         ))  # fmt: skip
+        yield from family(
+            "ccproxy_cached_input_ratio", "gauge", "Share of the input that was read from the upstream's prompt cache.",
+            (({"upstream": upstream}, share) for upstream, share in self.cached_shares().items()),
+        )  # fmt: skip
         first = ((labels, tally.first_byte) for labels, tally in tallies)
         total = ((labels, tally.total) for labels, tally in tallies)
         yield from _histograms("ccproxy_first_byte_seconds", "From a request's start to the first content.", first)

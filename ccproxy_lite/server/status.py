@@ -32,7 +32,11 @@ class ServerState:
 
 def overview(relay: Relay, server_state: ServerState, url: str) -> dict[str, Any]:
     """The whole state as JSON; ``url`` is the one at which it was requested."""
-    upstreams = {upstream.name: _describe_upstream(relay, upstream) for upstream in relay.config.upstreams}
+    shares = server_state.metrics.cached_shares()
+    upstreams = {
+        upstream.name: {**_describe_upstream(relay, upstream), "cached_input": shares.get(upstream.name)}
+        for upstream in relay.config.upstreams
+    }
     traffic = server_state.metrics.overview(relay.clock.now())
     for error in traffic["errors"]:
         error["at"], error["error"] = _iso_time(error["at"]), relay.vault.redact(error["error"])

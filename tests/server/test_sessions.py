@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -37,7 +38,10 @@ def test_it_is_handed_on_where_there_is_a_place(
         answer = ask(served.port, url.format(path=wire.path), {**wire.ask, **more}, **headers)
     assert answer.status == 200, answer
     sent = up.seen[0].json
-    assert (sent["prompt_cache_key"] if to == "openai-responses" else session_in(sent)) == "my-session"
+    if to == "anthropic":
+        assert session_in(sent) == "my-session"
+    else:  # with the instructions, for agents that share a session do not share a prompt
+        assert sent["prompt_cache_key"] == sha256(b"my-session").hexdigest()[:32]
 
 
 def test_only_chat_services_that_know_the_parameter_get_it() -> None:
@@ -47,7 +51,7 @@ def test_only_chat_services_that_know_the_parameter_get_it() -> None:
             proxy(behind(up, "openai-chat", quirks=quirks)) as served,
         ):
             assert ask(served.port, "/s1/v1/messages", ANTHROPIC_ASK).status == 200
-        assert up.seen[0].json.get("prompt_cache_key") == ("s1" if quirks else None)
+        assert up.seen[0].json.get("prompt_cache_key") == (sha256(b"s1").hexdigest()[:32] if quirks else None)
 
 
 def test_what_the_client_says_itself_stays() -> None:
@@ -67,7 +71,7 @@ def test_a_long_one_is_shortened_and_stays_the_same() -> None:
         for _ in range(2):
             assert ask(served.port, f"/{'s' * 200}/v1/messages", ANTHROPIC_ASK).status == 200
         sent = [seen.json["prompt_cache_key"] for seen in up.seen]
-    assert sent[0] == sent[1] and len(sent[0]) == 64
+    assert sent[0] == sent[1] and len(sent[0]) == 32
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/embeddings"])

@@ -49,7 +49,15 @@ def test_what_it_tells() -> None:
         "version", "started_at", "configuration", "sessions", "upstreams", "live", "models", "errors", "connect"
     }  # fmt: skip
     assert body["live"] == [] and body["models"] == [
-        {"upstream": "up", "model": "m", "requests": 1, "errors": 0, "input_tokens": 3, "output_tokens": 1}
+        {
+            "upstream": "up",
+            "model": "m",
+            "requests": 1,
+            "errors": 0,
+            "input_tokens": 3,
+            "cached_tokens": 0,
+            "output_tokens": 1,
+        }
     ]
     assert body["sessions"] == 1
     assert body["configuration"]["problems"] == [] and body["configuration"]["failed_at"] is None

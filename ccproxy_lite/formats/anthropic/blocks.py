@@ -7,8 +7,8 @@ from typing import Any
 
 from ccproxy_lite.formats import fields, media
 from ccproxy_lite.formats.anthropic import directives
+from ccproxy_lite.formats.anthropic.caching import cache_marker
 from ccproxy_lite.formats.neutral import names, thinking, turns
-from ccproxy_lite.formats.neutral.events import Extra
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import (
     File,
@@ -25,7 +25,6 @@ from ccproxy_lite.jsontext import dumps_text
 
 NAME = "anthropic"
 NAME_LIMITS = names.Limits(names.WORD, 64, names.WORD, 512)
-MARKER = "cache_control"
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
 # ---------------------------------------------------------------- reading
@@ -158,27 +157,6 @@ def _read_thinking(block: fields.Object, at: str) -> Thinking:
 def write_text(part: Text, losses: Losses) -> dict[str, Any]:
     losses.lose_extra(part.extra, part.at)
     return {"type": "text", "text": part.text, **cache_marker(part.extra)}
-
-
-def cache_marker(extra: Extra) -> dict[str, Any]:
-    """Anthropic's own cache marker, which Chat clients may put on everything that can be one of its blocks."""
-    marker = extra.get(MARKER)
-    return {MARKER: marker} if isinstance(marker, dict) else {}
-
-
-_MAX_MARKERS = 4
-
-
-def limit_markers(body: dict[str, Any]) -> None:
-    """At most four cache markers are accepted: of more, the first and the last ones do most."""
-    turns_of_blocks = [message["content"] for message in body["messages"]]
-    blocks = [*body.get("tools", ()), *body.get("system", ()), *(block for turn in turns_of_blocks for block in turn)]
-    inner = [one for block in blocks if block.get("type") == "tool_result" for one in block.get("content", ())]
-    marked = [block for block in (*blocks, *inner) if MARKER in block]
-    most = _MAX_MARKERS - (MARKER in body)
-    if len(marked) > most:
-        for block in marked[1 : len(marked) - most + 1]:
-            del block[MARKER]
 
 
 RULES = turns.Rules(

@@ -13,12 +13,11 @@ from ccproxy_lite.formats.anthropic.blocks import (
     NAME_LIMITS,
     RULES,
     TEXT,
-    cache_marker,
-    limit_markers,
     read_content,
     write_part,
     write_text,
 )
+from ccproxy_lite.formats.anthropic.caching import MARKER, add_markers, cache_marker, limit_markers
 from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral import names, thinking, turns
 from ccproxy_lite.formats.neutral.losses import Losses
@@ -260,11 +259,13 @@ def write_request(request: Request, target: Target) -> Outgoing:
     if target.session and request.user is None:  # spelled so that a session can be found in it
         body["metadata"] = {"user_id": f"proxy_session_{names.short_user(target.session, 64)}"}
     limit_markers(body)
+    is_marked = add_markers(body, request, target)
     return Outgoing(
         body,
         losses.finish(),
         names.renamed_tools(request.tools, NAME_LIMITS),
         names.custom_names(request.tools),
+        (MARKER,) if is_marked else (),
     )
 
 

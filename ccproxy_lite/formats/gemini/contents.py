@@ -334,23 +334,18 @@ def write_contents(request: Request, target: Target, losses: Losses) -> list[dic
     rules = turns.Rules(lambda thought: thought.origin == NAME and bool(thought.signature), media=True)
     paired = turns.paired(turns.fitting(turns.in_place(request.messages, target.quirks), rules, losses), losses)
     called: dict[str, str] = {}
-    last_question = max((n for n, turn in enumerate(paired) if _is_question(turn)), default=-1)
     written: list[dict[str, Any]] = []
     if paired and paired[0].role == "assistant":  # Gemini wants a user turn first
         written.append({"role": "user", "parts": [{"text": " "}]})
-    for number, turn in enumerate(paired):
+    # Gemini 3 requires a signature on the first call of each step since the user's last question; so that a turn stays
+    # as it is when the next question comes, and its beginning in the cache, older steps keep theirs.
+    sentinel = models.wants_sentinel(target.model, target.quirks)
+    for turn in paired:
         called.update((part.id, part.name) for part in turn.parts if isinstance(part, ToolCall))
-        # Since the last question Gemini 3 requires a signature on the first call of each step.
-        sentinel = number > last_question and models.wants_sentinel(target.model, target.quirks)
         parts = list(_write_turn(turn, called, target, losses, sentinel))
         written.append({"role": "model" if turn.role == "assistant" else "user", "parts": parts})
     turns.name_prefill(paired, losses)
     return written
-
-
-def _is_question(turn: Message) -> bool:
-    """Whether the user begins a new turn here: signatures count from there on."""
-    return turn.role == "user" and not any(isinstance(part, ToolResult) for part in turn.parts)
 
 
 def _write_turn(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ccproxy_lite.formats import fields, media
+from ccproxy_lite.formats import fields, media, openai
 from ccproxy_lite.formats.format import Target
 from ccproxy_lite.formats.neutral import names, thinking, turns
 from ccproxy_lite.formats.neutral.events import Extra
@@ -225,11 +225,7 @@ def write_messages(request: Request, target: Target, losses: Losses, native: boo
 
     :param native: the service knows free-text tools
     """
-    written: list[dict[str, Any]] = []
-    for part in request.system:
-        losses.lose_extra(part.extra, part.at)
-    if request.system:
-        written.append({"role": "system", "content": "\n".join(part.text for part in request.system)})
+    written = _write_instructions(request, target, losses)
     # Plain reasoning is only sent where it is expected; signed reasoning goes back to its origin.
     wanted = _REASONING in target.quirks
     rules = turns.Rules(lambda part: bool((wanted and part.text) or (part.origin == NAME and part.signature)))
@@ -249,6 +245,28 @@ def write_messages(request: Request, target: Target, losses: Losses, native: boo
         raise losses.empty()
     turns.name_prefill(paired, losses)
     return written
+
+
+def marks_instructions(request: Request, target: Target) -> bool:
+    """Whether the end of the instructions is marked for the service's prompt cache, and nobody has asked for it."""
+    own = any(openai.BREAKPOINT in part.extra for part in request.system)
+    return bool(request.system) and not own and openai.KEY in target.quirks and openai.wants_breakpoint(request, target)
+
+
+def _write_instructions(request: Request, target: Target, losses: Losses) -> list[dict[str, Any]]:
+    for part in request.system:
+        losses.lose_extra(part.extra, part.at)
+    if not request.system:
+        return []
+    content: str | list[dict[str, Any]] = "\n".join(part.text for part in request.system)
+    marks = [openai.breakpoint_of(part.extra, losses) for part in request.system]
+    if any(marks) and openai.KEY in target.quirks:
+        content = [
+            {"type": "text", "text": part.text, **mark} for part, mark in zip(request.system, marks, strict=True)
+        ]
+    elif marks_instructions(request, target):
+        content = [{"type": "text", "text": content, openai.BREAKPOINT: {"mode": "explicit"}}]
+    return [{"role": "system", "content": content}]
 
 
 def _without_lone_reasoning(turn: Message, losses: Losses) -> Message:

@@ -12,7 +12,7 @@ from ccproxy_lite.formats.neutral.events import NOTHING, Extra
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Effort, Output, Reasoning, Request, ServerTool, Tool, ToolChoice
 from ccproxy_lite.formats.neutral.schema import as_function
-from ccproxy_lite.formats.openai_chat.messages import NAME_LIMITS, read_messages, write_messages
+from ccproxy_lite.formats.openai_chat.messages import NAME_LIMITS, marks_instructions, read_messages, write_messages
 from ccproxy_lite.formats.openai_chat.reasoning import NAME
 from ccproxy_lite.formats.scalars import Scalars, identifier, integer, number, text, texts
 
@@ -207,8 +207,12 @@ def write_request(request: Request, target: Target) -> Outgoing:
     # OpenAI's reasoning models and its service reject the old name; other services only know that one.
     if "max_tokens" in body and (is_reasoning_model or "max_completion_tokens" in target.quirks):
         body["max_completion_tokens"] = body.pop("max_tokens")
-    if target.session and "prompt_cache_key" in target.quirks:
-        body.setdefault("prompt_cache_key", names.short_user(target.session, 64))
+    for_cache = [openai.BREAKPOINT] if marks_instructions(request, target) else []
+    key = openai.cache_key(request, target) if target.caching and openai.KEY in target.quirks else ""
+    if key and request.cache_key is None:
+        body[openai.KEY] = key
+        for_cache.append(openai.KEY)
+    body |= openai.cache_options(request, losses) if openai.KEY in target.quirks else {}
     _write_reasoning(body, request, target, losses)
     _write_output(body, request)
     if request.stream:
@@ -220,6 +224,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
         losses.finish(),
         names.renamed_tools(request.tools, NAME_LIMITS),
         frozenset() if is_reasoning_model else names.custom_names(request.tools),
+        tuple(for_cache),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ccproxy_lite.formats import fields, media
+from ccproxy_lite.formats import fields, media, openai
 from ccproxy_lite.formats.format import Target
 from ccproxy_lite.formats.neutral import names, thinking, turns
 from ccproxy_lite.formats.neutral.losses import Losses
@@ -314,6 +314,10 @@ _DETAILS = ("auto", "low", "high", "original")
 
 
 def _write_part(part: Part, role: str, losses: Losses) -> dict[str, Any]:
+    return {**_write_content(part, role, losses), **openai.breakpoint_of(part.extra, losses)}
+
+
+def _write_content(part: Part, role: str, losses: Losses) -> dict[str, Any]:
     losses.lose_extra(part.extra, part.at)
     match part:
         case Text() if role == "assistant":

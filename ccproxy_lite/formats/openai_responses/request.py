@@ -137,15 +137,8 @@ def write_request(request: Request, target: Target) -> Outgoing:
     losses.lose_extra(request.extra)
     request = losses.without_server_tools(request)
     body: dict[str, Any] = {"model": target.model}
-    for part in request.system:
-        losses.lose_extra(part.extra, part.at)
-    instructions = [part.text for part in request.system if part.text]
     body["input"] = write_items(request, target, losses)
-    # Instructions alone are rejected: they become the first message.
-    if not body["input"]:  # a conversation of instructions only
-        body["input"] = [{"type": "message", "role": "developer", "content": text} for text in instructions]
-    elif instructions:
-        body["instructions"] = "\n\n".join(instructions)
+    for_cache = _write_instructions(body, request, target, losses)
     if not body["input"]:
         if not turns.says_nothing(request.messages):
             raise losses.empty()
@@ -157,8 +150,11 @@ def write_request(request: Request, target: Target) -> Outgoing:
             body["tool_choice"] = write_choice(request.tool_choice, request)
         if request.parallel_tools is not None:
             body["parallel_tool_calls"] = request.parallel_tools
-    if target.session and request.cache_key is None:
-        body["prompt_cache_key"] = names.short_user(target.session, 64)
+    key = openai.cache_key(request, target) if target.caching and request.cache_key is None else ""
+    if key:
+        body[openai.KEY] = key
+        for_cache.append(openai.KEY)
+    body |= openai.cache_options(request, losses)
     _write_reasoning(body, request, target, losses)
     _write_output(body, request)
     values = openai.accepted(request, target, losses, _TIERS)
@@ -171,7 +167,26 @@ def write_request(request: Request, target: Target) -> Outgoing:
     if request.stream:
         body["stream"] = True
     names_there = names.renamed_tools(request.tools, NAME_LIMITS)
-    return Outgoing(body, losses.finish(), names_there)
+    return Outgoing(body, losses.finish(), names_there, for_cache=tuple(for_cache))
+
+
+def _write_instructions(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> list[str]:
+    """The instructions; as a message where their end is marked for the cache. Returns what was added for that."""
+    parts = [part for part in request.system if part.text]
+    for part in request.system:
+        losses.lose_extra(part.extra, part.at)
+    marks = [openai.breakpoint_of(part.extra, losses) for part in parts]
+    is_added = bool(parts) and bool(body["input"]) and not any(marks) and openai.wants_breakpoint(request, target)
+    if is_added:
+        marks[-1] = {openai.BREAKPOINT: {"mode": "explicit"}}
+    if any(marks):
+        content = [{"type": "input_text", "text": one.text, **mark} for one, mark in zip(parts, marks, strict=True)]
+        body["input"].insert(0, {"type": "message", "role": "developer", "content": content})
+    elif not body["input"]:  # a conversation of instructions only: alone they are rejected
+        body["input"] = [{"type": "message", "role": "developer", "content": part.text} for part in parts]
+    elif parts:
+        body["instructions"] = "\n\n".join(part.text for part in parts)
+    return [openai.BREAKPOINT] if is_added else []
 
 
 def _write_reasoning(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
