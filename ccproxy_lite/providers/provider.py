@@ -36,6 +36,9 @@ QUIRKS: Mapping[str, str] = {
     "no_reasoning_summary": "has no reasoning summaries",
     "top_k": "accepts top_k in Chat Completions",
     "gemini_strict_schema": "supports only older schemas; other constraints move into descriptions",
+    "web_search": "has a web search in Chat Completions (web_search_options)",
+    "live_search": "a client that wants no more than an index searched gets a live search",
+    "exclude_domains": "takes domains that a search leaves out (Google's cloud)",
     "thinking_budget": "a newer Gemini model that expects a budget, not a level",
 }
 """The dialect switches that an upstream may have, and what each says about it; the formats act on them."""

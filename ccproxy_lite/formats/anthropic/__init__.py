@@ -1,6 +1,6 @@
 """The Anthropic Messages format, in both roles."""
 
-from ccproxy_lite.formats.anthropic import answer, catalog, errors, request
+from ccproxy_lite.formats.anthropic import answer, catalog, errors, reader, request
 from ccproxy_lite.formats.format import Counting, Format, PathInfo, fixed_paths
 
 FORMAT = Format(
@@ -11,13 +11,13 @@ FORMAT = Format(
     fixed_headers=(("anthropic-version", request.VERSION),),
     read_request=request.read_request,
     write_request=request.write_request,
-    read_body=answer.read_body,
+    read_body=reader.read_body,
     write_body=answer.write_body,
-    reader=answer.Reader,
+    reader=reader.Reader,
     writer=answer.Writer,
     keep_alive=b'event: ping\ndata: {"type":"ping"}\n\n',
-    look=answer.look,
-    write_failure=answer.write_failure,
+    look=reader.look,
+    write_failure=reader.write_failure,
     without_foreign=request.without_foreign,
     read_error=errors.read_error,
     is_own_error=errors.is_own_error,

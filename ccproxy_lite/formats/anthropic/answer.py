@@ -1,335 +1,39 @@
-"""Anthropic Messages: answers, whole and streamed, read and written. Source: the SDK's ``types.message`` and
-``types.raw_message_stream_event``, and what its accumulator requires: event lines, contiguous indexes, numeric usage.
-
-A stream, and the events that the ``Reader`` turns it into:
-
-    message_start                 Begin
-    content_block_start           PartStart; upstreams may put content into it already
-    content_block_delta ...       PartDelta; signatures, citations and the input of a call are kept for the end
-    content_block_stop            PartEnd
-    message_delta                 stop reason and usage, kept: its totals overwrite those of ``message_start``
-    message_stop                  End
-
-One part is open at a time. Some upstreams open a second block before the first is closed: its events are queued and
-replayed once the first has ended. A stream that breaks off after ``message_delta`` is complete all the same; one that
-breaks off earlier has failed. A complete response is read by the same steps, as if it had been streamed.
+"""Anthropic Messages: answers, whole and streamed, written. Source: the SDK's ``types.message``, and what its
+accumulator requires: event lines, contiguous indexes, numeric usage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
-from ccproxy_lite.formats import failures, fields
+from ccproxy_lite.formats.anthropic import web
 from ccproxy_lite.formats.anthropic.blocks import NAME, NAME_LIMITS
-from ccproxy_lite.formats.anthropic.errors import failed_of, is_own_error, write_error
-from ccproxy_lite.formats.format import Progress, ReplyInfo
-from ccproxy_lite.formats.neutral import names, overflow, thinking
+from ccproxy_lite.formats.anthropic.errors import write_error
+from ccproxy_lite.formats.anthropic.reader import REASONS
+from ccproxy_lite.formats.format import ReplyInfo
+from ccproxy_lite.formats.neutral import names, thinking
 from ccproxy_lite.formats.neutral.events import (
     Begin,
-    Citation,
     End,
     Event,
     Failed,
-    Lost,
     PartDelta,
     PartEnd,
-    PartKind,
     PartStart,
-    StopReason,
+    Search,
     Usage,
     WholePart,
-    final_stop_reason,
     fold,
 )
-from ccproxy_lite.formats.sse import Event as SseEvent
 from ccproxy_lite.formats.sse import encode
 from ccproxy_lite.jsontext import dumps, dumps_text, quote
 
-_REASONS: dict[str, StopReason] = {
-    "end_turn": "end",
-    "stop_sequence": "stop_sequence",
-    "max_tokens": "max_tokens",
-    "tool_use": "tool_use",
-    "pause_turn": "pause",
-    "refusal": "refusal",
-}
-_REASON_NAMES = {reason: name for name, reason in _REASONS.items()}
-
-_OVERFLOW = "model_context_window_exceeded"
-"""The length limit, if the answer has content; else the prompt has left no room for one."""
-
-_KINDS: dict[str, PartKind] = {
-    "text": "text",
-    "thinking": "thinking",
-    "redacted_thinking": "redacted",
-    "tool_use": "tool",
-}
-
-# ---------------------------------------------------------------- reading
+_REASON_NAMES = {reason: name for name, reason in REASONS.items()}
 
 
-def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
-    """A complete response as events. Raises UpstreamError."""
-    if body.get("type") == "error" or failures.states_error(body, body.get("content") or None):
-        return [failed_of(body, 500)]
-    content = body.get("content")
-    if not isinstance(content, list):
-        raise UpstreamError("the upstream's response has no content")
-    reader = Reader(seed)
-    events = reader.step("message_start", {"message": body})
-    for index, block in enumerate(content):
-        events += reader.step("content_block_start", {"index": index, "content_block": block})
-        events += reader.step("content_block_stop", {"index": index})
-    reader.step("message_delta", {"delta": body})
-    return events + reader.step("message_stop", {})
-
-
-def _signature_and_origin(kind: PartKind, signature: str) -> tuple[str, str]:
-    """Signature and origin of reasoning; a tag from an earlier conversion names the true origin."""
-    if kind not in ("thinking", "redacted"):
-        return "", ""
-    origin, value = thinking.untag(signature) or (NAME, signature)
-    return value, origin
-
-
-def _read_usage(source: Any) -> Usage | None:
-    usage = source.get("usage") if isinstance(source, dict) else None
-    if not isinstance(usage, dict):
-        return None
-    details = usage.get("output_tokens_details")
-    return Usage(
-        fields.count(usage, "input_tokens"),
-        fields.count(usage, "output_tokens"),
-        fields.count(usage, "cache_read_input_tokens"),
-        fields.count(usage, "cache_creation_input_tokens"),
-        fields.count(details, "thinking_tokens") if isinstance(details, dict) else None,
-    )
-
-
-def _read_citations(citations: list[Any]) -> tuple[Citation, ...]:
-    """Those of web pages; the neutral model has no documents to cite."""
-    pages = [(fields.lenient(one, "url"), fields.lenient(one, "title")) for one in citations]
-    return tuple(Citation(url, title) for url, title in pages if url)
-
-
-class Reader:
-    """Reads a streamed answer; see the module's docstring for its steps."""
-
-    def __init__(self, seed: str = "") -> None:
-        self._begun = False
-        self._over = False
-        self._index: object = None
-        self._waiting: list[dict[str, Any]] = []
-        self._called = False
-        self._kind: PartKind | None = None
-        self._any_part = False
-        self._input = ""
-        self._arguments = names.Arguments()
-        self._signature = ""
-        self._citations: list[Any] = []
-        self._usage: dict[str, Any] = {}
-        self._reason: str | None = None
-        self._stop_sequence: str | None = None
-
-    def feed(self, event: SseEvent) -> list[Event]:
-        if self._over or not event.data or event.data == "[DONE]":
-            return []
-        data = failures.event_object(event)
-        kind = str(data.get("type") or event.name)
-        step = _STEPS.get(kind)
-        if step is not None:
-            return step(self, data)
-        return self._end_with_failure(failed_of(data, 500)) if _is_failure(kind, data, event.name) else []
-
-    def step(self, kind: str, data: dict[str, Any]) -> list[Event]:
-        """The neutral events of one event."""
-        step = _STEPS.get(kind)
-        return step(self, data) if step else []
-
-    def close(self) -> list[Event]:
-        if self._over:
-            return []
-        if self._reason is not None:  # nothing but message_stop is missing
-            return self._message_stop({})
-        return self._end_with_failure(Failed(502, "server", "the upstream's stream ended early"))
-
-    def _end_with_failure(self, failed: Failed) -> list[Event]:
-        self._over = True
-        return [failed]
-
-    def _read_start(self, data: dict[str, Any]) -> list[Event]:
-        message = data.get("message")
-        if not isinstance(message, dict) or self._begun:
-            return []
-        self._begun = True
-        totals = message.get("usage")
-        self._usage.update(totals if isinstance(totals, dict) else {})
-        return [Begin(fields.lenient(message, "id"), fields.lenient(message, "model"), _read_usage(message))]
-
-    def _begin_once(self) -> list[Event]:
-        if self._begun:
-            return []
-        self._begun = True
-        return [Begin()]
-
-    def _block_start(self, data: dict[str, Any]) -> list[Event]:
-        if self._kind is not None:  # interleaved: replayed by _block_stop
-            self._waiting.append({**data, "type": "content_block_start"})
-            return []
-        block = data.get("content_block")
-        events = self._begin_once()
-        kind = _KINDS.get(fields.lenient(block, "type"))
-        self._index, self._kind = data.get("index"), kind
-        self._called = self._called or kind == "tool"
-        if kind is None or not isinstance(block, dict):
-            return [*events, Lost(fields.lenient(block, "type") or "content")]
-        self._any_part = True
-        self._arguments = names.Arguments()
-        self._signature = fields.lenient(block, "signature")
-        self._citations = list(fields.lenient_list(block, "citations"))
-        self._input = dumps_text(block["input"]) if kind == "tool" and block.get("input") else ""
-        events.append(PartStart(kind, fields.lenient(block, "id"), fields.lenient(block, "name")))
-        content = fields.lenient(block, {"thinking": "thinking", "redacted": "data", "tool": ""}.get(kind, "text"))
-        if content:
-            events.append(PartDelta(content))
-        return events
-
-    def _block_delta(self, data: dict[str, Any]) -> list[Event]:
-        delta = data.get("delta")
-        if data.get("index") != self._index:
-            if self._waiting:
-                self._waiting.append({**data, "type": "content_block_delta"})
-            return []
-        if self._kind is None or not isinstance(delta, dict):
-            return []
-        match delta.get("type"):
-            case "text_delta":
-                piece = delta.get("text")
-            case "input_json_delta":
-                return self._add_input(fields.lenient(delta, "partial_json"))
-            case "thinking_delta":
-                piece = delta.get("thinking")
-            case "signature_delta":
-                self._signature = fields.lenient(delta, "signature")
-                return []
-            case "citations_delta":
-                self._citations.append(delta.get("citation"))
-                return []
-            case _:
-                return []
-        return [PartDelta(piece)] if isinstance(piece, str) and piece else []
-
-    def _add_input(self, piece: str) -> list[Event]:
-        """A piece of a call's input; ``null`` is none. What stood in the block's start was a placeholder."""
-        piece = self._arguments.add(piece)
-        if not piece:
-            return []
-        self._input = ""
-        return [PartDelta(piece)]
-
-    def _block_stop(self, data: dict[str, Any]) -> list[Event]:
-        if data.get("index") != self._index:
-            if self._waiting:
-                self._waiting.append({**data, "type": "content_block_stop"})
-            return []
-        if self._kind is None:
-            return []
-        events: list[Event] = [PartDelta(self._input)] if self._input else []
-        sealed = _signature_and_origin(self._kind, self._signature)
-        cited = _read_citations(self._citations)
-        if len(cited) < len(self._citations):
-            events.append(Lost("citations"))
-        events.append(PartEnd(*sealed, cited))
-        self._kind, self._input, self._signature, self._citations = None, "", "", []
-        waiting, self._waiting = self._waiting, []
-        for event in waiting:
-            events += self.step(event["type"], event)
-        return events
-
-    def _message_delta(self, data: dict[str, Any]) -> list[Event]:
-        delta = data.get("delta")
-        self._reason = fields.lenient(delta, "stop_reason") or self._reason
-        self._stop_sequence = fields.lenient(delta, "stop_sequence") or self._stop_sequence
-        totals = data.get("usage")
-        if isinstance(totals, dict):
-            self._usage.update((key, value) for key, value in totals.items() if value is not None)
-        return []
-
-    def _message_stop(self, data: dict[str, Any]) -> list[Event]:
-        events = self._begin_once()
-        while self._kind is not None:
-            events += self._block_stop({"index": self._index})
-        self._over = True
-        if self._reason == _OVERFLOW and not self._any_part:
-            return [*events, overflow.failure(_OVERFLOW)]
-        reason = _REASONS.get(self._reason or "end_turn", "max_tokens" if self._reason == _OVERFLOW else None)
-        if reason is None:
-            events.append(Lost(f"stop_reason={self._reason}"))
-        usage = _read_usage({"usage": self._usage}) if self._usage else None
-        events.append(End(final_stop_reason(reason or "end", self._called), usage, self._stop_sequence))
-        return events
-
-
-def _is_failure(kind: str, data: Mapping[str, Any], name: str) -> bool:
-    """Whether an event that is none of an answer says that something is wrong."""
-    return kind == "error" or (kind not in _STEPS and failures.states_error(data, name=name))
-
-
-_STEPS = {
-    "content_block_delta": Reader._block_delta,
-    "content_block_start": Reader._block_start,
-    "content_block_stop": Reader._block_stop,
-    "message_start": Reader._read_start,
-    "message_delta": Reader._message_delta,
-    "message_stop": Reader._message_stop,
-}
-
-
-# ---------------------------------------------------------------- looking on
-
-
-def look(event: SseEvent, progress: Progress) -> None:
-    """Note how far a relayed stream has come. Deltas, nearly all of the bytes, are not even parsed."""
-    name = event.name
-    if name in ("content_block_delta", "content_block_stop", "ping"):
-        return
-    if name == "content_block_start":
-        progress.content = True
-        return
-    data = failures.event_seen(event)
-    if data is None:
-        return
-    kind = str(data.get("type") or name)
-    holder = data.get("message") if kind == "message_start" else data
-    counts = holder.get("usage") if isinstance(holder, dict) else None
-    if isinstance(counts, dict):  # those at the end complete those at the beginning
-        progress.notes.update((key, value) for key, value in counts.items() if value is not None)
-        progress.usage = _read_usage({"usage": progress.notes})
-    if _is_failure(kind, data, name):
-        progress.failed = failed_of(data, 500)
-        progress.is_foreign = not is_own_error(400, data)
-    elif kind == "message_stop":
-        progress.content = progress.ended = progress.over = True
-    elif kind == "message_delta":
-        progress.ended = True
-        progress.window_full = fields.lenient(data.get("delta"), "stop_reason") == _OVERFLOW
-        if progress.window_full and not progress.content:
-            progress.failed, progress.is_foreign = overflow.failure(_OVERFLOW), True
-    elif kind.startswith("content_block"):
-        progress.content = True
-
-
-def write_failure(failed: Failed, progress: Progress) -> bytes:
-    """The error event that ends a relayed stream for the client."""
-    return encode(dumps(write_error(failed)[1]), "error")
-
-
-# ---------------------------------------------------------------- writing
-
-
-def _write_usage(usage: Usage | None) -> dict[str, Any]:
+def _write_usage(usage: Usage | None, searches: int = 0) -> dict[str, Any]:
     usage = usage or Usage()
     written: dict[str, Any] = {
         "input_tokens": usage.input,
@@ -339,10 +43,12 @@ def _write_usage(usage: Usage | None) -> dict[str, Any]:
     }
     if usage.reasoning is not None:
         written["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
+    if searches:
+        written["server_tool_use"] = {"web_search_requests": searches, "web_fetch_requests": 0}
     return written
 
 
-def _message_object(reply: ReplyInfo, content: list[Any], usage: Usage | None) -> dict[str, Any]:
+def _message_object(reply: ReplyInfo, content: list[Any], usage: Usage | None, searches: int = 0) -> dict[str, Any]:
     return {
         "id": f"msg_{reply.id}",
         "type": "message",
@@ -351,7 +57,7 @@ def _message_object(reply: ReplyInfo, content: list[Any], usage: Usage | None) -
         "content": content,
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": _write_usage(usage),
+        "usage": _write_usage(usage, searches),
     }
 
 
@@ -367,8 +73,33 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
     parts, end = fold(events)
     if isinstance(end, Failed):
         raise UpstreamError(end.message, status=end.status, kind=end.kind)
-    content = [_write_block(part) for part in parts]
-    return {**_message_object(reply, content, end.usage), **_stop_fields(end)}
+    if _only_searches(reply):  # some services tell of the search behind what they have made of it
+        parts.sort(key=lambda part: part.start.kind == "text")
+    citations = [one for part in parts for one in part.end.citations]
+    content: list[dict[str, Any]] = []
+    searches = 0
+    for part in parts:
+        if part.start.kind == "search":
+            if reply.request.web_tools and part.start.name == "web_search" and part.end.search is not None:
+                searches += 1
+                use_id = _search_id(reply, searches)
+                found = part.end.search
+                content += [web.write_use(found, use_id), web.write_result(found, use_id, citations)]
+        elif part.start.kind == "text" and part.end.citations:
+            content += web.write_texts(part.text, part.end.citations)
+        else:
+            content.append(_write_block(part))
+    return {**_message_object(reply, content, end.usage, searches), **_stop_fields(end)}
+
+
+def _only_searches(reply: ReplyInfo) -> bool:
+    """Whether the request is for nothing but a search."""
+    tools = reply.request.tools
+    return bool(tools) and len(reply.request.web_tools) == len(tools)
+
+
+def _search_id(reply: ReplyInfo, number: int) -> str:
+    return f"{web.MARK}{reply.id}_{number}"
 
 
 def _write_block(part: WholePart) -> dict[str, Any]:
@@ -405,7 +136,12 @@ _DELTAS = {
 
 
 class Writer:
-    """Writes a streamed answer: one block at a time, indexes from 0 without a gap."""
+    """Writes a streamed answer: one block at a time, indexes from 0 without a gap.
+
+    The answer to a request for nothing but a search is short, and some services tell only at its end what was found and
+    which words cite it. Its results and texts are held until then: results come first, with their titles, and texts are
+    cut at the borders of what is cited. Elsewhere a text is written as it comes, and cites as a whole.
+    """
 
     def __init__(self, reply: ReplyInfo) -> None:
         self._reply = reply
@@ -413,66 +149,127 @@ class Writer:
         self._start = PartStart("text")
         self._prefix = ""
         self._held = ""
+        self._searches = 0
+        self._holds = _only_searches(reply)
+        self._quotes = bool(reply.request.web_tools)
+        self._found: list[tuple[str, Search]] = []
+        self._texts: list[WholePart] = []
 
     def write(self, event: Event) -> bytes:
         if type(event) is PartDelta:
             if not self._prefix:
                 self._held += event.text
                 return b""
+            if self._quotes:
+                self._held += event.text
             return f"{self._prefix}{quote(event.text)}}}}}\n\n".encode()
         match event:
             case PartStart():
-                return self._open_block(event)
+                return self._open_part(event)
             case PartEnd():
-                return self._close_block(event)
+                return self._close_part(event)
             case Begin():
                 message = _message_object(self._reply, [], event.usage)
                 return _encode_event("message_start", {"message": message})
             case End():
-                delta = {"delta": _stop_fields(event), "usage": _write_usage(event.usage)}
-                return _encode_event("message_delta", delta) + _encode_event("message_stop", {})
+                delta = {"delta": _stop_fields(event), "usage": _write_usage(event.usage, self._searches)}
+                return self._write_held() + _encode_event("message_delta", delta) + _encode_event("message_stop", {})
             case Failed():
-                return encode(dumps(write_error(event)[1]), "error")
+                return self._write_held() + encode(dumps(write_error(event)[1]), "error")
         raise AssertionError(event)
 
-    def _open_block(self, start: PartStart) -> bytes:
-        self._index += 1
-        self._start, self._held = start, ""
+    def _open_part(self, start: PartStart) -> bytes:
+        self._start, self._held, self._prefix = start, "", ""
+        if start.kind == "search":
+            return self._open_search()
+        # What must stand in the start of its block, or is held, is written when it is complete.
         kind = _DELTAS.get(start.kind)
-        # Redacted data must stand in the start of its block, so nothing goes out before it is complete.
-        if kind is None:  # arrives complete, without deltas
-            self._prefix = ""
+        if kind is None or (self._holds and start.kind == "text"):
             return b""
-        # Everything but the text of a delta is the same for the whole block.
-        delta = f'{{"type":"content_block_delta","index":{self._index},"delta":{{"type":"{kind[0]}","{kind[1]}":'
-        self._prefix = f"event: content_block_delta\ndata: {delta}"
         match start.kind:
             case "thinking":
                 block: dict[str, Any] = {"type": "thinking", "thinking": "", "signature": ""}
-            case "tool" | "custom":
+            case "tool":
                 call_id = names.id_for_client(start.id, NAME_LIMITS)
                 block = {"type": "tool_use", "id": call_id, "name": start.name, "input": {}}
             case _:
                 block = {"type": "text", "text": ""}
+        opened = self._open_block(block)
+        # Everything but the text of a delta is the same for the whole block.
+        delta = f'{{"type":"content_block_delta","index":{self._index},"delta":{{"type":"{kind[0]}","{kind[1]}":'
+        self._prefix = f"event: content_block_delta\ndata: {delta}"
+        return opened
+
+    def _close_part(self, end: PartEnd) -> bytes:
+        part = WholePart(self._start, self._held, end)
+        if self._start.kind == "search":
+            return self._close_search(end.search)
+        if self._prefix:
+            quoted = [web.write_citation(one, self._held[one.start : one.end]) for one in end.citations]
+            deltas = [self._encode_delta("citations_delta", "citation", citation) for citation in quoted]
+            if self._start.kind == "thinking":
+                deltas.append(self._encode_delta("signature_delta", "signature", _signature_for_client(end)))
+            return b"".join([*deltas, self._close_block()])
+        if self._holds and self._start.kind == "text":
+            self._texts.append(part)
+            return b""
+        return self._write_whole(_write_block(part))
+
+    # --- searches
+
+    def _open_search(self) -> bytes:
+        if not self._reply.request.web_tools or self._start.name != "web_search":
+            return b""
+        self._searches += 1
+        return self._open_block({**web.write_use(Search(), _search_id(self._reply, self._searches)), "input": {}})
+
+    def _close_search(self, found: Search | None) -> bytes:
+        if not self._reply.request.web_tools or self._start.name != "web_search":
+            return b""
+        found = found or Search()
+        use = web.write_use(found, _search_id(self._reply, self._searches))
+        out = self._encode_delta("input_json_delta", "partial_json", dumps_text(use["input"])) + self._close_block()
+        if self._holds:
+            self._found.append((use["id"], found))
+            return out
+        return out + self._open_block(web.write_result(found, use["id"])) + self._close_block()
+
+    def _write_held(self) -> bytes:
+        citations = [one for part in self._texts for one in part.end.citations]
+        blocks = [web.write_result(found, use_id, citations) for use_id, found in self._found]
+        for part in self._texts:
+            blocks += web.write_texts(part.text, part.end.citations)
+        self._found, self._texts = [], []
+        return b"".join(map(self._write_whole, blocks))
+
+    # --- blocks
+
+    def _open_block(self, block: dict[str, Any]) -> bytes:
+        self._index += 1
         return _encode_event("content_block_start", {"index": self._index, "content_block": block})
 
-    def _close_block(self, end: PartEnd) -> bytes:
-        before = b""
-        if not self._prefix:
-            # Redacted reasoning and images arrive complete; the SDK wants their start and their content apart.
-            block = _write_block(WholePart(self._start, self._held, end))
-            delta: dict[str, Any] = {}
-            if block["type"] == "text":
-                delta, block = {"type": "text_delta", "text": block["text"]}, {**block, "text": ""}
-            elif block["type"] == "tool_use":
-                delta = {"type": "input_json_delta", "partial_json": dumps_text(block["input"])}
-                block = {**block, "input": {}}
-            before = _encode_event("content_block_start", {"index": self._index, "content_block": block})
-            if delta:
-                before += _encode_event("content_block_delta", {"index": self._index, "delta": delta})
-        elif self._start.kind == "thinking":
-            before = f'event: content_block_delta\ndata: {{"type":"content_block_delta","index":{self._index},"delta":{{"type":"signature_delta","signature":{quote(_signature_for_client(end))}}}}}\n\n'.encode()  # noqa: E501
-        return before + _encode_event("content_block_stop", {"index": self._index})
+    def _close_block(self) -> bytes:
+        return _encode_event("content_block_stop", {"index": self._index})
+
+    def _encode_delta(self, kind: str, field: str, value: Any) -> bytes:
+        delta = {"type": kind, field: value}
+        return _encode_event("content_block_delta", {"index": self._index, "delta": delta})
+
+    def _write_whole(self, block: dict[str, Any]) -> bytes:
+        """A block that is complete; the SDK wants the start of one and its content apart."""
+        match block["type"]:
+            case "text":
+                citations = block.get("citations", ())
+                out = self._open_block({"type": "text", "text": "", **({"citations": []} if citations else {})})
+                out += self._encode_delta("text_delta", "text", block["text"])
+                for citation in citations:
+                    out += self._encode_delta("citations_delta", "citation", citation)
+            case "tool_use":
+                out = self._open_block({**block, "input": {}})
+                out += self._encode_delta("input_json_delta", "partial_json", dumps_text(block["input"]))
+            case _:
+                out = self._open_block(block)
+        return out + self._close_block()
 
 
 def _encode_event(kind: str, data: dict[str, Any]) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ccproxy_lite.formats import fields, media
-from ccproxy_lite.formats.anthropic import directives
+from ccproxy_lite.formats.anthropic import directives, web
 from ccproxy_lite.formats.anthropic.caching import cache_marker
 from ccproxy_lite.formats.neutral import names, thinking, turns
 from ccproxy_lite.formats.neutral.losses import Losses
@@ -16,6 +16,7 @@ from ccproxy_lite.formats.neutral.request import (
     Image,
     Part,
     Refusal,
+    SearchCall,
     Text,
     Thinking,
     ToolCall,
@@ -37,8 +38,11 @@ def read_content(holder: fields.Object, at: str) -> Iterable[Part]:
     if isinstance(value, str):
         yield Text(value, at=f"{at}.content")
         return
-    for number, block in enumerate(fields.as_array(value, f"{at}.content")):
-        if block is not None:  # replaced by a compaction
+    blocks = fields.as_array(value, f"{at}.content")
+    for number, block in enumerate(blocks):
+        if web.is_use(block):
+            yield from web.read_history(blocks, number, f"{at}.content[{number}]")
+        elif block is not None and not web.is_result(block):  # None: replaced by a compaction
             yield from _read_block(fields.as_object(block, f"{at}.content[{number}]"), f"{at}.content[{number}]")
 
 
@@ -59,7 +63,9 @@ _SEARCH_RESULT = frozenset(("type", "source", "title", "content"))
 def _read_block(block: fields.Object, at: str) -> Iterable[Part]:
     match fields.text(block, "type", at):
         case "text":
-            known = TEXT if block.get("citations") else _UNCITED  # no sources in an earlier answer are no loss
+            # No sources in an earlier answer are no loss, nor those that a conversion has written there.
+            own = [one for one in fields.lenient_list(block, "citations") if not web.is_marked_citation(one)]
+            known = TEXT if own else _UNCITED
             yield Text(fields.text(block, "text", at), fields.extra_of(block, known), at)
         case "image":
             yield _read_image(block, at)
@@ -160,8 +166,19 @@ def write_text(part: Text, losses: Losses) -> dict[str, Any]:
 
 
 RULES = turns.Rules(
-    lambda thought: thought.origin == NAME and bool(thought.signature or thought.redacted), blanks=False, audio=False
+    lambda thought: thought.origin == NAME and bool(thought.signature or thought.redacted),
+    blanks=False,
+    audio=False,
+    searches=NAME,
 )
+
+
+def write_parts(parts: Iterable[Part], losses: Losses) -> list[dict[str, Any]]:
+    """The blocks of a turn's parts, all of which fit."""
+    blocks: list[dict[str, Any]] = []
+    for part in parts:
+        blocks += web.write_history(part) if isinstance(part, SearchCall) else [write_part(part, losses)]
+    return blocks
 
 
 def write_part(part: Part, losses: Losses) -> dict[str, Any]:

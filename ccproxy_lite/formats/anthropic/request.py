@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from ccproxy_lite.formats import fields
-from ccproxy_lite.formats.anthropic import directives, models, schema
+from ccproxy_lite.formats.anthropic import directives, models, reasoning, schema, web
 from ccproxy_lite.formats.anthropic.blocks import (
     NAME,
     NAME_LIMITS,
     RULES,
     TEXT,
     read_content,
-    write_part,
+    write_parts,
     write_text,
 )
 from ccproxy_lite.formats.anthropic.caching import MARKER, add_markers, cache_marker, limit_markers
@@ -32,6 +32,7 @@ from ccproxy_lite.formats.neutral.request import (
     Thinking,
     Tool,
     ToolChoice,
+    WebTool,
 )
 from ccproxy_lite.formats.neutral.schema import as_function, as_input_schema, output_schema
 from ccproxy_lite.formats.scalars import Scalars, identifier, integer, number, text, texts
@@ -60,6 +61,7 @@ _PATHS = {
     "reasoning": "thinking",
     "parallel_tools": "tool_choice.disable_parallel_tool_use",
     "file.name": "title",
+    "web_tool.location": "{at}.user_location",
 }
 
 # ---------------------------------------------------------------- reading
@@ -153,17 +155,17 @@ def _read_message(message: fields.Object, at: str) -> Message:
 _TOOL = frozenset(("type", "name", "description", "input_schema", "strict"))
 
 
-def _read_tools(body: fields.Object) -> Iterable[Tool | ServerTool]:
+def _read_tools(body: fields.Object) -> Iterable[Tool | WebTool | ServerTool]:
     for tool, at in directives.offered_tools(body):
         yield _read_tool(tool, at)
     for server, at in fields.objects(body, "mcp_servers", ""):
         yield ServerTool(MCP, fields.text(server, "name", at, MCP), dict(server), at)
 
 
-def _read_tool(tool: fields.Object, at: str) -> Tool | ServerTool:
+def _read_tool(tool: fields.Object, at: str) -> Tool | WebTool | ServerTool:
     kind = fields.text(tool, "type", at, "custom")
     if kind != "custom":
-        return ServerTool(kind, fields.text(tool, "name", at, kind), dict(tool), at)
+        return web.read_tool(tool, at) or ServerTool(kind, fields.text(tool, "name", at, kind), dict(tool), at)
     return Tool(
         fields.text(tool, "name", at),
         fields.text(tool, "description", at, ""),
@@ -235,11 +237,11 @@ def write_request(request: Request, target: Target) -> Outgoing:
     """The request for an Anthropic upstream. Raises ClientError for what it must not leave out."""
     losses = Losses.of(request, NAME, target.strict)
     losses.lose_extra(request.extra)
-    request = losses.without_server_tools(request)
+    request = losses.without_server_tools(request, _web_tools(request), target.quirks)
     messages, system = _write_turns(request, target, losses)
     body: dict[str, Any] = {
         "model": target.model,
-        "max_tokens": _max_tokens(request, target, losses),
+        "max_tokens": reasoning.max_tokens(request, target, losses),
         "messages": messages,
     }
     if system:
@@ -254,7 +256,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
         body["stream"] = True
     body |= cache_marker(request.extra)
     _write_output(body, request, losses)
-    _write_thinking(body, request, target, losses)
+    reasoning.write_thinking(body, request, target, losses)
     SCALARS.write(body, _accepted_parameters(body, request, target, losses), losses)
     if target.session and request.user is None:  # spelled so that a session can be found in it
         body["metadata"] = {"user_id": f"proxy_session_{names.short_user(target.session, 64)}"}
@@ -269,21 +271,11 @@ def write_request(request: Request, target: Target) -> Outgoing:
     )
 
 
-def _max_tokens(request: Request, target: Target, losses: Losses) -> int:
-    """The limit of the answer; what another service allows may be more than this model does."""
-    # Anthropic requires a limit, and rejects one above the model's own.
-    most = models.claude_max_tokens(target.model)
-    if request.max_tokens is not None and request.max_tokens > most:
-        losses.lose("max_tokens")
-        return most
-    return request.max_tokens if request.max_tokens is not None else min(target.default_max_tokens, most)
-
-
 def _write_turns(request: Request, target: Target, losses: Losses) -> tuple[list[Any], list[Any]]:
     system = [write_text(part, losses) for part in request.system if part.text.strip()]
     messages = turns.fitting(turns.in_place(request.messages, target.quirks), RULES, losses)
     written: list[dict[str, Any]] = [
-        {"role": message.role, "content": [write_part(part, losses) for part in message.parts]}
+        {"role": message.role, "content": write_parts(message.parts, losses)}
         for message in turns.merged(_without_trailing_reasoning(turns.paired(messages, losses), losses))
     ]
     if not written and system:  # a conversation of instructions only: they are what the user says
@@ -308,6 +300,12 @@ def _without_trailing_reasoning(messages: Iterable[Message], losses: Losses) -> 
             yield replace(message, parts=tuple(parts))
 
 
+def _web_tools(request: Request) -> list[str]:
+    """The web tools that can be declared: names are unique, and a function may have one of theirs."""
+    functions = {tool.name for tool in request.tools if isinstance(tool, Tool)}
+    return [name for name in web.TOOLS if name not in functions]
+
+
 def _write_tools(request: Request, losses: Losses) -> list[dict[str, Any]]:
     choice = request.tool_choice or ToolChoice("auto")
     # One forced tool has a form of its own; several allowed ones can only be expressed by leaving out the others.
@@ -315,8 +313,9 @@ def _write_tools(request: Request, losses: Losses) -> list[dict[str, Any]]:
     allowed = () if named else choice.names
     written = []
     for tool in request.tools:
-        if isinstance(tool, Tool) and (not allowed or tool.name in allowed):
-            written.append(_write_tool(tool, losses))
+        if isinstance(tool, ServerTool) or (allowed and tool.name not in allowed):
+            continue
+        written.append(_write_tool(tool, losses) if isinstance(tool, Tool) else web.write_tool(tool, losses))
     return written
 
 
@@ -355,65 +354,6 @@ def _write_output(body: dict[str, Any], request: Request, losses: Losses) -> Non
         return
     form = schema.as_output_schema(output_schema(request.output))
     body["output_config"] = {"format": {"type": "json_schema", "schema": form}}
-
-
-_ADAPTIVE = {"minimal": "low", "auto": None}
-
-
-def _write_thinking(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
-    reasoning = request.reasoning
-    if reasoning is None:
-        return
-    effort = thinking.effort_of(reasoning)
-    version = models.claude_version(target.model) or (0, 0)
-    mode = models.claude_thinking(target.model, target.quirks)
-    if mode == "none":
-        if effort != "none":
-            losses.lose("reasoning", reasoning.at)
-    elif effort == "none":
-        body["thinking"] = {"type": "disabled"}
-    elif mode == "manual":
-        _write_manual_thinking(body, request, target, losses)
-    else:
-        body["thinking"] = {"type": "adaptive"}
-        visible = reasoning.visible
-        if visible is None and version >= (4, 7):  # these hide their reasoning by default
-            visible = True
-        if visible is not None:
-            body["thinking"]["display"] = "summarized" if visible else "omitted"
-        # Adaptive models choose the budget themselves, between five levels.
-        level = _ADAPTIVE.get(effort, effort)
-        if level == "xhigh" and version < (4, 7):
-            level = "high"
-        if level:
-            body.setdefault("output_config", {})["effort"] = level
-
-
-def _write_manual_thinking(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
-    """A budget of at least 1024 tokens that leaves room for the answer, and nothing that forbids thinking beside it."""
-    budget = max(thinking.budget_of(request.reasoning or Reasoning(), target.budgets), 1024)
-    if request.max_tokens is None:
-        body["max_tokens"] = min(budget + target.default_max_tokens, models.claude_max_tokens(target.model))
-        budget = min(budget, body["max_tokens"] - 1024)
-    else:
-        # The budget counts towards max_tokens: a quarter of it is left for the answer.
-        budget = min(budget, body["max_tokens"] - max(1024, body["max_tokens"] // 4))
-    # Rejected beside manual thinking: a forced tool, a prefill, a tool loop without its reasoning.
-    forced = request.tool_choice is not None and request.tool_choice.mode == "required" and "tools" in body
-    if budget < 1024 or forced or _prefills_or_hides_thoughts(body["messages"]):
-        losses.lose("reasoning.conflict", request.reasoning.at if request.reasoning else "")
-        body["max_tokens"] = _max_tokens(request, target, losses)
-    else:
-        body["thinking"] = {"type": "enabled", "budget_tokens": budget}
-
-
-def _prefills_or_hides_thoughts(messages: list[dict[str, Any]]) -> bool:
-    """Whether the conversation ends in a prefill, or in a tool loop whose reasoning is missing."""
-    if not messages:
-        return False
-    if messages[-1]["role"] == "assistant":
-        return True
-    return _hides_thoughts(messages)
 
 
 def _accepted_parameters(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> dict[str, Any]:
@@ -456,34 +396,16 @@ def without_foreign(body: Mapping[str, Any]) -> dict[str, Any] | None:
     for message in fields.lenient_list(body, "messages"):
         content = message.get("content") if isinstance(message, dict) else None
         if isinstance(content, list):
-            kept = [block for block in content if not _is_foreign(block)]
-            changed = changed or len(kept) < len(content)
+            kept = web.without_foreign([block for block in content if not _is_foreign(block)])
+            changed = changed or kept != content
             if not kept and content:
                 continue
             message = {**message, "content": kept}
         messages.append(message)
     setting = body.get("thinking")
-    if isinstance(setting, dict) and setting.get("type") == "enabled" and _hides_thoughts(messages):
+    if isinstance(setting, dict) and setting.get("type") == "enabled" and reasoning.hides_thoughts(messages):
         return {**{key: value for key, value in body.items() if key != "thinking"}, "messages": messages}
     return {**body, "messages": messages} if changed else None
-
-
-def _hides_thoughts(messages: list[Any]) -> bool:
-    """Whether a conversation ends in a tool loop that does not begin with a thought: manual thinking rejects it."""
-    turns: list[list[Any]] = []
-    role = ""
-    for message in reversed(messages):
-        if not isinstance(message, dict) or (len(turns) == 2 and message.get("role") != role):
-            break
-        if message.get("role") != role:
-            role = str(message.get("role"))
-            turns.append([])
-        content = message.get("content")
-        turns[-1] = [*(content if isinstance(content, list) else [{"type": "text"}]), *turns[-1]]
-    kinds = [[block.get("type") for block in turn if isinstance(block, dict)] for turn in turns]
-    if len(kinds) < 2 or "tool_result" not in kinds[0] or "tool_use" not in kinds[1]:
-        return False
-    return kinds[1][0] not in ("thinking", "redacted_thinking")
 
 
 def _is_foreign(block: Any) -> bool:

@@ -9,19 +9,19 @@ from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats.format import ReplyInfo
-from ccproxy_lite.formats.gemini import models
+from ccproxy_lite.formats.gemini import models, web
 from ccproxy_lite.formats.gemini.contents import write_signature
 from ccproxy_lite.formats.gemini.errors import write_error
 from ccproxy_lite.formats.neutral import names
 from ccproxy_lite.formats.neutral.events import (
     Begin,
-    Citation,
     End,
     Event,
     Failed,
     PartDelta,
     PartEnd,
     PartStart,
+    Search,
     StopReason,
     Usage,
     WholePart,
@@ -101,31 +101,8 @@ def _write_part(part: WholePart) -> dict[str, Any]:
             return {"text": part.text}
 
 
-def _grounding(cited: Iterable[tuple[int, int, str, tuple[Citation, ...]]]) -> dict[str, Any]:
-    """Sources of texts, with their places in bytes of the part.
-
-    :param cited: for each text the number of its part, the bytes before it in this part, itself, and its sources
-    """
-    chunks: list[dict[str, Any]] = []
-    supports = []
-    for part, before, text, citations in cited:
-        for citation in citations:
-            start, end = citation.start or 0, len(text) if citation.end is None else citation.end
-            place = {"startIndex": before + _byte_length(text[:start]), "endIndex": before + _byte_length(text[:end])}
-            segment = {**({"partIndex": part} if part else {}), **place, "text": text[start:end]}
-            # Google counts bytes, all other formats characters.
-            supports.append({"segment": segment, "groundingChunkIndices": [len(chunks)]})
-            chunks.append({"web": {"uri": citation.url, "title": citation.title}})
-    return {"groundingChunks": chunks, "groundingSupports": supports} if chunks else {}
-
-
-def _byte_length(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))
-
-
-def _end_of_candidate(end: End, grounding: dict[str, Any]) -> dict[str, Any]:
-    more = {"groundingMetadata": grounding} if grounding else {}
-    return {"finishReason": _REASON_NAMES[end.reason], "index": 0, **more}
+def _end_of_candidate(end: End, found: dict[str, Any]) -> dict[str, Any]:
+    return {"finishReason": _REASON_NAMES[end.reason], "index": 0, **found}
 
 
 def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
@@ -136,12 +113,15 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
     seals = _Seals()
     written: list[dict[str, Any]] = []
     cited = []
+    searches = [(part.start.name, part.end.search) for part in parts if part.end.search is not None]
     for part in parts:
+        if part.start.kind == "search":
+            continue
         written += seals.parts(part)
         cited.append((len(written) - 1, 0, part.text, part.end.citations))
     written += seals.pending()
     content = {"role": "model", "parts": written or [{"text": ""}]}
-    candidate = {"content": content, **_end_of_candidate(end, _grounding(cited))}
+    candidate = {"content": content, **_end_of_candidate(end, web.metadata(searches, cited))}
     usage = {"usageMetadata": _write_usage(end.usage)} if end.usage is not None else {}
     return {"candidates": [candidate], **usage, "modelVersion": reply.request.model, "responseId": reply.id}
 
@@ -156,7 +136,8 @@ class Writer:
         self._start = PartStart("text")
         self._before = self._after = ""
         self._held: list[str] = []
-        self._cited: list[tuple[int, int, str, tuple[Citation, ...]]] = []
+        self._cited: list[web.Cited] = []
+        self._found: list[tuple[str, Search]] = []
         self._text_bytes = 0
         self._seals = _Seals()
         self._streamed = False
@@ -195,11 +176,14 @@ class Writer:
         return f"{self._head}{dumps(parts)[1:-1]}{self._tail}".encode()
 
     def _close_part(self, end: PartEnd) -> bytes:
+        if self._start.kind == "search":  # told with the end of the answer
+            self._found += [(self._start.name, end.search)] if end.search is not None else []
+            return b""
         if self._start.kind == "text":
             text = "".join(self._held)
             if end.citations:
                 self._cited.append((0, self._text_bytes, text, end.citations))
-            self._text_bytes += _byte_length(text)
+            self._text_bytes += web.byte_length(text)
         # The text was streamed, and nothing is left to say.
         if self._before and not end.signature:
             return b""
@@ -210,6 +194,6 @@ class Writer:
     def _write_end(self, end: End) -> bytes:
         parts = self._seals.pending() or [{"text": ""}]  # without a part, the SDK forgets the whole turn
         content = {"role": "model", "parts": parts}
-        candidate = {"content": content, **_end_of_candidate(end, _grounding(self._cited))}
+        candidate = {"content": content, **_end_of_candidate(end, web.metadata(self._found, self._cited))}
         usage = {"usageMetadata": _write_usage(end.usage)} if end.usage is not None else {}
         return encode(dumps({"candidates": [candidate], **usage, **self._identity}))

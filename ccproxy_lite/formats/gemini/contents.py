@@ -15,7 +15,7 @@ from typing import Any
 
 from ccproxy_lite.formats import fields, media
 from ccproxy_lite.formats.format import Target
-from ccproxy_lite.formats.gemini import models
+from ccproxy_lite.formats.gemini import models, web
 from ccproxy_lite.formats.neutral import names, thinking, turns
 from ccproxy_lite.formats.neutral.events import Extra
 from ccproxy_lite.formats.neutral.losses import Losses
@@ -28,6 +28,7 @@ from ccproxy_lite.formats.neutral.request import (
     Part,
     Refusal,
     Request,
+    SearchCall,
     Text,
     Thinking,
     ToolCall,
@@ -331,7 +332,7 @@ def _read_result(result: fields.Object, extra: Extra, at: str, calls: _Calls) ->
 
 def write_contents(request: Request, target: Target, losses: Losses) -> list[dict[str, Any]]:
     """All turns, each role in its turn, results right after their calls. Raises ClientError."""
-    rules = turns.Rules(lambda thought: thought.origin == NAME and bool(thought.signature), media=True)
+    rules = turns.Rules(lambda thought: thought.origin == NAME and bool(thought.signature), media=True, searches=NAME)
     paired = turns.paired(turns.fitting(turns.in_place(request.messages, target.quirks), rules, losses), losses)
     called: dict[str, str] = {}
     written: list[dict[str, Any]] = []
@@ -383,6 +384,8 @@ def _write_part(part: Part, called: Mapping[str, str], target: Target, losses: L
             yield {"text": part.text, "thought": True, **seal}
         case Image() | File() | Audio():
             yield _write_media(part, losses)
+        case SearchCall():
+            yield from web.write_history(part)
         case ToolCall():
             call_id, name = names.fit_id(part.id, NAME_LIMITS), names.fit_name(part.name, NAME_LIMITS)
             yield {"functionCall": {"id": call_id, "name": name, "args": names.call_arguments(part)}}

@@ -18,6 +18,7 @@ from typing import Any
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import failures, fields
 from ccproxy_lite.formats.format import Progress
+from ccproxy_lite.formats.gemini import web
 from ccproxy_lite.formats.gemini.contents import NAME, read_signature, standard
 from ccproxy_lite.formats.gemini.errors import failed_of, is_own_error, write_error
 from ccproxy_lite.formats.neutral import names
@@ -63,7 +64,7 @@ _BROKEN = frozenset(
 
 
 _KNOWN_MEMBERS = frozenset("text thought thoughtSignature functionCall inlineData partMetadata videoMetadata".split())
-_NOT_READ = ("citationMetadata", "urlContextMetadata")
+_NOT_READ = ("citationMetadata",)
 
 
 def _read_usage(usage: Any) -> Usage | None:
@@ -111,6 +112,7 @@ class Reader:
         self._detail = ""
         self._citations: list[Citation] = []
         self._part_offsets: dict[int, int] = {}
+        self._found = web.Found()
 
     def feed(self, event: SseEvent) -> list[Event]:
         if self._over or not event.data or event.data.strip() == "[DONE]":
@@ -152,6 +154,7 @@ class Reader:
             unsaid = "the upstream stopped without a finish reason"
             return [Failed(502, "server", unsaid if self.is_unspecified else "the upstream's stream ended early")]
         self._close_part(events)
+        events += self._found.events()
         if self.finish not in _REASONS:
             events.append(Lost(f"finishReason={self.finish}"))
         reason = final_stop_reason(_REASONS.get(self.finish, "end"), self._calls > 0)
@@ -163,6 +166,7 @@ class Reader:
         parts = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
         brings_text = any(fields.lenient(part, "text") for part in parts)
         events += [Lost(name) for name in _NOT_READ if candidate.get(name)]
+        self._found.add(candidate)
         if not brings_text:  # the parts may close the text that these citations belong to
             self._add_citations(candidate.get("groundingMetadata"), events)
         for number, part in enumerate(parts):
@@ -214,7 +218,8 @@ class Reader:
             else:
                 events.append(Lost("inlineData"))
         else:
-            lost = [Lost(name) for name in part if name not in _KNOWN_MEMBERS]
+            known = _KNOWN_MEMBERS | {"toolCall", "toolResponse"} if self._found.add_use(part) else _KNOWN_MEMBERS
+            lost = [Lost(name) for name in part if name not in known]
             self._any_part = self._any_part or bool(lost)
             events += lost
 

@@ -10,7 +10,7 @@ from typing import Any
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
-from ccproxy_lite.formats.gemini import models, schema
+from ccproxy_lite.formats.gemini import models, schema, web
 from ccproxy_lite.formats.gemini.contents import (
     NAME,
     NAME_LIMITS,
@@ -22,7 +22,7 @@ from ccproxy_lite.formats.gemini.contents import (
 )
 from ccproxy_lite.formats.neutral import names, thinking
 from ccproxy_lite.formats.neutral.losses import Losses
-from ccproxy_lite.formats.neutral.request import Output, Reasoning, Request, ServerTool, Text, Tool, ToolChoice
+from ccproxy_lite.formats.neutral.request import Output, Reasoning, Request, ServerTool, Text, Tool, ToolChoice, WebTool
 from ccproxy_lite.formats.neutral.schema import as_function, output_schema
 from ccproxy_lite.formats.scalars import Scalars, integer, number, text, texts
 
@@ -153,7 +153,7 @@ def _read_choice(calling: fields.Object) -> tuple[ToolChoice | None, bool | None
 _FUNCTION = frozenset(("name", "description", "parameters", "parametersJsonSchema"))
 
 
-def _read_tools(body: fields.Object, strict: bool | None) -> Iterable[Tool | ServerTool]:
+def _read_tools(body: fields.Object, strict: bool | None) -> Iterable[Tool | WebTool | ServerTool]:
     for tool, at in fields.objects(body, "tools", ""):
         for function, inner in fields.objects(tool, "functionDeclarations", at):
             yield Tool(
@@ -164,10 +164,11 @@ def _read_tools(body: fields.Object, strict: bool | None) -> Iterable[Tool | Ser
                 extra=fields.extra_of(function, _FUNCTION),
                 at=inner,
             )
-        # Everything else in a tool object is a tool of the provider: googleSearch, codeExecution, urlContext.
+        # Everything else in a tool object is a tool of the provider: googleSearch, urlContext, codeExecution.
         for kind in tool:
             if kind != "functionDeclarations" and tool[kind] is not None:
-                yield ServerTool(kind, kind, {kind: tool[kind]}, f"{at}.{kind}")
+                where = f"{at}.{kind}"
+                yield web.read_tool(kind, tool[kind], where) or ServerTool(kind, kind, {kind: tool[kind]}, where)
 
 
 def _read_schema(holder: fields.Object, at: str, *keys: str) -> Mapping[str, Any] | None:
@@ -216,7 +217,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     """The request for a Gemini upstream. Raises ClientError for what it must not leave out."""
     losses = Losses.of(request, NAME, target.strict)
     losses.lose_extra(request.extra)
-    request = losses.without_server_tools(request)
+    request = losses.without_server_tools(request, web.tools_for(request, target), target.quirks)
     contents = write_contents(request, target, losses)
     system = [_write_text(part, losses) for part in request.system if part.text]
     if not contents and system:  # a conversation of instructions only: they are what the user says
@@ -262,6 +263,9 @@ def _write_tools(body: dict[str, Any], request: Request, target: Target, losses:
         config = _write_calling(choice, request)
         if config:
             body["toolConfig"] = {"functionCallingConfig": config}
+    if choice.mode == "required" and {tool.name for tool in request.web_tools}.intersection(choice.names):
+        losses.lose("tool_choice")
+    web.write_tools(body, request, target, losses)
 
 
 def _write_function(tool: Tool, target: Target, losses: Losses) -> dict[str, Any]:
@@ -284,7 +288,10 @@ def _write_calling(choice: ToolChoice, request: Request) -> dict[str, Any]:
         return {"mode": "NONE"}
     if choice.mode == "required":
         # Only ANY takes a list of names.
-        called = [names.fit_name(name, NAME_LIMITS) for name in choice.names]
+        own = {tool.name for tool in tools}
+        called = [names.fit_name(name, NAME_LIMITS) for name in choice.names if name in own]
+        if choice.names and not called:  # a search, which cannot be forced
+            return {}
         return {"mode": "ANY", **({"allowedFunctionNames": called} if called else {})}
     # Strictness is a mode of calling here, and holds for all tools or for none.
     if all(tool.strict for tool in tools):

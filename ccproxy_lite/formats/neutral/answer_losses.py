@@ -18,7 +18,7 @@ from ccproxy_lite.formats.neutral.events import End, Event, Lost, PartEnd, PartS
 
 FROM: Mapping[str, Mapping[str, str]] = {
     "anthropic": {
-        "TYPE": "a block of any other type, such as the use and the result of a server tool",
+        "TYPE": "a block of any other type, such as the use and the result of another server tool",
         "citations": "citations of documents; elsewhere only web pages can be cited",
         "stop_reason=REASON": "an unknown stop reason counts as a normal end",
     },
@@ -30,7 +30,7 @@ FROM: Mapping[str, Mapping[str, str]] = {
         "finish_reason=REASON": "an unknown finish reason counts as a normal end",
     },
     "openai-responses": {
-        "TYPE": "an output item of any other type, such as the call of a server tool",
+        "TYPE": "an output item of any other type, such as the call of another server tool",
         "citations": "citations of files; elsewhere only web pages can be cited",
         "incomplete_details=REASON": "an unknown reason counts as the length limit",
     },
@@ -39,7 +39,6 @@ FROM: Mapping[str, Mapping[str, str]] = {
         "inlineData": "media other than images",
         "groundingMetadata": "sources that belong to no text, or have no address",
         "citationMetadata": "sources of recited texts",
-        "urlContextMetadata": "which pages were fetched",
         "finishReason=REASON": "an unknown finish reason counts as a normal end",
     },
 }
@@ -48,16 +47,20 @@ FROM: Mapping[str, Mapping[str, str]] = {
 TO: Mapping[str, Mapping[str, str]] = {
     "anthropic": {
         "image": "no images in answers: a note stands in the text",
-        "citations": "each needs a value that only Anthropic's service can seal",
+        "web_fetch": "which pages were fetched: their content is not told elsewhere",
     },
     "openai-chat": {
         "pause_turn": "no such finish reason: `stop`",
+        "web_search": "no searches in answers; what is cited is told",
+        "web_fetch": "which pages were fetched",
         "redacted": "reasoning that only its service can read has no field",
     },
     "openai-completions": {
         "thinking": "no reasoning in text completions",
         "image": "no images in text completions",
         "citations": "no citations in text completions",
+        "web_search": "no searches in text completions",
+        "web_fetch": "no searches in text completions",
         "pause_turn": "no such finish reason: `stop`",
     },
     "openai-responses": {"pause_turn": "no such status: `completed`"},
@@ -87,7 +90,7 @@ class AnswerLosses:
             case Lost():
                 self._name(event.what)
             case PartStart():
-                self._miss(event.kind)
+                self._miss(event.name if event.kind == "search" else event.kind)
             case PartEnd() if event.citations:
                 self._miss("citations")
             case End() if event.reason == "pause":

@@ -23,7 +23,7 @@ from ccproxy_lite.errors import Kind
 Extra = Mapping[str, Any]
 NOTHING: Extra = MappingProxyType({})
 
-PartKind = Literal["text", "thinking", "redacted", "tool", "custom", "refusal", "image"]
+PartKind = Literal["text", "thinking", "redacted", "tool", "custom", "refusal", "image", "search"]
 StopReason = Literal["end", "stop_sequence", "max_tokens", "tool_use", "refusal", "pause"]
 
 
@@ -50,6 +50,29 @@ class Citation(NamedTuple):
     end: int | None = None
 
 
+class Page(NamedTuple):
+    """A web page that a search has found."""
+
+    url: str
+    title: str = ""
+
+
+class Search(NamedTuple):
+    """What the provider has done on the web: a search, or (``page``) a page that was opened, or searched (``pattern``).
+
+    ``error`` is a word for its failure. ``item`` is how the provider itself says all this, and more: JSON text for its
+    ``origin`` alone.
+    """
+
+    queries: tuple[str, ...] = ()
+    pages: tuple[Page, ...] = ()
+    page: str = ""
+    pattern: str = ""
+    error: str = ""
+    item: str = ""
+    origin: str = ""
+
+
 @dataclass(slots=True)
 class Begin:
     """The answer has begun. ``id`` and ``model`` are the upstream's own."""
@@ -61,7 +84,10 @@ class Begin:
 
 @dataclass(slots=True)
 class PartStart:
-    """A part opens. ``id`` and ``name`` belong to tool calls (``custom``: free text), ``media_type`` to images."""
+    """A part opens. ``id`` and ``name`` belong to tool calls (``custom``: free text), ``media_type`` to images.
+
+    The ``name`` of a search is ``web_search`` or ``web_fetch``; its end says what was found.
+    """
 
     kind: PartKind
     id: str = ""
@@ -83,6 +109,7 @@ class PartEnd:
     signature: str = ""
     origin: str = ""
     citations: tuple[Citation, ...] = ()
+    search: Search | None = None
 
 
 @dataclass(slots=True)

@@ -14,14 +14,14 @@ rejected
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats.neutral import answer_losses
 from ccproxy_lite.formats.neutral.events import NOTHING, Extra
-from ccproxy_lite.formats.neutral.request import Foreign, Request, ServerTool, Tool, ToolChoice
+from ccproxy_lite.formats.neutral.request import Foreign, Request, ServerTool, Tool, ToolChoice, WebTool
 
 Action = Literal["ignored", "dropped", "rejected"]
 
@@ -42,6 +42,19 @@ _EVERYWHERE = {
     **_losses("rejected", "content that only another provider can read", "foreign.needed"),
     **_losses("dropped", "tool run by another provider", "server_tool"),
     **_losses("rejected", "tool run by another provider, and the request depends on it", "server_tool.needed"),
+    **_losses("dropped", "no such web tool here, or not beside functions", "web_tool"),
+    **_losses("rejected", "no such web tool here, and the request depends on it", "web_tool.needed"),
+    **_losses(
+        "dropped",
+        "only an index is to be searched, which is not possible here; the quirk live_search allows a live search",
+        "web_tool.offline",
+    ),
+    **_losses(
+        "rejected",
+        "only an index is to be searched, which is not possible here; the quirk live_search allows a live search",
+        "web_tool.offline.needed",
+    ),
+    **_losses("dropped", "results of a search that only its provider can read", "search"),
     **_losses("rejected", "files uploaded to another provider cannot be referenced", "file_id"),
     **_losses("rejected", "only one candidate is supported", "candidates"),
     **_losses("dropped", "reasoning from another provider is rejected", "thinking"),
@@ -50,6 +63,8 @@ _EVERYWHERE = {
 }
 """What holds for every target."""
 
+_NO_DOMAINS = _losses("dropped", "no such filter", "web_tool.allowed_domains", "web_tool.blocked_domains")
+_NO_USES = _losses("dropped", "no such limit", "web_tool.max_uses")
 _STARTED = _losses("dropped", "assistant prefill not supported", "prefill")
 _NO_PICTURES = _losses("dropped", "no media in assistant messages", "assistant.media")
 _REASONING_MODELS = "reasoning models accept only the default"
@@ -59,6 +74,8 @@ TO: dict[str, dict[str, Loss]] = {
         **_EVERYWHERE,
         **_NO_PICTURES,
         **_losses("dropped", "no such parameter", "seed", "frequency_penalty", "presence_penalty", "verbosity"),
+        **_losses("dropped", "one of two lists of domains", "web_tool.blocked_domains"),
+        **_losses("dropped", "no such setting", "web_tool.context_size"),
         **_losses("dropped", "rejected by current Claude models", "temperature", "top_p", "top_k"),
         **_losses("ignored", "caching needs no key", "cache_key"),
         **_losses("ignored", "no image detail levels", "image.detail"),
@@ -76,6 +93,8 @@ TO: dict[str, dict[str, Loss]] = {
         **_EVERYWHERE,
         **_NO_PICTURES,
         **_STARTED,
+        **_NO_DOMAINS,
+        **_NO_USES,
         **_losses("dropped", "no such parameter", "top_k"),
         **_losses("dropped", _REASONING_MODELS, "temperature", "top_p", "stop"),
         **_losses("dropped", "at most 4 stop sequences", "stop.more"),
@@ -87,6 +106,8 @@ TO: dict[str, dict[str, Loss]] = {
         **_EVERYWHERE,
         **_NO_PICTURES,
         **_STARTED,
+        **_NO_USES,
+        **_losses("dropped", "no such filter", "web_tool.blocked_domains"),
         **_losses("dropped", "no such parameter", "top_k", "stop", "seed", "frequency_penalty", "presence_penalty"),
         **_losses("dropped", _REASONING_MODELS, "temperature", "top_p"),
         **_losses("rejected", "no audio input", "audio", "result.audio"),
@@ -97,6 +118,10 @@ TO: dict[str, dict[str, Loss]] = {
     "gemini": {
         **_EVERYWHERE,
         **_STARTED,
+        **_NO_DOMAINS,
+        **_NO_USES,
+        **_losses("dropped", "no such setting", "web_tool.location", "web_tool.context_size"),
+        **_losses("dropped", "a search cannot be forced", "tool_choice"),
         **_losses("dropped", "no such parameter", "parallel_tools", "verbosity"),
         **_losses("ignored", "caching needs no key", "cache_key"),
         **_losses("ignored", "no end-user field", "user"),
@@ -132,6 +157,8 @@ FROM: dict[str, dict[str, Loss]] = {
         **_losses("ignored", "the client sends the full history", "context_management", "compaction"),
         **_losses("ignored", "hint for the provider's tool search", "defer_loading", "eager_input_streaming",
                "allowed_callers", "toolset_name", "caller"),
+        **_losses("ignored", "how a web tool works", "response_inclusion", "search_profile", "use_cache"),
+        **_losses("dropped", "no such limit", "max_content_tokens"),
         **_losses("ignored", "the image is sent unchanged", "transformations"),
         **_losses("dropped", "no equivalent field", "input_examples"),
         **_losses("dropped", "no equivalent field", "citations"),
@@ -167,6 +194,7 @@ FROM: dict[str, dict[str, Loss]] = {
         **_losses("dropped", "elsewhere a conversation that is too long is an error", "truncation"),
         **_losses("dropped", "no equivalent mode", "reasoning.mode", "async"),
         **_losses("dropped", "limits server tools", "max_tool_calls"),
+        **_losses("ignored", "which kinds of results a search may have", "search_content_types", "indexed_web_access"),
         **_losses("ignored", "options of server tools", "image", "background_options"),
     },
     "gemini": {
@@ -179,8 +207,10 @@ FROM: dict[str, dict[str, Loss]] = {
         **_losses("dropped", "no equivalent media settings", "generationConfig.imageConfig",
                "generationConfig.mediaResolution", "mediaResolution", "videoMetadata"),
         **_losses("ignored", "redundant", "thought"),
-        **_losses("ignored", "for server tools", "toolConfig.retrievalConfig",
-               "toolConfig.includeServerSideToolInvocations"),
+        **_losses("ignored", "for server tools", "toolConfig.includeServerSideToolInvocations"),
+        **_losses("dropped", "places are named elsewhere", "toolConfig.retrievalConfig"),
+        **_losses("dropped", "no such filter of a search", "timeRangeFilter", "searchTypes", "blockingConfidence"),
+        **_losses("ignored", "when to search", "dynamicRetrievalConfig"),
         **_losses("ignored", "describes the result, which the client produces", "response", "responseJsonSchema"),
         **_losses("dropped", "no asynchronous tool calls", "behavior", "willContinue", "scheduling"),
     },
@@ -276,24 +306,46 @@ class Losses:
                 continue
             self._record_loss(loss, f"{at}.{name}" if at else name)
 
-    def without_server_tools(self, request: Request) -> Request:
+    def without_server_tools(
+        self, request: Request, web: Collection[str] = (), quirks: frozenset[str] = frozenset()
+    ) -> Request:
         """The request without tools that only another provider runs, and without a choice of them.
 
         Such a tool is rejected if the request has no other, or must call this one.
+
+        :param web: the names of the web tools that the target has for this request
         """
         choice = request.tool_choice or ToolChoice("auto")
-        tools = tuple(tool for tool in request.tools if isinstance(tool, Tool))
-        client_tools = {tool.name for tool in tools}
-        left = tuple(name for name in choice.names if name in client_tools)
-        needed = (not tools and choice.mode != "none") or (choice.mode == "required" and choice.names and not left)
+        kept: list[Tool | WebTool | ServerTool] = []
+        lost: list[tuple[str, str]] = []
         for tool in request.tools:
-            if isinstance(tool, ServerTool):
-                self.lose("server_tool.needed" if needed else "server_tool", tool.at)
+            if isinstance(tool, Tool):
+                kept.append(tool)
+            elif isinstance(tool, ServerTool):
+                lost.append(("server_tool", tool.at))
+            elif tool.name not in web:
+                lost.append(("web_tool", tool.at))
+            elif not tool.is_live and "live_search" not in quirks:
+                lost.append(("web_tool.offline", tool.at))
+            else:
+                kept.append(tool)
+        names = {tool.name for tool in kept}
+        left = tuple(name for name in choice.names if name in names)
+        needed = (not kept and choice.mode != "none") or (choice.mode == "required" and choice.names and not left)
+        for what, at in lost:
+            self.lose(f"{what}.needed" if needed else what, at)
         if choice.names and not left:
             raise ClientError(
                 400, f"tool_choice names a tool that is not in tools: {choice.names[0]}", param="tool_choice"
             )
-        return replace(request, tools=tools, tool_choice=request.tool_choice and replace(choice, names=left))
+        return replace(request, tools=tuple(kept), tool_choice=request.tool_choice and replace(choice, names=left))
+
+    def lose_web_settings(self, tool: WebTool, *fields: str) -> None:
+        """Settings of a web tool that the target has no place for, as far as the client has made them."""
+        for field in fields:
+            if getattr(tool, field):
+                template = self._paths.get(f"web_tool.{field}", f"{{at}}.{field}")
+                self.lose(f"web_tool.{field}", template.format(at=tool.at))
 
     def empty(self) -> ClientError:
         """The error for a request that says nothing."""

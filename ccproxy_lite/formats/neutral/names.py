@@ -24,7 +24,7 @@ from ccproxy_lite.formats.neutral.events import Event, PartDelta, PartEnd, PartS
 from ccproxy_lite.jsontext import loads
 
 if TYPE_CHECKING:
-    from ccproxy_lite.formats.neutral.request import ServerTool, Tool, ToolCall
+    from ccproxy_lite.formats.neutral.request import ServerTool, Tool, ToolCall, WebTool
 
 
 class Limits(NamedTuple):
@@ -88,18 +88,18 @@ def _decode_id(call_id: str) -> str:
         return call_id
 
 
-def renamed_tools(tools: Iterable[Tool | ServerTool], limits: Limits) -> dict[str, str]:
+def renamed_tools(tools: Iterable[Tool | WebTool | ServerTool], limits: Limits) -> dict[str, str]:
     """For a request's tools whose names do not fit: from the name on the wire to the client's own."""
     called = [tool.name for tool in _client_tools(tools)]
     return {fit_name(name, limits): name for name in called if fit_name(name, limits) != name}
 
 
-def custom_names(tools: Iterable[Tool | ServerTool]) -> frozenset[str]:
+def custom_names(tools: Iterable[Tool | WebTool | ServerTool]) -> frozenset[str]:
     """The names of the client's free-text tools."""
     return frozenset(tool.name for tool in _client_tools(tools) if tool.kind == "custom")
 
 
-def _client_tools(tools: Iterable[Tool | ServerTool]) -> list[Tool]:
+def _client_tools(tools: Iterable[Tool | WebTool | ServerTool]) -> list[Tool]:
     from ccproxy_lite.formats.neutral.request import Tool  # only who converts has one
 
     return [tool for tool in tools if isinstance(tool, Tool)]

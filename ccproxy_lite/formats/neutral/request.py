@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ccproxy_lite.formats.neutral.events import NOTHING, Extra
+from ccproxy_lite.formats.neutral.events import NOTHING, Extra, Search
 
 Role = Literal["system", "user", "assistant"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "auto"]
@@ -109,6 +109,15 @@ class ToolResult:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchCall:
+    """What the provider has done on the web in an earlier answer; only its origin can be told of it again."""
+
+    search: Search
+    extra: Extra = field(default_factory=_no_extra)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """The model's refusal in an earlier answer."""
 
@@ -130,7 +139,7 @@ class Foreign:
         return NOTHING
 
 
-Part = Text | Image | File | Audio | Thinking | ToolCall | ToolResult | Refusal | Foreign
+Part = Text | Image | File | Audio | Thinking | ToolCall | ToolResult | SearchCall | Refusal | Foreign
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +165,25 @@ class Tool:
     strict: bool | None = None
     kind: Literal["function", "custom"] = "function"
     grammar: tuple[str, str] | None = None
+    extra: Extra = field(default_factory=_no_extra)
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class WebTool:
+    """A tool that the provider runs, and that several have: the search of the web, or the fetching of pages.
+
+    ``location`` is where the user is: city, region, country, timezone. ``is_live``: new pages may be fetched; else the
+    client wants no more than an index.
+    """
+
+    name: Literal["web_search", "web_fetch"]
+    allowed_domains: tuple[str, ...] = ()
+    blocked_domains: tuple[str, ...] = ()
+    location: Mapping[str, str] = field(default_factory=_no_extra)
+    max_uses: int | None = None
+    context_size: str = ""
+    is_live: bool = True
     extra: Extra = field(default_factory=_no_extra)
     at: str = field(default="", compare=False)
 
@@ -208,7 +236,7 @@ class Request:
     model: str
     messages: tuple[Message, ...] = ()
     system: tuple[Text, ...] = ()
-    tools: tuple[Tool | ServerTool, ...] = ()
+    tools: tuple[Tool | WebTool | ServerTool, ...] = ()
     tool_choice: ToolChoice | None = None
     parallel_tools: bool | None = None
     max_tokens: int | None = None
@@ -231,6 +259,11 @@ class Request:
     origin: str = ""
     extra: Extra = field(default_factory=_no_extra)
     paths: Mapping[str, str] = field(default_factory=_no_extra, compare=False)
+
+    @property
+    def web_tools(self) -> tuple[WebTool, ...]:
+        """What the provider may do on the web."""
+        return tuple(tool for tool in self.tools if isinstance(tool, WebTool))
 
     def scalars(self) -> dict[str, Any]:
         """The parameters that are one value each, as far as the client has set them."""

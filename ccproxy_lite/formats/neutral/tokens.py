@@ -21,11 +21,13 @@ from ccproxy_lite.formats.neutral.request import (
     Part,
     Refusal,
     Request,
+    SearchCall,
     ServerTool,
     Text,
     Thinking,
     ToolCall,
     ToolResult,
+    WebTool,
 )
 from ccproxy_lite.jsontext import dumps
 
@@ -100,6 +102,8 @@ def estimate(request: Request) -> int:
     for tool in request.tools:
         if isinstance(tool, ServerTool):
             total += _TOOL_TOKENS + estimate_text(dumps(dict(tool.data)))
+        elif isinstance(tool, WebTool):
+            total += _TOOL_TOKENS + estimate_text(" ".join([tool.name, *tool.allowed_domains, *tool.blocked_domains]))
         else:
             total += _TOOL_TOKENS + estimate_text(f"{tool.name} {tool.description} ")
             total += estimate_text(dumps(dict(tool.schema or {})))
@@ -118,6 +122,8 @@ def _estimate_part(part: Part) -> int:
             return _TOOL_TOKENS + estimate_text(part.name) + estimate_text(part.arguments)
         case ToolResult():
             return _TOOL_TOKENS + sum(_estimate_part(inner) for inner in part.content)
+        case SearchCall():
+            return estimate_text(part.search.item)
         # What Claude charges for a large picture; the size is not known without decoding it.
         case Image():
             return _IMAGE_TOKENS

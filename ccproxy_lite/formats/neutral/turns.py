@@ -19,6 +19,7 @@ from ccproxy_lite.formats.neutral.request import (
     Part,
     Refusal,
     Role,
+    SearchCall,
     Text,
     Thinking,
     ToolCall,
@@ -51,12 +52,16 @@ def _with_seam(turn: Message, message: Message, seam: str) -> tuple[Part, ...]:
 
 
 class Rules(NamedTuple):
-    """What a format's turns can contain: which reasoning; and blank texts, media of the assistant, audio, or not."""
+    """What a format's turns can contain: which reasoning; and blank texts, media of the assistant, audio, or not.
+
+    ``searches`` names the origin of the searches that can return: the format itself, if it has a place for them.
+    """
 
     thought: Callable[[Thinking], bool]
     blanks: bool = True
     media: bool = False
     audio: bool = True
+    searches: str = ""
 
 
 def fits(part: Part, role: Role, rules: Rules, losses: Losses) -> bool:
@@ -70,6 +75,10 @@ def fits(part: Part, role: Role, rules: Rules, losses: Losses) -> bool:
             losses.lose("thinking", part.at)
         case Foreign():
             losses.lose_foreign(part)
+        case SearchCall():
+            if part.search.item and part.search.origin == rules.searches:
+                return True
+            losses.lose("search", part.at)
         case Image() | File() | Audio() if role == "assistant" and not rules.media:
             losses.lose("assistant.media", part.at)
         case Audio() if not rules.audio:

@@ -202,7 +202,7 @@ class Writer:
         if field:
             self._prefix, self._suffix = f'{head}{{"{field}":', "}" + end
             return b""
-        if start.kind not in ("tool", "custom"):
+        if start.kind not in ("tool", "custom"):  # a search has no place
             self._prefix = ""
             return b""
         self._calls += 1

@@ -11,7 +11,7 @@ ends. So the ``Reader`` keeps one part open and decides:
 
 Reasoning that the service seals (``reasoning_details``) leaves with the reasoning part that is open when it arrives, or
 with one without text: see ``reasoning``. Sources of the whole answer (``citations``, ``search_results``) belong to its
-first text.
+first text. That there was a search is told at the end, by what is cited: the format has no other sign of one.
 
 States of a call: ``waiting`` (not passed on yet), ``open`` (passed on as it grows), ``sent`` (closed), ``void`` (an
 empty fragment that never became a call). The end is ``[DONE]`` or a ``finish_reason``; without both, the stream has
@@ -27,7 +27,7 @@ from typing import Any, Literal
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import failures, fields
 from ccproxy_lite.formats.format import Progress
-from ccproxy_lite.formats.neutral import names, overflow
+from ccproxy_lite.formats.neutral import names, overflow, search
 from ccproxy_lite.formats.neutral.events import (
     Begin,
     Citation,
@@ -39,6 +39,7 @@ from ccproxy_lite.formats.neutral.events import (
     PartEnd,
     PartKind,
     PartStart,
+    Search,
     StopReason,
     Usage,
     final_stop_reason,
@@ -121,6 +122,7 @@ class Reader:
         self._citations: tuple[Citation, ...] = ()
         self._images: list[str] = []
         self._sources: tuple[Citation, ...] = ()
+        self._pages: tuple[Citation, ...] = ()
         self._thought: list[str] = []
         self._details = reasoning.Details()
         self._any_part = self._any_plain = self._sourced = False
@@ -193,6 +195,8 @@ class Reader:
             events.append(Lost(f"finish_reason={self._finish}"))
         called = any(call.state == "sent" for call in self._calls.values())
         reason: StopReason = "refusal" if self._refused else "max_tokens" if finish == "overflow" else finish or "end"
+        if self._pages:
+            events += search.events_of(Search((), search.pages_of(self._pages), origin=NAME))
         events.append(End(final_stop_reason(reason, called), self._usage))
         return events
 
@@ -203,7 +207,9 @@ class Reader:
                 self._add_text("text", content, events)
             return
         if delta.get("annotations"):
-            self._citations += read_annotations(delta)
+            cited = read_annotations(delta)
+            self._citations += cited
+            self._pages += cited
         self._note_sources(delta)
         self._read_thought(delta, events)
         if isinstance(content, str):
@@ -232,7 +238,9 @@ class Reader:
     def _note_sources(self, holder: Mapping[str, Any]) -> None:
         """Sources of the whole answer, for its first text; some services repeat them with every chunk."""
         if not self._sourced and not BESIDE.isdisjoint(holder):
-            self._sources = read_sources(holder) or self._sources
+            found = read_sources(holder)
+            if found and found != self._sources:
+                self._sources, self._pages = found, self._pages + found
 
     def _read_thought(self, delta: Mapping[str, Any], events: list[Event]) -> None:
         text_in_details = ""

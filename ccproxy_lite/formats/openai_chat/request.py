@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +11,16 @@ from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral import names
 from ccproxy_lite.formats.neutral.events import NOTHING, Extra
 from ccproxy_lite.formats.neutral.losses import Losses
-from ccproxy_lite.formats.neutral.request import Effort, Output, Reasoning, Request, ServerTool, Tool, ToolChoice
+from ccproxy_lite.formats.neutral.request import (
+    Effort,
+    Output,
+    Reasoning,
+    Request,
+    ServerTool,
+    Tool,
+    ToolChoice,
+    WebTool,
+)
 from ccproxy_lite.formats.neutral.schema import as_function
 from ccproxy_lite.formats.openai_chat.messages import NAME_LIMITS, marks_instructions, read_messages, write_messages
 from ccproxy_lite.formats.openai_chat.reasoning import NAME
@@ -42,11 +52,16 @@ _PATHS = {
     "reasoning": "reasoning_effort",
     "parallel_tools": "parallel_tool_calls",
     "file.name": "file.filename",
+    "web_tool.context_size": "{at}.search_context_size",
+    "web_tool.location": "{at}.user_location",
 }
 _MAX_STOPS = 4
 _GATEWAY = frozenset(("effort", "max_tokens", "enabled"))
 _THINKING = frozenset(("type", "budget_tokens"))
 _SEARCH = "web_search_options"
+_LOCATION = ("city", "region", "country", "timezone")
+_SEARCH_MODELS = re.compile(r"(?:.*/)?gpt-.*-search(?:-|\Z)")
+"""They search with every request; others reject the options."""
 
 # ---------------------------------------------------------------- reading
 
@@ -80,7 +95,7 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
     )
 
 
-def _read_tools(body: fields.Object) -> Iterable[Tool | ServerTool]:
+def _read_tools(body: fields.Object) -> Iterable[Tool | WebTool | ServerTool]:
     for tool, at in fields.objects(body, "tools", ""):
         match fields.text(tool, "type", at, "function"):
             case "function":
@@ -95,6 +110,8 @@ def _read_tools(body: fields.Object) -> Iterable[Tool | ServerTool]:
                 extra = {**beside, **fields.extra_of(custom, frozenset(("name", "description", "format")))}
                 grammar = _read_grammar(custom, f"{at}.custom")
                 yield Tool(name, about, kind="custom", grammar=grammar, extra=extra, at=f"{at}.custom")
+            case "web_search":  # as several gateways spell it
+                yield _read_search(tool, at)
             case kind:
                 yield ServerTool(kind, kind, dict(tool), at)
     # The predecessor of ``tools``, which old clients still send.
@@ -102,7 +119,19 @@ def _read_tools(body: fields.Object) -> Iterable[Tool | ServerTool]:
         yield _read_function(function, at)
     search = fields.optional_object(body, _SEARCH)
     if search is not None:
-        yield ServerTool(_SEARCH, _SEARCH, search, _SEARCH)
+        yield _read_search(search, _SEARCH)
+
+
+def _read_search(options: fields.Object, at: str) -> WebTool:
+    place = fields.optional_object(options, "user_location", at) or {}
+    place = fields.optional_object(place, "approximate", f"{at}.user_location") or place
+    return WebTool(
+        "web_search",
+        location={key: fields.text(place, key, at) for key in _LOCATION if place.get(key)},
+        context_size=fields.text(options, "search_context_size", at, ""),
+        extra=fields.extra_of(options, frozenset(("type", "search_context_size", "user_location"))),
+        at=at,
+    )
 
 
 def _read_grammar(custom: fields.Object, at: str) -> tuple[str, str] | None:
@@ -195,7 +224,8 @@ def write_request(request: Request, target: Target) -> Outgoing:
     # Only the legacy endpoint's requests are written for a service of their own kind: it knows their other fields.
     own = request.extra if request.origin == NAME else NOTHING
     losses.lose_extra(request.extra if own is NOTHING else NOTHING)
-    request = losses.without_server_tools(request)
+    searches = "web_search" in target.quirks or _SEARCH_MODELS.match(target.model)
+    request = losses.without_server_tools(request, ("web_search",) if searches else (), target.quirks)
     is_reasoning_model = openai.is_openai_reasoning(target.model)  # only these models accept custom tools
     body: dict[str, Any] = {
         "model": target.model,
@@ -203,6 +233,8 @@ def write_request(request: Request, target: Target) -> Outgoing:
         **{name: value for name, value in own.items() if name.isidentifier()},
     }
     _write_tools(body, request, losses, is_reasoning_model)
+    for tool in request.web_tools:
+        body[_SEARCH] = _write_search(tool, losses)
     SCALARS.write(body, _accepted_parameters(request, target, losses), losses)
     # OpenAI's reasoning models and its service reject the old name; other services only know that one.
     if "max_tokens" in body and (is_reasoning_model or "max_completion_tokens" in target.quirks):
@@ -259,12 +291,26 @@ def _write_tool(tool: Tool, losses: Losses) -> dict[str, Any]:
     return {"type": "function", "function": written}
 
 
+def _write_search(tool: WebTool, losses: Losses) -> dict[str, Any]:
+    losses.lose_extra(tool.extra, tool.at)
+    losses.lose_web_settings(tool, "allowed_domains", "blocked_domains", "max_uses")
+    written: dict[str, Any] = {}
+    if tool.context_size in ("low", "medium", "high"):
+        written["search_context_size"] = tool.context_size
+    if tool.location:
+        written["user_location"] = {"type": "approximate", "approximate": dict(tool.location)}
+    return written
+
+
 def _write_choice(choice: ToolChoice, request: Request, is_reasoning_model: bool) -> Any:
+    called = [name for name in choice.names if name not in [tool.name for tool in request.web_tools]]
     if choice.mode == "none" or not choice.names:
         return choice.mode
+    if not called:  # such a model always searches
+        return "auto"
     custom = names.custom_names(request.tools) if is_reasoning_model else frozenset()
     allowed = []
-    for name in choice.names:
+    for name in called:
         kind = "custom" if name in custom else "function"
         allowed.append({"type": kind, kind: {"name": names.fit_name(name, NAME_LIMITS)}})
     # One forced tool has a form of its own.

@@ -19,9 +19,11 @@ from ccproxy_lite.formats.neutral.events import (
     PartDelta,
     PartEnd,
     PartStart,
+    Search,
     Usage,
 )
 from ccproxy_lite.formats.neutral.request import Tool
+from ccproxy_lite.formats.openai_responses import web
 from ccproxy_lite.formats.openai_responses.items import NAME
 from ccproxy_lite.formats.openai_responses.reader import failure
 from ccproxy_lite.formats.openai_responses.tools import NAME_LIMITS, NOTE
@@ -65,6 +67,8 @@ def _annotation(citation: Citation, length: int) -> dict[str, Any]:
     }
 
 
+_BEGUN = ("in_progress", "searching")
+"""The steps of a search that has begun."""
 _TEXTS = {"text": ("output_text", "text"), "refusal": ("refusal", "refusal")}
 _ID_PREFIX = {
     "message": "msg",
@@ -73,6 +77,7 @@ _ID_PREFIX = {
     "custom_tool_call": "ctc",
     "tool_search_call": "tsc",
     "image_generation_call": "ig",
+    web.CALL: "ws",
 }
 
 
@@ -180,6 +185,8 @@ class Writer:
         """The end of the open item."""
         if not self._item:
             return b""
+        if self._item["type"] == web.CALL and self._item["status"] == "failed":
+            status = "failed"
         # A call whose arguments are complete was not cut off: clients may run it.
         if status == "incomplete" and self._item["type"] == "function_call" and _is_object(self._item["arguments"]):
             status = "completed"  # the limit came after the call
@@ -226,6 +233,8 @@ class Writer:
                 return self._item_added("reasoning", summary=[])
             case "image":
                 return self._item_added("image_generation_call", result=None)
+            case "search":
+                return self._open_search()
         extra = self._extra_of_tool.get(start.name, {})
         call_id = names.id_for_client(start.id, NAME_LIMITS)
         if NOTE in extra:
@@ -254,6 +263,20 @@ class Writer:
         self._prepare_deltas(f"response.{kind}.delta", place, ',"logprobs":[]' if kind == "output_text" else "")
         return before + self._encode_event("response.content_part.added", {**place, "part": empty})
 
+    def _open_search(self) -> bytes:
+        if not self._reply.request.web_tools:  # which nobody has asked for
+            return b""
+        added = self._item_added(web.CALL, action={"type": "search", "query": ""})
+        position = self._item_position()
+        return added + b"".join(self._encode_event(f"response.{web.CALL}.{step}", position) for step in _BEGUN)
+
+    def _close_search(self, found: Search) -> bytes:
+        if not self._reply.request.web_tools:
+            return b""
+        status = {"status": "failed"} if found.error else {}
+        done = self._encode_event(f"response.{web.CALL}.completed", self._item_position())
+        return done + self._item_done(action=web.write_action(found), **status)
+
     def _open_summary(self) -> bytes:
         part = {"type": "summary_text", "text": ""}
         self._item = {**self._item, "summary": [part]}
@@ -270,6 +293,8 @@ class Writer:
                 return self._close_thinking(text, end)
             case "redacted":
                 return self._item_done(encrypted_content=thinking.seal("", text, end.origin, NAME))
+            case "search":
+                return self._close_search(end.search or Search())
             case "image":
                 return self._item_done(result=text, output_format=self._start.media_type.rpartition("/")[2] or "png")
         if self._item["type"] == "tool_search_call":

@@ -19,11 +19,13 @@ from ccproxy_lite.formats.neutral.request import (
     Part,
     Refusal,
     Request,
+    SearchCall,
     Text,
     Thinking,
     ToolCall,
     ToolResult,
 )
+from ccproxy_lite.formats.openai_responses import web
 from ccproxy_lite.formats.openai_responses.tools import NAME_LIMITS, SEARCH, Entry, read_tools
 from ccproxy_lite.jsontext import dumps_text
 
@@ -171,6 +173,8 @@ def _read_item(kind: str, item: fields.Object, at: str, flat_name: FlatName) -> 
             )
         case "reasoning":
             part = _read_reasoning(item, at)
+        case web.CALL:
+            part = web.read_history(item, at)
         case "agent_message":
             return _read_agent_message(item, at)
         case "mcp_call":
@@ -237,7 +241,7 @@ def _read_reasoning(item: fields.Object, at: str) -> Thinking:
 # ---------------------------------------------------------------- writing
 
 
-_RULES = turns.Rules(lambda thought: thought.origin == NAME and bool(thought.signature), audio=False)
+_RULES = turns.Rules(lambda thought: thought.origin == NAME and bool(thought.signature), audio=False, searches=NAME)
 
 
 def write_items(request: Request, target: Target, losses: Losses) -> list[dict[str, Any]]:
@@ -250,7 +254,7 @@ def write_items(request: Request, target: Target, losses: Losses) -> list[dict[s
         content: list[dict[str, Any]] = []
         for part in message.parts:
             # These are items of their own and end the message before them.
-            if isinstance(part, Thinking | ToolCall | ToolResult):
+            if isinstance(part, Thinking | ToolCall | ToolResult | SearchCall):
                 items += _write_message(role, content)
                 content = []
                 items.append(_write_item(part, kinds, losses))
@@ -284,6 +288,8 @@ def _write_item(part: Part, kinds: dict[str, str], losses: Losses) -> dict[str, 
             kind = "custom_tool_call_output" if kinds.get(part.call_id) == "custom" else "function_call_output"
             call_id = names.fit_id(part.call_id, NAME_LIMITS)
             return {"type": kind, "call_id": call_id, "output": _write_output(part, losses)}
+        case SearchCall():
+            return web.write_history(part)
         case Thinking():
             reasoning_id, _, sealed = part.signature.partition(".")
             summary = [{"type": "summary_text", "text": part.text}] if part.text else []
@@ -353,7 +359,8 @@ def _write_file(part: File, losses: Losses) -> dict[str, Any]:
 
 
 def without_foreign(body: fields.Object) -> dict[str, Any] | None:
-    """The body without reasoning of other providers; None if there is none."""
+    """The body without reasoning of other providers, and without what a client has made of a search; None if there is
+    none."""
     items = body.get("input")
     if not isinstance(items, list):
         return None
@@ -362,7 +369,9 @@ def without_foreign(body: fields.Object) -> dict[str, Any] | None:
 
 
 def _is_foreign(item: Any) -> bool:
-    if not isinstance(item, dict) or item.get("type") != "reasoning":
+    if not isinstance(item, dict) or item.get("type") not in ("reasoning", web.CALL):
         return False
+    if item["type"] == web.CALL:
+        return not web.is_sendable(item)
     mark = thinking.untag(str(item.get("encrypted_content") or ""))
     return mark is not None and mark[0] != NAME

@@ -40,6 +40,7 @@ from ccproxy_lite.formats.neutral.events import (
     final_stop_reason,
 )
 from ccproxy_lite.formats.openai import failed_of, read_usage
+from ccproxy_lite.formats.openai_responses import web
 from ccproxy_lite.formats.openai_responses.items import NAME
 from ccproxy_lite.formats.openai_responses.ordered_parts import OrderedParts
 from ccproxy_lite.formats.openai_responses.tools import SEARCH
@@ -211,6 +212,8 @@ class Reader:
             item_ = self._find_item(data, fields.lenient(item, "type"), fresh=True)
             if fields.lenient(item, "name"):
                 self._start_call(item_, item)
+            elif item_.type == web.CALL:
+                self._start_search(item_, item)
 
     def _item_done(self, data: Mapping[str, Any], event: str) -> None:
         item = data.get("item")
@@ -226,6 +229,10 @@ class Reader:
             self._finish_texts(item_, "content", item)
         elif item_.type == "reasoning" and not item_.streamed:
             self._finish_texts(item_, "summary" if item.get("summary") else "content", item)
+        elif item_.type == web.CALL:
+            self._start_search(item_, item)
+            self._ordered.add(item_.key, PartEnd(search=web.read_search(item)))
+            item_.open = None
         elif item_.type == "image_generation_call" and fields.lenient(item, "result"):
             media_type = f"image/{fields.lenient(item, 'output_format') or 'png'}"
             self._ordered.add(
@@ -318,6 +325,11 @@ class Reader:
         item_.open, item_.call_id = (kind, _ALL), item_.call_id or fields.lenient(item, "call_id")
         self._called = True
         self._ordered.add(item_.key, PartStart(kind, call_id, f"{space}__{name}" if space else name))
+
+    def _start_search(self, item_: _Item, item: Mapping[str, Any]) -> None:
+        if item_.open is None and not item_.done:
+            item_.open = ("search", _ALL)
+            self._ordered.add(item_.key, PartStart("search", fields.lenient(item, "id"), "web_search"))
 
     def _finish_arguments(self, item_: _Item, value: Any) -> None:
         """The arguments as a whole, where no piece came."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ccproxy_lite.formats import fields, openai
 from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral import names, thinking, turns
 from ccproxy_lite.formats.neutral.losses import Losses
-from ccproxy_lite.formats.neutral.request import Output, Reasoning, Request, Text
+from ccproxy_lite.formats.neutral.request import Output, Reasoning, Request, Text, Tool, WebTool
+from ccproxy_lite.formats.openai_responses import web
 from ccproxy_lite.formats.openai_responses.items import (
     NAME,
     configured,
@@ -19,6 +21,7 @@ from ccproxy_lite.formats.openai_responses.items import (
 )
 from ccproxy_lite.formats.openai_responses.tools import (
     NAME_LIMITS,
+    AnyTool,
     flat_names,
     read_choice,
     read_tools,
@@ -47,6 +50,7 @@ _PATHS = {
     "parallel_tools": "parallel_tool_calls",
     "logprobs": "top_logprobs",
     "file.name": "filename",
+    **web.PATHS,
 }
 _TIERS = openai.TIERS | {"ultrafast"}
 _MIN_TOKENS = 16
@@ -76,6 +80,9 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
         del extra["truncation"]
     if path.action == "compact":
         extra["compact"] = True
+    if "max_tool_calls" in extra:
+        tools, limited = _limited(tools, extra["max_tool_calls"])
+        extra = {name: value for name, value in extra.items() if name != "max_tool_calls" or not limited}
     return Request(
         model=fields.text(body, "model", ""),
         messages=messages,
@@ -92,6 +99,14 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
         extra=extra,
         paths=_PATHS,
     )
+
+
+def _limited(tools: tuple[AnyTool, ...], most: Any) -> tuple[tuple[AnyTool, ...], bool]:
+    """The tools, the web search with a limit, if it is the only one that the service runs; whether it is."""
+    run_there = [tool for tool in tools if not isinstance(tool, Tool)]
+    if len(run_there) != 1 or not isinstance(run_there[0], WebTool) or type(most) is not int:
+        return tools, False
+    return tuple(replace(tool, max_uses=most) if isinstance(tool, WebTool) else tool for tool in tools), True
 
 
 def _flat_name(space: str, name: str) -> str:
@@ -135,7 +150,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     """The request for a Responses upstream. Raises ClientError for what it must not leave out."""
     losses = Losses.of(request, NAME, target.strict)
     losses.lose_extra(request.extra)
-    request = losses.without_server_tools(request)
+    request = losses.without_server_tools(request, ("web_search",), target.quirks)
     body: dict[str, Any] = {"model": target.model}
     body["input"] = write_items(request, target, losses)
     for_cache = _write_instructions(body, request, target, losses)
@@ -150,6 +165,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
             body["tool_choice"] = write_choice(request.tool_choice, request)
         if request.parallel_tools is not None:
             body["parallel_tool_calls"] = request.parallel_tools
+    _write_web_settings(body, request, losses)
     key = openai.cache_key(request, target) if target.caching and request.cache_key is None else ""
     if key:
         body[openai.KEY] = key
@@ -168,6 +184,16 @@ def write_request(request: Request, target: Target) -> Outgoing:
         body["stream"] = True
     names_there = names.renamed_tools(request.tools, NAME_LIMITS)
     return Outgoing(body, losses.finish(), names_there, for_cache=tuple(for_cache))
+
+
+def _write_web_settings(body: dict[str, Any], request: Request, losses: Losses) -> None:
+    """What holds for the searches of the whole request: how many there may be, and that their sources are told."""
+    for tool in request.web_tools:
+        if len(request.web_tools) == 1 and tool.max_uses is not None:
+            body["max_tool_calls"] = tool.max_uses  # counts what the service runs, not the client's functions
+        else:
+            losses.lose_web_settings(tool, "max_uses")
+        body["include"] = list(web.INCLUDE)
 
 
 def _write_instructions(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> list[str]:

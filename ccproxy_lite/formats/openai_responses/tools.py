@@ -10,8 +10,10 @@ from typing import Any
 from ccproxy_lite.formats import fields, openai
 from ccproxy_lite.formats.neutral import names
 from ccproxy_lite.formats.neutral.losses import Losses
-from ccproxy_lite.formats.neutral.request import Request, ServerTool, Tool, ToolChoice
+from ccproxy_lite.formats.neutral.request import Request, ServerTool, Tool, ToolChoice, WebTool
+from ccproxy_lite.formats.openai_responses import web
 
+AnyTool = Tool | WebTool | ServerTool
 Entry = tuple[fields.Object, str]
 """A tool as the client wrote it, and the path where it stands."""
 
@@ -22,9 +24,9 @@ NOTE = "(tool_search)"
 # ---------------------------------------------------------------- reading
 
 
-def read_tools(entries: Iterable[Entry]) -> tuple[Tool | ServerTool, ...]:
+def read_tools(entries: Iterable[Entry]) -> tuple[AnyTool, ...]:
     """All tools, those of a namespace under one flat name each. Of two with one name the first one counts."""
-    tools: dict[str, Tool | ServerTool] = {}
+    tools: dict[str, AnyTool] = {}
     for tool, at in entries:
         for read in _read_tool(tool, at):
             first = tools.get(read.name)
@@ -47,7 +49,7 @@ def _origin_digest(tool: Tool) -> str:
     return hashlib.sha256("\0".join(_namespace_and_name(tool)).encode("utf-8", "surrogatepass")).hexdigest()[:6]
 
 
-def flat_names(tools: Iterable[Tool | ServerTool]) -> dict[tuple[str, str], str]:
+def flat_names(tools: Iterable[AnyTool]) -> dict[tuple[str, str], str]:
     """From namespace and name to the flat name."""
     return {
         (tool.extra["(namespace)"], tool.extra["(inner)"]): tool.name
@@ -56,7 +58,7 @@ def flat_names(tools: Iterable[Tool | ServerTool]) -> dict[tuple[str, str], str]
     }
 
 
-def _read_tool(tool: fields.Object, at: str) -> Iterable[Tool | ServerTool]:
+def _read_tool(tool: fields.Object, at: str) -> Iterable[AnyTool]:
     match fields.text(tool, "type", at, "function"):
         case "function":
             yield _read_function(tool, at)
@@ -69,6 +71,8 @@ def _read_tool(tool: fields.Object, at: str) -> Iterable[Tool | ServerTool]:
             about = fields.text(tool, "description", at, "")
             parameters = fields.optional_object(tool, "parameters", at)
             yield Tool(SEARCH, about, parameters, extra={NOTE: True}, at=at)
+        case kind if web.is_search(kind):
+            yield web.read_tool(tool, at)
         case kind:
             yield ServerTool(kind, kind, dict(tool), at)
 
@@ -95,7 +99,7 @@ def _read_custom(tool: fields.Object, at: str) -> Tool:
     return Tool(fields.text(tool, "name", at), about, kind="custom", grammar=grammar, extra=extra, at=at)
 
 
-def _read_namespace(space: fields.Object, at: str) -> Iterable[Tool | ServerTool]:
+def _read_namespace(space: fields.Object, at: str) -> Iterable[AnyTool]:
     name, about = fields.text(space, "name", at), fields.text(space, "description", at, "")
     for inner, where in fields.objects(space, "tools", at):
         for tool in _read_tool(inner, where):
@@ -108,20 +112,25 @@ def _read_namespace(space: fields.Object, at: str) -> Iterable[Tool | ServerTool
 
 
 def read_choice(body: fields.Object, flat: dict[tuple[str, str], str]) -> ToolChoice | None:
-    """``tool_choice``; tools in namespaces have flat names."""
-    return openai.read_choice(body.get("tool_choice"), lambda space, name: flat.get((space, name), name))
+    """``tool_choice``; tools in namespaces have flat names, and the web search has one name for all its types."""
+    choice = openai.read_choice(body.get("tool_choice"), lambda space, name: flat.get((space, name), name))
+    if choice is None:
+        return None
+    return replace(choice, names=tuple("web_search" if web.is_search(name) else name for name in choice.names))
 
 
 # ---------------------------------------------------------------- writing
 
 
 def write_tools(request: Request, losses: Losses) -> list[dict[str, Any]]:
-    """The tools that the client runs."""
+    """The tools that the client runs, and the web search."""
     written: list[dict[str, Any]] = []
     for tool in request.tools:
         if isinstance(tool, Tool):
             losses.lose_extra(tool.extra, tool.at)
             written.append(_write_tool(tool))
+        elif isinstance(tool, WebTool):
+            written.append(web.write_tool(tool, losses))
     return written
 
 
@@ -144,8 +153,11 @@ def write_choice(choice: ToolChoice, request: Request) -> Any:
     if choice.mode == "none" or not choice.names:
         return choice.mode
     custom = names.custom_names(request.tools)
+    searches = [tool.name for tool in request.web_tools]
     chosen = [
-        {"type": "custom" if name in custom else "function", "name": names.fit_name(name, NAME_LIMITS)}
+        {"type": name}
+        if name in searches
+        else {"type": "custom" if name in custom else "function", "name": names.fit_name(name, NAME_LIMITS)}
         for name in choice.names
     ]
     if choice.mode == "required" and len(chosen) == 1:

@@ -1,0 +1,103 @@
+"""Anthropic Messages: how a request asks for reasoning, and what stands against it. Pure.
+
+Newer models think as they see fit (``adaptive``, at one of five efforts), older ones within a budget (``enabled``). It
+counts towards the token limit, and is rejected beside a forced tool, a prefill, or a tool loop whose reasoning is
+missing. Source: extended and adaptive thinking at platform.claude.com.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ccproxy_lite.formats.anthropic import models
+from ccproxy_lite.formats.format import Target
+from ccproxy_lite.formats.neutral import thinking
+from ccproxy_lite.formats.neutral.losses import Losses
+from ccproxy_lite.formats.neutral.request import Reasoning, Request
+
+
+def max_tokens(request: Request, target: Target, losses: Losses) -> int:
+    """The limit of the answer; what another service allows may be more than this model does."""
+    # Anthropic requires a limit, and rejects one above the model's own.
+    most = models.claude_max_tokens(target.model)
+    if request.max_tokens is not None and request.max_tokens > most:
+        losses.lose("max_tokens")
+        return most
+    return request.max_tokens if request.max_tokens is not None else min(target.default_max_tokens, most)
+
+
+_ADAPTIVE = {"minimal": "low", "auto": None}
+
+
+def write_thinking(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
+    reasoning = request.reasoning
+    if reasoning is None:
+        return
+    effort = thinking.effort_of(reasoning)
+    version = models.claude_version(target.model) or (0, 0)
+    mode = models.claude_thinking(target.model, target.quirks)
+    if mode == "none":
+        if effort != "none":
+            losses.lose("reasoning", reasoning.at)
+    elif effort == "none":
+        body["thinking"] = {"type": "disabled"}
+    elif mode == "manual":
+        _write_manual_thinking(body, request, target, losses)
+    else:
+        body["thinking"] = {"type": "adaptive"}
+        visible = reasoning.visible
+        if visible is None and version >= (4, 7):  # these hide their reasoning by default
+            visible = True
+        if visible is not None:
+            body["thinking"]["display"] = "summarized" if visible else "omitted"
+        # Adaptive models choose the budget themselves, between five levels.
+        level = _ADAPTIVE.get(effort, effort)
+        if level == "xhigh" and version < (4, 7):
+            level = "high"
+        if level:
+            body.setdefault("output_config", {})["effort"] = level
+
+
+def _write_manual_thinking(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
+    """A budget of at least 1024 tokens that leaves room for the answer, and nothing that forbids thinking beside it."""
+    budget = max(thinking.budget_of(request.reasoning or Reasoning(), target.budgets), 1024)
+    if request.max_tokens is None:
+        body["max_tokens"] = min(budget + target.default_max_tokens, models.claude_max_tokens(target.model))
+        budget = min(budget, body["max_tokens"] - 1024)
+    else:
+        # The budget counts towards max_tokens: a quarter of it is left for the answer.
+        budget = min(budget, body["max_tokens"] - max(1024, body["max_tokens"] // 4))
+    # Rejected beside manual thinking: a forced tool, a prefill, a tool loop without its reasoning.
+    forced = request.tool_choice is not None and request.tool_choice.mode == "required" and "tools" in body
+    if budget < 1024 or forced or _prefills_or_hides_thoughts(body["messages"]):
+        losses.lose("reasoning.conflict", request.reasoning.at if request.reasoning else "")
+        body["max_tokens"] = max_tokens(request, target, losses)
+    else:
+        body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+
+
+def _prefills_or_hides_thoughts(messages: list[dict[str, Any]]) -> bool:
+    """Whether the conversation ends in a prefill, or in a tool loop whose reasoning is missing."""
+    if not messages:
+        return False
+    if messages[-1]["role"] == "assistant":
+        return True
+    return hides_thoughts(messages)
+
+
+def hides_thoughts(messages: list[Any]) -> bool:
+    """Whether a conversation ends in a tool loop that does not begin with a thought: manual thinking rejects it."""
+    turns: list[list[Any]] = []
+    role = ""
+    for message in reversed(messages):
+        if not isinstance(message, dict) or (len(turns) == 2 and message.get("role") != role):
+            break
+        if message.get("role") != role:
+            role = str(message.get("role"))
+            turns.append([])
+        content = message.get("content")
+        turns[-1] = [*(content if isinstance(content, list) else [{"type": "text"}]), *turns[-1]]
+    kinds = [[block.get("type") for block in turn if isinstance(block, dict)] for turn in turns]
+    if len(kinds) < 2 or "tool_result" not in kinds[0] or "tool_use" not in kinds[1]:
+        return False
+    return kinds[1][0] not in ("thinking", "redacted_thinking")

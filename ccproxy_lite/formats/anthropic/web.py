@@ -1,0 +1,193 @@
+"""Anthropic Messages: the web tools that the service runs, declared, used and cited; both ways. Pure.
+
+    {"type": "web_search_20250305", "name": "web_search", "allowed_domains": [...], "max_uses": 8}      a declaration
+    {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "moons"}}  a use
+    {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": [
+        {"type": "web_search_result", "url": ..., "title": ..., "encrypted_content": ...}]}             its result
+    {"type": "text", "text": ..., "citations": [{"type": "web_search_result_location", ...}]}           a cited text
+
+A use and its result are one search, and return to the service as they came. A search of another provider is written
+with an id that begins with ``MARK``, by which it is known when the client sends it back, and carries what only that
+provider can read in the first result's ``encrypted_content``. Source: the SDK's ``web_search_tool_20250305_param``,
+``web_search_tool_result_block``, ``web_fetch_tool_result_block``, ``citations_web_search_result_location``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ccproxy_lite.formats import fields
+from ccproxy_lite.formats.neutral import search, thinking
+from ccproxy_lite.formats.neutral.events import Citation, Page, Search
+from ccproxy_lite.formats.neutral.losses import Losses
+from ccproxy_lite.formats.neutral.request import SearchCall, WebTool
+from ccproxy_lite.jsontext import dumps_text, loads
+
+NAME = "anthropic"
+USE = "server_tool_use"
+TOOLS = ("web_search", "web_fetch")
+MARK = "srvtoolu_ccp_"
+_VERSIONS = {"web_search": "web_search_20250305", "web_fetch": "web_fetch_20250910"}
+_LOCATION = ("city", "region", "country", "timezone")
+_TOOL = frozenset("type name allowed_domains blocked_domains user_location max_uses cache_control".split())
+_ERRORS = (
+    "invalid_tool_input unavailable max_uses_exceeded too_many_requests query_too_long request_too_large "
+    "url_too_long url_not_allowed url_not_accessible unsupported_content_type"
+).split()
+_MAX_QUOTE_CHARS = 150
+
+# ---------------------------------------------------------------- declarations
+
+
+def read_tool(tool: fields.Object, at: str) -> WebTool | None:
+    """The web tool that an entry of ``tools`` declares; None for any other."""
+    kind = fields.text(tool, "type", at)
+    name = next((one for one in TOOLS if kind.startswith(f"{one}_2")), None)
+    if name is None:
+        return None
+    place = fields.optional_object(tool, "user_location", at) or {}
+    return WebTool(
+        name,  # type: ignore[arg-type]
+        fields.texts(tool, "allowed_domains", at),
+        fields.texts(tool, "blocked_domains", at),
+        {key: fields.text(place, key, at) for key in _LOCATION if place.get(key)},
+        fields.optional_int(tool, "max_uses", at),
+        extra=fields.extra_of(tool, _TOOL),
+        at=at,
+    )
+
+
+def write_tool(tool: WebTool, losses: Losses) -> dict[str, Any]:
+    losses.lose_extra(tool.extra, tool.at)
+    losses.lose_web_settings(tool, "context_size")
+    written: dict[str, Any] = {"type": _VERSIONS[tool.name], "name": tool.name}
+    if tool.allowed_domains:
+        losses.lose_web_settings(tool, "blocked_domains")  # only one of the two is accepted
+        written["allowed_domains"] = list(tool.allowed_domains)
+    elif tool.blocked_domains:
+        written["blocked_domains"] = list(tool.blocked_domains)
+    if tool.location and tool.name == "web_search":
+        written["user_location"] = {"type": "approximate", **tool.location}
+    if tool.max_uses is not None:
+        written["max_uses"] = tool.max_uses
+    return written
+
+
+# ---------------------------------------------------------------- uses and results
+
+
+def is_use(block: Any) -> bool:
+    """Whether a block is the use of a web tool."""
+    return fields.lenient(block, "type") == USE and fields.lenient(block, "name") in TOOLS
+
+
+def is_result(block: Any) -> bool:
+    """Whether a block is the result of one."""
+    return fields.lenient(block, "type") in [f"{name}_tool_result" for name in TOOLS]
+
+
+def read_search(use: Mapping[str, Any], result: Mapping[str, Any] | None) -> Search:
+    """What a use and its result say."""
+    given = use.get("input")
+    query, page = fields.lenient(given, "query"), fields.lenient(given, "url")
+    content = result.get("content") if result is not None else None
+    pages, error = [], ""
+    for one in content if isinstance(content, list) else [content]:
+        error = fields.lenient(one, "error_code") or error
+        if fields.lenient(one, "url"):
+            pages.append(Page(fields.lenient(one, "url"), fields.lenient(one, "title")))
+    item, origin = dumps_text([use] if result is None else [use, result]), NAME
+    if fields.lenient(use, "id").startswith(MARK):
+        sealed = next((fields.lenient(one, "encrypted_content") for one in fields.lenient_list(result, "content")), "")
+        origin, item = search.unsealed(sealed)
+    return Search((query,) if query else (), tuple(pages), page, "", error, item, origin)
+
+
+def read_history(blocks: Sequence[Any], number: int, at: str) -> Iterable[SearchCall]:
+    """The search that the use at that number has begun; its result may stand anywhere behind it."""
+    use = blocks[number]
+    results = (one for one in blocks[number + 1 :] if is_result(one) and one.get("tool_use_id") == use.get("id"))
+    yield SearchCall(read_search(use, next(results, None)), at=at)
+
+
+def write_history(part: SearchCall) -> list[dict[str, Any]]:
+    """The blocks of a search of this service, as they came."""
+    blocks: list[dict[str, Any]] = loads(part.search.item)
+    return blocks
+
+
+def write_use(found: Search, use_id: str) -> dict[str, Any]:
+    """The use of a web tool for a client."""
+    given = {"query": ", ".join(found.queries)} if found.queries else {"url": found.page} if found.page else {}
+    return {"type": USE, "id": use_id, "name": "web_search", "input": given}
+
+
+def write_result(found: Search, use_id: str, citations: Iterable[Citation] = ()) -> dict[str, Any]:
+    """Its result. Titles that only the citations of the answer tell are taken from them."""
+    block = {"type": "web_search_tool_result", "tool_use_id": use_id}
+    if found.error:
+        code = found.error if found.error in _ERRORS else "unavailable"
+        return {**block, "content": {"type": "web_search_tool_result_error", "error_code": code}}
+    sealed = [search.sealed(found)] + [""] * len(found.pages)
+    return {
+        **block,
+        "content": [
+            {
+                "type": "web_search_result",
+                "url": page.url,
+                "title": page.title or page.url,
+                "page_age": None,
+                "encrypted_content": content,
+            }
+            for page, content in zip(search.with_titles(found.pages, citations), sealed, strict=False)
+        ],
+    }
+
+
+# ---------------------------------------------------------------- cited texts
+
+
+def write_texts(text: str, citations: Sequence[Citation]) -> list[dict[str, Any]]:
+    """A text as blocks, for a block cites as a whole."""
+    blocks = []
+    for piece, cited in search.pieces(text, citations):
+        sources = {"citations": [write_citation(one, piece) for one in cited]} if cited else {}
+        blocks.append({"type": "text", "text": piece, **sources})
+    return blocks or [{"type": "text", "text": text}]
+
+
+def write_citation(citation: Citation, quoted: str) -> dict[str, Any]:
+    """A source of a text; the index is marked, for the service itself has not sealed it."""
+    return {
+        "type": "web_search_result_location",
+        "url": citation.url,
+        "title": citation.title or None,
+        "cited_text": quoted[:_MAX_QUOTE_CHARS],
+        "encrypted_index": thinking.tag("", ""),
+    }
+
+
+def is_marked_citation(citation: Any) -> bool:
+    """Whether a citation was written here."""
+    return thinking.untag(fields.lenient(citation, "encrypted_index")) is not None
+
+
+# ---------------------------------------------------------------- the same format on both sides
+
+
+def without_foreign(content: list[Any]) -> list[Any]:
+    """The content of a message without searches and citations of other providers, which the service would reject."""
+    kept = []
+    for block in content:
+        named = fields.lenient(block, "id") if is_use(block) else ""
+        named = fields.lenient(block, "tool_use_id") if is_result(block) else named
+        if named.startswith(MARK):
+            continue
+        citations = fields.lenient_list(block, "citations")
+        own = [one for one in citations if not is_marked_citation(one)]
+        if len(own) < len(citations):
+            block = {key: value for key, value in block.items() if key != "citations"}
+            block = {**block, "citations": own} if own else block
+        kept.append(block)
+    return kept

@@ -1,0 +1,74 @@
+"""Web search that a provider runs: what it found as one value, cited texts cut into pieces, and what is sealed. Pure.
+
+A search is a part of an answer like a text: it opens when it begins, and ends with what it has found. What its provider
+alone can read (encrypted results, a sequence of its own items) is kept as ``item`` and returns to its ``origin`` only;
+a client whose format has an opaque slot carries it there.
+
+>>> found = Search(("moons",), (Page("https://a.example"),), item="{}", origin="x")
+>>> unsealed(sealed(found)), [text for text, _ in pieces("abcd", [Citation("u", "", 1, 3)])]
+(('x', '{}'), ['a', 'bc', 'd'])
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+
+from ccproxy_lite.formats.neutral import thinking
+from ccproxy_lite.formats.neutral.events import Citation, Event, Page, PartEnd, PartStart, Search
+
+_MAX_ITEM_BYTES = 1_048_576
+"""Of a sealed item, so that what a client sends back cannot grow without a limit when it is unpacked."""
+
+
+def sealed(search: Search) -> str:
+    """What only the search's provider can read, for the opaque slot of another format's client."""
+    packed = base64.b64encode(zlib.compress(search.item.encode("utf-8", "surrogatepass"))).decode()
+    return thinking.tag(search.origin, packed if search.item else "")
+
+
+def unsealed(value: str) -> tuple[str, str]:
+    """Origin and item of a sealed value; an empty item where there is none, or it is not readable."""
+    origin, packed = thinking.untag(value) or ("", "")
+    try:
+        unpacked = zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), _MAX_ITEM_BYTES)
+        return origin, unpacked.decode("utf-8", "surrogatepass")
+    except (binascii.Error, zlib.error, ValueError):
+        return origin, ""
+
+
+def events_of(search: Search, search_id: str = "", name: str = "web_search") -> list[Event]:
+    """A search that is told of when it is over."""
+    return [PartStart("search", search_id, name), PartEnd(search=search)]
+
+
+def pages_of(citations: Iterable[Citation]) -> tuple[Page, ...]:
+    """The pages that are cited, each once."""
+    titles: dict[str, str] = {}
+    for one in citations:
+        titles[one.url] = titles.get(one.url) or one.title
+    return tuple(Page(url, title) for url, title in titles.items())
+
+
+def with_titles(pages: Sequence[Page], citations: Iterable[Citation]) -> tuple[Page, ...]:
+    """The pages, with the titles that only the citations of the answer tell."""
+    titles = {one.url: one.title for one in citations if one.title}
+    return tuple(page if page.title else page._replace(title=titles.get(page.url, "")) for page in pages)
+
+
+def pieces(text: str, citations: Sequence[Citation]) -> Iterator[tuple[str, list[Citation]]]:
+    """A text, cut so that each citation covers whole pieces; for formats in which a piece cites as a whole."""
+    spans = [_span(one, len(text)) for one in citations]
+    borders = sorted({0, len(text), *(place for span in spans for place in span)})
+    for start, end in pairwise(borders):
+        cited = [one for one, (first, last) in zip(citations, spans, strict=True) if first <= start and end <= last]
+        yield text[start:end], cited
+
+
+def _span(citation: Citation, length: int) -> tuple[int, int]:
+    """The characters that a citation supports: all of them where it does not say."""
+    end = length if citation.end is None else min(citation.end, length)
+    return min(citation.start or 0, end), end
