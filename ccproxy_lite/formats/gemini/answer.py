@@ -114,11 +114,17 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
     written: list[dict[str, Any]] = []
     cited = []
     searches = [(part.start.name, part.end.search) for part in parts if part.end.search is not None]
+    joins = bool(reply.request.web_tools)
     for part in parts:
         if part.start.kind == "search":
             continue
-        written += seals.parts(part)
-        cited.append((len(written) - 1, 0, part.text, part.end.citations))
+        continued = joins and part.start.kind == "text" and bool(written) and written[-1].keys() == {"text"}
+        before = web.byte_length(written[-1]["text"]) if continued else 0
+        if continued:  # who searches counts the places of sources over the whole text
+            written[-1] = {"text": written[-1]["text"] + part.text}
+        else:
+            written += seals.parts(part)
+        cited.append((len(written) - 1, before, part.text, part.end.citations))
     written += seals.pending()
     content = {"role": "model", "parts": written or [{"text": ""}]}
     candidate = {"content": content, **_end_of_candidate(end, web.metadata(searches, cited))}

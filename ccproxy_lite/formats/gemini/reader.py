@@ -184,6 +184,9 @@ class Reader:
         self._detail = fields.lenient(candidate, "finishMessage") or self._detail
 
     def _read_part(self, part: Mapping[str, Any], events: list[Event]) -> None:
+        if self._found.add_use(part):  # whole: its signature belongs to it
+            self._any_part = True
+            return
         text, raw_signature = fields.lenient(part, "text"), fields.lenient(part, "thoughtSignature")
         signature, redacted, origin = read_signature(raw_signature) if raw_signature else ("", "", NAME)
         call, blob = part.get("functionCall"), part.get("inlineData")
@@ -218,8 +221,7 @@ class Reader:
             else:
                 events.append(Lost("inlineData"))
         else:
-            known = _KNOWN_MEMBERS | {"toolCall", "toolResponse"} if self._found.add_use(part) else _KNOWN_MEMBERS
-            lost = [Lost(name) for name in part if name not in known]
+            lost = [Lost(name) for name in part if name not in _KNOWN_MEMBERS]
             self._any_part = self._any_part or bool(lost)
             events += lost
 

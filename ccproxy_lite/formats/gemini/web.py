@@ -155,7 +155,7 @@ def metadata(searches: Sequence[tuple[str, Search]], cited: Iterable[Cited]) -> 
             supports.setdefault(place, []).append(number)
     grounding: dict[str, Any] = {"webSearchQueries": queries} if queries else {}
     if numbers:
-        grounding["groundingChunks"] = [{"web": {"uri": url, "title": titles[url]}} for url in numbers]
+        grounding["groundingChunks"] = [{"web": {"uri": url, "title": titles[url] or url}} for url in numbers]
         grounding["groundingSupports"] = [_support(place, pages) for place, pages in supports.items()]
     fetched = [
         {"retrievedUrl": found.page, "urlRetrievalStatus": "URL_RETRIEVAL_STATUS_ERROR" if found.error else _OK}

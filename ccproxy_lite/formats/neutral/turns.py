@@ -93,9 +93,26 @@ def fitting(messages: Iterable[Message], rules: Rules, losses: Losses) -> list[M
     kept = []
     for message in messages:
         losses.lose_extra(message.extra, message.at)
-        parts = tuple(part for part in message.parts if fits(part, message.role, rules, losses))
+        given = message.parts if rules.blanks or message.role != "assistant" else _without_blank_pieces(message.parts)
+        parts = tuple(part for part in given if fits(part, message.role, rules, losses))
         kept.append(replace(message, parts=parts))
     return kept
+
+
+def _without_blank_pieces(parts: Iterable[Part]) -> Iterable[Part]:
+    """The parts of an answer, where white space between two pieces of its text belongs to the first of them."""
+    held: Text | None = None
+    for part in parts:
+        if isinstance(part, Text) and held is not None and not part.text.strip() and not part.extra:
+            held = replace(held, text=held.text + part.text)
+            continue
+        if held is not None:
+            yield held
+        held = part if isinstance(part, Text) else None
+        if held is None:
+            yield part
+    if held is not None:
+        yield held
 
 
 COMPLETE = "(complete)"

@@ -228,6 +228,8 @@ def _write_reasoning(body: dict[str, Any], request: Request, target: Target, los
         if thinking.effort_of(setting) != "none":
             losses.lose("reasoning", setting.at)
         return
+    if effort == "minimal" and request.web_tools:  # rejected beside a search
+        effort = "low"
     written: dict[str, Any] = {} if effort is None else {"effort": effort}
     visible = thinking.effort_of(setting) != "none" if setting.visible is None else setting.visible
     if visible and "no_reasoning_summary" not in target.quirks:
