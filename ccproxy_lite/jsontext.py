@@ -112,3 +112,20 @@ def members(text: str) -> list[Member]:
     except RecursionError:
         raise ValueError("nested too deep") from None
     return members_
+
+
+def patched(value: Any, patch: Any) -> Any:
+    """A value with another laid over it: members that are null are removed, objects merged (RFC 7396).
+
+    >>> patched({"a": 1, "b": {"c": 2, "d": 3}}, {"a": None, "b": {"c": 4}})
+    {'b': {'c': 4, 'd': 3}}
+    """
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(value) if isinstance(value, dict) else {}
+    for name, inner in patch.items():
+        if inner is None:
+            result.pop(name, None)
+        else:
+            result[name] = patched(result.get(name), inner)
+    return result

@@ -33,7 +33,14 @@ ROWS: dict[str, tuple[str, ...]] = {
     "relay": ("routing", "config", "providers.__init__", "providers.provider", REGISTRY, *SHARED, "net", *GROUND),
     "routing": ("config", "formats.neutral.events", "formats.neutral.error_details", "net.framing", "errors"),
     "config": ("providers.__init__", "formats.neutral.thinking", "net.address", "net.proxies", "errors", "jsontext"),
-    "providers": ("formats.format", "formats.sse", "formats.neutral.losses", "errors", "jsontext"),
+    "providers": (
+        "formats.format",
+        "formats.sse",
+        "formats.neutral.losses",
+        "formats.neutral.catalog",
+        "errors",
+        "jsontext",
+    ),
     REGISTRY: ("formats.format",),
     "formats": ("formats.neutral", "errors", "jsontext"),
     "formats.neutral": ("errors", "jsontext"),
@@ -47,7 +54,7 @@ ROWS: dict[str, tuple[str, ...]] = {
 PURE = (
     "routing", "config", "providers", "formats", "errors", "jsontext",
     "net.framing", "net.heads", "net.address", "net.proxies", "net.inflate",
-    "relay.streams", "relay.whole", "relay.headers", "relay.record", "relay.tape",
+    "relay.streams", "relay.pauses", "relay.whole", "relay.headers", "relay.record", "relay.tape",
     "server.clients", "server.paths", "server.access", "server.metrics",
 )  # fmt: skip
 """No clock, no randomness, no input or output: what these import is pure, too."""

@@ -14,7 +14,7 @@ COMMANDS = {
     "env": "print shell commands that point clients at a running proxy",
     "init": "create a configuration file from the API keys in your environment",
     "check": "validate the configuration and print upstreams and routes (keys masked)",
-    "models": "list the models clients can request, and where each is routed",
+    "models": "list the models clients can request, and where each is routed; or tell of one who answers it",
     "convert": "convert a request or response between formats (stdin to stdout)",
     "replay": "run a captured exchange again, offline, and show what differs",
     "status": "show keys, cooldowns, sessions and counters of a running proxy",
@@ -32,7 +32,7 @@ _EXAMPLES = {
     "env": 'example:\n  ccproxy-lite env claude\n  eval "$(ccproxy-lite env claude)" && claude',
     "init": "example:\n  ccproxy-lite init && ccproxy-lite check",
     "check": "example:\n  ccproxy-lite check --config proxy.json --live",
-    "models": "example:\n  ccproxy-lite models --json",
+    "models": "example:\n  ccproxy-lite models --json\n  ccproxy-lite models claude-sonnet-5",
     "convert": "example:\n  ccproxy-lite convert --from anthropic --to openai-chat < request.json",
     "replay": "example:\n  ccproxy-lite replay ~/captures/ccproxy-20261130T101500-0f3a9c-req1.json",
     "status": "example:\n  ccproxy-lite status --reset work",
@@ -159,6 +159,10 @@ def _add_check_options(parser: Parser) -> None:
     parser.add_argument("--live", action="store_true", help="contact every upstream with every key (lists models)")
 
 
+def _add_models_options(parser: Parser) -> None:
+    parser.add_argument("name", nargs="?", type=_non_empty, metavar="NAME", help="tell who answers this model, and why")
+
+
 def _add_status_options(parser: Parser) -> None:
     parser.add_argument(
         "--reset",
@@ -211,7 +215,7 @@ _OPTIONS: dict[str, tuple[Callable[[Parser], None], ...]] = {
     "env": (_add_config_option, _add_listen_option, _add_json_option, _add_env_options),
     "init": (_add_config_option, _add_init_options),
     "check": (_add_config_option, _add_json_option, _add_check_options),
-    "models": (_add_config_option, _add_json_option),
+    "models": (_add_config_option, _add_json_option, _add_models_options),
     "convert": (_add_convert_options,),
     "replay": (_add_replay_options,),
     "status": (_add_config_option, _add_listen_option, _add_json_option, _add_status_options),

@@ -15,12 +15,13 @@ import anyio
 
 from ccproxy_lite.cli.load import load, places, with_options
 from ccproxy_lite.config import secrets
-from ccproxy_lite.config.model import Config, Mount
+from ccproxy_lite.config.model import Config, ModelTarget, Mount
 from ccproxy_lite.errors import ConfigError, UpstreamError
-from ccproxy_lite.jsontext import dumps
+from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.relay.catalog import Catalog
 from ccproxy_lite.relay.upstreams import check_trust
 from ccproxy_lite.relay.vault import Vault
+from ccproxy_lite.routing.conditions import described as described_condition
 from ccproxy_lite.server.lifecycle import upstreams
 from ccproxy_lite.server.paths import match
 
@@ -74,7 +75,7 @@ def described(config: Config, source: str) -> dict[str, Any]:
             }
             for upstream in config.upstreams
         ],
-        "models": {name: list(targets) for name, targets in config.models},
+        "models": {name: [_described_target(target) for target in targets] for name, targets in config.models},
         "mounts": [_described_mount(mount) for mount in config.mounts],
         "capture": config.capture.dir,
         "notes": [*config.notes, *_file_notes(source, config), *_program_notes(config), *_mount_notes(config)],
@@ -136,7 +137,7 @@ def _report_lines(report: dict[str, Any]) -> Iterator[str]:
             if upstream[name]:
                 yield f"  {name}: {', '.join(upstream[name])}"
     for name, targets in report["models"].items():
-        yield f"model {name} -> {', then '.join(targets)}"
+        yield from _rule_lines(name, targets)
     for mount in report["mounts"]:
         several = f"first of {', '.join(mount['keys'])} that is set" if len(mount["keys"]) > 1 else ""
         keys = f" ({several or 'key ' + mount['keys'][0]})" if mount["keys"] and mount["auth"] != "none" else ""
@@ -146,6 +147,35 @@ def _report_lines(report: dict[str, Any]) -> Iterator[str]:
     yield from (f"note: {note}" for note in report["notes"])
     if report["looked_for"]:
         yield f"looked for: {', '.join(report['looked_for'])}"
+
+
+def _described_target(target: ModelTarget) -> Any:
+    """A target as the file has it; a condition in words."""
+    if target == ModelTarget(target.to):
+        return target.to
+    told = {
+        "to": target.to,
+        "when": described_condition(target.when) if target.when is not None else None,
+        "set": loads(target.overlay) if target.overlay else None,
+        "name": target.name,
+        "context_tokens": target.context_tokens,
+        "output_tokens": target.output_tokens,
+    }
+    return {key: value for key, value in told.items() if value not in (None, "")}
+
+
+def _rule_lines(name: str, targets: list[Any]) -> Iterator[str]:
+    """An entry of ``models``: on one line where it has no conditions, else as a table of rules."""
+    plain = [target if isinstance(target, str) else target["to"] for target in targets]
+    if not any(isinstance(target, dict) and target.keys() & {"when", "set"} for target in targets):
+        yield f"model {name} -> {', then '.join(plain)}"
+        return
+    yield f"model {name}:"
+    for target in targets:
+        rest = target if isinstance(target, dict) else {"to": target}
+        condition = f"when {rest['when']}" if "when" in rest else "else"
+        overlay = f", set {dumps(rest['set'])}" if "set" in rest else ""
+        yield f"  {condition} -> {rest['to']}{overlay}"
 
 
 def _live_line(answer: dict[str, Any]) -> str:

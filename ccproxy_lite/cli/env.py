@@ -13,11 +13,15 @@ import anyio
 
 from ccproxy_lite.cli.ask import address_at
 from ccproxy_lite.cli.load import load
+from ccproxy_lite.cli.told import tell_model
 from ccproxy_lite.config import secrets
+from ccproxy_lite.config.model import Config
 from ccproxy_lite.errors import CcproxyError, ConfigError
 from ccproxy_lite.jsontext import dumps
+from ccproxy_lite.relay.catalog import Catalog
 from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.server import clients
+from ccproxy_lite.server.lifecycle import upstreams
 
 _KEY = "\0key\0"
 """Stands for the key until it is written in the shell's own words."""
@@ -60,10 +64,11 @@ def main(arguments: argparse.Namespace) -> int:
     config, _ = load(arguments.config, {**os.environ, **dict.fromkeys(clients.touched(), "changed-by-an-earlier-run")})
     url = _proxy_url(arguments.listen or config.listen)
     key = config.client_keys[0] if config.client_keys else clients.NO_KEY
-    variables = clients.variables(arguments.client, url, _KEY)
+    told = anyio.run(_told, config, arguments.client) if arguments.client else clients.Model()
+    variables = clients.variables(arguments.client, url, _KEY) | clients.about_model(arguments.client, told, {})
     cleared = [name for name in clients.redirecting(arguments.client) if name in os.environ and name not in variables]
     flags = {name: clients.flags(name, url) for name in clients.CLIENTS if arguments.client in (None, name)}
-    flags = {name: words for name, words in flags.items() if words}
+    flags = {name: words + clients.window_flags(name, told) for name, words in flags.items() if words}
     variable = secrets.variable(key)
     if variable is not None and not os.environ.get(variable):  # unset by an earlier run, which has passed it on
         holder = clients.holding_key(os.environ, url)
@@ -80,10 +85,19 @@ def main(arguments: argparse.Namespace) -> int:
         return 0
     for line in _shell_lines(_SHELLS[arguments.shell], variables, cleared, flags, variable):
         print(line)
+    if clients.needs_catalogue(arguments.client or "", told):
+        window = f"a context window of {told.context_tokens:,} tokens"
+        print(f'# {window} cannot be told by a flag; "ccproxy-lite run -- {arguments.client}" provides a catalogue')
     file = clients.file_of(arguments.client or "")
     if file and file.content:
         print(f'# {arguments.client} also needs a settings file; "ccproxy-lite run -- {arguments.client}" provides one')
     return 0
+
+
+async def _told(config: Config, client: str) -> clients.Model:
+    """What the configuration says of the model that answers a client; no service is asked."""
+    async with upstreams(config, Vault()) as relay:
+        return await tell_model(Catalog(relay), [client], "", asks=False)
 
 
 def _proxy_url(listen: str) -> str:

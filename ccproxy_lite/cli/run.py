@@ -17,12 +17,13 @@ from secrets import token_urlsafe
 import anyio
 
 from ccproxy_lite.cli.load import load, with_options
-from ccproxy_lite.config.model import Config
+from ccproxy_lite.cli.told import check_listed, failures, tell_model, window_flags
+from ccproxy_lite.config.model import Config, ModelTarget
 from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
 from ccproxy_lite.log import log
 from ccproxy_lite.providers import key_variables
 from ccproxy_lite.relay.vault import Vault
-from ccproxy_lite.routing.routes import resolve
+from ccproxy_lite.routing.routes import resolve, targets_of
 from ccproxy_lite.server import accesslog, clients
 from ccproxy_lite.server.clients import File
 from ccproxy_lite.server.lifecycle import running
@@ -38,7 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
     config, source = load(arguments.config)
     config = with_options(config, arguments)
     if arguments.model:
-        config = _with_model(config, arguments.model)
+        config = models_to(config, arguments.model)
     # The command would have to know a real key, which is what a one-time key avoids.
     if any(upstream.from_client for upstream in config.upstreams):
         raise ConfigError(['ccproxy-lite run: cannot be used with "keys": "from-client"'])
@@ -53,7 +54,7 @@ def main(arguments: argparse.Namespace) -> int:
     if config.is_embedded and "no API key" in source:
         remedy = f'Set one of {", ".join(key_variables())}, or run "ccproxy-lite init"'
         print(f"ccproxy-lite: {source}; requests will only be echoed back. {remedy}", file=sys.stderr)
-    return anyio.run(_run_behind_proxy, config, words, _inherited())
+    return anyio.run(_run_behind_proxy, config, words, arguments.model or "")
 
 
 def _inherited() -> list[int]:
@@ -65,16 +66,18 @@ def _inherited() -> list[int]:
     return descriptors
 
 
-def _with_model(config: Config, model: str) -> Config:
-    """Every model goes to this one. Raises ConfigError if it goes nowhere."""
+def models_to(config: Config, model: str) -> Config:
+    """The configuration with every model name leading to this one. Raises ConfigError if it leads nowhere."""
     try:
         routes = resolve(config, model, "")
     except ClientError as error:
         raise ConfigError([f"--model {model}: {error.message}"]) from None
-    return replace(config, models=(("*", tuple(str(route) for route in routes)),))
+    written = [f"{route}({route.effort})" if route.effort else str(route) for route in routes]
+    targets = targets_of(config, model) or tuple(ModelTarget(target) for target in written)
+    return replace(config, models=((model, targets), ("*", targets)))
 
 
-async def _run_behind_proxy(config: Config, words: list[str], inherited: list[int]) -> int:
+async def _run_behind_proxy(config: Config, words: list[str], model: str) -> int:
     vault = Vault()
     log_file = config.log.file or _log_path()
     accesslog.configure(config.log._replace(file=log_file), vault.redact, dict(os.environ))
@@ -83,19 +86,24 @@ async def _run_behind_proxy(config: Config, words: list[str], inherited: list[in
     vault.remember(key)
     wanted = [number for number in _PASSED_ON if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores one
     with (
-        _settings_folder() if file else nullcontext() as folder,
+        _settings_folder() if file or clients.may_need_catalogue(words[0]) else nullcontext() as folder,
         anyio.open_signal_receiver(*wanted) as signals,
     ):
         async with running(replace(config, client_keys=(key,)), vault) as proxy:
             if proxy.relay.captures is not None and proxy.relay.captures.problem:  # the log is in a file
                 print(f"ccproxy-lite: {proxy.relay.captures.problem}", file=sys.stderr)
+            if model:
+                await check_listed(proxy.app.catalog, model)
+            told = await tell_model(proxy.app.catalog, words, model)
             child = clients.environment(os.environ, words[0], proxy.url, key)
+            child |= clients.about_model(clients.program_name(words[0]), told, os.environ)
             if file is not None and folder is not None:
                 child |= _with_file(file, folder, proxy.url, key)
+            flags = await window_flags(words, told, folder)
             try:
                 process = await anyio.open_process(
-                    clients.with_flags(words, proxy.url),
-                    stdin=None, stdout=None, stderr=None, env=child, pass_fds=inherited,
+                    [*clients.with_flags(words[:1], proxy.url), *flags, *words[1:]],
+                    stdin=None, stdout=None, stderr=None, env=child, pass_fds=_inherited(),
                 )  # fmt: skip
             except OSError as error:
                 raise CcproxyError(f"{words[0]} cannot be started: {error.strerror}") from None
@@ -104,6 +112,8 @@ async def _run_behind_proxy(config: Config, words: list[str], inherited: list[in
                 status = await process.wait()
                 # Nothing is left to pass signals to.
                 tasks.cancel_scope.cancel()
+            for line in failures(proxy.server_state.metrics, log_file):
+                print(f"ccproxy-lite: {vault.redact(line)}", file=sys.stderr)
     return status if status >= 0 else 128 - status
 
 

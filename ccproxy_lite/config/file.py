@@ -13,7 +13,16 @@ from urllib.parse import urlsplit
 
 from ccproxy_lite.config import secrets
 from ccproxy_lite.config.located import Misplaced, find, parse, position
-from ccproxy_lite.config.model import CaptureSettings, Config, Key, Limits, Log, Mount, Timeouts, Upstream
+from ccproxy_lite.config.model import (
+    CaptureSettings,
+    Config,
+    Key,
+    Limits,
+    Log,
+    Mount,
+    Timeouts,
+    Upstream,
+)
 from ccproxy_lite.config.readers import (
     Invalid,
     Place,
@@ -21,7 +30,6 @@ from ccproxy_lite.config.readers import (
     Report,
     boolean,
     dict_of,
-    did_you_mean,
     dotted,
     integer_at_least,
     list_of,
@@ -33,6 +41,7 @@ from ccproxy_lite.config.readers import (
     secret_reference,
     text,
 )
+from ccproxy_lite.config.targets import check_targets, read_models
 from ccproxy_lite.errors import ConfigError
 from ccproxy_lite.formats.neutral.thinking import BUDGETS
 from ccproxy_lite.net import proxies
@@ -52,7 +61,6 @@ from ccproxy_lite.providers import (
     provider_of,
 )
 
-Models = tuple[tuple[str, tuple[str, ...]], ...]
 Keys = tuple[tuple[Key, ...], bool, str]
 """The keys of an upstream, whether they are the client's instead, and where they come from."""
 
@@ -96,7 +104,7 @@ def _build_config(document: Any, top: Place) -> Config:
         config = replace(config, notes=tuple(top.report.notes))
     # Where either is invalid, errors about its targets would only follow from that.
     if "models" in given and "upstreams" in given:
-        _check_targets(document["models"], list(document["upstreams"]), top.at("models"))
+        check_targets(document["models"], list(document["upstreams"]), top.at("models"))
     for upstream in config.upstreams:
         if upstream.from_client and config.client_keys:
             place = top.at("upstreams", upstream.name, "keys")
@@ -104,19 +112,6 @@ def _build_config(document: Any, top: Place) -> Config:
     if not document.get("client_keys") and not Address.parse(config.listen).is_local:
         top.at("listen").error("client_keys is required when listening on a non-loopback address")
     return config
-
-
-def _check_targets(models: Mapping[str, Any], upstreams: list[str], place: Place) -> None:
-    """Note the targets whose upstream does not exist."""
-    for name, value in models.items():
-        targets = (
-            [((name, index), one) for index, one in enumerate(value)] if isinstance(value, list) else [((name,), value)]
-        )
-        for path, target in targets:
-            upstream = target.partition("/")[0] if isinstance(target, str) and "/" in target else None
-            if upstream is not None and upstream not in upstreams:
-                hint = did_you_mean(upstream, upstreams) or f"; known: {', '.join(upstreams)}"
-                place.at(*path).error(f'unknown upstream "{upstream}"{hint if upstreams else ""}')
 
 
 def _read_listen(value: Any, place: Place) -> str:
@@ -140,24 +135,6 @@ def _read_origin(value: Any, place: Place) -> str:
     if not is_origin:
         raise Invalid("expected an exact origin such as http://localhost:3000")
     return str(value).rstrip("/")
-
-
-def _read_target(value: Any, place: Place) -> str:
-    if not text(value, place).partition("/")[2]:
-        raise Invalid('expected "upstream/model"')
-    return str(value)
-
-
-def _read_targets(value: Any, place: Place) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        return (_read_target(value, place),)
-    if not value:
-        raise Invalid("at least one target is required")
-    return list_of(_read_target)(value, place)
-
-
-def _read_models(value: Any, place: Place) -> Models:
-    return tuple(dict_of(_read_targets)(value, place).items())
 
 
 def _read_budgets(value: Any, place: Place) -> Mapping[str, int]:
@@ -434,7 +411,7 @@ FIELDS: Mapping[str, Reader[Any]] = {
     "cors_origins": list_of(_read_origin),
     "upstreams": _read_upstreams,
     "mounts": _read_mounts,
-    "models": _read_models,
+    "models": read_models,
     "strict": boolean,
     "strategy": one_of("round-robin", "fill-first"),
     "sticky_sessions": boolean,

@@ -63,6 +63,40 @@ class Upstream:
         return self.provider.embedded or self.provider.speaks(self.format, form) == form
 
 
+CONTENTS = ("image", "file", "audio", "tools", "web_search", "thinking")
+"""What a request may have, as conditions call it; images in tool results count."""
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""The efforts that may stand behind a model's name."""
+
+
+class Condition(NamedTuple):
+    """Which requests a target is for: those that fit all that is given.
+
+    ``contents``: it has any of these. ``tokens_over`` and ``tokens_under`` bound the estimate of its input tokens.
+    ``headers``: name in lower case and glob. ``system``: a glob for the beginning of its instructions.
+    """
+
+    contents: tuple[str, ...] = ()
+    tokens_over: int | None = None
+    tokens_under: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    system: str | None = None
+
+
+class ModelTarget(NamedTuple):
+    """Where a model name leads: ``upstream/model``.
+
+    ``overlay`` is laid over the upstream's body, as JSON text. ``name`` and the numbers are what clients are told.
+    """
+
+    to: str
+    when: Condition | None = None
+    overlay: str = ""
+    name: str = ""
+    context_tokens: int | None = None
+    output_tokens: int | None = None
+
+
 class Mount(NamedTuple):
     """A client's own service behind the proxy: the path prefix (or, without a slash at its end, the exact path).
 
@@ -122,7 +156,7 @@ class Config:
     client_keys: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
-    models: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    models: tuple[tuple[str, tuple[ModelTarget, ...]], ...] = ()
     strict: bool = False
     strategy: str = "round-robin"
     sticky_sessions: bool = True

@@ -23,8 +23,9 @@ __all__ = ["FORMATS", "Format", "dialect", "formats_at", "model_list_at"]
 class Profile(NamedTuple):
     """The facts about a format that need no converters.
 
-    ``stem`` is part of all its request paths. ``key_header`` is where its clients send their key.
-    A client that sends one of ``headers`` or ``parameters``, or requests a path below ``folder``, speaks this format.
+    ``stem`` is part of all its request paths; ``own_paths`` are others, of this format alone. ``key_header`` is where
+    its clients send their key. A client that sends one of ``headers`` or ``parameters``, or requests a path below
+    ``folder``, speaks this format.
     """
 
     stem: str
@@ -32,11 +33,12 @@ class Profile(NamedTuple):
     headers: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
     folder: str = ""
+    own_paths: tuple[str, ...] = ()
 
 
 PROFILES = {
     "anthropic": Profile("/messages", "x-api-key", ("anthropic-version",)),
-    "openai-responses": Profile("/responses"),
+    "openai-responses": Profile("/responses", own_paths=("/v1/alpha/search",)),  # where Codex searches
     "openai-chat": Profile("/chat/completions"),
     "gemini": Profile(
         "/models/", "x-goog-api-key", ("x-goog-api-key", "x-goog-api-client"), ("key",), folder="/v1beta/"
@@ -135,7 +137,7 @@ def owner_of(path: str, query: str, get: Callable[[str], str | None]) -> Owner:
     if _GOOGLES.match(path):
         return Owner("gemini")
     for name, profile in PROFILES.items():
-        if f"{path}/".startswith(f"/v1{profile.stem}/"):
+        if f"{path}/".startswith(f"/v1{profile.stem}/") or path in profile.own_paths:
             return Owner(name, only=True)
     return Owner(detect_format(get, query, path).name)
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from urllib.parse import unquote
 
+from ccproxy_lite.formats.neutral.catalog import ModelInfo
 from ccproxy_lite.formats.neutral.events import NOTHING, Event, Failed, Usage
 from ccproxy_lite.formats.sse import Event as SseEvent
 
 if TYPE_CHECKING:
-    from ccproxy_lite.formats.neutral.request import Request
+    from ccproxy_lite.formats.neutral.request import Effort, Request
 
 
 class PathInfo(NamedTuple):
@@ -100,6 +101,7 @@ class Progress:
     :ivar content: content has begun; until then nothing needs to have reached the client
     :ivar ended: the format's ending was seen
     :ivar over: the answer is complete, and nothing more will come
+    :ivar paused: the service has to be asked to go on; the client's answer is not over
     :ivar failed: the answer has failed, and its events say so
     :ivar is_foreign: they do not say it as the format does
     :ivar window_full: a finish reason says that the context window is full
@@ -109,6 +111,7 @@ class Progress:
     content: bool = False
     ended: bool = False
     over: bool = False
+    paused: bool = False
     failed: Failed | None = None
     is_foreign: bool = False
     window_full: bool = False
@@ -146,6 +149,7 @@ class Format(NamedTuple):
     ``look`` notes the progress of a stream that is relayed as it is, event by event, because both sides speak this
     format; ``write_failure`` is the in-band error that ends one. ``without_foreign``
     returns a request body without what this service would reject because another one made it, or None if all is well.
+    ``with_effort`` returns one that asks for an effort to reason, as the target's model knows it.
     ``read_path`` returns what a URL's raw path and query request, or None if they are not this format's; ``write_path``
     is its reverse for an upstream, and ``fixed_headers`` are sent with every request to one. ``is_own_error`` tells
     whether an error answer, its status and its body, can be passed on to a client of the format as it is.
@@ -170,12 +174,13 @@ class Format(NamedTuple):
     look: Callable[[SseEvent, Progress], None]
     write_failure: Callable[[Failed, Progress], bytes]
     without_foreign: Callable[[Mapping[str, Any]], dict[str, Any] | None]
+    with_effort: Callable[[Mapping[str, Any], Effort, Target], dict[str, Any]]
     read_error: Callable[[int, Any], Failed]
     is_own_error: Callable[[int, Any], bool]
     write_error: Callable[[Failed], tuple[int, Mapping[str, Any]]]
-    read_models: Callable[[Any], list[str]]
-    write_models: Callable[[Sequence[str], int], dict[str, Any]]
-    write_model: Callable[[str, int], dict[str, Any]]
+    read_models: Callable[[Any], list[ModelInfo]]
+    write_models: Callable[[Sequence[ModelInfo], int], dict[str, Any]]
+    write_model: Callable[[ModelInfo, int], dict[str, Any]]
     counting: Counting | None
     write_count: Callable[[int], dict[str, Any]]
     routes: tuple[tuple[str, str], ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any
 
@@ -114,21 +114,6 @@ def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:
         status, code = 400, overflow.CODE
     error = {"message": failed.message, "type": name, "param": failed.param or None, "code": code}
     return status, {"error": error}
-
-
-def write_models(ids: Sequence[str], created: int) -> dict[str, Any]:
-    """The list of models for a client."""
-    return {"object": "list", "data": [write_model(model, created) for model in ids]}
-
-
-def write_model(model: str, created: int) -> dict[str, Any]:
-    """One model for a client."""
-    return {"id": model, "object": "model", "created": created, "owned_by": "ccproxy-lite"}
-
-
-def read_models(body: Any) -> list[str]:
-    """The ids in an upstream's list."""
-    return fields.listed(body, "data", "id")
 
 
 # ---------------------------------------------------------------- answers

@@ -12,6 +12,7 @@ import re
 from urllib.parse import urlsplit
 
 from ccproxy_lite.formats.format import Format
+from ccproxy_lite.formats.neutral.catalog import ModelInfo
 from ccproxy_lite.providers.provider import (
     SERVER_SENT_EVENTS,
     Ask,
@@ -126,7 +127,7 @@ def count_tokens(service: Service, form: Format, ask: Ask, key: str) -> Question
     return Question(outbound(service.base_url, form, path, ask, key), form.counting.read)
 
 
-def models(service: Service, form: Format, ask: Ask, key: str) -> Question[list[str]]:
+def models(service: Service, form: Format, ask: Ask, key: str) -> Question[list[ModelInfo]]:
     listing = ask._replace(method="GET")
     return Question(outbound(service.base_url, form, form.models_path, listing, key), form.read_models)
 

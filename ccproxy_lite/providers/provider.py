@@ -16,6 +16,7 @@ from urllib.parse import unquote_plus
 
 from ccproxy_lite.formats import sse
 from ccproxy_lite.formats.format import Format, Parser, PathInfo
+from ccproxy_lite.formats.neutral.catalog import ModelInfo
 
 Answer = TypeVar("Answer")
 Headers = list[tuple[str, str]]
@@ -215,7 +216,7 @@ class Provider(NamedTuple):
     quirks_at: Callable[[str], frozenset[str]]
     message: Callable[[Service, Format, Ask, str], Outbound]
     count_tokens: Callable[[Service, Format, Ask, str], Question[int] | None]
-    models: Callable[[Service, Format, Ask, str], Question[list[str]]]
+    models: Callable[[Service, Format, Ask, str], Question[list[ModelInfo]]]
     raw: Callable[[Service, Format, Ask, str], Outbound]
     fit: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
     runs: bool = False

@@ -7,21 +7,22 @@ response through a ``Delivery`` or judges it once it is complete. What it cannot
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import ceil
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import anyio
 
 from ccproxy_lite.config.model import Upstream
 from ccproxy_lite.errors import ClientError, UpstreamError
-from ccproxy_lite.formats.format import Format, Outgoing, PathInfo, Target
+from ccproxy_lite.formats.format import Format, Outgoing, PathInfo, Target, Writer
 from ccproxy_lite.formats.neutral import overflow
 from ccproxy_lite.formats.neutral.answer_losses import AnswerLosses
-from ccproxy_lite.formats.neutral.events import End, Failed
+from ccproxy_lite.formats.neutral.events import End, Event, Failed
 from ccproxy_lite.formats.neutral.names import Restorer
-from ccproxy_lite.jsontext import dumps
+from ccproxy_lite.jsontext import dumps, loads, patched
 from ccproxy_lite.log import internal_error, log
 from ccproxy_lite.net.application import Response
 from ccproxy_lite.net.heads import AnswerHead
@@ -30,6 +31,7 @@ from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.capture import RecordedDelivery
 from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.headers import JSON_HEADERS, about_answer, for_converted, for_upstream, merged
+from ccproxy_lite.relay.pauses import Pauses
 from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.relay.streams import Converted, Reframed, Relayed, Stream, failed_of, late_losses
 from ccproxy_lite.relay.tape import AttemptTape
@@ -37,7 +39,17 @@ from ccproxy_lite.relay.upstreams import Upstreams, wire_format
 from ccproxy_lite.relay.whole import Whole, json_in, read_whole
 from ccproxy_lite.routing import retry_after
 from ccproxy_lite.routing.failover import Attempt
-from ccproxy_lite.routing.routes import Route
+from ccproxy_lite.routing.routes import Route, suggestion
+
+if TYPE_CHECKING:
+    from ccproxy_lite.formats.neutral.request import Effort, Request
+
+
+_NO_MODEL = re.compile(
+    r"(?i)\b(?:unknown|invalid|no such|unsupported|not a valid) model\b"
+    r"|\bmodel\b.{0,80}\b(?:not exist|not found|is invalid)"
+)
+"""How services say in a 400 that they do not have a model."""
 
 
 class Prepared(NamedTuple):
@@ -68,15 +80,43 @@ def prepare(call: Call, route: Route, upstreams: Upstreams) -> Prepared:
     if form is call.form:  # nothing is parsed that need not be
         headers = merged(form.fixed_headers, JSON_HEADERS, for_upstream(call.head))
         path, query = call.path_info._replace(streams=call.wants_stream), call.head.query
-        body = call.with_model(route.model)
+        changed = _with_settings(call, route, form, upstreams)
+        body = call.with_model(route.model) if changed is None else dumps(changed).encode()
     else:
-        outgoing = form.write_request(call.request, target_of(call, route, upstreams))
+        outgoing = _converted(call.request, form, route, target_of(call, route, upstreams))
         headers = merged(for_converted(call.wants_stream), form.fixed_headers)
         path, query = PathInfo(streams=call.wants_stream), ""
         body = dumps(outgoing.body).encode()
     ask = Ask(route.model, path, query, tuple(headers), body, auth=call.auth_at(route.upstream, form))
     prepared = Prepared(form, outgoing, ask)
     return prepared if route.upstream.provider.fit is None else _fitted(prepared, call, route, upstreams)
+
+
+def _with_settings(call: Call, route: Route, form: Format, upstreams: Upstreams) -> dict[str, Any] | None:
+    """The client's own body with what its target says beside the model: an effort, an overlay; None if it says none."""
+    if not (route.effort or route.overlay):
+        return None
+    body = dict(call.cleaned or call.body)
+    if not call.path_info.model:
+        body["model"] = route.model
+    if route.effort:
+        body = form.with_effort(body, cast("Effort", route.effort), target_of(call, route, upstreams))
+    return _overlaid(body, route)
+
+
+def _converted(request: Request, form: Format, route: Route, target: Target) -> Outgoing:
+    """A request in another format. Raises ClientError."""
+    if route.effort:
+        from ccproxy_lite.formats.neutral.request import Reasoning  # converters have loaded it
+
+        shown = request.reasoning.visible if request.reasoning is not None else None
+        request = replace(request, reasoning=Reasoning(cast("Effort", route.effort), visible=shown, at="model"))
+    outgoing = form.write_request(request, target)
+    return outgoing._replace(body=_overlaid(outgoing.body, route)) if route.overlay else outgoing
+
+
+def _overlaid(body: dict[str, Any], route: Route) -> dict[str, Any]:
+    return cast(dict[str, Any], patched(body, loads(route.overlay))) if route.overlay else body
 
 
 def _fitted(prepared: Prepared, call: Call, route: Route, upstreams: Upstreams) -> Prepared:
@@ -132,6 +172,10 @@ class MessageDispatch:
         self._reply = reply
         self._framing = attempt.route.upstream.provider.framing
         self._losses = AnswerLosses(call.form.name)
+        searches = prepared.outgoing is not None and bool(call.request.web_tools)
+        self._pauses = Pauses() if searches else None
+        self._writer: Writer | None = None
+        self._kept: list[Event] = []
 
     @property
     def connecting_s(self) -> float:
@@ -142,11 +186,16 @@ class MessageDispatch:
     @property
     def is_answered(self) -> bool:
         """Whether the client has a response, or the beginning of one, so that no other attempt can help."""
-        return self.failed is None or (self.delivery is not None and self.delivery.committed)
+        is_begun = self._reply is not None and self._pauses is not None and self._pauses.rounds > 0
+        return self.failed is None or is_begun or (self.delivery is not None and self.delivery.committed)
 
     async def run(self) -> None:
         """Send the request, and deliver its response."""
-        failed = await self._send_and_deliver()
+        failed = await self._send_and_deliver(self.prepared)
+        while failed is None and self._pauses is not None and self._pauses.is_paused:
+            failed = await self._send_and_deliver(self._next_round(self._pauses))
+            if failed is not None and self._reply is not None:  # if it has not told the client itself
+                self._reply.fail(failed)
         if failed is not None:
             answer = self.delivery.answer if self.delivery else None
             hint_s = retry_after.best(failed, answer.headers, self._upstreams.clock.wall()) if answer else None
@@ -156,8 +205,15 @@ class MessageDispatch:
         if self._tape is not None:
             self._tape.failed = failed
 
-    async def _send_and_deliver(self) -> Failed | None:
-        call, record, prepared = self._call, self._call.record, self.prepared
+    def _next_round(self, pauses: Pauses) -> Prepared:
+        """The request that asks the service to go on."""
+        route, prepared = self.attempt.route, self.prepared
+        request = pauses.next_request(self._call.request)
+        outgoing = _converted(request, prepared.form, route, target_of(self._call, route, self._upstreams))
+        return prepared._replace(outgoing=outgoing, ask=prepared.ask._replace(body=dumps(outgoing.body).encode()))
+
+    async def _send_and_deliver(self, prepared: Prepared) -> Failed | None:
+        call, record = self._call, self._call.record
         upstream, key = self.attempt.route.upstream, self.attempt.key
         record.dropped = prepared.dropped
         if self._reply is not None:
@@ -178,16 +234,32 @@ class MessageDispatch:
                 delivery.fail(Failed(503, "overloaded", "the proxy is shutting down"))
             raise
         finally:
-            if delivery.committed_at is not None:
+            if delivery.committed_at is not None and record.first_byte_s is None:
                 record.first_byte_s = delivery.committed_at - record.started_at
+            if delivery.committed_at is not None:
                 record.dropped += tuple(self._losses.dropped)
         if delivery.state == "collecting":
-            return self._deliver_collected(delivery)
+            return self._deliver_collected(delivery, prepared)
         if delivery.committed:
             record.status = 200
             record.usage = delivery.stream.progress.usage if delivery.stream else None
             record.error = call.redact(delivery.failed.message) if delivery.failed else ""
         return delivery.failed
+
+    def explained(self, failed: Failed) -> Failed:
+        """The failure; for a model that is not there, who was asked for what, what is there, and what to do."""
+        said = f"{failed.message} {failed.code}"
+        is_about_model = failed.kind == "not_found" and ("model" in said or self.attempt.route.model in said)
+        if not (is_about_model or (failed.kind == "bad_request" and _NO_MODEL.search(said))):
+            return failed
+        asked, (upstream, sent, *_) = self._call.record.model, self.attempt.route
+        names = sorted(upstream.models or self._upstreams.listed.get(upstream.name, ()))
+        as_asked = "" if asked == sent else f' (asked for as "{asked}")'
+        known = f"; {suggestion(sent, names)}" if names else ""
+        remedy = '"ccproxy-lite models" lists what can be asked for; "models" in the configuration maps names'
+        return replace(
+            failed, message=f'upstream {upstream.name}, model "{sent}"{as_asked}: {failed.message}{known}; {remedy}'
+        )
 
     def can_be_mended(self) -> bool:
         """Whether the service has rejected a field that only serves its cache; the next request will have none."""
@@ -234,16 +306,17 @@ class MessageDispatch:
         call, form, parser = self._call, self.prepared.form, self._framing.parser(limit)
         if self.prepared.outgoing is None:
             return (Relayed if self._is_passed_on else Reframed)(parser, form)
-        writer = call.form.writer(call.reply)
-        stream = Converted(parser, form.reader(call.reply.id), self.prepared.restorer, writer, self._losses)
+        self._writer = self._writer or call.form.writer(call.reply)
+        stream = Converted(parser, form.reader(call.reply.id), self.prepared.restorer, self._writer, self._losses)
+        stream.pauses = self._pauses
         if self._reply is not None and call.form.comments:
             reply = self._reply
             stream.is_head_sent = lambda: reply.begun
         return stream
 
-    def _deliver_collected(self, delivery: Delivery) -> Failed | None:
+    def _deliver_collected(self, delivery: Delivery, prepared: Prepared) -> Failed | None:
         """Judge a response that was collected, and send it to the client if it is one."""
-        call, record, prepared = self._call, self._call.record, self.prepared
+        call, record = self._call, self._call.record
         limit = self._upstreams.config.limits.max_event_bytes
         parser = self._framing.parser(limit) if delivery.is_event_stream else None
         try:
@@ -262,10 +335,16 @@ class MessageDispatch:
             self._pass_on_body(delivery.answer, delivery.body, last)
             return None
         events = self._losses.without_lost(prepared.restorer.restore(events))
+        if self._pauses is not None:
+            events = self._kept + self._pauses.joined(events)
+            if self._pauses.is_paused:
+                self._kept = events
+                return None
+            record.usage = cast(End, events[-1]).usage
         lost = tuple(self._losses.dropped)
         record.dropped += lost
         if self._reply is not None:
-            writer = call.form.writer(call.reply)
+            writer = self._writer or call.form.writer(call.reply)
             *pieces, end = [writer.write(event) for event in events]
             comment = late_losses(lost) if self._reply.begun and call.form.comments else b""
             self._reply.write_whole(b"".join([*pieces, comment, end]), lost)

@@ -10,6 +10,7 @@ from ccproxy_lite.net.application import Response
 from ccproxy_lite.providers.provider import Ask
 from ccproxy_lite.relay.attempt import target_of
 from ccproxy_lite.relay.call import Call
+from ccproxy_lite.relay.facts import RequestFacts
 from ccproxy_lite.relay.headers import JSON_HEADERS, about_answer, for_converted, for_upstream, merged
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.upstreams import wire_format
@@ -22,7 +23,8 @@ async def count(relay: Relay, call: Call) -> None:
     """Respond with a token count, at worst an estimate. Raises ClientError for an invalid request."""
     record = call.record
     record.model = call.model
-    routes, now = resolve(relay.config, call.model, call.form.name, call.pinned_upstream), relay.clock.now()
+    facts, now = RequestFacts(call, relay.upstreams.listed), relay.clock.now()
+    routes = resolve(relay.config, call.model, call.form.name, call.pinned_upstream, facts)
     reachable = [one for one in routes if not relay.outages.is_out(one.upstream.name, now)]
     route = (reachable or routes)[0]
     record.route = str(route)

@@ -196,7 +196,7 @@ class Delivery:
                     self.fail(Failed(502, "server", "the upstream's stream was empty"))
                 return
             self._commit_to_client()
-        if progress.over or last:
+        if progress.over or progress.paused or last:
             self._finish_delivery()
 
     def _commit_to_client(self) -> None:
@@ -211,7 +211,8 @@ class Delivery:
         self.state, self.failed = "over", failed
         if self._reply is not None and self.committed:
             if failed is None:
-                self._reply.finish()
+                if self.stream is None or not self.stream.progress.paused:
+                    self._reply.finish()
             else:
                 self._reply.fail(failed, error)
         self.done.set()

@@ -65,6 +65,9 @@ class Dispatch(Protocol):
     async def run(self) -> None:
         """Send the request, and deliver its response."""
 
+    def explained(self, failed: Failed) -> Failed:
+        """The failure as the client is told of it."""
+
     def can_be_mended(self) -> bool:
         """Whether the request has failed because of what the proxy itself had added; then the next one goes without."""
 
@@ -99,7 +102,7 @@ class Exchange:
         if any(route.upstream.from_client for route in routes):
             call.passed_secret = call.client_key
         config = relay.config
-        rings = {upstream.name: relay.ring_for(upstream, call.passed_secret) for upstream, _ in routes}
+        rings = {route.upstream.name: relay.ring_for(route.upstream, call.passed_secret) for route in routes}
         # A client's own key has a ring of its own, and a session nowhere else to go.
         is_own = bool(call.passed_secret) and all(route.upstream.from_client for route in routes)
         session = call.session if config.sticky_sessions and not is_own else ""
@@ -216,7 +219,9 @@ class Exchange:
 
     def _send_final_error(self, end: GiveUp) -> None:
         """Send the error in the client's format, without any secret."""
-        call, record, failed = self._call, self._call.record, end.failed
+        call, record = self._call, self._call.record
+        dispatch = next((one for one in self._dispatches if one.attempt is end.attempt), None)
+        failed = dispatch.explained(end.failed) if dispatch is not None else end.failed
         record.route, record.error = str(end.route), call.redact(failed.message)
         record.status, body = call.form.write_error(failed)
         # The head was sent: the error goes into the stream.
@@ -224,10 +229,9 @@ class Exchange:
             record.status = 200
             self._reply.fail(failed)
             return
-        dispatch = next((one for one in self._dispatches if one.attempt is end.attempt), None)
         text, headers = dumps(body).encode(), about_answer(end.route, dispatch.dropped if dispatch else ())
         # An error of an upstream in the client's format is passed on as it came.
-        passed_on = dispatch.error_as_it_came(failed.retry_after_s) if dispatch else None
+        passed_on = dispatch.error_as_it_came(failed.retry_after_s) if dispatch and failed is end.failed else None
         if passed_on is not None:
             record.status, text = passed_on.status, passed_on.body
             # The hint may have been replaced by a shorter one of another key.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from logging import DEBUG
+
+from ccproxy_lite.log import log
 from ccproxy_lite.relay.attempt import MessageDispatch, Prepared, caches, prepare
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.exchange import Exchange
+from ccproxy_lite.relay.facts import RequestFacts
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.routing.failover import Attempt
@@ -28,7 +32,10 @@ async def answer(relay: Relay, call: Call, routes: list[Route] | None = None) ->
 
 async def _answer(relay: Relay, call: Call, routes: list[Route] | None) -> None:
     call.record.model = call.model
-    routes = routes or resolve(relay.config, call.model, call.form.base or call.form.name, call.pinned_upstream)
+    form, facts = call.form.base or call.form.name, RequestFacts(call, relay.upstreams.listed)
+    routes = routes or resolve(relay.config, call.model, form, call.pinned_upstream, facts)
+    if log.isEnabledFor(DEBUG):
+        log.debug("route: %s -> %s: %s", call.model, ", ".join(map(str, routes)), routes[0].rule)
     if call.tape is not None:
         call.tape.routes = routes
     call.record.session = call.session

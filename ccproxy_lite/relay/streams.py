@@ -28,6 +28,7 @@ from ccproxy_lite.formats.neutral import overflow
 from ccproxy_lite.formats.neutral.answer_losses import AnswerLosses
 from ccproxy_lite.formats.neutral.events import End, Event, Failed, Lost, PartDelta, PartStart
 from ccproxy_lite.formats.neutral.names import Restorer
+from ccproxy_lite.relay.pauses import Pauses
 
 
 class Stream(Protocol):
@@ -143,7 +144,7 @@ class Converted:
     """The sides differ: bytes to events to neutral events and back.
 
     What the answer loses on its way is named by ``losses``: in the head, or, once ``is_head_sent`` says that this is
-    out, in a comment in front of the end.
+    out, in a comment in front of the end. ``pauses`` is there if the service may have to be asked to go on.
     """
 
     def __init__(
@@ -151,6 +152,7 @@ class Converted:
     ) -> None:
         self.progress = Progress()
         self.is_head_sent: Callable[[], bool] = lambda: False
+        self.pauses: Pauses | None = None
         self._parser = parser
         self._reader = reader
         self._restore = restorer.restore
@@ -188,7 +190,11 @@ class Converted:
         """The client's bytes for neutral events."""
         write, progress = self._writer.write, self.progress
         pieces = []
-        for event in self._restore(events):
+        events = self._restore(events)
+        if self.pauses is not None:
+            events = self.pauses.joined(events)
+            progress.paused = self.pauses.is_paused
+        for event in events:
             kind = type(event)
             if kind is not PartDelta:
                 self._losses.note(event)

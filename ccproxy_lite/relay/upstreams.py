@@ -6,6 +6,7 @@ delivers a response as it arrives; ``collect`` waits for a small one, and is for
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import anyio
@@ -15,6 +16,7 @@ from ccproxy_lite.config.model import Config, Upstream
 from ccproxy_lite.config.secrets import SECRET_NAME, is_literal, is_sendable
 from ccproxy_lite.errors import NO_SECRET, UpstreamError
 from ccproxy_lite.formats import FORMATS, Format
+from ccproxy_lite.formats.neutral.catalog import ModelInfo
 from ccproxy_lite.jsontext import loads
 from ccproxy_lite.net.heads import RequestHead
 from ccproxy_lite.net.origin import Origin
@@ -48,6 +50,7 @@ class Upstreams:
     """The upstreams of one configuration.
 
     :ivar without_cache_fields: the names of those that have rejected a field which only serves their prompt cache
+    :ivar lists: by upstream, the models that it lists itself, once it has been asked
     """
 
     def __init__(
@@ -61,6 +64,12 @@ class Upstreams:
         self._timeouts = Timeouts(t.connect_s, t.first_byte_s, t.idle_s)
         self.programs = programs or Programs()
         self.without_cache_fields: set[str] = set()
+        self.lists: dict[str, tuple[ModelInfo, ...]] = {}
+
+    @property
+    def listed(self) -> Mapping[str, frozenset[str]]:
+        """By upstream, the names of those models."""
+        return {upstream: frozenset(model.id for model in models) for upstream, models in self.lists.items()}
 
     async def secret_of(self, upstream: Upstream, reference: str, client_key: str = "") -> str:
         """The secret to send. Raises UpstreamError when its source fails."""

@@ -5,29 +5,74 @@ The first rule that applies decides:
 1. the request's path names an upstream (``/api/provider/NAME/...``), or a vendor: then its first upstream, of two
    formats the one of the endpoint
 2. the model is ``UPSTREAM/MODEL``
-3. ``models`` in the configuration: an exact name before a glob, globs in the order of the file
-4. an upstream lists the model
+3. ``models`` in the configuration: an exact name before a glob, globs in the order of the file. Of an entry's targets
+   those are left out whose condition the request does not fit; an entry without any left is passed over
+4. an upstream lists the model, in the configuration or by itself
 5. the name's prefix tells the vendor; of its upstreams one of the client's format, for no conversion beats any
 6. the first upstream without a list, which may support it
+
+A name may have an effort behind it: ``model(high)`` always, ``model:high`` and ``model-high`` only where no model is
+known by the longer name and one is by the shorter. Claude Code's ``[1m]`` is no part of a name.
 """
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from ccproxy_lite.config.model import Config, Upstream
+from ccproxy_lite.config.model import EFFORTS, Condition, Config, ModelTarget, Upstream
 from ccproxy_lite.errors import ClientError
+from ccproxy_lite.routing.conditions import described
+
+_EFFORT = re.compile(r"(.+)\((\w+)\)")
+_WINDOW = "[1m]"
+"""What Claude Code writes behind a name to say how large a window it counts on."""
+_MOST_NAMES = 20
+"""So many models are named in an error."""
+
+
+Lists = Mapping[str, Collection[str]]
+"""By upstream, the models that it is known to have."""
+
+
+class Facts(Protocol):
+    """What is known beside a model's name.
+
+    :ivar lists: the models of upstreams that list them by themselves, as far as they have been asked
+    """
+
+    @property
+    def lists(self) -> Lists: ...
+
+    def fit(self, condition: Condition) -> bool:
+        """Whether the request fits a target's condition."""
 
 
 class Route(NamedTuple):
-    """One target: an upstream, and what the model is called there."""
+    """One target: an upstream, and what the model is called there.
+
+    ``effort`` stands behind the model's name; ``overlay`` is what the target sets in the upstream's body, as JSON text.
+    ``rule`` says which rule has chosen it.
+    """
 
     upstream: Upstream
     model: str
+    effort: str = ""
+    overlay: str = ""
+    rule: str = ""
 
     def __str__(self) -> str:
         return f"{self.upstream.name}/{self.model}"
+
+
+class Named(NamedTuple):
+    """A model's name without what stands behind it."""
+
+    model: str
+    effort: str = ""
 
 
 def family(config: Config, model: str) -> tuple[str, ...]:
@@ -35,36 +80,90 @@ def family(config: Config, model: str) -> tuple[str, ...]:
     return next((formats for pattern, formats in config.families if pattern.match(model)), ())
 
 
-def resolve(config: Config, model: str, client_format: str, pinned_upstream: str = "") -> list[Route]:
+def resolve(
+    config: Config, model: str, client_format: str, pinned_upstream: str = "", facts: Facts | None = None
+) -> list[Route]:
     """The targets of a model name in failover order. Raises ClientError (404).
 
-    :param pinned: the upstream that the request's path names
+    :param pinned_upstream: the upstream that the request's path names
+    :param facts: what is known of the request; without them, conditions are taken as fulfilled
     """
+    lists = _lists(config, facts)
+    asked, effort = named(config, model, lists)
     # rule 1
     if pinned_upstream:
         upstream = pinned(config, pinned_upstream, client_format)
-        return [Route(upstream, model.removeprefix(f"{pinned_upstream}/"))]
+        name_there = asked.removeprefix(f"{pinned_upstream}/")
+        return [Route(upstream, name_there, effort, rule="the path names the upstream")]
     # rule 2
-    name, slash, name_there = model.partition("/")
-    named = config.upstream(name) if slash and name_there else None
-    if named is not None:
-        return [Route(named, name_there)]
+    name, slash, name_there = asked.partition("/")
+    of_that_name = config.upstream(name) if slash and name_there else None
+    if of_that_name is not None:
+        return [Route(of_that_name, name_there, effort, rule="the model names the upstream")]
     # rule 3
-    targets = _configured_targets(config, model)
-    if targets:
-        return list(dict.fromkeys(_route_to(config, target, model) for target in targets))
+    for pattern, targets in _entries(config, asked):
+        routes = [
+            _route_to(config, target, Named(asked, effort), _rule_of(pattern, number, target))
+            for number, target in enumerate(targets)
+            if target.when is None or facts is None or facts.fit(target.when)
+        ]
+        if routes:
+            return list({route._replace(rule=""): route for route in reversed(routes)}.values())[::-1]
     # rule 4
-    listed = [upstream for upstream in config.upstreams if model in upstream.models]
+    listed = [upstream for upstream in config.upstreams if asked in lists.get(upstream.name, ())]
     if listed:
-        return [Route(_preferred(listed, client_format), model)]
+        return [Route(_preferred(listed, client_format), asked, effort, rule="the upstream lists the model")]
     # rule 5
-    for wanted in _by_family(config, model, client_format):
-        return [Route(wanted, model)]
+    for wanted in _by_family(config, asked, client_format):
+        return [Route(wanted, asked, effort, rule="the name tells the vendor")]
     # rule 6
     open_ended = [upstream for upstream in config.upstreams if not upstream.models]
     if open_ended:
-        return [Route(open_ended[0], model)]
-    raise ClientError(404, f'unknown model "{model}"; available: {", ".join(model_names(config))}')
+        return [Route(open_ended[0], asked, effort, rule="the first upstream without a list of models")]
+    raise ClientError(404, f'unknown model "{model}"; {suggestion(asked, model_names(config))}', param="model")
+
+
+def _lists(config: Config, facts: Facts | None) -> Lists:
+    """The models that each upstream is known to have."""
+    told = facts.lists if facts is not None else {}
+    return {upstream.name: upstream.models or told.get(upstream.name, ()) for upstream in config.upstreams}
+
+
+def named(config: Config, model: str, lists: Lists) -> Named:
+    """A model's name as it was asked for, without an effort behind it.
+
+    >>> named(Config((), models=(("fast", ()),)), "fast-high", {}), named(Config(()), "m(low)[1m]", {})
+    (Named(model='fast', effort='high'), Named(model='m', effort='low'))
+    """
+    if _is_known(config, model, lists):
+        return Named(model)
+    model = model.removesuffix(_WINDOW)
+    written = _EFFORT.fullmatch(model)
+    if written is not None and written[2] in EFFORTS and not _is_known(config, model, lists):
+        return Named(written[1].removesuffix(_WINDOW), written[2])
+    if not _is_known(config, model, lists):
+        for separator in ":-":
+            shorter, _, effort = model.rpartition(separator)
+            if effort in EFFORTS and _is_known(config, shorter, lists):
+                return Named(shorter, effort)
+    return Named(model)
+
+
+def _is_known(config: Config, model: str, lists: Lists) -> bool:
+    """Whether a model is known by exactly this name; that a glob matches it says nothing."""
+    upstream, _, name_there = model.partition("/")
+    is_listed = any(model in names for names in lists.values()) or name_there in lists.get(upstream, ())
+    return is_listed or any(name == model for name, _ in config.models)
+
+
+def suggestion(model: str, names: Collection[str]) -> str:
+    """What to say to who has asked for an unknown model: the names that are like it, else some that exist."""
+    close = difflib.get_close_matches(model, list(names), 3, 0.5)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    shown = [*names][:_MOST_NAMES]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return f"available: {', '.join(shown)}{more}"
 
 
 def pinned(config: Config, name: str, client_format: str) -> Upstream:
@@ -90,21 +189,32 @@ def _speaking(config: Config, formats: tuple[str, ...]) -> list[Upstream]:
     return [upstream for upstream in config.upstreams if any(upstream.speaks(form) for form in formats)]
 
 
-def _configured_targets(config: Config, model: str) -> tuple[str, ...]:
-    for name, targets in config.models:
-        if name == model:
-            return targets
-    for name, targets in config.models:
-        if fnmatchcase(model, name):
-            return targets
-    return ()
+def _entries(config: Config, model: str) -> Iterator[tuple[str, tuple[ModelTarget, ...]]]:
+    """The entries of ``models`` that match a name: the one of exactly this name, then globs."""
+    yield from (entry for entry in config.models if entry[0] == model)
+    yield from (entry for entry in config.models if entry[0] != model and fnmatchcase(model, entry[0]))
 
 
-def _route_to(config: Config, target: str, model: str) -> Route:
-    name, _, wanted = target.partition("/")
+def targets_of(config: Config, model: str) -> tuple[ModelTarget, ...]:
+    """The targets of the entry of ``models`` that matches a name first; none if no entry does."""
+    return next((targets for _, targets in _entries(config, model)), ())
+
+
+def _rule_of(pattern: str, number: int, target: ModelTarget) -> str:
+    condition = f" (when {described(target.when)})" if target.when is not None else ""
+    return f'models "{pattern}", target {number + 1}{condition}'
+
+
+def _route_to(config: Config, target: ModelTarget, asked: Named, rule: str) -> Route:
+    name, _, wanted = target.to.partition("/")
     upstream = config.upstream(name)
     assert upstream is not None, "the configuration was checked"
-    return Route(upstream, wanted.replace("*", model))
+    written = _EFFORT.fullmatch(wanted)
+    effort = ""
+    if written is not None and written[2] in EFFORTS:
+        wanted, effort = written[1], written[2]
+    # What the client has written counts more than what the file says.
+    return Route(upstream, wanted.replace("*", asked.model), asked.effort or effort, target.overlay, rule)
 
 
 def _preferred(upstreams: list[Upstream], client_format: str) -> Upstream:
@@ -119,8 +229,13 @@ def _by_family(config: Config, model: str, client_format: str) -> list[Upstream]
     return same or candidates
 
 
+def is_glob(name: str) -> bool:
+    """Whether the name of an entry stands for many."""
+    return any(char in name for char in "*?[")
+
+
 def model_names(config: Config) -> list[str]:
     """The model names in the configuration, aliases first."""
-    names = [name for name, _ in config.models if not any(char in name for char in "*?[")]
+    names = [name for name, _ in config.models if not is_glob(name)]
     names += [model for upstream in config.upstreams for model in upstream.models]
     return list(dict.fromkeys(names))

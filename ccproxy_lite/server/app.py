@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from ccproxy_lite.errors import ClientError, kind_of
 from ccproxy_lite.formats import DEFAULT_FORMAT, FORMATS, Format, owner_of
+from ccproxy_lite.formats.neutral.catalog import ModelInfo
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.log import internal_error, log
@@ -27,7 +28,7 @@ from ccproxy_lite.relay.catalog import Catalog
 from ccproxy_lite.relay.headers import JSON_HEADERS, REQUEST_ID
 from ccproxy_lite.relay.record import Record
 from ccproxy_lite.relay.relay import Relay
-from ccproxy_lite.routing.routes import pinned
+from ccproxy_lite.routing.routes import pinned, suggestion
 from ccproxy_lite.server import accesslog
 from ccproxy_lite.server.access import Access, check_body_type
 from ccproxy_lite.server.metrics import PROMETHEUS_CONTENT_TYPE
@@ -198,22 +199,23 @@ async def _handle_count(app: App, call: Call) -> None:
 
 
 async def _handle_models(app: App, call: Call) -> None:
-    names = await _model_names(app, call)
+    models = await _models(app, call)
     call.record.status = 200
-    call.client.respond(Response(200, JSON_HEADERS, dumps(call.form.write_models(names, _STARTED)).encode()))
+    call.client.respond(Response(200, JSON_HEADERS, dumps(call.form.write_models(models, _STARTED)).encode()))
 
 
-async def _model_names(app: App, call: Call) -> list[str]:
+async def _models(app: App, call: Call) -> list[ModelInfo]:
     one = pinned(app.relay.config, call.pinned_upstream, call.form.name) if call.pinned_upstream else None
-    return await app.catalog.names(one.name if one is not None else "")
+    return await app.catalog.models(one.name if one is not None else "")
 
 
 async def _handle_model(app: App, call: Call) -> None:
-    name = call.path_info.model
-    if name not in await _model_names(app, call):
-        raise ClientError(404, f'unknown model "{name}"')
+    name, models = call.path_info.model, await _models(app, call)
+    found = next((model for model in models if model.id == name), None)
+    if found is None:
+        raise ClientError(404, f'unknown model "{name}"; {suggestion(name, [model.id for model in models])}')
     call.record.status = 200
-    call.client.respond(Response(200, JSON_HEADERS, dumps(call.form.write_model(name, _STARTED)).encode()))
+    call.client.respond(Response(200, JSON_HEADERS, dumps(call.form.write_model(found, _STARTED)).encode()))
 
 
 async def _handle_raw(app: App, call: Call) -> None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from ccproxy_lite.config.secrets import NO_KEY, ONE_TIME
 
-__all__ = ["CLIENTS", "NO_KEY", "ONE_TIME"]
+__all__ = ["CLIENTS", "CODEX_WINDOW", "NO_KEY", "ONE_TIME"]
 
 
 class File(NamedTuple):
@@ -30,10 +31,28 @@ class File(NamedTuple):
     usual: str = ""
 
 
+class Model(NamedTuple):
+    """The model that answers a client, as far as the client must be told.
+
+    ``asked`` is the name by which it will be asked for, if all names lead to it. ``is_converted``: its service speaks
+    another format than the client; ``is_foreign``: it is none of the models that the client knows. The numbers are
+    those of the context window and of an answer, in tokens; 0 if unknown.
+    """
+
+    asked: str = ""
+    context_tokens: int = 0
+    output_tokens: int = 0
+    is_converted: bool = False
+    is_foreign: bool = False
+
+
 class Client(NamedTuple):
     """What a client is, and what it reads; ``{url}`` and ``{key}`` stand for the proxy's.
 
     ``redirected_by``: variables that would lead it elsewhere. ``private``: what only a child of ours gets.
+    ``speaks`` is its format. ``asks_for``: models that it asks for by itself, and ``model_options`` the words before
+    one that the user names. ``of_models``, ``of_windows``, ``converted``: the variables for the model's name
+    (``{model}``), its numbers (``{context}``, ``{output}``), and where a conversion follows.
     """
 
     about: str
@@ -42,6 +61,12 @@ class Client(NamedTuple):
     flags: Mapping[str, str] = {}
     file: File | None = None
     private: Mapping[str, str] = {}
+    speaks: str = ""
+    asks_for: tuple[str, ...] = ()
+    model_options: tuple[str, ...] = ()
+    of_models: Mapping[str, str] = {}
+    of_windows: Mapping[str, str] = {}
+    converted: Mapping[str, str] = {}
 
 
 _ANTHROPIC = {"ANTHROPIC_BASE_URL": "{url}", "ANTHROPIC_AUTH_TOKEN": "{key}"}
@@ -66,7 +91,30 @@ _CODEX = {
     "model_providers.ccproxy.base_url": '"{url}/v1"',
     "model_providers.ccproxy.env_key": '"OPENAI_API_KEY"',
     "model_providers.ccproxy.wire_api": '"responses"',
+    "model_providers.ccproxy.supports_websockets": "false",  # else it tries first, and reports the refusal as an error
 }
+CODEX_WINDOW = 272_000
+"""Codex takes no larger window from a flag, only from a catalogue of models."""
+_CODEX_TEMPLATE = "gpt-5.5"
+"""The newest of its models that calls tools one by one, as others do."""
+_DISCOVERY = {"CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY": "1"}
+"""Claude Code then offers the aliases whose names contain ``claude``."""
+_CLAUDE_MODELS = {
+    name: "{model}"
+    for name in (
+        "ANTHROPIC_MODEL",
+        "ANTHROPIC_DEFAULT_OPUS_MODEL",
+        "ANTHROPIC_DEFAULT_SONNET_MODEL",
+        "ANTHROPIC_DEFAULT_HAIKU_MODEL",
+    )
+}
+_CLAUDE_WINDOW = {
+    "CLAUDE_CODE_MAX_CONTEXT_TOKENS": "{context}",  # for names that it does not know
+    "CLAUDE_CODE_AUTO_COMPACT_WINDOW": "{context}",  # for names that it knows, from 100,000 tokens on
+    "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "{output}",
+}
+_CLAUDE_OUTPUT_TOKENS = 32_000
+"""What Claude Code asks for, for a model that it does not know; it keeps that much of the window free."""
 _GEMINI_FILE = '{"security": {"auth": {"selectedType": "gemini-api-key"}}}'
 """Gemini CLI takes a base URL for a login that it then rejects; only settings say which login it is, and of a file that
 stands alone only one of root's is trusted."""
@@ -107,11 +155,25 @@ _AIDER_FILE = "".join(f"{name}={value}\n" for name, value in {**_AIDER, **_AIDER
 CLIENTS: dict[str, Client] = {
     "claude": Client(
         "Claude Code",
-        _ANTHROPIC,
+        {**_ANTHROPIC, **_DISCOVERY},
         (*_NOT_ANTHROPIC, *_NOT_CLAUDE),
         private={"CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST": "1"},  # or the user's settings take precedence
+        speaks="anthropic",
+        asks_for=("claude-opus-5-5", "claude-sonnet-5-5"),
+        model_options=("--model",),
+        of_models=_CLAUDE_MODELS,
+        of_windows=_CLAUDE_WINDOW,
+        converted={"CLAUDE_CODE_ATTRIBUTION_HEADER": "0"},  # a text for the maker's own service
     ),
-    "codex": Client("Codex", {"OPENAI_API_KEY": "{key}"}, _NOT_OPENAI, flags=_CODEX),
+    "codex": Client(
+        "Codex",
+        {"OPENAI_API_KEY": "{key}"},
+        _NOT_OPENAI,
+        flags=_CODEX,
+        speaks="openai-responses",
+        asks_for=("gpt-5.5",),
+        model_options=("-m", "--model"),
+    ),
     "gemini": Client(
         "Gemini CLI", _GOOGLE, _NOT_GOOGLE, file=File("GEMINI_CLI_HOME", _GEMINI_FILE, at=".gemini/settings.json")
     ),
@@ -141,6 +203,62 @@ def variables(client: str | None, url: str, key: str) -> dict[str, str]:
     return {name: _fill_in(text, url, key) for name, text in wanted.items()}
 
 
+def asked_models(words: Sequence[str]) -> list[str]:
+    """The models that a command will ask for: the one that its words name, else those of its program."""
+    client = CLIENTS.get(program_name(words[0]))
+    if client is None:
+        return []
+    for option, value in pairwise(words):
+        if option in client.model_options:
+            return [value]
+    glued = (word.partition("=") for word in words[1:])
+    written = [value for option, equals, value in glued if equals and option in client.model_options]
+    return written or list(client.asks_for)
+
+
+def about_model(client: str | None, model: Model, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that tell a client of the model that answers it; none that the user has set already."""
+    known = CLIENTS.get(client or "")
+    if known is None:
+        return {}
+    told = dict(known.converted) if model.is_converted else {}
+    if model.asked:
+        told |= known.of_models
+    if model.context_tokens and model.is_foreign:
+        told |= known.of_windows
+    values = {"{model}": model.asked, "{context}": str(model.context_tokens), "{output}": str(_output_of(model))}
+    return {name: values.get(text, text) for name, text in told.items() if name not in environ}
+
+
+def _output_of(model: Model) -> int:
+    """How long an answer may be: as the model says, but never so long that little is left for the conversation."""
+    return min(model.output_tokens or _CLAUDE_OUTPUT_TOKENS, max(model.context_tokens // 4, 1))
+
+
+def window_flags(client: str, model: Model) -> list[str]:
+    """The flags that tell Codex of a window; one that is too large for a flag stands in a catalogue."""
+    if client != "codex" or not model.is_foreign or not 0 < model.context_tokens <= CODEX_WINDOW:
+        return []
+    return ["-c", f"model_context_window={model.context_tokens}"]
+
+
+def needs_catalogue(client: str, model: Model) -> bool:
+    """Whether only a catalogue of models can tell a client of the window."""
+    return client == "codex" and model.is_foreign and model.context_tokens > CODEX_WINDOW
+
+
+def catalogue(slugs: Sequence[str], model: Model, templates: Any) -> str:
+    """A catalogue of models for Codex, which replaces its own: the names that may be asked for, all with one window.
+
+    :param templates: what ``codex debug models`` prints: instructions and tools of the models that it knows
+    """
+    known = {entry["slug"]: entry for entry in templates["models"]}
+    usual = known.get(_CODEX_TEMPLATE) or templates["models"][0]
+    window = {"context_window": model.context_tokens, "max_context_window": model.context_tokens}
+    entries = [{**known.get(slug, usual), "slug": slug, "display_name": slug, **window} for slug in slugs]
+    return json.dumps({"models": [{**entry, "visibility": "list", "upgrade": None} for entry in entries]})
+
+
 def redirecting(client: str | None) -> list[str]:
     """The variables that would lead a client (or any) to another service, with another login or key."""
     affected = [CLIENTS[client]] if client in CLIENTS else list(CLIENTS.values())
@@ -166,7 +284,7 @@ def touched() -> list[str]:
 
 def environment(environ: Mapping[str, str], program: str, url: str, key: str) -> dict[str, str]:
     """A child's environment: every client finds the proxy, and nothing that would lead it elsewhere."""
-    client = _program_name(program)
+    client = program_name(program)
     # Of every client, not only of this one: it may start others.
     cleared = {*redirecting(None), *_GENERAL}
     child = {name: text for name, text in environ.items() if name not in cleared}
@@ -190,12 +308,12 @@ def flags(client: str, url: str) -> list[str]:
 
 def with_flags(words: Sequence[str], url: str) -> list[str]:
     """A command with the flags that its program needs."""
-    return [words[0], *flags(_program_name(words[0]), url), *words[1:]]
+    return [words[0], *flags(program_name(words[0]), url), *words[1:]]
 
 
 def file_of(program: str) -> File | None:
     """The settings file that a program needs."""
-    client = CLIENTS.get(_program_name(program))
+    client = CLIENTS.get(program_name(program))
     return client.file if client else None
 
 
@@ -251,5 +369,11 @@ def _fill_in(text: str, url: str, key: str) -> str:
     return text.replace("{url}", url).replace("{key}", key)
 
 
-def _program_name(program: str) -> str:
+def may_need_catalogue(program: str) -> bool:
+    """Whether a program may need a catalogue of models."""
+    return program_name(program) == "codex"
+
+
+def program_name(program: str) -> str:
+    """What a program is called, wherever it stands."""
     return program.rpartition("/")[2]

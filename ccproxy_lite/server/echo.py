@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ccproxy_lite.errors import ClientError, kind_of
 from ccproxy_lite.formats import Format, detect_format, formats_at
 from ccproxy_lite.formats.format import ReplyInfo
+from ccproxy_lite.formats.neutral.catalog import ModelInfo
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.net.address import Address
@@ -50,7 +51,8 @@ class Echo:
         assert isinstance(body, bytes), "nothing is streamed to the echo"
         if head.method == "GET" and head.path.endswith("/models"):
             lister = detect_format(head.get, head.query, head.path)
-            client.respond(Response(200, JSON_HEADERS, dumps(lister.write_models(MODELS, 1_700_000_000)).encode()))
+            listed = lister.write_models([ModelInfo(model) for model in MODELS], 1_700_000_000)
+            client.respond(Response(200, JSON_HEADERS, dumps(listed).encode()))
             return
         readings = ((form, form.read_path(head.raw_path, head.query)) for form in formats_at(head.path))
         reading = next(((form, path) for form, path in readings if path is not None), None)

@@ -149,8 +149,10 @@ def test_env_names_a_key_that_is_in_the_environment(tmp_path: Path) -> None:
     path = config_file(tmp_path, {**ECHO, "client_keys": ["$MINE"]})
     done = cli("env", "claude", "--config", path, home=tmp_path, MINE=KEY)
     assert done.stdout.splitlines() == [
-        "export ANTHROPIC_BASE_URL=http://127.0.0.1:8317", 'export ANTHROPIC_AUTH_TOKEN="$MINE"'
-    ]  # fmt: skip
+        "export ANTHROPIC_BASE_URL=http://127.0.0.1:8317",
+        'export ANTHROPIC_AUTH_TOKEN="$MINE"',
+        "export CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY=1",
+    ]
     assert (
         "$env:ANTHROPIC_AUTH_TOKEN = $env:MINE"
         in cli("env", "--shell", "powershell", "-c", path, home=tmp_path, MINE=KEY).stdout
@@ -322,7 +324,7 @@ def test_a_log_file_survives_its_rotation(tmp_path: Path) -> None:
     assert (tmp_path / "log.1").read_text().count("200 POST") == 1
 
 
-@pytest.mark.parametrize(("option", "lines"), [("-q", 0), ("", 1), ("-v", 3)])
+@pytest.mark.parametrize(("option", "lines"), [("-q", 0), ("", 1), ("-v", 4)])
 def test_quiet_and_verbose(option: str, lines: int) -> None:
     with process(ECHO, "--log-format", "text", *filter(None, [option])) as served:
         ask(served.port, "/v1/messages", ANTHROPIC_ASK)

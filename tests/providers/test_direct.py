@@ -8,6 +8,7 @@ import pytest
 
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.format import PathInfo
+from ccproxy_lite.formats.neutral.catalog import ModelInfo
 from ccproxy_lite.providers import defaults, provider_of
 from ccproxy_lite.providers.direct import PROVIDER, credential, quirks_at
 from ccproxy_lite.providers.provider import Ask
@@ -66,7 +67,11 @@ def test_side_requests_say_how_their_answers_are_read(kind: str) -> None:
     place = Place(defaults(kind).base_url)
     listed = PROVIDER.models(place, FORMATS[kind], Ask(), "k")
     assert listed.outbound.method == "GET"
-    assert listed.read(FORMATS[kind].write_models(["one", "two"], 0)) == ["one", "two"]
+    models = [ModelInfo("one", "One", 1000, 10, ("image",)), ModelInfo("two")]
+    read = listed.read(FORMATS[kind].write_models(models, 0))
+    assert [model.id for model in read] == ["one", "two"]
+    assert read[0][1:4] == models[0][1:4] and read[1][2:4] == (None, None)
+    assert read[0].inputs == (() if kind == "gemini" else ("image",))
     counted = PROVIDER.count_tokens(place, FORMATS[kind], Ask("m", body=b"{}"), "k")
     if counted is None:
         assert FORMATS[kind].counting is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ccproxy_lite.config.model import Config, Upstream
+from ccproxy_lite.config.model import Config, ModelTarget, Upstream
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.providers import EMBEDDED
 from ccproxy_lite.routing.routes import resolve
@@ -13,10 +13,10 @@ CLAUDE = Upstream("claude", "anthropic", "https://a")
 GPT = Upstream("gpt", "openai-chat", "https://b/v1")
 QWEN = Upstream("qwen", "openai-chat", "https://c/v1", models=("qwen3-coder",))
 MAPPED = (
-    ("claude-*haiku*", ("qwen/qwen3-coder",)),
-    ("claude-*", ("claude/*", "gpt/gpt-5")),
-    ("claude-opus-5", ("gpt/gpt-5",)),
-    ("fast", ("qwen/qwen3-coder",)),
+    ("claude-*haiku*", (ModelTarget("qwen/qwen3-coder"),)),
+    ("claude-*", (ModelTarget("claude/*"), ModelTarget("gpt/gpt-5"))),
+    ("claude-opus-5", (ModelTarget("gpt/gpt-5"),)),
+    ("fast", (ModelTarget("qwen/qwen3-coder"),)),
 )
 CONFIG = Config((CLAUDE, GPT, QWEN), models=MAPPED)
 
@@ -58,7 +58,7 @@ def test_the_same_format_is_preferred() -> None:
 
 def test_a_model_that_nobody_has() -> None:
     with pytest.raises(ClientError) as caught:
-        routes("m", config=Config((QWEN,), models=(("fast", ("qwen/qwen3-coder",)),)))
+        routes("m", config=Config((QWEN,), models=(("fast", (ModelTarget("qwen/qwen3-coder"),)),)))
     assert caught.value.status == 404
     assert "fast, qwen3-coder" in caught.value.message
 

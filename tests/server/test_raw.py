@@ -55,6 +55,7 @@ OWNERS = [
     ("POST", "/v1/messages/batches", {}, "anthropic"),
     ("POST", "/v1/threads/t1/messages", {}, "openai-chat"),
     ("GET", "/v1/responses/resp_1", {}, "openai-responses"),
+    ("POST", "/v1/alpha/search", {}, "openai-responses"),
     ("DELETE", "/v1/responses/resp_1", {}, "openai-responses"),
     ("GET", "/v1/chat/completions/c1", {}, "openai-chat"),
     ("POST", "/v1/images/generations", {}, "openai-chat"),
@@ -94,7 +95,12 @@ def test_the_first_upstream_of_a_vendor_is_the_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "form"), [("/v1/messages/batches", "anthropic"), ("/v1/responses/r", "openai-responses")]
+    ("path", "form"),
+    [
+        ("/v1/messages/batches", "anthropic"),
+        ("/v1/responses/r", "openai-responses"),
+        ("/v1/alpha/search", "openai-responses"),
+    ],
 )
 def test_without_an_upstream_of_its_format_a_path_is_not_there(path: str, form: str) -> None:
     with upstream(OK) as up, proxy(behind(up, "openai-chat")) as served:

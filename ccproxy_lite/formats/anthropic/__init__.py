@@ -1,6 +1,6 @@
 """The Anthropic Messages format, in both roles."""
 
-from ccproxy_lite.formats.anthropic import answer, catalog, errors, reader, request
+from ccproxy_lite.formats.anthropic import answer, catalog, errors, reader, reasoning, request
 from ccproxy_lite.formats.format import Counting, Format, PathInfo, fixed_paths
 
 FORMAT = Format(
@@ -19,6 +19,7 @@ FORMAT = Format(
     look=reader.look,
     write_failure=reader.write_failure,
     without_foreign=request.without_foreign,
+    with_effort=reasoning.with_effort,
     read_error=errors.read_error,
     is_own_error=errors.is_own_error,
     write_error=errors.write_error,

@@ -7,31 +7,59 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ccproxy_lite.formats import fields
+from ccproxy_lite.formats.neutral.catalog import ModelInfo
 
 COUNTED = frozenset("model messages system tools tool_choice thinking output_config cache_control speed".split())
 """The members that the counting endpoint accepts; others are rejected there."""
 
 
-def write_models(ids: Sequence[str], created: int) -> dict[str, Any]:
+def write_models(models: Sequence[ModelInfo], created: int) -> dict[str, Any]:
     """The list of models for a client."""
-    data = [write_model(model, created) for model in ids]
     return {
-        "data": data,
+        "data": [write_model(model, created) for model in models],
         "has_more": False,
-        "first_id": ids[0] if ids else None,
-        "last_id": ids[-1] if ids else None,
+        "first_id": models[0].id if models else None,
+        "last_id": models[-1].id if models else None,
     }
 
 
-def write_model(model: str, created: int) -> dict[str, Any]:
-    """One model for a client."""
+def write_model(model: ModelInfo, created: int) -> dict[str, Any]:
+    """One model for a client. A single name that is null makes Claude Code discard the whole list."""
     when = datetime.fromtimestamp(created, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"type": "model", "id": model, "display_name": model, "created_at": when}
+    written: dict[str, Any] = {"type": "model", "id": model.id, "display_name": model.name or model.id}
+    written["created_at"] = when
+    if model.context_tokens:
+        written["max_input_tokens"] = model.context_tokens
+    if model.output_tokens:
+        written["max_tokens"] = model.output_tokens
+    if model.inputs:
+        told = {"image": "image_input", "file": "pdf_input"}
+        written["capabilities"] = {name: {"supported": kind in model.inputs} for kind, name in told.items()}
+    return written
 
 
-def read_models(body: Any) -> list[str]:
-    """The ids in an upstream's list."""
-    return fields.listed(body, "data", "id")
+def read_models(body: Any) -> list[ModelInfo]:
+    """The models in an upstream's list."""
+    found = []
+    for entry in fields.lenient_list(body, "data"):
+        model = fields.lenient(entry, "id")
+        if model:
+            told = (("image_input", "image"), ("pdf_input", "file"))
+            found.append(
+                ModelInfo(
+                    model,
+                    fields.lenient(entry, "display_name"),
+                    fields.count(entry, "max_input_tokens") or None,
+                    fields.count(entry, "max_tokens") or None,
+                    tuple(kind for name, kind in told if _is_supported(entry.get("capabilities"), name)),
+                )
+            )
+    return found
+
+
+def _is_supported(capabilities: Any, name: str) -> bool:
+    entry = capabilities.get(name) if isinstance(capabilities, dict) else None
+    return isinstance(entry, dict) and entry.get("supported") is True
 
 
 def write_count(tokens: int) -> dict[str, Any]:

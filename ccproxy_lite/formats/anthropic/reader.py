@@ -28,7 +28,7 @@ from ccproxy_lite.formats.anthropic import web
 from ccproxy_lite.formats.anthropic.blocks import NAME
 from ccproxy_lite.formats.anthropic.errors import failed_of, is_own_error, write_error
 from ccproxy_lite.formats.format import Progress
-from ccproxy_lite.formats.neutral import names, overflow, thinking
+from ccproxy_lite.formats.neutral import names, overflow, search, thinking
 from ccproxy_lite.formats.neutral.events import (
     Begin,
     Citation,
@@ -185,6 +185,9 @@ class Reader:
         if web.is_use(block) or (web.is_result(block) and self._uses):
             return events + self._search_block(data, block)
         events += self._end_searches()
+        if web.is_result(block):  # its use stood in an answer that has paused
+            self._any_part = True
+            return events + search.events_of(web.read_search({}, block))
         kind = _KINDS.get(fields.lenient(block, "type"))
         self._index, self._kind = data.get("index"), kind
         self._called = self._called or kind == "tool"

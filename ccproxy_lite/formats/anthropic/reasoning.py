@@ -7,13 +7,16 @@ missing. Source: extended and adaptive thinking at platform.claude.com.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.anthropic import models
+from ccproxy_lite.formats.anthropic.blocks import NAME
 from ccproxy_lite.formats.format import Target
 from ccproxy_lite.formats.neutral import thinking
 from ccproxy_lite.formats.neutral.losses import Losses
-from ccproxy_lite.formats.neutral.request import Reasoning, Request
+from ccproxy_lite.formats.neutral.request import Effort, Reasoning, Request, ToolChoice
 
 
 def max_tokens(request: Request, target: Target, losses: Losses) -> int:
@@ -83,6 +86,29 @@ def _prefills_or_hides_thoughts(messages: list[dict[str, Any]]) -> bool:
     if messages[-1]["role"] == "assistant":
         return True
     return hides_thoughts(messages)
+
+
+def with_effort(body: Mapping[str, Any], effort: Effort, target: Target) -> dict[str, Any]:
+    """A client's own body with another effort; how much of the reasoning it wants to see stays."""
+    shown = fields.lenient(body.get("thinking"), "display")
+    config = {key: value for key, value in _member(body, "output_config").items() if key != "effort"}
+    changed = {key: value for key, value in body.items() if key not in ("thinking", "output_config")}
+    changed |= {"messages": fields.lenient_list(body, "messages"), **({"output_config": config} if config else {})}
+    is_forced = fields.lenient(body.get("tool_choice"), "type") in ("any", "tool")
+    limit = body.get("max_tokens")
+    request = Request(
+        target.model,
+        tool_choice=ToolChoice("required") if is_forced else None,
+        max_tokens=limit if type(limit) is int else None,
+        reasoning=Reasoning(effort, visible=shown != "omitted" if shown else None),
+    )
+    write_thinking(changed, request, target, Losses(NAME, NAME))
+    return changed
+
+
+def _member(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = body.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def hides_thoughts(messages: list[Any]) -> bool:

@@ -97,7 +97,7 @@ def read_search(use: Mapping[str, Any], result: Mapping[str, Any] | None) -> Sea
         error = fields.lenient(one, "error_code") or error
         if fields.lenient(one, "url"):
             pages.append(Page(fields.lenient(one, "url"), fields.lenient(one, "title")))
-    item, origin = dumps_text([use] if result is None else [use, result]), NAME
+    item, origin = dumps_text([block for block in (use, result) if block]), NAME
     if fields.lenient(use, "id").startswith(MARK):
         sealed = next((fields.lenient(one, "encrypted_content") for one in fields.lenient_list(result, "content")), "")
         origin, item = search.unsealed(sealed)

@@ -19,6 +19,7 @@ FORMAT = Format(
     look=reader.look,
     write_failure=reader.write_failure,
     without_foreign=contents.without_foreign,
+    with_effort=request.with_effort,
     read_error=errors.read_error,
     is_own_error=errors.is_own_error,
     write_error=errors.write_error,

@@ -22,7 +22,17 @@ from ccproxy_lite.formats.gemini.contents import (
 )
 from ccproxy_lite.formats.neutral import names, thinking
 from ccproxy_lite.formats.neutral.losses import Losses
-from ccproxy_lite.formats.neutral.request import Output, Reasoning, Request, ServerTool, Text, Tool, ToolChoice, WebTool
+from ccproxy_lite.formats.neutral.request import (
+    Effort,
+    Output,
+    Reasoning,
+    Request,
+    ServerTool,
+    Text,
+    Tool,
+    ToolChoice,
+    WebTool,
+)
 from ccproxy_lite.formats.neutral.schema import as_function, output_schema
 from ccproxy_lite.formats.scalars import Scalars, integer, number, text, texts
 
@@ -323,3 +333,14 @@ def counting_body(body: fields.Object, model: str) -> dict[str, Any]:
     if not isinstance(inner, dict) and body.keys() <= {"contents"}:
         return dict(body)
     return {"generateContentRequest": {**(inner if isinstance(inner, dict) else body), "model": f"models/{model}"}}
+
+
+def with_effort(body: fields.Object, effort: Effort, target: Target) -> dict[str, Any]:
+    """A client's own body with another effort; how much of the reasoning it wants to see stays."""
+    name = "generation_config" if "generation_config" in body else "generationConfig"
+    config = {**body[name]} if isinstance(body.get(name), dict) else {}
+    setting = camel(config.pop("thinking_config", None) or config.pop("thinkingConfig", None) or {})
+    limit = config.get("maxOutputTokens", config.get("max_output_tokens"))
+    visible = setting.get("includeThoughts") is True if isinstance(setting, dict) else False
+    written = models.gemini_config(Reasoning(effort, visible=visible), target, limit if type(limit) is int else None)
+    return {**body, name: {**config, **({"thinkingConfig": written} if written is not None else {})}}

@@ -1,6 +1,6 @@
 """The OpenAI Chat Completions format, in both roles, and the client's side of the legacy text completions."""
 
-from ccproxy_lite.formats import openai
+from ccproxy_lite.formats import openai, openai_catalog
 from ccproxy_lite.formats.format import Format, PathInfo, fixed_paths
 from ccproxy_lite.formats.openai_chat import answer, completions, messages, reader, request
 
@@ -20,12 +20,13 @@ FORMAT = Format(
     look=reader.look,
     write_failure=reader.write_failure,
     without_foreign=messages.without_foreign,
+    with_effort=request.with_effort,
     read_error=openai.read_error,
     is_own_error=openai.is_own_error,
     write_error=openai.write_error,
-    read_models=openai.read_models,
-    write_models=openai.write_models,
-    write_model=openai.write_model,
+    read_models=openai_catalog.read_models,
+    write_models=openai_catalog.write_models,
+    write_model=openai_catalog.write_model,
     counting=None,
     routes=(("POST /v1/chat/completions", "a chat completion, whole or streamed"),),
     write_count=lambda tokens: {"input_tokens": tokens},

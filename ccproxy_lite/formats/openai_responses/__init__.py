@@ -1,6 +1,6 @@
 """The OpenAI Responses format, in both roles."""
 
-from ccproxy_lite.formats import fields, openai
+from ccproxy_lite.formats import fields, openai, openai_catalog
 from ccproxy_lite.formats.format import Counting, Format, PathInfo, fixed_paths
 from ccproxy_lite.formats.openai_responses import answer, items, reader, request
 
@@ -26,12 +26,13 @@ FORMAT = Format(
     look=reader.look,
     write_failure=reader.write_failure,
     without_foreign=items.without_foreign,
+    with_effort=request.with_effort,
     read_error=openai.read_error,
     is_own_error=openai.is_own_error,
     write_error=openai.write_error,
-    read_models=openai.read_models,
-    write_models=openai.write_models,
-    write_model=openai.write_model,
+    read_models=openai_catalog.read_models,
+    write_models=openai_catalog.write_models,
+    write_model=openai_catalog.write_model,
     counting=Counting(
         lambda model, path: "/responses/input_tokens",
         request.counting_body,

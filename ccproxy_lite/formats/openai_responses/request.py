@@ -9,7 +9,7 @@ from ccproxy_lite.formats import fields, openai
 from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral import names, thinking, turns
 from ccproxy_lite.formats.neutral.losses import Losses
-from ccproxy_lite.formats.neutral.request import Output, Reasoning, Request, Text, Tool, WebTool
+from ccproxy_lite.formats.neutral.request import Effort, Output, Reasoning, Request, Text, Tool, WebTool
 from ccproxy_lite.formats.openai_responses import web
 from ccproxy_lite.formats.openai_responses.items import (
     NAME,
@@ -253,3 +253,10 @@ def counting_body(body: fields.Object, model: str) -> dict[str, Any]:
         "conversation"
     ).split()
     return {**{key: value for key, value in body.items() if key in kept}, "model": model}
+
+
+def with_effort(body: fields.Object, effort: Effort, target: Target) -> dict[str, Any]:
+    """A client's own body with another effort; how much of the reasoning it wants to see stays."""
+    setting = body["reasoning"] if isinstance(body.get("reasoning"), dict) else {}
+    wanted = None if openai.takes_no_effort(target) else openai.openai_effort(Reasoning(effort), target.model)
+    return {**body, "reasoning": {**setting, "effort": wanted}} if wanted is not None else dict(body)

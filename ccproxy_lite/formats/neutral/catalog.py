@@ -1,0 +1,33 @@
+"""What model lists say of a model, in whatever words. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class ModelInfo(NamedTuple):
+    """A model: its name, what users are shown for it, and how much it takes and gives, as far as that is known.
+
+    ``context_tokens`` is the whole window, ``output_tokens`` the most of an answer. ``inputs`` are the kinds of content
+    that it takes beside text: ``image``, ``audio``, ``video``, ``file``.
+    """
+
+    id: str
+    name: str = ""
+    context_tokens: int | None = None
+    output_tokens: int | None = None
+    inputs: tuple[str, ...] = ()
+
+    def completed(self, other: ModelInfo) -> ModelInfo:
+        """The same, with what only the other says.
+
+        >>> ModelInfo("a", context_tokens=9).completed(ModelInfo("b", "B", 8, 4))
+        ModelInfo(id='a', name='B', context_tokens=9, output_tokens=4, inputs=())
+        """
+        return ModelInfo(
+            self.id,
+            self.name or other.name,
+            self.context_tokens or other.context_tokens,
+            self.output_tokens or other.output_tokens,
+            self.inputs or other.inputs,
+        )

@@ -1,0 +1,66 @@
+"""What a request has, for the conditions of targets; and which models the upstreams have said that they have.
+
+The body is read only when a condition asks for it, and once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from ccproxy_lite.config.model import Condition
+from ccproxy_lite.errors import ClientError
+from ccproxy_lite.relay.call import Call
+from ccproxy_lite.routing.conditions import holds
+from ccproxy_lite.routing.routes import Lists
+
+if TYPE_CHECKING:
+    from ccproxy_lite.formats.neutral.request import Request
+
+
+class Listed(NamedTuple):
+    """No request: what is asked is where it could go."""
+
+    lists: Lists
+
+    def fit(self, condition: Condition) -> bool:
+        return True
+
+
+class RequestFacts:
+    """What is known of one call."""
+
+    def __init__(self, call: Call, lists: Lists) -> None:
+        self.lists = lists
+        self._call = call
+
+    def fit(self, condition: Condition) -> bool:
+        return holds(condition, self)
+
+    def header(self, name: str) -> str | None:
+        return self._call.head.get(name)
+
+    @cached_property
+    def _request(self) -> Request | None:
+        """The request as far as it can be read; what is passed on untouched may be more than is known here."""
+        try:
+            return self._call.request
+        except ClientError:
+            return None
+
+    @cached_property
+    def contents(self) -> Collection[str]:
+        from ccproxy_lite.formats.neutral.contents import contents_of  # a large module that is seldom needed
+
+        return contents_of(self._request) if self._request is not None else ()
+
+    @cached_property
+    def tokens(self) -> int:
+        from ccproxy_lite.formats.neutral.tokens import estimate
+
+        return estimate(self._request) if self._request is not None else 0
+
+    @cached_property
+    def system(self) -> str:
+        return "\n".join(part.text for part in self._request.system) if self._request is not None else ""

@@ -1,0 +1,91 @@
+"""A service that pauses in a long search is asked to go on, and the client gets one answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support import LAST, STREAM_HEAD, WIRES, Step, anthropic_event, ask, behind, http, proxy, upstream
+
+USE = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "moons"}}
+PAGE = {"type": "web_search_result", "url": "https://a.example", "title": "A", "encrypted_content": "sealed"}
+RESULT = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": [PAGE]}
+ASKED: dict[str, dict[str, Any]] = {
+    "openai-chat": {**WIRES["openai-chat"].ask, "web_search_options": {}},
+    "openai-responses": {**WIRES["openai-responses"].ask, "tools": [{"type": "web_search"}]},
+    "gemini": {**WIRES["gemini"].ask, "tools": [{"googleSearch": {}}]},
+}
+ROUNDS: list[tuple[list[dict[str, Any]], str]] = [
+    ([{"type": "text", "text": "Let me see."}, USE], "pause_turn"),
+    ([RESULT, {"type": "text", "text": " Two."}], "end_turn"),
+]
+
+
+def said(content: list[dict[str, Any]], stop: str, stream: bool) -> list[Step]:
+    usage = {"input_tokens": 10, "output_tokens": 2}
+    head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "usage": usage}
+    if not stream:
+        return [http(200, {**head, "content": content, "stop_reason": stop, "stop_sequence": None})]
+    out = anthropic_event("message_start", message={**head, "content": []})
+    for index, block in enumerate(content):
+        out += anthropic_event("content_block_start", index=index, content_block=block)
+        out += anthropic_event("content_block_stop", index=index)
+    out += anthropic_event("message_delta", delta={"stop_reason": stop, "stop_sequence": None}, usage=usage)
+    return [STREAM_HEAD, out + anthropic_event("message_stop") + LAST]
+
+
+def script(stream: bool, rounds: list[tuple[list[dict[str, Any]], str]]) -> list[list[Step]]:
+    return [said(content, stop, stream) for content, stop in rounds]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("client", list(ASKED))
+def test_the_client_gets_one_answer(client: str, stream: bool) -> None:
+    wire = WIRES[client]
+    path = wire.stream_path if stream else wire.path
+    body = {**ASKED[client], **(wire.options if stream else {})}
+    body = {**body, "stream": True} if stream and client != "gemini" else body
+    with upstream(*script(stream, ROUNDS)) as up, proxy(behind(up, "anthropic", prompt_cache="off")) as served:
+        answer = ask(served.port, path, body)
+        state = ask(served.port, "/status", method="GET").json
+    assert answer.status == 200, answer
+    text = answer.body.decode()
+    assert "Let me see." in text and "Two." in text and "pause" not in text
+    first, second = (one.json for one in up.seen)
+    assert second["messages"][-1] == {"role": "assistant", "content": ROUNDS[0][0]}
+    assert second["messages"][:-1] == first["messages"] and second["tools"] == first["tools"]
+    assert state["models"][0]["input_tokens"] == 20 and state["models"][0]["output_tokens"] == 4
+    if client == "openai-responses" and not stream:
+        assert [item["type"] for item in answer.json["output"]] == [
+            "message", "web_search_call", "web_search_call", "message"
+        ]  # fmt: skip
+        assert answer.json["output"][2]["action"]["sources"] == [{"type": "url", "url": "https://a.example"}]
+    if stream:
+        assert text.count("response.completed") in (0, 2) and text.count("[DONE]") in (0, 1)
+
+
+def test_it_is_asked_to_go_on_five_times() -> None:
+    endless: list[tuple[list[dict[str, Any]], str]] = [([{"type": "text", "text": "on "}], "pause_turn")]
+    with upstream(*script(False, endless)) as up, proxy(behind(up, "anthropic")) as served:
+        answer = ask(served.port, "/v1/chat/completions", ASKED["openai-chat"])
+    assert len(up.seen) == 6
+    assert answer.json["choices"][0]["finish_reason"] == "stop"
+    assert answer.headers["x-ccproxy-dropped"] == "answer.pause_turn"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failure_on_the_way_is_told(stream: bool) -> None:
+    error = http(400, {"type": "error", "error": {"type": "invalid_request_error", "message": "no more"}})
+    rounds = script(stream, ROUNDS[:1])
+    with upstream(*rounds, [error]) as up, proxy(behind(up, "anthropic")) as served:
+        answer = ask(served.port, "/v1/chat/completions", {**ASKED["openai-chat"], "stream": stream})
+    assert answer.status == (200 if stream else 400)
+    assert "no more" in answer.body.decode() and "[DONE]" not in answer.body.decode()
+
+
+def test_who_speaks_the_format_goes_on_itself() -> None:
+    asked = {**WIRES["anthropic"].ask, "tools": [{"type": "web_search_20250305", "name": "web_search"}]}
+    with upstream(*script(False, ROUNDS)) as up, proxy(behind(up, "anthropic")) as served:
+        assert ask(served.port, "/v1/messages", asked).json["stop_reason"] == "pause_turn"
+    assert len(up.seen) == 1
