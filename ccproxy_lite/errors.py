@@ -81,14 +81,20 @@ class ConfigError(CcproxyError):
 
 
 class ClientError(CcproxyError):
-    """A request that cannot be served as it is: answered with ``status`` and never sent to an upstream."""
+    """A request that cannot be served as it is: answered with ``status`` and never sent to an upstream.
 
-    def __init__(self, status: int, message: str, *, kind: Kind | None = None, param: str | None = None) -> None:
+    ``code`` is a word by which clients know the error.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, kind: Kind | None = None, param: str | None = None, code: str = ""
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.kind: Kind = kind or kind_of(status)
         self.message = message
         self.param = param
+        self.code = code
 
 
 class UpstreamError(CcproxyError):

@@ -20,6 +20,7 @@ from ccproxy_lite.config.model import (
     Limits,
     Log,
     Mount,
+    StoreSettings,
     Timeouts,
     Upstream,
 )
@@ -425,6 +426,7 @@ FIELDS: Mapping[str, Reader[Any]] = {
     "capture": object_of(
         CaptureSettings, {"dir": text, "max_files": integer_at_least(1), "max_mb": integer_at_least(1)}
     ),
+    "responses_store": object_of(StoreSettings, {"max_mb": integer_at_least(0), "ttl_s": number_at_least(1)}),
     "log": object_of(
         Log,
         {

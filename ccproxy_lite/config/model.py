@@ -139,6 +139,13 @@ class Log(NamedTuple):
     file: str = ""
 
 
+class StoreSettings(NamedTuple):
+    """How much of responses is kept in memory, and how long after their last use; 0 MB for none."""
+
+    max_mb: int = 32
+    ttl_s: float = 3600
+
+
 class CaptureSettings(NamedTuple):
     """The folder of captures, empty for none, and how many files and megabytes are kept there."""
 
@@ -169,6 +176,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     log: Log = field(default_factory=Log)
     capture: CaptureSettings = field(default_factory=CaptureSettings)
+    responses_store: StoreSettings = field(default_factory=StoreSettings)
     mounts: tuple[Mount, ...] = ()
     notes: tuple[str, ...] = ()
     families: Families = FAMILIES

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from urllib.parse import unquote
 
+from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats.neutral.catalog import ModelInfo
 from ccproxy_lite.formats.neutral.events import NOTHING, Event, Failed, Usage
 from ccproxy_lite.formats.sse import Event as SseEvent
@@ -121,11 +122,16 @@ class Progress:
 
 
 class ReplyInfo(NamedTuple):
-    """What a writer must know of the exchange: the client's ``request``, and identity and time from outside."""
+    """What a writer must know of the exchange: the client's ``request``, and identity and time from outside.
+
+    ``previous`` is the response that it continues, and ``is_kept`` says whether this one can be continued.
+    """
 
     request: Request
     id: str
     created: int
+    previous: str = ""
+    is_kept: bool = False
 
 
 class Counting(NamedTuple):
@@ -137,6 +143,41 @@ class Counting(NamedTuple):
     path: Callable[[str, PathInfo], str]
     body: Callable[[Mapping[str, Any], str], dict[str, Any]]
     read: Callable[[Any], int]
+
+
+class Turn(NamedTuple):
+    """What one request adds to a conversation that is kept: the response's id, what was asked, what was answered."""
+
+    id: str
+    asked: list[Any]
+    answered: list[Any]
+
+
+class Stored(NamedTuple):
+    """What a path names: a stored response, or, where there is a query, what it was asked."""
+
+    id: str
+    query: str | None = None
+
+
+class State(NamedTuple):
+    """Conversations that continue a stored response, for formats that have them.
+
+    ``previous_id`` and ``wants_store`` say what a request's body wants; ``continued`` returns one that holds the turns
+    before it, ``unknown`` the error if they are not kept. ``turn_of`` is what a request and its response add, and
+    ``response_of`` the response of a stream that has ended. ``stored_at`` reads a raw path and query; ``write_items``
+    and ``write_deleted`` answer such requests.
+    """
+
+    previous_id: Callable[[Mapping[str, Any]], str]
+    wants_store: Callable[[Mapping[str, Any]], bool]
+    unknown: Callable[[str], ClientError]
+    continued: Callable[[Mapping[str, Any], Iterable[Turn]], dict[str, Any]]
+    turn_of: Callable[[Mapping[str, Any], Mapping[str, Any]], Turn]
+    response_of: Callable[[Writer], Mapping[str, Any] | None]
+    stored_at: Callable[[str, str], Stored | None]
+    write_items: Callable[[Turn, str], dict[str, Any]]
+    write_deleted: Callable[[str], dict[str, Any]]
 
 
 class Format(NamedTuple):
@@ -154,6 +195,7 @@ class Format(NamedTuple):
     is its reverse for an upstream, and ``fixed_headers`` are sent with every request to one. ``is_own_error`` tells
     whether an error answer, its status and its body, can be passed on to a client of the format as it is.
     ``routes`` describes the clients' endpoints: method and path, and what answers.
+    ``state`` is there if responses can be stored and continued.
     ``base``: for an endpoint that is part of another format, this format; an upstream with the ``quirk`` has it, too.
     ``breaks_off``: clients notice a late failure only when the connection breaks. ``comments``: clients ignore comments
     in a stream.
@@ -186,6 +228,7 @@ class Format(NamedTuple):
     routes: tuple[tuple[str, str], ...] = ()
     base: str = ""
     quirk: str = ""
+    state: State | None = None
     breaks_off: bool = False
     comments: bool = True
 

@@ -66,6 +66,8 @@ _CODES: dict[str, Kind] = {
 
 
 _STATUS = re.compile(r"[45][0-9]{2}")
+_FORGOTTEN = "previous_response_not_found"
+"""The code by which clients know that they must send the whole conversation."""
 
 
 def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
@@ -112,6 +114,8 @@ def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:
         code = None
     if failed.overflow is not None:
         status, code = 400, overflow.CODE
+    if failed.code == _FORGOTTEN:
+        code = failed.code
     error = {"message": failed.message, "type": name, "param": failed.param or None, "code": code}
     return status, {"error": error}
 

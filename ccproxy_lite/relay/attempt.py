@@ -309,10 +309,19 @@ class MessageDispatch:
         self._writer = self._writer or call.form.writer(call.reply)
         stream = Converted(parser, form.reader(call.reply.id), self.prepared.restorer, self._writer, self._losses)
         stream.pauses = self._pauses
+        stream.on_end = self._keep_response
         if self._reply is not None and call.form.comments:
             reply = self._reply
             stream.is_head_sent = lambda: reply.begun
         return stream
+
+    def _keep_response(self) -> None:
+        """Keep what the stream has told, if its format has such a thing, and the client wants to continue it."""
+        call, state = self._call, self._call.form.state
+        if call.keep is not None and state is not None and self._writer is not None:
+            response = state.response_of(self._writer)
+            if response is not None:
+                call.keep(response)
 
     def _deliver_collected(self, delivery: Delivery, prepared: Prepared) -> Failed | None:
         """Judge a response that was collected, and send it to the client if it is one."""
@@ -344,12 +353,16 @@ class MessageDispatch:
         lost = tuple(self._losses.dropped)
         record.dropped += lost
         if self._reply is not None:
-            writer = self._writer or call.form.writer(call.reply)
+            writer = self._writer = self._writer or call.form.writer(call.reply)
             *pieces, end = [writer.write(event) for event in events]
+            self._keep_response()
             comment = late_losses(lost) if self._reply.begun and call.form.comments else b""
             self._reply.write_whole(b"".join([*pieces, comment, end]), lost)
         else:
-            body = dumps(call.form.write_body(events, call.reply)).encode()
+            response = call.form.write_body(events, call.reply)
+            if call.keep is not None:
+                call.keep(response)
+            body = dumps(response).encode()
             headers = about_answer(self.attempt.route, prepared.dropped + lost)
             call.client.respond(Response(200, merged(JSON_HEADERS, headers), body))
         return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,8 @@ class Call:
     :ivar pinned_upstream: the upstream that the path names
     :ivar incoming: the body of a request that is passed on while it arrives; then ``raw_body`` is empty
     :ivar raw_path: the path as it was sent, behind the upstream and the session that it names
+    :ivar previous: the response that it continues; ``asked`` is the body as it came, and ``is_kept`` says whether the
+        response may be kept, which ``keep`` does
     :ivar tape: records it for a capture
     :ivar passed_secret: the client's key, if it is the one that is sent to the upstream
     """
@@ -58,6 +61,10 @@ class Call:
     incoming: IncomingBody | None = None
     raw_path: str = ""
     tape: Tape | None = None
+    previous: str = ""
+    asked: dict[str, Any] = field(default_factory=dict)
+    is_kept: bool = False
+    keep: Callable[[Mapping[str, Any]], None] | None = None
 
     @cached_property
     def id(self) -> str:
@@ -112,7 +119,13 @@ class Call:
     @cached_property
     def reply(self) -> ReplyInfo:
         """What writers need to know; this parses the request."""
-        return ReplyInfo(self.request, self.id, self.created)
+        return ReplyInfo(self.request, self.id, self.created, self.previous, self.is_kept)
+
+    def use_body(self, body: dict[str, Any]) -> None:
+        """Go on as if the client had sent another body."""
+        self.raw_body = dumps(body).encode("utf-8", "surrogatepass")
+        for name in ("text", "members", "body", "cleaned", "request", "reply"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def cleaned(self) -> dict[str, Any] | None:

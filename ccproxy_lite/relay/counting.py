@@ -8,6 +8,7 @@ from ccproxy_lite.formats.neutral.events import Usage
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.net.application import Response
 from ccproxy_lite.providers.provider import Ask
+from ccproxy_lite.relay import stored
 from ccproxy_lite.relay.attempt import target_of
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.facts import RequestFacts
@@ -22,9 +23,11 @@ _MAX_BYTES = 1_048_576
 async def count(relay: Relay, call: Call) -> None:
     """Respond with a token count, at worst an estimate. Raises ClientError for an invalid request."""
     record = call.record
+    is_known = stored.continue_previous(relay, call)
     record.model = call.model
     facts, now = RequestFacts(call, relay.upstreams.listed), relay.clock.now()
     routes = resolve(relay.config, call.model, call.form.name, call.pinned_upstream, facts)
+    routes = routes if is_known else stored.knowing_previous(call, routes)
     reachable = [one for one in routes if not relay.outages.is_out(one.upstream.name, now)]
     route = (reachable or routes)[0]
     record.route = str(route)

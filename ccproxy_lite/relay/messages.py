@@ -5,6 +5,7 @@ from __future__ import annotations
 from logging import DEBUG
 
 from ccproxy_lite.log import log
+from ccproxy_lite.relay import stored
 from ccproxy_lite.relay.attempt import MessageDispatch, Prepared, caches, prepare
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.exchange import Exchange
@@ -31,11 +32,14 @@ async def answer(relay: Relay, call: Call, routes: list[Route] | None = None) ->
 
 
 async def _answer(relay: Relay, call: Call, routes: list[Route] | None) -> None:
+    is_known = stored.continue_previous(relay, call)
     call.record.model = call.model
     form, facts = call.form.base or call.form.name, RequestFacts(call, relay.upstreams.listed)
     routes = routes or resolve(relay.config, call.model, form, call.pinned_upstream, facts)
     if log.isEnabledFor(DEBUG):
         log.debug("route: %s -> %s: %s", call.model, ", ".join(map(str, routes)), routes[0].rule)
+    if not is_known:
+        routes = stored.knowing_previous(call, routes)
     if call.tape is not None:
         call.tape.routes = routes
     call.record.session = call.session

@@ -11,6 +11,7 @@ from ccproxy_lite.log import log
 from ccproxy_lite.relay.capture import Captures
 from ccproxy_lite.relay.client_keys import ClientRings
 from ccproxy_lite.relay.ledger import Ledger
+from ccproxy_lite.relay.states import States
 from ccproxy_lite.relay.upstreams import Upstreams
 from ccproxy_lite.routing.keys import ANONYMOUS, KeyRing
 from ccproxy_lite.routing.outages import Outages
@@ -52,6 +53,8 @@ class Relay:
         known = before.config.upstreams if before else ()
         self.outages.forget(set(rings) - {one.name for one in self.config.upstreams if one in known})
         self.wakeup: Wakeup = before.wakeup if before else Wakeup()
+        kept = before.states if before and before.config.responses_store == self.config.responses_store else None
+        self.states: States = kept or States(self.config.responses_store)
         self.captures = Captures(self.config.capture, self.clock) if self.config.capture.dir else None
         self.vault.on_change = self.clear_rejected
 

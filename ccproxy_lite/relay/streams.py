@@ -152,6 +152,7 @@ class Converted:
     ) -> None:
         self.progress = Progress()
         self.is_head_sent: Callable[[], bool] = lambda: False
+        self.on_end: Callable[[], None] = lambda: None
         self.pauses: Pauses | None = None
         self._parser = parser
         self._reader = reader
@@ -209,6 +210,8 @@ class Converted:
                 elif kind is Lost:
                     continue
             pieces.append(write(event))
+        if progress.over:
+            self.on_end()
         return b"".join(pieces)
 
     def _late_losses(self) -> bytes:

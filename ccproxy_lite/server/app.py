@@ -22,7 +22,7 @@ from ccproxy_lite.net.bodies import IncomingBody
 from ccproxy_lite.net.connection import Connection
 from ccproxy_lite.net.heads import OutHeaders, RequestHead
 from ccproxy_lite.net.listener import Listener
-from ccproxy_lite.relay import counting, messages, mounts, raw
+from ccproxy_lite.relay import counting, messages, mounts, raw, stored
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.catalog import Catalog
 from ccproxy_lite.relay.headers import JSON_HEADERS, REQUEST_ID
@@ -107,7 +107,7 @@ class App:
         except ClientError as error:
             # Log and metrics keep this status even where the client's format has another for it (Gemini: 400 for 413).
             record.status, record.error = error.status, error.message
-            failed = Failed(error.status, error.kind, error.message, param=error.param or "")
+            failed = Failed(error.status, error.kind, error.message, error.code, error.param or "")
             self._send_error(client, form, failed)
         except RecursionError:
             record.status, record.error = 400, "nested too deep"
@@ -219,7 +219,8 @@ async def _handle_model(app: App, call: Call) -> None:
 
 
 async def _handle_raw(app: App, call: Call) -> None:
-    await raw.relay_untouched(app.relay, call)
+    if not stored.answer(app.relay, call):
+        await raw.relay_untouched(app.relay, call)
 
 
 async def _handle_health(app: App, call: Call) -> None:

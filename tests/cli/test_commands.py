@@ -161,7 +161,10 @@ def test_env_names_a_key_that_is_in_the_environment(tmp_path: Path) -> None:
         cli("env", "claude", "--json", "--config", path, home=tmp_path, MINE=KEY, ANTHROPIC_API_KEY="x").stdout
     )
     assert told == {
-        "set": {"ANTHROPIC_BASE_URL": "http://127.0.0.1:8317", "ANTHROPIC_AUTH_TOKEN": KEY},
+        "set": {
+            "ANTHROPIC_BASE_URL": "http://127.0.0.1:8317", "ANTHROPIC_AUTH_TOKEN": KEY,
+            "CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY": "1",
+        },
         "unset": ["ANTHROPIC_API_KEY"], "flags": {},
     }  # fmt: skip
 

@@ -1,8 +1,8 @@
 """The OpenAI Responses format, in both roles."""
 
 from ccproxy_lite.formats import fields, openai, openai_catalog
-from ccproxy_lite.formats.format import Counting, Format, PathInfo, fixed_paths
-from ccproxy_lite.formats.openai_responses import answer, items, reader, request
+from ccproxy_lite.formats.format import Counting, Format, PathInfo, State, fixed_paths
+from ccproxy_lite.formats.openai_responses import answer, items, reader, request, state
 
 _REQUEST_PATHS = {
     "/responses": PathInfo(),
@@ -42,7 +42,20 @@ FORMAT = Format(
         ("POST /v1/responses", "a response, whole or streamed"),
         ("POST /v1/responses/input_tokens", "the upstream's count, else an estimate (x-ccproxy-estimate: 1)"),
         ("POST /v1/responses/compact", "passed on to an openai-responses upstream, rejected elsewhere"),
+        ("GET|DELETE /v1/responses/{id}", "a response that is kept in memory, else the upstream's"),
+        ("GET /v1/responses/{id}/input_items", "what it was asked"),
         ("GET /v1/responses (WebSocket)", "426, so that clients use HTTP at once"),
+    ),
+    state=State(
+        state.previous_id,
+        state.wants_store,
+        state.unknown,
+        state.continued,
+        state.turn_of,
+        state.response_of,
+        state.stored_at,
+        state.write_items,
+        state.write_deleted,
     ),
     write_count=lambda tokens: {"object": "response.input_tokens", "input_tokens": tokens},
 )

@@ -82,7 +82,10 @@ _ID_PREFIX = {
 
 
 class Writer:
-    """Writes a streamed answer, one item at a time. Texts that follow each other are parts of one message."""
+    """Writes a streamed answer, one item at a time. Texts that follow each other are parts of one message.
+
+    :ivar response: the whole response, once it has ended
+    """
 
     def __init__(self, reply: ReplyInfo) -> None:
         request = reply.request
@@ -97,6 +100,7 @@ class Writer:
         self._refused = False
         self._begun = False
         self._closed = True
+        self.response: dict[str, Any] | None = None
 
     def write(self, event: Event) -> bytes:
         if type(event) is PartDelta:
@@ -112,7 +116,8 @@ class Writer:
             case End():
                 kind = "incomplete" if self._incomplete_reason(event) else "completed"
                 before = self._close_item(kind)
-                return before + self._encode_event(f"response.{kind}", {"response": self.ended(event)})
+                self.response = self.ended(event)
+                return before + self._encode_event(f"response.{kind}", {"response": self.response})
             case Failed():
                 before = self._begin_stream() if not self._begun else self._close_item() if self._closed else b""
                 response = {**self._response_object("failed"), "error": failure(event)}
@@ -153,8 +158,8 @@ class Writer:
             "model": request.model,
             "output": list(self._items),
             "parallel_tool_calls": request.parallel_tools is not False,
-            "previous_response_id": None,
-            "store": False,
+            "previous_response_id": self._reply.previous or None,
+            "store": self._reply.is_kept,
             "temperature": request.temperature,
             "tool_choice": request.tool_choice.mode if request.tool_choice else "auto",
             "tools": [],
