@@ -111,7 +111,7 @@ def test_an_early_error_is_raised_and_a_late_one_ends_the_response(form: str) ->
     assert len({event.response.id for event in events if hasattr(event, "response")}) == 1
 
 
-@pytest.mark.parametrize("field", ["previous_response_id", "conversation", "background"])
+@pytest.mark.parametrize("field", ["conversation", "background"])
 def test_state_of_the_service_is_passed_on_or_refused(field: str) -> None:
     value = True if field == "background" else "resp_1"
     body = WIRES["openai-responses"].body

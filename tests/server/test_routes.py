@@ -86,6 +86,13 @@ CHECKS: dict[str, Check] = {
     "POST /v1/responses": posted("/v1/responses", RESPONSES_ASK, "output"),
     "POST /v1/responses/input_tokens": posted("/v1/responses/input_tokens", RESPONSES_ASK, "input_tokens"),
     "POST /v1/responses/compact": lambda port: _compact(port),
+    "GET|DELETE /v1/responses/{id}": both(
+        got("/api/provider/service/v1/responses/resp_1", lambda answer: answer.json["service"] is True),
+        got("/api/provider/service/v1/responses/resp_1", lambda answer: answer.json["service"] is True, "DELETE"),
+    ),
+    "GET /v1/responses/{id}/input_items": got(
+        "/api/provider/service/v1/responses/resp_1/input_items", lambda answer: answer.json["service"] is True
+    ),
     "GET /v1/responses (WebSocket)": got("/v1/responses", lambda answer: answer.status == 426, upgrade="websocket"),
     "POST /v1/chat/completions": posted("/v1/chat/completions", CHAT_ASK, "choices"),
     "POST /v1beta/models/{model}:generateContent": both(

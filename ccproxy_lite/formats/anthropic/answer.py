@@ -175,6 +175,8 @@ class Writer:
                 delta = {"delta": _stop_fields(event), "usage": _write_usage(event.usage, self._searches)}
                 return self._write_held() + _encode_event("message_delta", delta) + _encode_event("message_stop", {})
             case Failed():
+                if self._holds and self._start.kind == "text" and self._held:
+                    self._texts.append(WholePart(self._start, self._held, PartEnd()))
                 return self._write_held() + encode(dumps(write_error(event)[1]), "error")
         raise AssertionError(event)
 
@@ -212,6 +214,7 @@ class Writer:
             return b"".join([*deltas, self._close_block()])
         if self._holds and self._start.kind == "text":
             self._texts.append(part)
+            self._held = ""
             return b""
         return self._write_whole(_write_block(part))
 

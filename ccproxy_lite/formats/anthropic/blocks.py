@@ -39,11 +39,16 @@ def read_content(holder: fields.Object, at: str) -> Iterable[Part]:
         yield Text(value, at=f"{at}.content")
         return
     blocks = fields.as_array(value, f"{at}.content")
+    searches = web.searches_in(blocks, f"{at}.content") if any(map(_is_searching, blocks)) else {}
     for number, block in enumerate(blocks):
-        if web.is_use(block):
-            yield from web.read_history(blocks, number, f"{at}.content[{number}]")
+        if number in searches:
+            yield searches[number]
         elif block is not None and not web.is_result(block):  # None: replaced by a compaction
             yield from _read_block(fields.as_object(block, f"{at}.content[{number}]"), f"{at}.content[{number}]")
+
+
+def _is_searching(block: Any) -> bool:
+    return web.is_use(block) or web.is_result(block)
 
 
 TEXT = frozenset(("type", "text"))
@@ -169,7 +174,7 @@ RULES = turns.Rules(
     lambda thought: thought.origin == NAME and bool(thought.signature or thought.redacted),
     blanks=False,
     audio=False,
-    searches=NAME,
+    searches=web.can_return,
 )
 
 

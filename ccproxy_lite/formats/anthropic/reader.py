@@ -209,7 +209,9 @@ class Reader:
         self._index, self._kind, self._any_part = data.get("index"), "search", True
         self._arguments, self._input = names.Arguments(), ""
         if web.is_result(block):
-            self._results[fields.lenient(block, "tool_use_id")] = block
+            use_id = fields.lenient(block, "tool_use_id")
+            waiting = [fields.lenient(use, "id") for use in self._uses]
+            self._results[use_id if use_id in waiting else waiting[0]] = block
             return self._resolve_searches()
         self._uses.append(dict(block))
         return self._open_search() if len(self._uses) == 1 else []
@@ -241,6 +243,8 @@ class Reader:
                 self._waiting.append({**data, "type": "content_block_delta"})
             return []
         if self._kind is None or not isinstance(delta, dict):
+            return []
+        if self._kind == "search" and delta.get("type") != "input_json_delta":
             return []
         match delta.get("type"):
             case "text_delta":
@@ -278,7 +282,7 @@ class Reader:
         if self._kind is None:
             return []
         if self._kind == "search":
-            if self._input:
+            if self._input and self._uses:
                 self._uses[-1]["input"] = names.arguments_object(self._input)
             self._kind, self._input = None, ""
             return self._replay_waiting()

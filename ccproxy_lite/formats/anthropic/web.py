@@ -22,7 +22,7 @@ from ccproxy_lite.formats.neutral import search, thinking
 from ccproxy_lite.formats.neutral.events import Citation, Page, Search
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import SearchCall, WebTool
-from ccproxy_lite.jsontext import dumps_text, loads
+from ccproxy_lite.jsontext import dumps_text
 
 NAME = "anthropic"
 USE = "server_tool_use"
@@ -97,29 +97,53 @@ def read_search(use: Mapping[str, Any], result: Mapping[str, Any] | None) -> Sea
         error = fields.lenient(one, "error_code") or error
         if fields.lenient(one, "url"):
             pages.append(Page(fields.lenient(one, "url"), fields.lenient(one, "title")))
-    item, origin = dumps_text([block for block in (use, result) if block]), NAME
-    if fields.lenient(use, "id").startswith(MARK):
-        sealed = next((fields.lenient(one, "encrypted_content") for one in fields.lenient_list(result, "content")), "")
-        origin, item = search.unsealed(sealed)
-    return Search((query,) if query else (), tuple(pages), page, "", error, item, origin)
+    item = dumps_text([block for block in (use, result) if block])
+    return Search((query,) if query else (), tuple(pages), page, "", error, item, NAME)
 
 
-def read_history(blocks: Sequence[Any], number: int, at: str) -> Iterable[SearchCall]:
-    """The search that the use at that number has begun; its result may stand anywhere behind it."""
-    use = blocks[number]
-    results = (one for one in blocks[number + 1 :] if is_result(one) and one.get("tool_use_id") == use.get("id"))
-    yield SearchCall(read_search(use, next(results, None)), at=at)
+def searches_in(blocks: Sequence[Any], at: str) -> dict[int, SearchCall]:
+    """The searches in the content of an earlier answer, by the places of the blocks with which they begin.
+
+    A result may stand anywhere behind its use; one without a use is a search of its own.
+    """
+    results = {fields.lenient(block, "tool_use_id"): block for block in blocks if is_result(block)}
+    found: dict[int, SearchCall] = {}
+    for number, block in enumerate(blocks):
+        if is_use(block):
+            result = results.pop(fields.lenient(block, "id"), None)
+            found[number] = SearchCall(_from_history(block, result), at=f"{at}[{number}]")
+    for number, block in enumerate(blocks):
+        if is_result(block) and results.get(fields.lenient(block, "tool_use_id")) is block:
+            found[number] = SearchCall(_from_history({}, block)._replace(item=""), at=f"{at}[{number}]")
+    return found
+
+
+def _from_history(use: Mapping[str, Any], result: Mapping[str, Any] | None) -> Search:
+    """A search as a client sends it back: one that is marked was made by another provider."""
+    found = read_search(use, result)
+    if not fields.lenient(use, "id").startswith(MARK):
+        return found
+    sealed = next((fields.lenient(one, "encrypted_content") for one in fields.lenient_list(result, "content")), "")
+    origin, item = search.unsealed(sealed)
+    return found._replace(item=item, origin=origin)
+
+
+def can_return(found: Search) -> bool:
+    """Whether the service can be told of a search again: it has made it, and nothing else is in it."""
+    blocks = search.opened(found) if found.origin == NAME else None
+    return isinstance(blocks, list) and bool(blocks) and all(is_use(one) or is_result(one) for one in blocks)
 
 
 def write_history(part: SearchCall) -> list[dict[str, Any]]:
     """The blocks of a search of this service, as they came."""
-    blocks: list[dict[str, Any]] = loads(part.search.item)
+    blocks: list[dict[str, Any]] = search.opened(part.search)
     return blocks
 
 
 def write_use(found: Search, use_id: str) -> dict[str, Any]:
     """The use of a web tool for a client."""
-    given = {"query": ", ".join(found.queries)} if found.queries else {"url": found.page} if found.page else {}
+    query = ", ".join(found.queries) or found.page
+    given = {"query": query} if query else {}
     return {"type": USE, "id": use_id, "name": "web_search", "input": given}
 
 
@@ -129,7 +153,8 @@ def write_result(found: Search, use_id: str, citations: Iterable[Citation] = ())
     if found.error:
         code = found.error if found.error in _ERRORS else "unavailable"
         return {**block, "content": {"type": "web_search_tool_result_error", "error_code": code}}
-    sealed = [search.sealed(found)] + [""] * len(found.pages)
+    pages = found.pages or ((Page(found.page),) if found.page else ())
+    sealed = [search.sealed(found)] + [""] * len(pages)
     return {
         **block,
         "content": [
@@ -140,7 +165,7 @@ def write_result(found: Search, use_id: str, citations: Iterable[Citation] = ())
                 "page_age": None,
                 "encrypted_content": content,
             }
-            for page, content in zip(search.with_titles(found.pages, citations), sealed, strict=False)
+            for page, content in zip(search.with_titles(pages, citations), sealed, strict=False)
         ],
     }
 
@@ -149,11 +174,18 @@ def write_result(found: Search, use_id: str, citations: Iterable[Citation] = ())
 
 
 def write_texts(text: str, citations: Sequence[Citation]) -> list[dict[str, Any]]:
-    """A text as blocks, for a block cites as a whole."""
-    blocks = []
+    """A text as blocks, for a block cites as a whole.
+
+    White space between two pieces stands in the block of the first: the service rejects blocks of nothing else.
+    """
+    blocks: list[dict[str, Any]] = []
     for piece, cited in search.pieces(text, citations):
+        if blocks and not piece.strip():
+            blocks[-1]["text"] += piece
+            continue
         sources = {"citations": [write_citation(one, piece) for one in cited]} if cited else {}
-        blocks.append({"type": "text", "text": piece, **sources})
+        before = blocks.pop()["text"] if blocks and not blocks[-1]["text"].strip() else ""
+        blocks.append({"type": "text", "text": before + piece, **sources})
     return blocks or [{"type": "text", "text": text}]
 
 

@@ -12,7 +12,9 @@ text a part with that index first began.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
@@ -110,7 +112,7 @@ class Reader:
         self._calls = 0
         self._usage: Usage | None = None
         self._detail = ""
-        self._citations: list[Citation] = []
+        self._citations: dict[Citation, None] = {}
         self._part_offsets: dict[int, int] = {}
         self._found = web.Found()
 
@@ -184,8 +186,11 @@ class Reader:
         self._detail = fields.lenient(candidate, "finishMessage") or self._detail
 
     def _read_part(self, part: Mapping[str, Any], events: list[Event]) -> None:
-        if self._found.add_use(part):  # whole: its signature belongs to it
+        used = self._found.add_use(part)
+        if used is not None:  # whole: its signature belongs to it
             self._any_part = True
+            self._close_part(events)
+            events += used
             return
         text, raw_signature = fields.lenient(part, "text"), fields.lenient(part, "thoughtSignature")
         signature, redacted, origin = read_signature(raw_signature) if raw_signature else ("", "", NAME)
@@ -258,7 +263,7 @@ class Reader:
             events.append(PartEnd(origin=NAME))
         elif self._open is not None:
             events.append(PartEnd(citations=tuple(self._citations)))
-            self._citations = []
+            self._citations = {}
         self._open, self._text = None, []
 
     def _add_citations(self, metadata: Any, events: list[Event]) -> None:
@@ -271,25 +276,23 @@ class Reader:
         if not pages or not is_open:
             return
         self._cited = True
-        raw = "".join(self._text).encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+        # The number of bytes up to each character's end, to count characters by bytes.
+        ends = list(accumulate(map(web.byte_length, "".join(self._text))))
         supports = metadata.get("groundingSupports")
         for support in supports if isinstance(supports, list) else ():
             segment = support.get("segment") if isinstance(support, dict) else None
             offset = self._part_offsets.get(fields.count(segment, "partIndex"), 0)
             start, end = offset + fields.count(segment, "startIndex"), offset + fields.count(segment, "endIndex")
-            place = len(raw[:start].decode("utf-8", "ignore")), len(raw[:end].decode("utf-8", "ignore"))
+            place = bisect_right(ends, start), bisect_right(ends, end)
             indexes = support.get("groundingChunkIndices") if isinstance(support, dict) else None
             for index in indexes if isinstance(indexes, list) else ():
                 if isinstance(index, int) and 0 <= index < len(pages) and fields.lenient(pages[index], "uri"):
                     page = pages[index]
                     citation = Citation(fields.lenient(page, "uri"), fields.lenient(page, "title"), *place)
-                    self._citations += [citation] if citation not in self._citations else []
+                    self._citations[citation] = None
         if not self._citations:
-            self._citations = [
-                Citation(fields.lenient(page, "uri"), fields.lenient(page, "title"))
-                for page in pages
-                if fields.lenient(page, "uri")
-            ]
+            whole = [Citation(fields.lenient(page, "uri"), fields.lenient(page, "title")) for page in pages]
+            self._citations = {citation: None for citation in whole if citation.url}
 
 
 def _read_page(chunk: Any) -> Any:

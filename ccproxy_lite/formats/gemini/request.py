@@ -62,6 +62,7 @@ _PATHS = {
     "reasoning": "generationConfig.thinkingConfig",
     "logprobs": "generationConfig.responseLogprobs",
     "file.name": "inlineData.displayName",
+    "web_tool.blocked_domains": "{at}.excludeDomains",
 }
 _MAX_STOPS = 5
 _THINKING = frozenset(("includeThoughts", "thinkingBudget", "thinkingLevel"))
@@ -273,7 +274,8 @@ def _write_tools(body: dict[str, Any], request: Request, target: Target, losses:
         config = _write_calling(choice, request)
         if config:
             body["toolConfig"] = {"functionCallingConfig": config}
-    if choice.mode == "required" and {tool.name for tool in request.web_tools}.intersection(choice.names):
+    is_forced = bool(request.web_names.intersection(choice.names)) or (bool(request.web_tools) and not functions)
+    if choice.mode == "required" and is_forced:
         losses.lose("tool_choice")
     web.write_tools(body, request, target, losses)
 

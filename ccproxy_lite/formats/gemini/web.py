@@ -14,6 +14,7 @@ among the parts (``toolCall``, ``toolResponse``), and return as they came. Sourc
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from ccproxy_lite.formats import fields
@@ -23,12 +24,13 @@ from ccproxy_lite.formats.neutral import search
 from ccproxy_lite.formats.neutral.events import Citation, Event, Page, Search
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Request, SearchCall, Tool, WebTool
-from ccproxy_lite.jsontext import dumps_text, loads
+from ccproxy_lite.jsontext import dumps_text
 
 NAME = "gemini"
 _SEARCHES = ("googleSearch", "googleSearchRetrieval", "enterpriseWebSearch")
 _FETCH = "urlContext"
 _RUN_THERE = ("GOOGLE_SEARCH_WEB", "URL_CONTEXT")
+_USE = frozenset(("toolCall", "toolResponse", "thoughtSignature"))
 _OK = "URL_RETRIEVAL_STATUS_SUCCESS"
 
 # ---------------------------------------------------------------- declarations
@@ -50,7 +52,9 @@ def read_tool(kind: str, options: Any, at: str) -> WebTool | None:
 def tools_for(request: Request, target: Target) -> tuple[str, ...]:
     """The web tools that a model has for a request: before Gemini 3 none beside functions."""
     beside = any(isinstance(tool, Tool) for tool in request.tools)
-    return () if beside and not _takes_both(target) else ("web_search", "web_fetch")
+    if (beside and not _takes_both(target)) or not search.allows_search(request):
+        return ()
+    return ("web_search", "web_fetch")
 
 
 def _takes_both(target: Target) -> bool:
@@ -86,38 +90,46 @@ class Found:
         self._pages: dict[str, str] = {}
         self._fetched: dict[str, str] = {}
         self._uses: list[Mapping[str, Any]] = []
+        self._used: list[str] = []
+        self._told: set[str] = set()
 
     def add(self, candidate: Mapping[str, Any]) -> None:
         """What a candidate tells beside its parts."""
         grounding, fetching = candidate.get("groundingMetadata"), candidate.get("urlContextMetadata")
-        self._queries.update((text, None) for text in fields.lenient_list(grounding, "webSearchQueries") if text)
+        told = fields.lenient_list(grounding, "webSearchQueries")
+        self._queries.update((text, None) for text in told if isinstance(text, str) and text)
         for chunk in fields.lenient_list(grounding, "groundingChunks"):
             page = chunk.get("web") if isinstance(chunk, dict) else None
             if fields.lenient(page, "uri"):
                 self._pages[fields.lenient(page, "uri")] = fields.lenient(page, "title")
         for one in fields.lenient_list(fetching, "urlMetadata"):
-            self._fetched[fields.lenient(one, "retrievedUrl")] = fields.lenient(one, "urlRetrievalStatus")
+            url = fields.lenient(one, "retrievedUrl")
+            if url:
+                self._fetched[url] = fields.lenient(one, "urlRetrievalStatus")
 
-    def add_use(self, part: Mapping[str, Any]) -> bool:
-        """Take a part, if it is the use of a web tool or the result of one."""
-        use = part.get("toolCall") or part.get("toolResponse")
-        if fields.lenient(use, "toolType") not in _RUN_THERE:
-            return False
+    def add_use(self, part: Mapping[str, Any]) -> list[Event] | None:
+        """Take a part that is the use of a web tool or the result of one, which completes it; None for any other."""
+        use, result = part.get("toolCall"), part.get("toolResponse")
+        if fields.lenient(use or result, "toolType") not in _RUN_THERE:
+            return None
         self._uses.append(part)
         queries = fields.lenient_list(use.get("args"), "queries") if isinstance(use, dict) else []
-        self._queries.update((text, None) for text in queries if isinstance(text, str))
-        return True
+        self._used += [text for text in queries if isinstance(text, str)]
+        if result is None:
+            return []
+        found = Search(tuple(self._used), item=dumps_text(list(self._uses)), origin=NAME)
+        self._told.update(self._used)
+        self._uses, self._used = [], []
+        return search.events_of(found)
 
     def events(self) -> list[Event]:
         """The searches and the fetched pages, at the end of the answer; all pages that were found with the first."""
-        item = dumps_text(list(self._uses)) if self._uses else ""
         pages = tuple(Page(url, title) for url, title in self._pages.items())
+        queries = [query for query in self._queries if query not in self._told]
         events: list[Event] = []
-        if self._queries or pages or item:
-            first, *others = list(self._queries) or [""]
-            queries = (first,) if first else ()
-            events += search.events_of(Search(queries, pages, item=item, origin=NAME))
-            for query in others:
+        if queries or pages:
+            events += search.events_of(Search(tuple(queries[:1]), pages, origin=NAME))
+            for query in queries[1:]:
                 events += search.events_of(Search((query,), origin=NAME))
         for url, status in self._fetched.items():
             error = "" if status == _OK else "url_not_accessible"
@@ -125,9 +137,20 @@ class Found:
         return events
 
 
+def can_return(found: Search) -> bool:
+    """Whether the service can be told of a search again: it has made it, and there is nothing but uses and results."""
+    parts = search.opened(found) if found.origin == NAME else None
+    return isinstance(parts, list) and bool(parts) and all(isinstance(one, dict) and _is_use(one) for one in parts)
+
+
+def _is_use(part: Mapping[str, Any]) -> bool:
+    use = part.get("toolCall") or part.get("toolResponse")
+    return fields.lenient(use, "toolType") in _RUN_THERE and part.keys() <= _USE
+
+
 def write_history(part: SearchCall) -> list[dict[str, Any]]:
     """The parts of a search of this service, as they came."""
-    parts: list[dict[str, Any]] = loads(part.search.item)
+    parts: list[dict[str, Any]] = search.opened(part.search)
     return parts
 
 
@@ -147,11 +170,12 @@ def metadata(searches: Sequence[tuple[str, Search]], cited: Iterable[Cited]) -> 
         numbers.setdefault(page.url, len(numbers))
         titles[page.url] = titles.get(page.url) or page.title
     for part, before, text, citations in cited:
+        places = [0, *accumulate(map(byte_length, text))] if citations else []
         for one in citations:
             number = numbers.setdefault(one.url, len(numbers))
             titles[one.url] = titles.get(one.url) or one.title
-            start, end = one.start or 0, len(text) if one.end is None else one.end
-            place = part, before + byte_length(text[:start]), before + byte_length(text[:end]), text[start:end]
+            start, end = one.start or 0, len(text) if one.end is None else min(one.end, len(text))
+            place = part, before + places[min(start, len(text))], before + places[end], text[start:end]
             supports.setdefault(place, []).append(number)
     grounding: dict[str, Any] = {"webSearchQueries": queries} if queries else {}
     if numbers:

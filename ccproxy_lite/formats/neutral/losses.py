@@ -323,7 +323,7 @@ class Losses:
                 kept.append(tool)
             elif isinstance(tool, ServerTool):
                 lost.append(("server_tool", tool.at))
-            elif tool.name not in web:
+            elif tool.name not in web or any(isinstance(one, WebTool) and one.name == tool.name for one in kept):
                 lost.append(("web_tool", tool.at))
             elif not tool.is_live and "live_search" not in quirks:
                 lost.append(("web_tool.offline", tool.at))
@@ -343,7 +343,7 @@ class Losses:
     def lose_web_settings(self, tool: WebTool, *fields: str) -> None:
         """Settings of a web tool that the target has no place for, as far as the client has made them."""
         for field in fields:
-            if getattr(tool, field):
+            if getattr(tool, field) not in (None, "", ()) and getattr(tool, field) != {}:
                 template = self._paths.get(f"web_tool.{field}", f"{{at}}.{field}")
                 self.lose(f"web_tool.{field}", template.format(at=tool.at))
 

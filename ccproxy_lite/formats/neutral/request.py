@@ -265,6 +265,12 @@ class Request:
         """What the provider may do on the web."""
         return tuple(tool for tool in self.tools if isinstance(tool, WebTool))
 
+    @property
+    def web_names(self) -> frozenset[str]:
+        """The names by which a choice means them: a function of the client may have the same name, and comes first."""
+        functions = {tool.name for tool in self.tools if isinstance(tool, Tool)}
+        return frozenset(tool.name for tool in self.web_tools if tool.name not in functions)
+
     def scalars(self) -> dict[str, Any]:
         """The parameters that are one value each, as far as the client has set them."""
         values = ((name, getattr(self, name)) for name in SCALARS)

@@ -13,31 +13,50 @@ from __future__ import annotations
 
 import base64
 import binascii
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 from ccproxy_lite.formats.neutral import thinking
 from ccproxy_lite.formats.neutral.events import Citation, Event, Page, PartEnd, PartStart, Search
+from ccproxy_lite.formats.neutral.request import Request
+from ccproxy_lite.jsontext import loads
 
-_MAX_ITEM_BYTES = 1_048_576
-"""Of a sealed item, so that what a client sends back cannot grow without a limit when it is unpacked."""
+_MAX_ITEM_CHARS = 65_536
+"""Of an item that is sealed: a client sends it back with every turn."""
+_MAX_CITATIONS = 300
+"""Of one text that is cut: each may stand in many pieces."""
 
 
 def sealed(search: Search) -> str:
     """What only the search's provider can read, for the opaque slot of another format's client."""
-    packed = base64.b64encode(zlib.compress(search.item.encode("utf-8", "surrogatepass"))).decode()
-    return thinking.tag(search.origin, packed if search.item else "")
+    item = search.item if len(search.item) <= _MAX_ITEM_CHARS else ""
+    return thinking.tag(search.origin, base64.b64encode(item.encode("utf-8", "surrogatepass")).decode())
 
 
 def unsealed(value: str) -> tuple[str, str]:
     """Origin and item of a sealed value; an empty item where there is none, or it is not readable."""
     origin, packed = thinking.untag(value) or ("", "")
     try:
-        unpacked = zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), _MAX_ITEM_BYTES)
-        return origin, unpacked.decode("utf-8", "surrogatepass")
-    except (binascii.Error, zlib.error, ValueError):
+        return origin, base64.b64decode(packed, validate=True).decode("utf-8", "surrogatepass")
+    except (binascii.Error, ValueError):
         return origin, ""
+
+
+def opened(search: Search) -> Any:
+    """The value of a search's item; None where there is none. It has been with a client: look at what it is."""
+    try:
+        return loads(search.item)
+    except ValueError:
+        return None
+
+
+def allows_search(request: Request) -> bool:
+    """Whether the client's choice of tools allows a search, for services that search whenever it is declared."""
+    choice = request.tool_choice
+    if choice is None or choice.mode == "required":
+        return True
+    return choice.mode == "auto" and (not choice.names or "web_search" in choice.names)
 
 
 def events_of(search: Search, search_id: str = "", name: str = "web_search") -> list[Event]:
@@ -61,6 +80,7 @@ def with_titles(pages: Sequence[Page], citations: Iterable[Citation]) -> tuple[P
 
 def pieces(text: str, citations: Sequence[Citation]) -> Iterator[tuple[str, list[Citation]]]:
     """A text, cut so that each citation covers whole pieces; for formats in which a piece cites as a whole."""
+    citations = citations[:_MAX_CITATIONS]
     spans = [_span(one, len(text)) for one in citations]
     borders = sorted({0, len(text), *(place for span in spans for place in span)})
     for start, end in pairwise(borders):

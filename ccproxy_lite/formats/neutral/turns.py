@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from ccproxy_lite.formats.neutral.events import Search
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import (
     Audio,
@@ -54,14 +55,14 @@ def _with_seam(turn: Message, message: Message, seam: str) -> tuple[Part, ...]:
 class Rules(NamedTuple):
     """What a format's turns can contain: which reasoning; and blank texts, media of the assistant, audio, or not.
 
-    ``searches`` names the origin of the searches that can return: the format itself, if it has a place for them.
+    ``searches`` says of a search in an earlier answer whether it can return to the service.
     """
 
     thought: Callable[[Thinking], bool]
     blanks: bool = True
     media: bool = False
     audio: bool = True
-    searches: str = ""
+    searches: Callable[[Search], bool] = lambda search: False
 
 
 def fits(part: Part, role: Role, rules: Rules, losses: Losses) -> bool:
@@ -76,7 +77,7 @@ def fits(part: Part, role: Role, rules: Rules, losses: Losses) -> bool:
         case Foreign():
             losses.lose_foreign(part)
         case SearchCall():
-            if part.search.item and part.search.origin == rules.searches:
+            if rules.searches(part.search):
                 return True
             losses.lose("search", part.at)
         case Image() | File() | Audio() if role == "assistant" and not rules.media:

@@ -119,10 +119,10 @@ class Reader:
         self._open: PartKind | _Call | None = None
         self._calls: dict[Any, _Call] = {}
         self._waiting: list[tuple[PartKind, str]] = []
-        self._citations: tuple[Citation, ...] = ()
+        self._citations: list[Citation] = []
         self._images: list[str] = []
         self._sources: tuple[Citation, ...] = ()
-        self._pages: tuple[Citation, ...] = ()
+        self._pages: list[Citation] = []
         self._thought: list[str] = []
         self._details = reasoning.Details()
         self._any_part = self._any_plain = self._sourced = False
@@ -240,7 +240,8 @@ class Reader:
         if not self._sourced and not BESIDE.isdisjoint(holder):
             found = read_sources(holder)
             if found and found != self._sources:
-                self._sources, self._pages = found, self._pages + found
+                self._sources = found
+                self._pages += found
 
     def _read_thought(self, delta: Mapping[str, Any], events: list[Event]) -> None:
         text_in_details = ""
@@ -325,9 +326,9 @@ class Reader:
             events.append(PartEnd(self._details.take("".join(self._thought)), NAME))
             self._thought = []
         elif self._open == "text":
-            events.append(PartEnd(citations=self._citations or self._sources))
+            events.append(PartEnd(citations=tuple(self._citations) or self._sources))
             self._sourced = self._sourced or bool(self._sources)
-            self._citations = self._sources = ()
+            self._citations, self._sources = [], ()
         else:
             events.append(PartEnd())
         self._open = None

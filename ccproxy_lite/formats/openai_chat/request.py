@@ -22,6 +22,7 @@ from ccproxy_lite.formats.neutral.request import (
     WebTool,
 )
 from ccproxy_lite.formats.neutral.schema import as_function
+from ccproxy_lite.formats.neutral.search import allows_search
 from ccproxy_lite.formats.openai_chat.messages import NAME_LIMITS, marks_instructions, read_messages, write_messages
 from ccproxy_lite.formats.openai_chat.reasoning import NAME
 from ccproxy_lite.formats.scalars import Scalars, identifier, integer, number, text, texts
@@ -224,7 +225,8 @@ def write_request(request: Request, target: Target) -> Outgoing:
     # Only the legacy endpoint's requests are written for a service of their own kind: it knows their other fields.
     own = request.extra if request.origin == NAME else NOTHING
     losses.lose_extra(request.extra if own is NOTHING else NOTHING)
-    searches = "web_search" in target.quirks or _SEARCH_MODELS.match(target.model)
+    searches = "web_search" in target.quirks or _SEARCH_MODELS.match(target.model) is not None
+    searches = searches and allows_search(request)  # it cannot be declared and forbidden
     request = losses.without_server_tools(request, ("web_search",) if searches else (), target.quirks)
     is_reasoning_model = openai.is_openai_reasoning(target.model)  # only these models accept custom tools
     body: dict[str, Any] = {
@@ -303,7 +305,7 @@ def _write_search(tool: WebTool, losses: Losses) -> dict[str, Any]:
 
 
 def _write_choice(choice: ToolChoice, request: Request, is_reasoning_model: bool) -> Any:
-    called = [name for name in choice.names if name not in [tool.name for tool in request.web_tools]]
+    called = [name for name in choice.names if name not in request.web_names]
     if choice.mode == "none" or not choice.names:
         return choice.mode
     if not called:  # such a model always searches

@@ -62,8 +62,8 @@ def _annotation(citation: Citation, length: int) -> dict[str, Any]:
         "type": "url_citation",
         "url": citation.url,
         "title": citation.title,
-        "start_index": citation.start or 0,
-        "end_index": length if citation.end is None else citation.end,
+        "start_index": min(citation.start or 0, length),
+        "end_index": length if citation.end is None else min(citation.end, length),
     }
 
 
@@ -190,8 +190,8 @@ class Writer:
         """The end of the open item."""
         if not self._item:
             return b""
-        if self._item["type"] == web.CALL and self._item["status"] == "failed":
-            status = "failed"
+        if self._item["type"] == web.CALL:  # a search that was told of is over
+            status = "failed" if self._item["status"] == "failed" else "completed"
         # A call whose arguments are complete was not cut off: clients may run it.
         if status == "incomplete" and self._item["type"] == "function_call" and _is_object(self._item["arguments"]):
             status = "completed"  # the limit came after the call

@@ -241,7 +241,9 @@ def _read_reasoning(item: fields.Object, at: str) -> Thinking:
 # ---------------------------------------------------------------- writing
 
 
-_RULES = turns.Rules(lambda thought: thought.origin == NAME and bool(thought.signature), audio=False, searches=NAME)
+_RULES = turns.Rules(
+    lambda thought: thought.origin == NAME and bool(thought.signature), audio=False, searches=web.can_return
+)
 
 
 def write_items(request: Request, target: Target, losses: Losses) -> list[dict[str, Any]]:

@@ -91,7 +91,7 @@ class _Item:
     open: tuple[PartKind, _Number] | None = None
     streamed: set[_Number] = field(default_factory=set)
     arguments: names.Arguments = field(default_factory=names.Arguments)
-    citations: dict[_Number, tuple[Citation, ...]] = field(default_factory=dict)
+    citations: dict[_Number, list[Citation]] = field(default_factory=dict)
     done: bool = False
 
 
@@ -283,10 +283,17 @@ class Reader:
         item_ = self._find_item(data, "message")
         self._cite(item_, ("content", fields.place(data, "content_index") or 0), data.get("annotation"))
 
+    def _part_done(self, data: Mapping[str, Any], event: str) -> None:
+        """A part that is complete: it repeats its annotations, if they have come at all."""
+        item_, number = self._find_item(data, "message"), ("content", fields.place(data, "content_index") or 0)
+        if not item_.citations.get(number):
+            for annotation in fields.lenient_list(data.get("part"), "annotations"):
+                self._cite(item_, number, annotation)
+
     def _cite(self, item_: _Item, number: _Number, annotation: Any) -> None:
         """A page that a text cites; the neutral model has no files to cite."""
         citation = _read_citation(annotation)
-        item_.citations[number] = item_.citations.get(number, ()) + citation
+        item_.citations.setdefault(number, []).extend(citation)
         if not citation:
             self._ordered.add(item_.key, Lost("citations"))
 
@@ -348,7 +355,7 @@ class Reader:
     def _close_part(self, item_: _Item) -> None:
         if item_.open is not None:
             kind, number = item_.open
-            cited = item_.citations.get(number, ()) if kind == "text" else ()
+            cited = tuple(item_.citations.get(number, ())) if kind == "text" else ()
             self._ordered.add(item_.key, PartEnd(origin=NAME) if kind == "thinking" else PartEnd(citations=cited))
             item_.open = None
 
@@ -379,6 +386,7 @@ _STEPS = {
     "response.output_text.delta": Reader._text_event,
     "response.output_text.done": Reader._text_event,
     "response.output_text.annotation.added": Reader._annotation_event,
+    "response.content_part.done": Reader._part_done,
     "response.refusal.delta": Reader._text_event,
     "response.refusal.done": Reader._text_event,
     "response.reasoning_summary_text.delta": Reader._text_event,

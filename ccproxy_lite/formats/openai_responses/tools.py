@@ -37,7 +37,8 @@ def read_tools(entries: Iterable[Entry]) -> tuple[AnyTool, ...]:
             ):
                 # Two tools whose flat names collide, from different namespaces.
                 read = replace(read, name=f"{read.name}_{_origin_digest(read)}")
-            tools.setdefault(read.name, read)
+            # A function may have the name of a tool that the service runs.
+            tools.setdefault(read.name if isinstance(read, Tool) else f"({read.name})", read)
     return tuple(tools.values())
 
 
@@ -153,7 +154,7 @@ def write_choice(choice: ToolChoice, request: Request) -> Any:
     if choice.mode == "none" or not choice.names:
         return choice.mode
     custom = names.custom_names(request.tools)
-    searches = [tool.name for tool in request.web_tools]
+    searches = request.web_names
     chosen = [
         {"type": name}
         if name in searches

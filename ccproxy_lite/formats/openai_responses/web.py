@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ccproxy_lite.formats import fields
+from ccproxy_lite.formats.neutral import search
 from ccproxy_lite.formats.neutral.events import Page, Search
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import SearchCall, WebTool
-from ccproxy_lite.jsontext import dumps_text, loads
+from ccproxy_lite.jsontext import dumps_text
 
 NAME = "openai-responses"
 CALL = "web_search_call"
@@ -66,6 +67,8 @@ def write_tool(tool: WebTool, losses: Losses) -> dict[str, Any]:
         written["user_location"] = {"type": "approximate", **tool.location}
     if tool.context_size in ("low", "medium", "high"):
         written["search_context_size"] = tool.context_size
+    else:
+        losses.lose_web_settings(tool, "context_size")
     return written
 
 
@@ -86,7 +89,7 @@ def read_search(item: Mapping[str, Any]) -> Search:
         fields.lenient(action, "url"),
         fields.lenient(action, "pattern"),
         "unavailable" if item.get("status") == "failed" else "",
-        dumps_text(dict(item)),
+        dumps_text({key: value for key, value in item.items() if key != "results"}),
         NAME,
     )
 
@@ -103,17 +106,22 @@ def write_action(found: Search) -> dict[str, Any]:
 
 
 def read_history(item: fields.Object, at: str) -> SearchCall:
-    """A call in the conversation. What only a client has made of one, the service would reject."""
-    found = read_search(item)
-    return SearchCall(found if is_sendable(item) else found._replace(item=""), at=at)
+    """A call in the conversation."""
+    return SearchCall(read_search(item), at=at)
 
 
-def is_sendable(item: Mapping[str, Any]) -> bool:
+def is_sendable(item: Any) -> bool:
     """Whether the service accepts a call back: Codex turns an action that it does not know into ``other``."""
-    return fields.lenient(item.get("action"), "type") in ("search", "open_page", "find_in_page")
+    action = item.get("action") if isinstance(item, dict) and item.get("type") == CALL else None
+    return fields.lenient(action, "type") in ("search", "open_page", "find_in_page")
+
+
+def can_return(found: Search) -> bool:
+    """Whether the service can be told of a search again: it has made it, and it is a call and nothing else."""
+    return found.origin == NAME and is_sendable(search.opened(found))
 
 
 def write_history(part: SearchCall) -> dict[str, Any]:
     """A call of this service, as it came."""
-    item: dict[str, Any] = loads(part.search.item)
+    item: dict[str, Any] = search.opened(part.search)
     return item
