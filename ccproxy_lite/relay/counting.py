@@ -25,7 +25,7 @@ async def count(relay: Relay, call: Call) -> None:
     record = call.record
     is_known = stored.continue_previous(relay, call)
     record.model = call.model
-    facts, now = RequestFacts(call, relay.upstreams.listed), relay.clock.now()
+    facts, now = RequestFacts(call, relay.upstreams), relay.clock.now()
     routes = resolve(relay.config, call.model, call.form.name, call.pinned_upstream, facts)
     routes = routes if is_known else stored.knowing_previous(call, routes)
     reachable = [one for one in routes if not relay.outages.is_out(one.upstream.name, now)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ccproxy_lite.config.model import Condition
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.relay.call import Call
+from ccproxy_lite.relay.upstreams import Upstreams
 from ccproxy_lite.routing.conditions import holds
 from ccproxy_lite.routing.routes import Lists
 
@@ -31,9 +32,13 @@ class Listed(NamedTuple):
 class RequestFacts:
     """What is known of one call."""
 
-    def __init__(self, call: Call, lists: Lists) -> None:
-        self.lists = lists
+    def __init__(self, call: Call, upstreams: Upstreams) -> None:
         self._call = call
+        self._upstreams = upstreams
+
+    @property
+    def lists(self) -> Lists:
+        return self._upstreams.listed
 
     def fit(self, condition: Condition) -> bool:
         return holds(condition, self)

@@ -34,7 +34,7 @@ async def answer(relay: Relay, call: Call, routes: list[Route] | None = None) ->
 async def _answer(relay: Relay, call: Call, routes: list[Route] | None) -> None:
     is_known = stored.continue_previous(relay, call)
     call.record.model = call.model
-    form, facts = call.form.base or call.form.name, RequestFacts(call, relay.upstreams.listed)
+    form, facts = call.form.base or call.form.name, RequestFacts(call, relay.upstreams)
     routes = routes or resolve(relay.config, call.model, form, call.pinned_upstream, facts)
     if log.isEnabledFor(DEBUG):
         log.debug("route: %s -> %s: %s", call.model, ", ".join(map(str, routes)), routes[0].rule)

@@ -28,6 +28,8 @@ from ccproxy_lite.errors import ClientError
 from ccproxy_lite.routing.conditions import described
 
 _EFFORT = re.compile(r"(.+)\((\w+)\)")
+_SUFFIX = re.compile(rf"[)\]]\Z|[:-](?:{'|'.join(EFFORTS)})\Z")
+"""How names end that may have something behind them."""
 _WINDOW = "[1m]"
 """What Claude Code writes behind a name to say how large a window it counts on."""
 _MOST_NAMES = 20
@@ -88,8 +90,7 @@ def resolve(
     :param pinned_upstream: the upstream that the request's path names
     :param facts: what is known of the request; without them, conditions are taken as fulfilled
     """
-    lists = _lists(config, facts)
-    asked, effort = named(config, model, lists)
+    asked, effort = named(config, model, facts) if _SUFFIX.search(model) else Named(model)
     # rule 1
     if pinned_upstream:
         upstream = pinned(config, pinned_upstream, client_format)
@@ -110,6 +111,7 @@ def resolve(
         if routes:
             return list({route._replace(rule=""): route for route in reversed(routes)}.values())[::-1]
     # rule 4
+    lists = _lists(config, facts)
     listed = [upstream for upstream in config.upstreams if asked in lists.get(upstream.name, ())]
     if listed:
         return [Route(_preferred(listed, client_format), asked, effort, rule="the upstream lists the model")]
@@ -129,12 +131,13 @@ def _lists(config: Config, facts: Facts | None) -> Lists:
     return {upstream.name: upstream.models or told.get(upstream.name, ()) for upstream in config.upstreams}
 
 
-def named(config: Config, model: str, lists: Lists) -> Named:
+def named(config: Config, model: str, facts: Facts | None = None) -> Named:
     """A model's name as it was asked for, without an effort behind it.
 
-    >>> named(Config((), models=(("fast", ()),)), "fast-high", {}), named(Config(()), "m(low)[1m]", {})
+    >>> named(Config((), models=(("fast", ()),)), "fast-high"), named(Config(()), "m(low)[1m]")
     (Named(model='fast', effort='high'), Named(model='m', effort='low'))
     """
+    lists = _lists(config, facts)
     if _is_known(config, model, lists):
         return Named(model)
     model = model.removesuffix(_WINDOW)

@@ -28,6 +28,8 @@ NAME = "anthropic"
 USE = "server_tool_use"
 TOOLS = ("web_search", "web_fetch")
 MARK = "srvtoolu_ccp_"
+_RESULTS = frozenset(f"{name}_tool_result" for name in TOOLS)
+_SEARCHING = _RESULTS | {USE}
 _VERSIONS = {"web_search": "web_search_20250305", "web_fetch": "web_fetch_20250910"}
 _LOCATION = ("city", "region", "country", "timezone")
 _TOOL = frozenset("type name allowed_domains blocked_domains user_location max_uses cache_control".split())
@@ -84,7 +86,7 @@ def is_use(block: Any) -> bool:
 
 def is_result(block: Any) -> bool:
     """Whether a block is the result of one."""
-    return fields.lenient(block, "type") in [f"{name}_tool_result" for name in TOOLS]
+    return fields.lenient(block, "type") in _RESULTS
 
 
 def read_search(use: Mapping[str, Any], result: Mapping[str, Any] | None) -> Search:
@@ -212,14 +214,22 @@ def without_foreign(content: list[Any]) -> list[Any]:
     """The content of a message without searches and citations of other providers, which the service would reject."""
     kept = []
     for block in content:
-        named = fields.lenient(block, "id") if is_use(block) else ""
-        named = fields.lenient(block, "tool_use_id") if is_result(block) else named
-        if named.startswith(MARK):
-            continue
-        citations = fields.lenient_list(block, "citations")
-        own = [one for one in citations if not is_marked_citation(one)]
-        if len(own) < len(citations):
-            block = {key: value for key, value in block.items() if key != "citations"}
-            block = {**block, "citations": own} if own else block
-        kept.append(block)
+        kind = block.get("type") if isinstance(block, dict) else None
+        if kind == "text":
+            kept.append(_with_own_citations(block) if "citations" in block else block)
+        elif kind not in _SEARCHING or not _id_of(block).startswith(MARK):
+            kept.append(block)
     return kept
+
+
+def _id_of(block: Mapping[str, Any]) -> str:
+    return fields.lenient(block, "id" if block["type"] == USE else "tool_use_id")
+
+
+def _with_own_citations(block: dict[str, Any]) -> dict[str, Any]:
+    citations = fields.lenient_list(block, "citations")
+    own = [one for one in citations if not is_marked_citation(one)]
+    if len(own) == len(citations):
+        return block
+    rest = {key: value for key, value in block.items() if key != "citations"}
+    return {**rest, "citations": own} if own else rest
