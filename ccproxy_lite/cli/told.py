@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from subprocess import DEVNULL
+from subprocess import DEVNULL, SubprocessError
 
 import anyio
 
@@ -15,7 +17,7 @@ from ccproxy_lite.formats.neutral.catalog import ModelInfo
 from ccproxy_lite.jsontext import loads
 from ccproxy_lite.log import log
 from ccproxy_lite.relay.catalog import Catalog
-from ccproxy_lite.routing.routes import Route, family, suggestion
+from ccproxy_lite.routing.routes import Route, family, suggestion, targets_of
 from ccproxy_lite.server import clients
 from ccproxy_lite.server.clients import Model
 from ccproxy_lite.server.metrics import Metrics
@@ -65,7 +67,7 @@ async def tell_model(catalog: Catalog, words: Sequence[str], model: str, *, asks
     if client is None or not client.speaks:
         return Model()
     found: list[tuple[Route, ModelInfo]] = []
-    for name in [model] if model else clients.asked_models(words):
+    for name in [model] if model else asked_models(words):
         try:
             route = catalog.routes(name)[0]
         except ClientError:
@@ -78,22 +80,47 @@ async def tell_model(catalog: Catalog, words: Sequence[str], model: str, *, asks
     outputs = [info.output_tokens for _, info in found if info.output_tokens]
     converted = any(not route.upstream.speaks(client.speaks) for route, _ in found)
     own = all(client.speaks in family(catalog.config, route.model) for route, _ in found)
-    return Model(model, min(windows, default=0), min(outputs, default=0), converted, converted or not own)
+    window = min(windows, default=0)
+    # Under a name that it does not know, the client takes any window.
+    if client.of_models and not model and 0 < window < clients.LEAST_WINDOW:
+        model = _other_name(catalog, found)
+    return Model(model, window, min(outputs, default=0), converted, converted or not own)
+
+
+def _other_name(catalog: Catalog, found: Sequence[tuple[Route, ModelInfo]]) -> str:
+    """The one target of all names, as a name of its own; none where it is one of several, or sets anything."""
+    targets = {target for _, info in found for target in targets_of(catalog.config, info.id)}
+    is_plain = len(targets) == 1 and all(target.when is None and not target.overlay for target in targets)
+    return str(found[0][0]) if is_plain and not found[0][0].effort else ""
+
+
+def asked_models(words: Sequence[str]) -> list[str]:
+    """The models that a command will ask for, by its words, its variable, its settings, or by itself."""
+    client, text = clients.CLIENTS.get(clients.program_name(words[0])), ""
+    if client is not None and client.settings[2]:
+        variable, usual, name = client.settings
+        folder = Path(os.environ.get(variable) or Path(os.environ.get("HOME") or "/", usual))
+        with suppress(OSError, ValueError):
+            text = (folder / name).read_text()
+    return clients.asked_models(words, os.environ, text)
 
 
 async def window_flags(words: Sequence[str], told: Model, folder: Path | None) -> list[str]:
-    """The flags that tell the command of the window; a catalogue that one of them names is written."""
+    """The flags that tell the command of the window; a catalogue that one of them names is written.
+
+    A smaller window in the user's own settings still counts beside a catalogue.
+    """
     program = clients.program_name(words[0])
-    if folder is None or not clients.needs_catalogue(program, told):
+    if folder is None or not clients.takes_catalogue(program, told):
         return clients.window_flags(program, told)
     try:
-        with anyio.fail_after(_PATIENCE_S):
-            printed = await anyio.run_process([words[0], "debug", "models"], stdin=DEVNULL, stderr=DEVNULL)
-        slugs = list(dict.fromkeys(filter(None, [*clients.asked_models(words), told.asked])))
+        with anyio.fail_after(_PATIENCE_S):  # ``--bundled``: it asks no service, with whatever login
+            printed = await anyio.run_process([words[0], "debug", "models", "--bundled"], stdin=DEVNULL, stderr=DEVNULL)
+        slugs = list(dict.fromkeys(filter(None, [*asked_models(words), told.asked])))
         text = clients.catalogue(slugs, told, loads(printed.stdout))
-    except (OSError, ValueError, KeyError, IndexError, TypeError, TimeoutError, anyio.BrokenResourceError) as error:
+    except (OSError, SubprocessError, ValueError, KeyError, IndexError, TypeError, TimeoutError) as error:
         log.warning("no catalogue of models for %s: %s", program, type(error).__name__)
-        return clients.window_flags(program, told._replace(context_tokens=clients.CODEX_WINDOW))
+        return clients.window_flags(program, told)
     path = folder / "models.json"
     path.write_text(text)
     return ["-c", f'model_catalog_json="{path}"', *(["-c", f'model="{told.asked}"'] if told.asked else [])]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ccproxy_lite.config.located import Object
 from ccproxy_lite.config.model import CONTENTS, EFFORTS, Condition, ModelTarget
 from ccproxy_lite.config.readers import (
     Invalid,
@@ -50,8 +51,23 @@ def _read_condition(value: Any, place: Place) -> Condition:
     given = members(value, place, WHEN_FIELDS)
     if not value:
         raise Invalid("at least one condition is required")
-    headers = tuple((name.lower(), pattern) for name, pattern in given.pop("header", {}).items())
-    return Condition(given.pop("has", ()), headers=headers, **given)
+    over, under = given.get("tokens_over"), given.get("tokens_under")
+    if over is not None and under is not None and over + 1 >= under:
+        place.error(f"no request has more than {over} tokens (tokens_over) and less than {under} (tokens_under)")
+    return Condition(given.pop("has", ()), headers=given.pop("header", ()), **given)
+
+
+def _read_header_conditions(value: Any, place: Place) -> tuple[tuple[str, str], ...]:
+    patterns: dict[str, str] = {}
+    for name, pattern in dict_of(text)(value, place).items():
+        if not name.isascii() or not name or not all(char.isalnum() or char in "-_" for char in name):
+            place.at(name).error("not a header name", key=True)
+        if name.lower() in patterns:
+            place.at(name).error("the header is named twice", key=True)
+        patterns[name.lower()] = pattern
+    if not value:
+        raise Invalid("at least one header is required")
+    return tuple(patterns.items())
 
 
 def _read_overlay(value: Any, place: Place) -> str:
@@ -60,7 +76,17 @@ def _read_overlay(value: Any, place: Place) -> str:
     for key in _FIXED:
         if key in value:
             place.at(key).error(f'"set" must not change {key}', key=True)
-    return dumps(value)
+    _look_for_duplicates(value, place)
+    return dumps(value) if value else ""
+
+
+def _look_for_duplicates(value: Any, place: Place) -> None:
+    """Members that a text has twice, at any depth."""
+    for key in value.duplicates if isinstance(value, Object) else ():
+        place.at(key).error(f'duplicate key "{key}"', key=True)
+    inner: Iterable[tuple[str | int, Any]] = value.items() if isinstance(value, dict) else ()
+    for step, one in enumerate(value) if isinstance(value, list) else inner:
+        _look_for_duplicates(one, place.at(step))
 
 
 def _read_target(value: Any, place: Place) -> ModelTarget:
@@ -105,7 +131,7 @@ WHEN_FIELDS: Mapping[str, Reader[Any]] = {
     "has": _read_contents,
     "tokens_over": integer_at_least(0),
     "tokens_under": integer_at_least(1),
-    "header": dict_of(text),
+    "header": _read_header_conditions,
     "system": text,
 }
 TARGET_FIELDS: Mapping[str, Reader[Any]] = {

@@ -190,7 +190,7 @@ class Format(NamedTuple):
     ``look`` notes the progress of a stream that is relayed as it is, event by event, because both sides speak this
     format; ``write_failure`` is the in-band error that ends one. ``without_foreign``
     returns a request body without what this service would reject because another one made it, or None if all is well.
-    ``with_effort`` returns one that asks for an effort to reason, as the target's model knows it.
+    ``with_effort`` returns one that asks for an effort to reason, as the target's model knows it, and what is left out.
     ``read_path`` returns what a URL's raw path and query request, or None if they are not this format's; ``write_path``
     is its reverse for an upstream, and ``fixed_headers`` are sent with every request to one. ``is_own_error`` tells
     whether an error answer, its status and its body, can be passed on to a client of the format as it is.
@@ -216,7 +216,7 @@ class Format(NamedTuple):
     look: Callable[[SseEvent, Progress], None]
     write_failure: Callable[[Failed, Progress], bytes]
     without_foreign: Callable[[Mapping[str, Any]], dict[str, Any] | None]
-    with_effort: Callable[[Mapping[str, Any], Effort, Target], dict[str, Any]]
+    with_effort: Callable[[Mapping[str, Any], Effort, Target], tuple[dict[str, Any], tuple[str, ...]]]
     read_error: Callable[[int, Any], Failed]
     is_own_error: Callable[[int, Any], bool]
     write_error: Callable[[Failed], tuple[int, Mapping[str, Any]]]

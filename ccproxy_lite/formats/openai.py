@@ -206,7 +206,7 @@ def read_choice(value: Any, named: FlatName = lambda space, name: name) -> ToolC
             raise fields.wrong("tool_choice", "none, auto, required or an object")
         return _MODES[value]
     choice = fields.as_object(value, "tool_choice")
-    kind = choice.get("type")
+    kind = fields.optional_text(choice, "type", "tool_choice") or ""
     if kind in _MODES and not choice.keys() & {"name", "function"}:
         return _MODES[kind]
     if kind == "allowed_tools":

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ccproxy_lite.formats import fields
-from ccproxy_lite.formats.neutral.catalog import ModelInfo
+from ccproxy_lite.formats.neutral.catalog import ModelInfo, limit
 
 _WINDOWS = (
     "context_length",
@@ -50,9 +50,12 @@ def write_model(model: ModelInfo, created: int) -> dict[str, Any]:
 
 
 def read_models(body: Any) -> list[ModelInfo]:
-    """The models in an upstream's list; Ollama calls it ``models``."""
+    """The models in an upstream's list, which may be a bare one, or be called ``models``."""
     found = []
-    for entry in [*fields.lenient_list(body, "data"), *fields.lenient_list(body, "models")]:
+    entries = (
+        body if isinstance(body, list) else fields.lenient_list(body, "data") or fields.lenient_list(body, "models")
+    )
+    for entry in entries:
         model = fields.lenient(entry, "id")
         if model:
             name = fields.lenient(entry, "name") or fields.lenient(entry, "display_name")
@@ -65,13 +68,13 @@ def read_models(body: Any) -> list[ModelInfo]:
 def _first(entry: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     inner = [entry[key] for key in _HOLDERS if isinstance(entry.get(key), dict)]
     values = (fields.count(holder, name) for name in names for holder in (entry, *inner))
-    return next((value for value in values if value), None)
+    return next((value for value in map(limit, values) if value), None)
 
 
 def _read_inputs(entry: Mapping[str, Any]) -> tuple[str, ...]:
     listed = entry.get("input_modalities") or fields.lenient_list(entry.get("architecture"), "input_modalities")
     told = set(listed) if isinstance(listed, list) and all(isinstance(one, str) for one in listed) else set()
     capabilities = entry.get("capabilities")
-    if isinstance(capabilities, dict) and capabilities.get("vision") is True:
+    if (isinstance(capabilities, dict) and capabilities.get("vision") is True) or entry.get("type") == "vlm":
         told.add("image")
     return tuple(kind for kind in _INPUTS if kind in told)

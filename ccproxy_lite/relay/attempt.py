@@ -46,6 +46,31 @@ if TYPE_CHECKING:
 
 
 _NO_MODEL = re.compile(
+    r"(?i)\bmodel(?: was)? not (?:found|exist)|\bno such model\b|\bnot a valid model\b|\bunknown model\b"
+    r"|\binvalid model(?: name| id)?\b(?! \w)"
+)
+"""How services say that they do not have a model, without its name."""
+_NOT_THERE = re.compile(
+    r"(?i)\bnot (?:found|exist|available|supported for|a valid)|\bno access|\bunknown\b|\binvalid\b"
+)
+"""How they say it beside its name."""
+
+
+def _is_about_model(failed: Failed, model: str) -> bool:
+    """Whether a failure says that the upstream does not have the model."""
+    if failed.code == "model_not_found" or _NO_MODEL.search(failed.message):
+        return failed.kind in ("not_found", "bad_request")
+    is_named = re.search(rf"(?<![\w./-]){re.escape(model)}(?![\w-])", failed.message.replace("models/", "")) is not None
+    if failed.kind == "not_found":
+        return is_named
+    return failed.kind == "bad_request" and is_named and _NOT_THERE.search(failed.message) is not None
+
+
+if TYPE_CHECKING:
+    from ccproxy_lite.formats.neutral.request import Effort, Request
+
+
+_NO_MODEL = re.compile(
     r"(?i)\b(?:unknown|invalid|no such|unsupported|not a valid) model\b"
     r"|\bmodel\b.{0,80}\b(?:not exist|not found|is invalid)"
 )
@@ -76,11 +101,11 @@ class Prepared(NamedTuple):
 def prepare(call: Call, route: Route, upstreams: Upstreams) -> Prepared:
     """The request for a target. Raises ClientError if the target cannot express it, or if it is invalid."""
     form = wire_format(route.upstream, call.form.name)
-    outgoing = None
+    outgoing, unfit = None, tuple[str, ...]()
     if form is call.form:  # nothing is parsed that need not be
         headers = merged(form.fixed_headers, JSON_HEADERS, for_upstream(call.head))
         path, query = call.path_info._replace(streams=call.wants_stream), call.head.query
-        changed = _with_settings(call, route, form, upstreams)
+        changed, unfit = _with_settings(call, route, form, upstreams)
         body = call.with_model(route.model) if changed is None else dumps(changed).encode()
     else:
         outgoing = _converted(call.request, form, route, target_of(call, route, upstreams))
@@ -88,20 +113,30 @@ def prepare(call: Call, route: Route, upstreams: Upstreams) -> Prepared:
         path, query = PathInfo(streams=call.wants_stream), ""
         body = dumps(outgoing.body).encode()
     ask = Ask(route.model, path, query, tuple(headers), body, auth=call.auth_at(route.upstream, form))
-    prepared = Prepared(form, outgoing, ask)
+    prepared = Prepared(form, outgoing, ask, unfit)
     return prepared if route.upstream.provider.fit is None else _fitted(prepared, call, route, upstreams)
 
 
-def _with_settings(call: Call, route: Route, form: Format, upstreams: Upstreams) -> dict[str, Any] | None:
-    """The client's own body with what its target says beside the model: an effort, an overlay; None if it says none."""
+def _with_settings(
+    call: Call, route: Route, form: Format, upstreams: Upstreams
+) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """The client's own body with what its target says beside the model, and what that left out; None if it says none.
+
+    Raises ClientError in strict mode, if anything is left out.
+    """
     if not (route.effort or route.overlay):
-        return None
-    body = dict(call.cleaned or call.body)
+        return None, ()
+    body, dropped = dict(call.cleaned or call.body), tuple[str, ...]()
     if not call.path_info.model:
         body["model"] = route.model
+    elif isinstance(body.get("model"), str):
+        body["model"] = body["model"].replace(call.model, route.model)
     if route.effort:
-        body = form.with_effort(body, cast("Effort", route.effort), target_of(call, route, upstreams))
-    return _overlaid(body, route)
+        target = target_of(call, route, upstreams)
+        body, dropped = form.with_effort(body, cast("Effort", route.effort), target)
+        if dropped and target.strict:
+            raise ClientError(400, f"not supported by this model: {', '.join(dropped)}", param=dropped[0])
+    return _overlaid(body, route), dropped
 
 
 def _converted(request: Request, form: Format, route: Route, target: Target) -> Outgoing:
@@ -126,7 +161,7 @@ def _fitted(prepared: Prepared, call: Call, route: Route, upstreams: Upstreams) 
     unfit = fit(prepared.outgoing.body if prepared.outgoing is not None else call.cleaned or call.body)
     if unfit and (call.is_strict or upstreams.config.strict):
         raise ClientError(400, f"not supported by this upstream: {', '.join(unfit)}", param=unfit[0])
-    return prepared._replace(ask=prepared.ask._replace(session=call.session), unfit=unfit)
+    return prepared._replace(ask=prepared.ask._replace(session=call.session), unfit=prepared.unfit + unfit)
 
 
 def target_of(call: Call, route: Route, upstreams: Upstreams) -> Target:
@@ -248,9 +283,7 @@ class MessageDispatch:
 
     def explained(self, failed: Failed) -> Failed:
         """The failure; for a model that is not there, who was asked for what, what is there, and what to do."""
-        said = f"{failed.message} {failed.code}"
-        is_about_model = failed.kind == "not_found" and ("model" in said or self.attempt.route.model in said)
-        if not (is_about_model or (failed.kind == "bad_request" and _NO_MODEL.search(said))):
+        if not _is_about_model(failed, self.attempt.route.model):
             return failed
         asked, (upstream, sent, *_) = self._call.record.model, self.attempt.route
         names = sorted(upstream.models or self._upstreams.listed.get(upstream.name, ()))

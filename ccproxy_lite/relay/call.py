@@ -177,8 +177,12 @@ class Call:
         if self.cleaned is not None:
             return dumps(self.cleaned if self.path_info.model else {**self.cleaned, "model": model}).encode()
         # The last of several members counts, as JSON parsers have it; its value is replaced in the text.
-        places = [member for member in self.members if member.key == "model" and not self.path_info.model]
-        if not places or places[-1].value == model:
+        places = [member for member in self.members if member.key == "model"]
+        wanted: Any = model
+        if self.path_info.model and places:  # some clients repeat it in the body
+            value = places[-1].value
+            wanted = value.replace(self.path_info.model, model) if isinstance(value, str) else value
+        if not places or places[-1].value == wanted:
             return self.raw_body.removeprefix(b"\xef\xbb\xbf")
         last = places[-1]
-        return (self.text[: last.start] + dumps(model) + self.text[last.end :]).encode()
+        return (self.text[: last.start] + dumps(wanted) + self.text[last.end :]).encode()

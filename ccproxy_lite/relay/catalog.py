@@ -16,7 +16,7 @@ from ccproxy_lite.relay.facts import Listed
 from ccproxy_lite.relay.headers import USER_AGENT
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.upstreams import wire_format
-from ccproxy_lite.routing.routes import Route, model_names, resolve, targets_of
+from ccproxy_lite.routing.routes import Route, model_names, resolve, route_to, targets_of
 
 _FRESH_S = 300.0
 _RETRY_S = 15.0
@@ -56,16 +56,12 @@ class Catalog:
 
     def described(self, name: str) -> ModelInfo:
         """What clients are told of a name: what the configuration says, else what is known of where it leads."""
-        routes = self.routes(name)
-        targets = {target.to: target for target in targets_of(self._relay.config, name)}
-        told = ModelInfo(name)
+        targets, told, windows = targets_of(self.config, name), ModelInfo(name), []
         if not targets:
-            return told.completed(self.info(routes[0]))
-        windows = []
-        for target in targets.values():
+            return told.completed(self.info(self.routes(name)[0]))
+        for target in targets:
             info = ModelInfo(name, target.name, target.context_tokens, target.output_tokens)
-            route = next((one for one in routes if str(one) == target.to), routes[0])
-            info = info.completed(self.info(route)._replace(name=""))
+            info = info.completed(self.info(route_to(self.config, target, name))._replace(name=""))
             if target.when is None or target.when.tokens_over is not None:
                 windows.append(info.context_tokens or 0)
             told = told.completed(info)

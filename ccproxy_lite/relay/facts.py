@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Request
 
 
+_BYTES_PER_TOKEN = 4
+"""Of a body that cannot be read, about."""
+
+
 class Listed(NamedTuple):
     """No request: what is asked is where it could go."""
 
     lists: Lists
 
-    def fit(self, condition: Condition) -> bool:
+    def fit(self, condition: Condition, effort: str) -> bool:
         return True
 
 
@@ -35,12 +39,14 @@ class RequestFacts:
     def __init__(self, call: Call, upstreams: Upstreams) -> None:
         self._call = call
         self._upstreams = upstreams
+        self._effort = ""
 
     @property
     def lists(self) -> Lists:
         return self._upstreams.listed
 
-    def fit(self, condition: Condition) -> bool:
+    def fit(self, condition: Condition, effort: str) -> bool:
+        self._effort = effort
         return holds(condition, self)
 
     def header(self, name: str) -> str | None:
@@ -58,13 +64,16 @@ class RequestFacts:
     def contents(self) -> Collection[str]:
         from ccproxy_lite.formats.neutral.contents import contents_of  # a large module that is seldom needed
 
-        return contents_of(self._request) if self._request is not None else ()
+        found = contents_of(self._request) if self._request is not None else set()
+        if self._effort:  # behind the model's name, which counts more than the body
+            found = (found - {"thinking"}) | ({"thinking"} if self._effort != "none" else set())
+        return found
 
     @cached_property
     def tokens(self) -> int:
         from ccproxy_lite.formats.neutral.tokens import estimate
 
-        return estimate(self._request) if self._request is not None else 0
+        return estimate(self._request) if self._request is not None else len(self._call.raw_body) // _BYTES_PER_TOKEN
 
     @cached_property
     def system(self) -> str:

@@ -49,8 +49,11 @@ class Facts(Protocol):
     @property
     def lists(self) -> Lists: ...
 
-    def fit(self, condition: Condition) -> bool:
-        """Whether the request fits a target's condition."""
+    def fit(self, condition: Condition, effort: str) -> bool:
+        """Whether the request fits a target's condition.
+
+        :param effort: the one behind the model's name
+        """
 
 
 class Route(NamedTuple):
@@ -106,10 +109,13 @@ def resolve(
         routes = [
             _route_to(config, target, Named(asked, effort), _rule_of(pattern, number, target))
             for number, target in enumerate(targets)
-            if target.when is None or facts is None or facts.fit(target.when)
+            if target.when is None or facts is None or facts.fit(target.when, effort)
         ]
         if routes:
-            return list({route._replace(rule=""): route for route in reversed(routes)}.values())[::-1]
+            first: dict[Route, Route] = {}
+            for route in routes:
+                first.setdefault(route._replace(rule=""), route)
+            return list(first.values())
     # rule 4
     lists = _lists(config, facts)
     listed = [upstream for upstream in config.upstreams if asked in lists.get(upstream.name, ())]
@@ -140,16 +146,32 @@ def named(config: Config, model: str, facts: Facts | None = None) -> Named:
     lists = _lists(config, facts)
     if _is_known(config, model, lists):
         return Named(model)
+    asked, model = model, model.removesuffix(_WINDOW)
+    if model.rpartition("/")[2] == "":  # nothing in front of it
+        return Named(asked)
+    if _is_known(config, model, lists):
+        return Named(model)
+    written = _split(model)
+    if written.effort:
+        return written
+    for separator in ":-":
+        shorter, _, effort = model.rpartition(separator)
+        shorter = shorter.removesuffix(_WINDOW)
+        if effort in EFFORTS and _is_known(config, shorter, lists):
+            return Named(shorter, effort)
+    return written
+
+
+def _split(model: str) -> Named:
+    """A name, and the effort that stands in parentheses behind it; a window in between, before or behind is none of it.
+
+    >>> _split("m(low)"), _split("m[1m](low)[1m]"), _split("m(other)")
+    (Named(model='m', effort='low'), Named(model='m', effort='low'), Named(model='m(other)', effort=''))
+    """
     model = model.removesuffix(_WINDOW)
     written = _EFFORT.fullmatch(model)
-    if written is not None and written[2] in EFFORTS and not _is_known(config, model, lists):
-        return Named(written[1].removesuffix(_WINDOW), written[2])
-    if not _is_known(config, model, lists):
-        for separator in ":-":
-            shorter, _, effort = model.rpartition(separator)
-            if effort in EFFORTS and _is_known(config, shorter, lists):
-                return Named(shorter, effort)
-    return Named(model)
+    name = written[1].removesuffix(_WINDOW) if written is not None and written[2] in EFFORTS else ""
+    return Named(name, written[2]) if written is not None and name.rpartition("/")[2] else Named(model)
 
 
 def _is_known(config: Config, model: str, lists: Lists) -> bool:
@@ -208,14 +230,16 @@ def _rule_of(pattern: str, number: int, target: ModelTarget) -> str:
     return f'models "{pattern}", target {number + 1}{condition}'
 
 
+def route_to(config: Config, target: ModelTarget, model: str) -> Route:
+    """Where a target of a model name leads, as far as that depends on no request."""
+    return _route_to(config, target, Named(model), "")
+
+
 def _route_to(config: Config, target: ModelTarget, asked: Named, rule: str) -> Route:
     name, _, wanted = target.to.partition("/")
     upstream = config.upstream(name)
     assert upstream is not None, "the configuration was checked"
-    written = _EFFORT.fullmatch(wanted)
-    effort = ""
-    if written is not None and written[2] in EFFORTS:
-        wanted, effort = written[1], written[2]
+    wanted, effort = _split(wanted)
     # What the client has written counts more than what the file says.
     return Route(upstream, wanted.replace("*", asked.model), asked.effort or effort, target.overlay, rule)
 

@@ -9,13 +9,14 @@ Measured with the versions that the end-to-end tests run, and with Qwen Code 0.2
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from ccproxy_lite.config.secrets import NO_KEY, ONE_TIME
 
-__all__ = ["CLIENTS", "CODEX_WINDOW", "NO_KEY", "ONE_TIME"]
+__all__ = ["CLIENTS", "NO_KEY", "ONE_TIME"]
 
 
 class File(NamedTuple):
@@ -50,8 +51,10 @@ class Client(NamedTuple):
     """What a client is, and what it reads; ``{url}`` and ``{key}`` stand for the proxy's.
 
     ``redirected_by``: variables that would lead it elsewhere. ``private``: what only a child of ours gets.
-    ``speaks`` is its format. ``asks_for``: models that it asks for by itself, and ``model_options`` the words before
-    one that the user names. ``of_models``, ``of_windows``, ``converted``: the variables for the model's name
+    ``speaks`` is its format. ``asks_for``: models that it asks for by itself, which it also calls by the words in
+    ``usual_models``. A user names another one behind one of ``model_options``, as a setting behind one of
+    ``setting_options``, in ``model_variable``, or in ``settings``: a file in the folder that a variable names, or else
+    in one below HOME. ``of_models``, ``of_windows``, ``converted``: the variables for the model's name
     (``{model}``), its numbers (``{context}``, ``{output}``), and where a conversion follows.
     """
 
@@ -63,7 +66,11 @@ class Client(NamedTuple):
     private: Mapping[str, str] = {}
     speaks: str = ""
     asks_for: tuple[str, ...] = ()
+    usual_models: tuple[str, ...] = ()
     model_options: tuple[str, ...] = ()
+    setting_options: tuple[str, ...] = ()
+    model_variable: str = ""
+    settings: tuple[str, str, str] = ("", "", "")
     of_models: Mapping[str, str] = {}
     of_windows: Mapping[str, str] = {}
     converted: Mapping[str, str] = {}
@@ -93,7 +100,7 @@ _CODEX = {
     "model_providers.ccproxy.wire_api": '"responses"',
     "model_providers.ccproxy.supports_websockets": "false",  # else it tries first, and reports the refusal as an error
 }
-CODEX_WINDOW = 272_000
+_CODEX_WINDOW = 272_000
 """Codex takes no larger window from a flag, only from a catalogue of models."""
 _CODEX_TEMPLATE = "gpt-5.5"
 """The newest of its models that calls tools one by one, as others do."""
@@ -113,6 +120,8 @@ _CLAUDE_WINDOW = {
     "CLAUDE_CODE_AUTO_COMPACT_WINDOW": "{context}",  # for names that it knows, from 100,000 tokens on
     "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "{output}",
 }
+LEAST_WINDOW = 100_000
+"""For names that it knows, Claude Code takes no smaller window."""
 _CLAUDE_OUTPUT_TOKENS = 32_000
 """What Claude Code asks for, for a model that it does not know; it keeps that much of the window free."""
 _GEMINI_FILE = '{"security": {"auth": {"selectedType": "gemini-api-key"}}}'
@@ -160,7 +169,10 @@ CLIENTS: dict[str, Client] = {
         private={"CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST": "1"},  # or the user's settings take precedence
         speaks="anthropic",
         asks_for=("claude-opus-5-5", "claude-sonnet-5-5"),
+        usual_models=("default", "best", "opus", "sonnet", "haiku", "opusplan"),
         model_options=("--model",),
+        model_variable="ANTHROPIC_MODEL",
+        settings=("CLAUDE_CONFIG_DIR", ".claude", "settings.json"),
         of_models=_CLAUDE_MODELS,
         of_windows=_CLAUDE_WINDOW,
         converted={"CLAUDE_CODE_ATTRIBUTION_HEADER": "0"},  # a text for the maker's own service
@@ -171,8 +183,10 @@ CLIENTS: dict[str, Client] = {
         _NOT_OPENAI,
         flags=_CODEX,
         speaks="openai-responses",
-        asks_for=("gpt-5.5",),
+        asks_for=("gpt-6.1-sol",),
         model_options=("-m", "--model"),
+        setting_options=("-c", "--config"),
+        settings=("CODEX_HOME", ".codex", "config.toml"),
     ),
     "gemini": Client(
         "Gemini CLI", _GOOGLE, _NOT_GOOGLE, file=File("GEMINI_CLI_HOME", _GEMINI_FILE, at=".gemini/settings.json")
@@ -203,17 +217,53 @@ def variables(client: str | None, url: str, key: str) -> dict[str, str]:
     return {name: _fill_in(text, url, key) for name, text in wanted.items()}
 
 
-def asked_models(words: Sequence[str]) -> list[str]:
-    """The models that a command will ask for: the one that its words name, else those of its program."""
+def asked_models(words: Sequence[str], environ: Mapping[str, str], settings: str = "") -> list[str]:
+    """The models that a command will ask for: the one that the user has named, else those of its program.
+
+    Its words count before its variable, and this before its ``settings``, the text of their file.
+    """
     client = CLIENTS.get(program_name(words[0]))
     if client is None:
         return []
-    for option, value in pairwise(words):
+    named = _named_by(client, words) or environ.get(client.model_variable, "") or _named_in(settings)
+    is_usual = named.removesuffix("[1m]") in client.usual_models
+    return list(client.asks_for) if not named or is_usual else [named]
+
+
+def _named_by(client: Client, words: Sequence[str]) -> str:
+    """The model that the words of a command name; the last one counts."""
+    named = ""
+    for option, value in pairwise([*words[1:], ""]):
+        name, equals, glued = option.partition("=")
         if option in client.model_options:
-            return [value]
-    glued = (word.partition("=") for word in words[1:])
-    written = [value for option, equals, value in glued if equals and option in client.model_options]
-    return written or list(client.asks_for)
+            named = value or named
+        elif equals and name in client.model_options:
+            named = glued
+        elif option.startswith("-m") and not option.startswith("--") and "-m" in client.model_options:
+            named = option[2:].removeprefix("=")
+        elif option in client.setting_options and value.startswith("model="):
+            named = value.removeprefix("model=").strip("\"'")
+    return named
+
+
+_TOML_MODEL = re.compile(r"""^\s*model\s*=\s*["']([^"']+)["']""", re.MULTILINE)
+_TOML_TABLE = re.compile(r"^\s*\[", re.MULTILINE)
+
+
+def _named_in(settings: str) -> str:
+    """The model that a settings file names: a member of a JSON object, or a key of TOML's first table.
+
+    >>> _named_in('{"model": "a"}'), _named_in('x = 1\\nmodel = "b"\\n[profiles.c]\\nmodel = "d"')
+    ('a', 'b')
+    """
+    if settings.lstrip().startswith("{"):
+        try:
+            model = json.loads(settings).get("model")
+        except ValueError:
+            return ""
+        return model if isinstance(model, str) else ""
+    found = _TOML_MODEL.search(_TOML_TABLE.split(settings, maxsplit=1)[0])
+    return found[1] if found else ""
 
 
 def about_model(client: str | None, model: Model, environ: Mapping[str, str]) -> dict[str, str]:
@@ -224,39 +274,57 @@ def about_model(client: str | None, model: Model, environ: Mapping[str, str]) ->
     told = dict(known.converted) if model.is_converted else {}
     if model.asked:
         told |= known.of_models
-    if model.context_tokens and model.is_foreign:
-        told |= known.of_windows
+    if model.is_foreign:
+        told |= {name: text for name, text in known.of_windows.items() if _is_known(model, text)}
     values = {"{model}": model.asked, "{context}": str(model.context_tokens), "{output}": str(_output_of(model))}
     return {name: values.get(text, text) for name, text in told.items() if name not in environ}
 
 
+def _is_known(model: Model, text: str) -> bool:
+    """Whether a number that a variable is for can be told."""
+    return bool(model.context_tokens or (text == "{output}" and model.output_tokens))
+
+
 def _output_of(model: Model) -> int:
-    """How long an answer may be: as the model says, but never so long that little is left for the conversation."""
-    return min(model.output_tokens or _CLAUDE_OUTPUT_TOKENS, max(model.context_tokens // 4, 1))
+    """How long an answer may be: as the model says, but never so long that little is left for the conversation.
+
+    The client compacts when 33,000 tokens of the window are left, so an answer that is longer might not fit.
+    """
+    longest = min(model.output_tokens or _CLAUDE_OUTPUT_TOKENS, _CLAUDE_OUTPUT_TOKENS)
+    return min(longest, max(model.context_tokens // 4, 1)) if model.context_tokens else longest
 
 
 def window_flags(client: str, model: Model) -> list[str]:
-    """The flags that tell Codex of a window; one that is too large for a flag stands in a catalogue."""
-    if client != "codex" or not model.is_foreign or not 0 < model.context_tokens <= CODEX_WINDOW:
+    """The flags that tell Codex of a window without a catalogue; it takes none that is larger than its own."""
+    if not takes_catalogue(client, model) or needs_catalogue(client, model):
         return []
     return ["-c", f"model_context_window={model.context_tokens}"]
 
 
+def takes_catalogue(client: str, model: Model) -> bool:
+    """Whether a client is told of a window by a catalogue of models."""
+    return client == "codex" and model.is_foreign and model.context_tokens > 0
+
+
 def needs_catalogue(client: str, model: Model) -> bool:
-    """Whether only a catalogue of models can tell a client of the window."""
-    return client == "codex" and model.is_foreign and model.context_tokens > CODEX_WINDOW
+    """Whether only a catalogue can tell a client of the window."""
+    return takes_catalogue(client, model) and model.context_tokens > _CODEX_WINDOW
 
 
 def catalogue(slugs: Sequence[str], model: Model, templates: Any) -> str:
-    """A catalogue of models for Codex, which replaces its own: the names that may be asked for, all with one window.
+    """A catalogue of models for Codex, which replaces its own: every name that may be asked for has the one window.
+
+    The longest name with which a model's begins describes it, so a hidden entry without a name describes all others.
 
     :param templates: what ``codex debug models`` prints: instructions and tools of the models that it knows
     """
     known = {entry["slug"]: entry for entry in templates["models"]}
     usual = known.get(_CODEX_TEMPLATE) or templates["models"][0]
-    window = {"context_window": model.context_tokens, "max_context_window": model.context_tokens}
-    entries = [{**known.get(slug, usual), "slug": slug, "display_name": slug, **window} for slug in slugs]
-    return json.dumps({"models": [{**entry, "visibility": "list", "upgrade": None} for entry in entries]})
+    window = {"context_window": model.context_tokens, "max_context_window": model.context_tokens, "upgrade": None}
+    shown = {**window, "visibility": "list", "priority": 0}
+    listed = [{**known.get(slug, usual), "slug": slug, "display_name": slug, **shown} for slug in slugs]
+    others = [{**usual, "slug": "", "display_name": ""}, *(known[slug] for slug in known if slug not in slugs)]
+    return json.dumps({"models": listed + [{**entry, **window, "visibility": "hide"} for entry in others]})
 
 
 def redirecting(client: str | None) -> list[str]:
@@ -288,7 +356,8 @@ def environment(environ: Mapping[str, str], program: str, url: str, key: str) ->
     # Of every client, not only of this one: it may start others.
     cleared = {*redirecting(None), *_GENERAL}
     child = {name: text for name, text in environ.items() if name not in cleared}
-    settings = variables(client, url, key)
+    wanted = variables(client, url, key).items()
+    settings = {name: text for name, text in wanted if name not in _DISCOVERY or name not in environ}
     child |= {
         name: laid_over(child.get(name, ""), text) if _is_object(text) else text for name, text in settings.items()
     }

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ccproxy_lite.formats import fields
-from ccproxy_lite.formats.neutral.catalog import ModelInfo
+from ccproxy_lite.formats.neutral.catalog import ModelInfo, limit
 
 COUNTED = frozenset("model messages system tools tool_choice thinking output_config cache_control speed".split())
 """The members that the counting endpoint accepts; others are rejected there."""
@@ -27,7 +27,7 @@ def write_model(model: ModelInfo, created: int) -> dict[str, Any]:
     """One model for a client. A single name that is null makes Claude Code discard the whole list."""
     when = datetime.fromtimestamp(created, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     written: dict[str, Any] = {"type": "model", "id": model.id, "display_name": model.name or model.id}
-    written["created_at"] = when
+    written |= {"created_at": when, "lifecycle": "active"}
     if model.context_tokens:
         written["max_input_tokens"] = model.context_tokens
     if model.output_tokens:
@@ -49,8 +49,8 @@ def read_models(body: Any) -> list[ModelInfo]:
                 ModelInfo(
                     model,
                     fields.lenient(entry, "display_name"),
-                    fields.count(entry, "max_input_tokens") or None,
-                    fields.count(entry, "max_tokens") or None,
+                    limit(fields.count(entry, "max_input_tokens")),
+                    limit(fields.count(entry, "max_tokens")),
                     tuple(kind for name, kind in told if _is_supported(entry.get("capabilities"), name)),
                 )
             )

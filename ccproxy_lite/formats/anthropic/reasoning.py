@@ -83,27 +83,47 @@ def _prefills_or_hides_thoughts(messages: list[dict[str, Any]]) -> bool:
     """Whether the conversation ends in a prefill, or in a tool loop whose reasoning is missing."""
     if not messages:
         return False
-    if messages[-1]["role"] == "assistant":
+    if fields.lenient(messages[-1], "role") == "assistant":
         return True
     return hides_thoughts(messages)
 
 
-def with_effort(body: Mapping[str, Any], effort: Effort, target: Target) -> dict[str, Any]:
-    """A client's own body with another effort; how much of the reasoning it wants to see stays."""
+_SAMPLING = ("temperature", "top_p", "top_k")
+
+
+def with_effort(body: Mapping[str, Any], effort: Effort, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A client's own body with another effort; how much of the reasoning it wants to see stays.
+
+    What the model rejects beside thinking is left out, and named.
+    """
     shown = fields.lenient(body.get("thinking"), "display")
     config = {key: value for key, value in _member(body, "output_config").items() if key != "effort"}
     changed = {key: value for key, value in body.items() if key not in ("thinking", "output_config")}
-    changed |= {"messages": fields.lenient_list(body, "messages"), **({"output_config": config} if config else {})}
-    is_forced = fields.lenient(body.get("tool_choice"), "type") in ("any", "tool")
     limit = body.get("max_tokens")
     request = Request(
         target.model,
-        tool_choice=ToolChoice("required") if is_forced else None,
+        tool_choice=ToolChoice("required") if _is_forced(body) else None,
         max_tokens=limit if type(limit) is int else None,
-        reasoning=Reasoning(effort, visible=shown != "omitted" if shown else None),
+        reasoning=Reasoning(effort, visible=shown != "omitted" if shown else None, at="model"),
     )
-    write_thinking(changed, request, target, Losses(NAME, NAME))
-    return changed
+    losses = Losses(NAME, NAME)
+    written = {
+        **changed,
+        "messages": fields.lenient_list(body, "messages"),
+        **({"output_config": config} if config else {}),
+    }
+    write_thinking(written, request, target, losses)
+    changed |= {key: written[key] for key in ("thinking", "output_config", "max_tokens") if key in written}
+    dropped = list(losses.dropped)
+    if fields.lenient(changed.get("thinking"), "type") in ("enabled", "adaptive"):
+        rejected = [name for name in _SAMPLING if name in changed and (name, changed[name]) != ("temperature", 1)]
+        dropped += rejected
+        changed = {key: value for key, value in changed.items() if key not in rejected}
+    return changed, tuple(dropped)
+
+
+def _is_forced(body: Mapping[str, Any]) -> bool:
+    return fields.lenient(body.get("tool_choice"), "type") in ("any", "tool")
 
 
 def _member(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -114,12 +134,12 @@ def _member(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def hides_thoughts(messages: list[Any]) -> bool:
     """Whether a conversation ends in a tool loop that does not begin with a thought: manual thinking rejects it."""
     turns: list[list[Any]] = []
-    role = ""
+    role: Any = object()
     for message in reversed(messages):
         if not isinstance(message, dict) or (len(turns) == 2 and message.get("role") != role):
             break
         if message.get("role") != role:
-            role = str(message.get("role"))
+            role = message.get("role")
             turns.append([])
         content = message.get("content")
         turns[-1] = [*(content if isinstance(content, list) else [{"type": "text"}]), *turns[-1]]

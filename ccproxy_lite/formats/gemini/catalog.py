@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ccproxy_lite.formats import fields
-from ccproxy_lite.formats.neutral.catalog import ModelInfo
+from ccproxy_lite.formats.neutral.catalog import ModelInfo, limit
 
 
 def write_models(models: Sequence[ModelInfo], created: int) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def read_models(body: Any) -> list[ModelInfo]:
         name = fields.lenient(entry, "name").removeprefix("models/")
         if name:
             window, output = fields.count(entry, "inputTokenLimit"), fields.count(entry, "outputTokenLimit")
-            found.append(ModelInfo(name, fields.lenient(entry, "displayName"), window or None, output or None))
+            found.append(ModelInfo(name, fields.lenient(entry, "displayName"), limit(window), limit(output)))
     return found
 
 

@@ -337,12 +337,19 @@ def counting_body(body: fields.Object, model: str) -> dict[str, Any]:
     return {"generateContentRequest": {**(inner if isinstance(inner, dict) else body), "model": f"models/{model}"}}
 
 
-def with_effort(body: fields.Object, effort: Effort, target: Target) -> dict[str, Any]:
-    """A client's own body with another effort; how much of the reasoning it wants to see stays."""
+def with_effort(body: fields.Object, effort: Effort, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A client's own body with another effort; how much of the reasoning it wants to see stays.
+
+    An effort for a model that does not reason is named.
+    """
     name = "generation_config" if "generation_config" in body else "generationConfig"
-    config = {**body[name]} if isinstance(body.get(name), dict) else {}
+    if body.get(name) is not None and not isinstance(body[name], dict):
+        return dict(body), ("model",)
+    config = {**(body.get(name) or {})}
     setting = camel(config.pop("thinking_config", None) or config.pop("thinkingConfig", None) or {})
     limit = config.get("maxOutputTokens", config.get("max_output_tokens"))
     visible = setting.get("includeThoughts") is True if isinstance(setting, dict) else False
     written = models.gemini_config(Reasoning(effort, visible=visible), target, limit if type(limit) is int else None)
-    return {**body, name: {**config, **({"thinkingConfig": written} if written is not None else {})}}
+    if written is not None:
+        config["thinkingConfig"] = written
+    return {**body, name: config}, () if written is not None or effort == "none" else ("model",)

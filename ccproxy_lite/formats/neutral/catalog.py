@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+_MOST = 1 << 40
+"""A number of tokens beyond it is none."""
+
+
+def limit(value: int) -> int | None:
+    """A number of tokens in an upstream's list; None where it says nothing, or cannot be."""
+    return value if 0 < value < _MOST else None
+
 
 class ModelInfo(NamedTuple):
     """A model: its name, what users are shown for it, and how much it takes and gives, as far as that is known.

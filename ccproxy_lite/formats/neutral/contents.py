@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from ccproxy_lite.formats.neutral import thinking
-from ccproxy_lite.formats.neutral.request import Audio, File, Image, Part, Request, Tool, ToolResult
+from ccproxy_lite.formats.neutral.request import Audio, File, Image, Part, Request, ToolResult, WebTool
 
 _KINDS: tuple[tuple[type, str], ...] = ((Image, "image"), (File, "file"), (Audio, "audio"))
 
@@ -16,7 +16,7 @@ _KINDS: tuple[tuple[type, str], ...] = ((Image, "image"), (File, "file"), (Audio
 def contents_of(request: Request) -> set[str]:
     """The kinds of content in the turns, also in the results of tools; whether there are tools, a search, reasoning."""
     found = {kind for message in request.messages for part in message.parts for kind in _kinds_of(part)}
-    if any(isinstance(tool, Tool) for tool in request.tools):
+    if any(not isinstance(tool, WebTool) for tool in request.tools):
         found.add("tools")
     if any(tool.name == "web_search" for tool in request.web_tools):
         found.add("web_search")

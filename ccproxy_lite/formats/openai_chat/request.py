@@ -359,8 +359,10 @@ def _write_output(body: dict[str, Any], request: Request) -> None:
     body["response_format"] = {"type": "json_schema", "json_schema": openai.write_output(output)}
 
 
-def with_effort(body: fields.Object, effort: Effort, target: Target) -> dict[str, Any]:
-    """A client's own body with another effort, in OpenAI's spelling."""
+def with_effort(body: fields.Object, effort: Effort, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A client's own body with another effort, in OpenAI's spelling; one that the model does not take is named."""
     changed = {key: value for key, value in body.items() if key != "reasoning_effort"}
-    wanted = None if openai.takes_no_effort(target) else openai.openai_effort(Reasoning(effort), target.model)
-    return changed if wanted is None else {**changed, "reasoning_effort": wanted}
+    if openai.takes_no_effort(target):
+        return changed, () if effort == "none" else ("model",)
+    wanted = openai.openai_effort(Reasoning(effort), target.model)
+    return (changed if wanted is None else {**changed, "reasoning_effort": wanted}), ()

@@ -255,8 +255,13 @@ def counting_body(body: fields.Object, model: str) -> dict[str, Any]:
     return {**{key: value for key, value in body.items() if key in kept}, "model": model}
 
 
-def with_effort(body: fields.Object, effort: Effort, target: Target) -> dict[str, Any]:
-    """A client's own body with another effort; how much of the reasoning it wants to see stays."""
+def with_effort(body: fields.Object, effort: Effort, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A client's own body with another effort; how much of the reasoning it wants to see stays.
+
+    An effort that the model does not take is named.
+    """
+    if openai.takes_no_effort(target):
+        return {key: value for key, value in body.items() if key != "reasoning"}, () if effort == "none" else ("model",)
     setting = body["reasoning"] if isinstance(body.get("reasoning"), dict) else {}
-    wanted = None if openai.takes_no_effort(target) else openai.openai_effort(Reasoning(effort), target.model)
-    return {**body, "reasoning": {**setting, "effort": wanted}} if wanted is not None else dict(body)
+    wanted = openai.openai_effort(Reasoning(effort), target.model)
+    return ({**body, "reasoning": {**setting, "effort": wanted}} if wanted is not None else dict(body)), ()
