@@ -171,9 +171,11 @@ def _rule_lines(name: str, targets: list[Any]) -> Iterator[str]:
         yield f"model {name} -> {', then '.join(plain)}"
         return
     yield f"model {name}:"
+    otherwise = "always"
     for target in targets:
         rest = target if isinstance(target, dict) else {"to": target}
-        condition = f"when {rest['when']}" if "when" in rest else "else"
+        condition = f"when {rest['when']}" if "when" in rest else otherwise
+        otherwise = "otherwise" if "when" in rest else "then"
         overlay = f", set {dumps(rest['set'])}" if "set" in rest else ""
         yield f"  {condition} -> {rest['to']}{overlay}"
 

@@ -13,7 +13,7 @@ from ccproxy_lite.cli.load import load
 from ccproxy_lite.config.model import Config, ModelTarget
 from ccproxy_lite.errors import CcproxyError, ClientError
 from ccproxy_lite.formats.neutral.catalog import ModelInfo
-from ccproxy_lite.jsontext import dumps
+from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.relay.catalog import Catalog
 from ccproxy_lite.relay.facts import Listed
 from ccproxy_lite.relay.vault import Vault
@@ -46,7 +46,7 @@ async def _read_rows(config: Config) -> list[tuple[ModelInfo, list[str]]]:
     async with upstreams(config, Vault()) as relay:
         catalog = Catalog(relay)
         models = await catalog.models()
-        facts, entries = Listed(relay.upstreams.listed), dict(config.models)
+        facts, entries = Listed(relay.upstreams.lists), dict(config.models)
         rows = [
             (info, _target_texts(entries[info.id]) if info.id in entries else _routes(config, info.id, facts))
             for info in models
@@ -65,20 +65,20 @@ def _target_texts(targets: tuple[ModelTarget, ...]) -> list[str]:
 async def _ask_for(config: Config, name: str) -> dict[str, Any]:
     async with upstreams(config, Vault()) as relay:
         catalog = Catalog(relay)
-        await catalog.refresh(config.upstreams)
+        await catalog.refresh(relay.config.upstreams)
         try:
-            routes = resolve(config, name, "", facts=Listed(relay.upstreams.listed))
+            routes = resolve(config, name, "", facts=Listed(relay.upstreams.lists))
         except ClientError as error:
             raise CcproxyError(error.message) from None
         info = catalog.described(name)
-        listed = relay.upstreams.listed
+        listed = relay.upstreams.lists
     targets = []
     for route in routes:
         told = listed.get(route.upstream.name)
         models = route.upstream.models or told or ()
         entry: dict[str, Any] = {"target": str(route), "rule": route.rule}
         entry |= {"effort": route.effort} if route.effort else {}
-        entry |= {"set": route.overlay} if route.overlay else {}
+        entry |= {"set": loads(route.overlay)} if route.overlay else {}
         entry |= {"listed": route.model in models} if models else {}
         targets.append(entry)
     return {"model": name, "targets": targets, **_numbers(info)}
@@ -87,7 +87,7 @@ async def _ask_for(config: Config, name: str) -> dict[str, Any]:
 def _answer_lines(answer: dict[str, Any]) -> Iterator[str]:
     for number, target in enumerate(answer["targets"]):
         effort = f", effort {target['effort']}" if "effort" in target else ""
-        overlay = f", set {target['set']}" if "set" in target else ""
+        overlay = f", set {dumps(target['set'])}" if "set" in target else ""
         missing = "" if target.get("listed", True) else "; the upstream does not list it"
         yield f"{'then ' if number else ''}{target['target']}{effort}{overlay} ({target['rule']}{missing})"
     numbers = [f"{answer[key]:,} {what}" for key, what in _NUMBERS if key in answer]

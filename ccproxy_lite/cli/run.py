@@ -18,12 +18,12 @@ import anyio
 
 from ccproxy_lite.cli.load import load, with_options
 from ccproxy_lite.cli.told import check_listed, failures, tell_model, window_flags
-from ccproxy_lite.config.model import Config, ModelTarget
+from ccproxy_lite.config.model import Config
 from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
 from ccproxy_lite.log import log
 from ccproxy_lite.providers import key_variables
 from ccproxy_lite.relay.vault import Vault
-from ccproxy_lite.routing.routes import resolve, targets_of
+from ccproxy_lite.routing.routes import targets_for
 from ccproxy_lite.server import accesslog, clients
 from ccproxy_lite.server.clients import File
 from ccproxy_lite.server.lifecycle import running
@@ -67,14 +67,12 @@ def _inherited() -> list[int]:
 
 
 def models_to(config: Config, model: str) -> Config:
-    """The configuration with every model name leading to this one. Raises ConfigError if it leads nowhere."""
+    """The configuration with every model name leading where this one does. Raises ConfigError if that is nowhere."""
     try:
-        routes = resolve(config, model, "")
+        targets = targets_for(config, model)
     except ClientError as error:
         raise ConfigError([f"--model {model}: {error.message}"]) from None
-    written = [f"{route}({route.effort})" if route.effort else str(route) for route in routes]
-    targets = targets_of(config, model) or tuple(ModelTarget(target) for target in written)
-    return replace(config, models=((model, targets), ("*", targets)))
+    return replace(config, models=(("*", targets),))
 
 
 async def _run_behind_proxy(config: Config, words: list[str], model: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -48,14 +49,19 @@ async def check_listed(catalog: Catalog, model: str) -> None:
     raise ConfigError([f"--model {model}: {'; '.join(missing)} ({remedy})"])
 
 
+_VARIANT = re.compile(r"(?::[\w.-]+|@[\w.-]+|-latest|-20\d{6}|-20\d\d-\d\d-\d\d)\Z")
+"""What stands behind a name for one state or way of the same model."""
+
+
 def _is_among(model: str, names: Sequence[str]) -> bool:
-    """Whether a list has a model: by its name, or by a longer one with a date or a tag, which stands for it too.
+    """Whether a list has a model, in whatever variant.
 
     >>> _is_among("qwen3", ["qwen3:latest"]), _is_among("claude-opus-4-5", ["claude-opus-4-5-20251101"])
     (True, True)
+    >>> _is_among("gpt-4", ["gpt-4.1"])
+    False
     """
-    longer = [name.removeprefix(model) for name in names if name.startswith(model)]
-    return any(not rest or rest[0] in ":@" or rest[1:].isdecimal() for rest in longer)
+    return _VARIANT.sub("", model) in {_VARIANT.sub("", name) for name in names}
 
 
 async def tell_model(catalog: Catalog, words: Sequence[str], model: str, *, asks: bool = True) -> Model:

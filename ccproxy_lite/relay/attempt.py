@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _NO_MODEL = re.compile(
     r"(?i)\bmodel(?: was)? not (?:found|exist)|\bno such model\b|\bnot a valid model\b|\bunknown model\b"
-    r"|\binvalid model(?: name| id)?\b(?! \w)"
+    r"|\binvalid model(?: name| id)?\b(?! \w)|\bmodel(?: identifier| name| id)? is (?:invalid|unknown)\b"
 )
 """How services say that they do not have a model, without its name."""
 _NOT_THERE = re.compile(
@@ -60,21 +60,12 @@ def _is_about_model(failed: Failed, model: str) -> bool:
     """Whether a failure says that the upstream does not have the model."""
     if failed.code == "model_not_found" or _NO_MODEL.search(failed.message):
         return failed.kind in ("not_found", "bad_request")
-    is_named = re.search(rf"(?<![\w./-]){re.escape(model)}(?![\w-])", failed.message.replace("models/", "")) is not None
+    name = rf"(?<![\w./-]){re.escape(model)}(?![\w-])"
+    said = failed.message.replace("models/", "")
     if failed.kind == "not_found":
-        return is_named
-    return failed.kind == "bad_request" and is_named and _NOT_THERE.search(failed.message) is not None
-
-
-if TYPE_CHECKING:
-    from ccproxy_lite.formats.neutral.request import Effort, Request
-
-
-_NO_MODEL = re.compile(
-    r"(?i)\b(?:unknown|invalid|no such|unsupported|not a valid) model\b"
-    r"|\bmodel\b.{0,80}\b(?:not exist|not found|is invalid)"
-)
-"""How services say in a 400 that they do not have a model."""
+        return re.search(name, said) is not None
+    is_named = re.search(rf"(?i)\bmodel\W{{0,4}}{name}", failed.message.replace("models/", "model ")) is not None
+    return failed.kind == "bad_request" and is_named and _NOT_THERE.search(said) is not None
 
 
 class Prepared(NamedTuple):
@@ -286,7 +277,7 @@ class MessageDispatch:
         if not _is_about_model(failed, self.attempt.route.model):
             return failed
         asked, (upstream, sent, *_) = self._call.record.model, self.attempt.route
-        names = sorted(upstream.models or self._upstreams.listed.get(upstream.name, ()))
+        names = sorted(upstream.models or self._upstreams.lists.get(upstream.name, ()))
         as_asked = "" if asked == sent else f' (asked for as "{asked}")'
         known = f"; {suggestion(sent, names)}" if names else ""
         remedy = '"ccproxy-lite models" lists what can be asked for; "models" in the configuration maps names'

@@ -223,7 +223,15 @@ def document(call: Call, config: Config) -> dict[str, Any]:
             "default_max_tokens": config.default_max_tokens,
             "thinking_budgets": dict(config.thinking_budgets),
         },
-        "targets": [{"upstream": _upstream(route.upstream), "model": route.model} for route in tape.routes],
+        "targets": [
+            {
+                "upstream": _upstream(route.upstream),
+                "model": route.model,
+                "effort": route.effort,
+                "overlay": route.overlay,
+            }
+            for route in tape.routes
+        ],
         "attempts": [_attempt(call, one) for one in tape.attempts],
         "answer": None
         if tape.answer is None
@@ -271,6 +279,7 @@ def _attempt(call: Call, one: AttemptTape) -> dict[str, Any]:
         "after_s": one.began_s,
         "upstream": one.attempt.route.upstream.name,
         "model": one.attempt.route.model,
+        "target": one.attempt.target_index,
         "key": one.attempt.key.label,
         "request": {
             "request": f"{one.outbound.method} {without_secrets(one.outbound.target)}",

@@ -48,11 +48,11 @@ class Catalog:
 
     def routes(self, name: str) -> list[Route]:
         """Where a name leads, as far as that depends on no request. Raises ClientError (404)."""
-        return resolve(self.config, name, "", facts=Listed(self._relay.upstreams.listed))
+        return resolve(self.config, name, "", facts=Listed(self._relay.upstreams.lists))
 
     def listed_by(self, upstream: Upstream) -> list[str]:
         """The models that an upstream is known to have: those of the configuration, else of its own list."""
-        return list(upstream.models) or [model.id for model in self._relay.upstreams.lists.get(upstream.name, ())]
+        return list(upstream.models) or list(self._relay.upstreams.lists.get(upstream.name, ()))
 
     def described(self, name: str) -> ModelInfo:
         """What clients are told of a name: what the configuration says, else what is known of where it leads."""
@@ -72,8 +72,7 @@ class Catalog:
 
     def info(self, route: Route) -> ModelInfo:
         """What is known of a model of an upstream: what its list says, else what its name does."""
-        listed = self._relay.upstreams.lists.get(route.upstream.name, ())
-        own = next((one for one in listed if one.id == route.model), ModelInfo(route.model))
+        own = self._relay.upstreams.lists.get(route.upstream.name, {}).get(route.model, ModelInfo(route.model))
         return own.completed(known(route.model))
 
     async def ask(self, upstream: Upstream) -> list[ModelInfo]:
@@ -101,7 +100,7 @@ class Catalog:
             if self._relay.outages.is_out(name, now) or now < self._fresh_until.get(name, 0.0):
                 return
             try:
-                self._relay.upstreams.lists[name] = tuple(await self.ask(upstream))
+                self._relay.upstreams.lists[name] = {model.id: model for model in await self.ask(upstream)}
                 self._fresh_until[name] = now + _FRESH_S
             except UpstreamError as error:
                 log.warning("could not list models of %s: %s", name, self._relay.vault.redact(error.message))

@@ -43,7 +43,7 @@ class RequestFacts:
 
     @property
     def lists(self) -> Lists:
-        return self._upstreams.listed
+        return self._upstreams.lists
 
     def fit(self, condition: Condition, effort: str) -> bool:
         self._effort = effort

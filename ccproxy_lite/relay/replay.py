@@ -179,9 +179,15 @@ async def run(document: Document, path_info: PathInfo) -> Outcome:
     relay = Relay(Recorded(config, clock, document, outcome))
     upstreams = {upstream.name: upstream for upstream in config.upstreams}
     # First those that were tried, in this order: others may have been cooling down, or out of reach.
-    tried = [(attempt["upstream"], attempt["model"]) for attempt in document["attempts"]]
-    targets = [(target["upstream"]["name"], target["model"]) for target in document["targets"]]
-    routes = [Route(upstreams[name], model) for name, model in dict.fromkeys([*tried, *targets])]
+    targets = [
+        Route(upstreams[one["upstream"]["name"]], one["model"], one.get("effort", ""), one.get("overlay", ""))
+        for one in document["targets"]
+    ]
+    tried = [
+        targets[attempt["target"]] if "target" in attempt else Route(upstreams[attempt["upstream"]], attempt["model"])
+        for attempt in document["attempts"]
+    ]
+    routes = list(dict.fromkeys([*tried, *targets]))
     try:
         await messages.answer(relay, call, routes)
     except _ClientLeftError:

@@ -6,7 +6,6 @@ delivers a response as it arrives; ``collect`` waits for a small one, and is for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TypeVar
 
 import anyio
@@ -50,7 +49,7 @@ class Upstreams:
     """The upstreams of one configuration.
 
     :ivar without_cache_fields: the names of those that have rejected a field which only serves their prompt cache
-    :ivar lists: by upstream, the models that it lists itself, once it has been asked
+    :ivar lists: by upstream, the models that it lists itself by their names, once it has been asked
     """
 
     def __init__(
@@ -64,12 +63,7 @@ class Upstreams:
         self._timeouts = Timeouts(t.connect_s, t.first_byte_s, t.idle_s)
         self.programs = programs or Programs()
         self.without_cache_fields: set[str] = set()
-        self.lists: dict[str, tuple[ModelInfo, ...]] = {}
-
-    @property
-    def listed(self) -> Mapping[str, frozenset[str]]:
-        """By upstream, the names of those models."""
-        return {upstream: frozenset(model.id for model in models) for upstream, models in self.lists.items()}
+        self.lists: dict[str, dict[str, ModelInfo]] = {}
 
     async def secret_of(self, upstream: Upstream, reference: str, client_key: str = "") -> str:
         """The secret to send. Raises UpstreamError when its source fails."""

@@ -222,7 +222,25 @@ def _entries(config: Config, model: str) -> Iterator[tuple[str, tuple[ModelTarge
 
 def targets_of(config: Config, model: str) -> tuple[ModelTarget, ...]:
     """The targets of the entry of ``models`` that matches a name first; none if no entry does."""
-    return next((targets for _, targets in _entries(config, model)), ())
+    asked = named(config, model).model
+    name, slash, name_there = asked.partition("/")
+    if slash and name_there and config.upstream(name) is not None:
+        return ()
+    return next((targets for _, targets in _entries(config, asked)), ())
+
+
+def targets_for(config: Config, model: str) -> tuple[ModelTarget, ...]:
+    """Targets that lead where a model's name does, whatever name is asked for. Raises ClientError (404)."""
+    asked, effort = named(config, model)
+    targets = targets_of(config, model)
+    if not targets:
+        return tuple(ModelTarget(_with_effort(str(route), route.effort)) for route in resolve(config, model, ""))
+    return tuple(target._replace(to=_with_effort(target.to.replace("*", asked), effort)) for target in targets)
+
+
+def _with_effort(target: str, effort: str) -> str:
+    """A target with an effort behind it, in place of its own; with its own if there is none."""
+    return f"{_split(target).model}({effort})" if effort else target
 
 
 def _rule_of(pattern: str, number: int, target: ModelTarget) -> str:

@@ -160,7 +160,7 @@ def test_check_prints_a_table_of_rules(tmp_path: Path) -> None:
         assert word in first
     for word in ("under 5", "x-a: b*", "You*", "-> up/large(high)"):
         assert word in second
-    assert "-> up/rest" in third and "else" in third
+    assert "-> up/rest" in third and "otherwise" in third
 
 
 def test_check_prints_the_rules_as_json(tmp_path: Path) -> None:

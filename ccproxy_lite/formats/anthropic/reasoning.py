@@ -113,7 +113,10 @@ def with_effort(body: Mapping[str, Any], effort: Effort, target: Target) -> tupl
         **({"output_config": config} if config else {}),
     }
     write_thinking(written, request, target, losses)
-    changed |= {key: written[key] for key in ("thinking", "output_config", "max_tokens") if key in written}
+    if not shown:  # what the client has not asked for is the service's own choice
+        written.get("thinking", {}).pop("display", None)
+    settings = ("thinking", "output_config", "max_tokens") if "thinking" in written else ("output_config",)
+    changed |= {key: written[key] for key in settings if key in written}
     dropped = list(losses.dropped)
     if fields.lenient(changed.get("thinking"), "type") in ("enabled", "adaptive"):
         rejected = [name for name in _SAMPLING if name in changed and (name, changed[name]) != ("temperature", 1)]
