@@ -136,7 +136,8 @@ class Service:
     """A service of one format. It calls tools in each of ``turns`` requests but the last, and then begins anew.
 
     With ``pause_every`` it also answers every so many requests without a call, and waits for the user's next question.
-    ``refuses`` names fields that it does not know: a request with one of them gets an error.
+    ``refuses`` names fields that it does not know: a request with one of them gets an error. With ``thinks_once`` it
+    thinks before its first call of a tool only.
     """
 
     form: str
@@ -144,6 +145,7 @@ class Service:
     pause_every: int = 0
     refuses: Sequence[str] = ()
     model: str = ""
+    thinks_once: bool = False
     bills: list[Bill] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
     refused: int = 0
@@ -182,7 +184,8 @@ class Service:
         calls = 16 if turn == 10 else 3 if turn % 7 == 0 else 1
         if turn == self.turns or (self.pause_every and turn % self.pause_every == 0):
             calls = 0
-        return saying(len(self.bills), calls, self.bills[-1], _wants_thoughts(body)).steps(self.form, stream)
+        thinks = _wants_thoughts(body) and not (self.thinks_once and _is_in_loop(body))
+        return saying(len(self.bills), calls, self.bills[-1], thinks).steps(self.form, stream)
 
     def _fault(self, body: Object) -> Object | None:
         """Why a request is not accepted."""
@@ -258,6 +261,11 @@ def _wants_thoughts(body: Object) -> bool:
         or "reasoning.encrypted_content" in (body.get("include") or ())
         or config.get("includeThoughts") is True
     )
+
+
+def _is_in_loop(body: Object) -> bool:
+    """Whether an Anthropic request brings the results of tools."""
+    return any(part["type"] == "tool_result" for part in _parts(body["messages"][-1]["content"]))
 
 
 def _has(value: Any, name: str) -> bool:

@@ -38,7 +38,7 @@ class Target(NamedTuple):
     """What a request is written for.
 
     ``session`` is the client's id of the conversation, if it gave one. ``caching``: a conversion may add what the
-    service needs to find the prompt in its cache again.
+    service needs to find the prompt in its cache again; ``refused``: fields for that which it has rejected.
     """
 
     model: str
@@ -48,13 +48,14 @@ class Target(NamedTuple):
     strict: bool = False
     session: str = ""
     caching: bool = False
+    refused: frozenset[str] = frozenset()
 
 
 class Outgoing(NamedTuple):
     """The body of a request in an upstream's format; where it goes, ``write_path`` says.
 
     ``names`` maps tool names on the wire to the client's, ``custom`` names custom tools that were sent as functions.
-    ``for_cache`` names the fields that only serve the upstream's prompt cache, and that the client has not asked for.
+    ``for_cache`` names the fields that only serve the upstream's prompt cache, the first to do without first.
     """
 
     body: dict[str, Any]

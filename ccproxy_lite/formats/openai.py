@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping
 from itertools import product
@@ -13,10 +12,10 @@ from ccproxy_lite.formats import failures, fields
 from ccproxy_lite.formats.format import Target
 from ccproxy_lite.formats.neutral import overflow
 from ccproxy_lite.formats.neutral.error_details import refine
-from ccproxy_lite.formats.neutral.events import Extra, Failed, Usage
+from ccproxy_lite.formats.neutral.events import Failed, Usage
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.names import short_user
-from ccproxy_lite.formats.neutral.request import Effort, Output, Reasoning, Request, Text, ToolChoice
+from ccproxy_lite.formats.neutral.request import Effort, Output, Reasoning, Request, ToolChoice
 from ccproxy_lite.formats.neutral.schema import as_input_schema, clean, required_names, transform
 from ccproxy_lite.formats.neutral.thinking import effort_of
 
@@ -268,7 +267,7 @@ def accepted(request: Request, target: Target, losses: Losses, tiers: frozenset[
 
     A name of a service tier means the same in OpenAI's two formats only.
     """
-    values = request.scalars()
+    values = {name: value for name, value in request.scalars().items() if name != "cache_key"}  # see ``openai_caching``
     unsupported = ["temperature", "top_p"] if is_openai_reasoning(target.model) else []
     if not losses.is_kin or values.get("service_tier") not in tiers:
         unsupported.append("service_tier")
@@ -308,47 +307,7 @@ def is_strict(schema: Any) -> bool:
     return met
 
 
-# ---------------------------------------------------------------- prompt caches
-
-BREAKPOINT = "prompt_cache_breakpoint"
-KEY = "prompt_cache_key"
-_OPTIONS = ("prompt_cache_options", "prompt_cache_retention")
-_WITH_BREAKPOINTS = re.compile(r"(?:.*/)?gpt-(?:5\.[6-9]|5\.\d\d|[6-9]|[1-9]\d)")
-"""From GPT-5.6 on, a prompt is only found again at a breakpoint."""
-
-
-def breakpoint_of(extra: Extra, losses: Losses) -> dict[str, Any]:
-    """A breakpoint that a client has set, for the other one of OpenAI's formats."""
-    marker = extra.get(BREAKPOINT)
-    return {BREAKPOINT: marker} if losses.is_kin and isinstance(marker, dict) else {}
-
-
-def cache_options(request: Request, losses: Losses) -> dict[str, Any]:
-    """How long and by which breakpoints to cache, as the client has set it, for the other one of OpenAI's formats."""
-    return {name: request.extra[name] for name in _OPTIONS if losses.is_kin and request.extra.get(name)}
-
-
-def cache_key(request: Request, target: Target) -> str:
-    """What finds the prompt's beginning in the service's cache again: the same in every turn of a conversation.
-
-    It is made of the session and the instructions, so that agents that share a session do not share a key; where the
-    client names no session, of the instructions and the user's first turn. At most 64 characters are accepted.
-    """
-    first = next((message for message in request.messages if message.role == "user"), None)
-    said = "\0".join(part.text for part in first.parts if isinstance(part, Text)) if first is not None else ""
-    beginning = target.session or said
-    if not beginning:
-        return ""
-    text = "\0".join([beginning, *(part.text for part in request.system)])
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def wants_breakpoint(request: Request, target: Target) -> bool:
-    """Whether the end of the instructions should be marked: the end of the conversation, the service marks itself."""
-    options = request.extra.get(_OPTIONS[0])
-    is_explicit = isinstance(options, dict) and options.get("mode") == "explicit"
-    return target.caching and not is_explicit and _WITH_BREAKPOINTS.match(target.model) is not None
-
+# ---------------------------------------------------------------- efforts
 
 _OFFICIAL_REASONING = re.compile(r"(?:.*/)?(?:o[1-9](?:-|\Z)|gpt-(?:[5-9]|[1-9]\d)(?!.*-chat)|codex)")
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import anyio
 
-from ccproxy_lite.config.model import Upstream
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats.format import Format, Outgoing, PathInfo, Target, Writer
 from ccproxy_lite.formats.neutral import overflow
@@ -165,13 +164,15 @@ def target_of(call: Call, route: Route, upstreams: Upstreams) -> Target:
         config.thinking_budgets,
         call.is_strict or config.strict,
         call.session,
-        caches(route.upstream, upstreams),
+        route.upstream.prompt_cache != "off",
+        refused_by(route, call, upstreams),
     )
 
 
-def caches(upstream: Upstream, upstreams: Upstreams) -> bool:
-    """Whether conversions add what the upstream needs to find a prompt in its cache: allowed, and never rejected."""
-    return upstream.prompt_cache != "off" and upstream.name not in upstreams.without_cache_fields
+def refused_by(route: Route, call: Call, upstreams: Upstreams) -> frozenset[str]:
+    """The fields for a prompt cache that an upstream has rejected for its model, now or earlier."""
+    place = route.upstream.name, route.model
+    return upstreams.refused.get(place, frozenset()) | call.refused.get(place, frozenset())
 
 
 class MessageDispatch:
@@ -228,6 +229,8 @@ class MessageDispatch:
             # Upstreams quote keys in their error messages.
             failed = replace(failed, message=self._call.redact(failed.message), retry_after_s=hint_s)
         self.failed = failed
+        if failed is None:
+            self._remember_refusals()
         if self._tape is not None:
             self._tape.failed = failed
 
@@ -285,15 +288,33 @@ class MessageDispatch:
             failed, message=f'upstream {upstream.name}, model "{sent}"{as_asked}: {failed.message}{known}; {remedy}'
         )
 
-    def can_be_mended(self) -> bool:
-        """Whether the service has rejected a field that only serves its cache; the next request will have none."""
-        failed, added = self.failed, self.prepared.outgoing.for_cache if self.prepared.outgoing else ()
-        if failed is None or failed.kind != "bad_request" or not any(name in failed.message for name in added):
+    @property
+    def _place(self) -> tuple[str, str]:
+        """What refusals are remembered for: models of one host differ in them."""
+        return self.attempt.route.upstream.name, self.attempt.route.model
+
+    def drop_refused_field(self) -> bool:
+        """After the refusal of a field that only serves the service's cache: the call's next request is without it.
+
+        Only if that one succeeds, the refusal is remembered: the field may have been named for another reason.
+        """
+        failed, sent = self.failed, self.prepared.outgoing.for_cache if self.prepared.outgoing else ()
+        if failed is None or failed.kind != "bad_request":
             return False
-        upstream = self.attempt.route.upstream.name
-        self._upstreams.without_cache_fields.add(upstream)
-        log.warning("%s rejects %s; its prompts are no longer marked for its cache", upstream, ", ".join(added))
-        return True
+        said = f"{failed.param} {failed.message}"
+        name = next((one for one in sent if re.search(rf"(?<!\w){one.split()[-1]}(?!\w)", said)), "")
+        if name:
+            place = self._place
+            self._call.refused[place] = self._call.refused.get(place, frozenset()) | {name}
+        return bool(name)
+
+    def _remember_refusals(self) -> None:
+        """The service has taken the request without the fields that it had refused."""
+        place = self._place
+        names = self._call.refused.pop(place, frozenset())
+        if names:
+            self._upstreams.refused[place] = self._upstreams.refused.get(place, frozenset()) | names
+            log.warning("%s rejects %s, which is no longer sent", self.attempt.route, " and ".join(sorted(names)))
 
     def error_as_it_came(self, retry_after_s: float | None) -> Response | None:
         """The error response of the upstream as it came, if the client speaks the same format.
@@ -345,7 +366,7 @@ class MessageDispatch:
         if call.keep is not None and state is not None and self._writer is not None:
             response = state.response_of(self._writer)
             if response is not None:
-                call.keep(response)
+                call.keep(call, response)
 
     def _deliver_collected(self, delivery: Delivery, prepared: Prepared) -> Failed | None:
         """Judge a response that was collected, and send it to the client if it is one."""
@@ -385,7 +406,7 @@ class MessageDispatch:
         else:
             response = call.form.write_body(events, call.reply)
             if call.keep is not None:
-                call.keep(response)
+                call.keep(call, response)
             body = dumps(response).encode()
             headers = about_answer(self.attempt.route, prepared.dropped + lost)
             call.client.respond(Response(200, merged(JSON_HEADERS, headers), body))

@@ -44,6 +44,7 @@ class Call:
     :ivar raw_path: the path as it was sent, behind the upstream and the session that it names
     :ivar previous: the response that it continues; ``asked`` is the body as it came, and ``is_kept`` says whether the
         response may be kept, which ``keep`` does
+    :ivar refused: by upstream and model, the fields for a prompt cache that have been rejected during this call
     :ivar tape: records it for a capture
     :ivar passed_secret: the client's key, if it is the one that is sent to the upstream
     """
@@ -64,7 +65,8 @@ class Call:
     previous: str = ""
     asked: dict[str, Any] = field(default_factory=dict)
     is_kept: bool = False
-    keep: Callable[[Mapping[str, Any]], None] | None = None
+    keep: Callable[[Call, Mapping[str, Any]], None] | None = None
+    refused: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
 
     @cached_property
     def id(self) -> str:
@@ -123,9 +125,10 @@ class Call:
 
     def use_body(self, body: dict[str, Any]) -> None:
         """Go on as if the client had sent another body."""
-        self.raw_body = dumps(body).encode("utf-8", "surrogatepass")
-        for name in ("text", "members", "body", "cleaned", "request", "reply"):
+        for name in ("raw_body", "text", "members", "body", "cleaned", "request", "reply"):
             self.__dict__.pop(name, None)
+        self.raw_body = dumps(body).encode()
+        self.__dict__["body"] = body  # which need not be parsed again
 
     @cached_property
     def cleaned(self) -> dict[str, Any] | None:

@@ -68,8 +68,8 @@ class Dispatch(Protocol):
     def explained(self, failed: Failed) -> Failed:
         """The failure as the client is told of it."""
 
-    def can_be_mended(self) -> bool:
-        """Whether the request has failed because of what the proxy itself had added; then the next one goes without."""
+    def drop_refused_field(self) -> bool:
+        """Whether the request was rejected for a field that only serves a cache; the next one goes without it."""
 
     def error_as_it_came(self, retry_after_s: float | None) -> Response | None:
         """The upstream's error response, if the client can be sent it as it came.
@@ -182,8 +182,8 @@ class Exchange:
         if failed is not None and await self._has_new_secret(dispatch, failed):
             self._failover.retry_with_new_secret(attempt, failed)
             return
-        if failed is not None and not dispatch.is_answered and dispatch.can_be_mended():
-            self._failover.retry_mended(attempt, failed)
+        if failed is not None and not dispatch.is_answered and dispatch.drop_refused_field():
+            self._failover.retry_uncounted(attempt, failed)
             return
         upstream, key = attempt.route.upstream, attempt.key
         now = relay.clock.now()

@@ -6,7 +6,7 @@ from logging import DEBUG
 
 from ccproxy_lite.log import log
 from ccproxy_lite.relay import stored
-from ccproxy_lite.relay.attempt import MessageDispatch, Prepared, caches, prepare
+from ccproxy_lite.relay.attempt import MessageDispatch, Prepared, prepare, refused_by
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.exchange import Exchange
 from ccproxy_lite.relay.facts import RequestFacts
@@ -45,13 +45,13 @@ async def _answer(relay: Relay, call: Call, routes: list[Route] | None) -> None:
     call.record.session = call.session
     call.client.cancel_on_eof()
     reply = _reply(relay, call, routes) if call.wants_stream else None
-    prepared: dict[tuple[int, bool], Prepared] = {}
+    prepared: dict[tuple[int, frozenset[str]], Prepared] = {}
 
     def dispatch(attempt: Attempt) -> MessageDispatch:
-        written = attempt.target_index, caches(attempt.route.upstream, relay.upstreams)
-        if written not in prepared:
-            prepared[written] = prepare(call, attempt.route, relay.upstreams)
-        return MessageDispatch(call, relay.upstreams, reply, attempt, prepared[written])
+        variant = attempt.target_index, refused_by(attempt.route, call, relay.upstreams)
+        if variant not in prepared:
+            prepared[variant] = prepare(call, attempt.route, relay.upstreams)
+        return MessageDispatch(call, relay.upstreams, reply, attempt, prepared[variant])
 
     await Exchange(relay, call, routes, dispatch, reply).run()
 

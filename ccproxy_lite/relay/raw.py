@@ -113,7 +113,7 @@ class RawDispatch:
     def explained(self, failed: Failed) -> Failed:
         return failed
 
-    def can_be_mended(self) -> bool:
+    def drop_refused_field(self) -> bool:
         return False
 
     def error_as_it_came(self, retry_after_s: float | None) -> Response | None:

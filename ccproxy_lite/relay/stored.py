@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ccproxy_lite.jsontext import dumps
+from ccproxy_lite.log import log
 from ccproxy_lite.net.application import Response
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.headers import JSON_HEADERS
@@ -24,7 +25,7 @@ def continue_previous(relay: Relay, call: Call) -> bool:
     call.is_kept = call.path_info.action == "message" and state.wants_store(call.body)
     call.asked = call.body
     if call.is_kept:
-        call.keep = partial(_keep, relay, call)
+        call.keep = partial(_keep, relay)
     call.previous = state.previous_id(call.body)
     if not call.previous:
         return True
@@ -43,11 +44,17 @@ def knowing_previous(call: Call, routes: list[Route]) -> list[Route]:
 
 
 def _keep(relay: Relay, call: Call, response: Mapping[str, Any]) -> None:
-    """Keep a response that no service has kept; before the client has it, for it may continue it at once."""
+    """Keep a response that no service has kept; before the client has it, for it may continue it at once.
+
+    Whatever prevents that must not cost the client its answer.
+    """
     state = call.form.state
-    if state is not None:
+    assert state is not None
+    try:
         turn = state.turn_of(call.asked, response)
         relay.states.keep(call.client_key, turn, response, call.previous, relay.clock.now())
+    except (RecursionError, ValueError) as error:
+        log.warning("a response could not be kept: %s", error)
 
 
 def answer(relay: Relay, call: Call) -> bool:

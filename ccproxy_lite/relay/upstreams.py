@@ -48,7 +48,7 @@ def wire_format(upstream: Upstream, client_format: str = "") -> Format:
 class Upstreams:
     """The upstreams of one configuration.
 
-    :ivar without_cache_fields: the names of those that have rejected a field which only serves their prompt cache
+    :ivar refused: by upstream and model, the fields which only serve a prompt cache, and which it has rejected
     :ivar lists: by upstream, the models that it lists itself by their names, once it has been asked
     """
 
@@ -62,7 +62,7 @@ class Upstreams:
         t = config.timeouts
         self._timeouts = Timeouts(t.connect_s, t.first_byte_s, t.idle_s)
         self.programs = programs or Programs()
-        self.without_cache_fields: set[str] = set()
+        self.refused: dict[tuple[str, str], frozenset[str]] = {}
         self.lists: dict[str, dict[str, ModelInfo]] = {}
 
     async def secret_of(self, upstream: Upstream, reference: str, client_key: str = "") -> str:

@@ -294,10 +294,10 @@ class Failover:
     def retry_with_new_secret(self, attempt: Attempt, failed: Failed) -> None:
         """The key was rejected, but its file or helper gives a new secret: it may be tried again at once."""
         self._got_new_secret.add((attempt.route.upstream.name, attempt.key))
-        self.retry_mended(attempt, failed)
+        self.retry_uncounted(attempt, failed)
 
-    def retry_mended(self, attempt: Attempt, failed: Failed) -> None:
-        """What the attempt has failed for is mended: it may be tried again at once, and has not counted."""
+    def retry_uncounted(self, attempt: Attempt, failed: Failed) -> None:
+        """What the attempt has failed for will not be sent again: it may be repeated at once, and has not counted."""
         self.attempts.append((attempt, failed))
         candidate = self._targets[attempt.target_index].candidate_for(attempt.key)
         candidate.had_turn = False

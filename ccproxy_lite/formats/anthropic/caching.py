@@ -8,82 +8,111 @@ no markers, because their services need none, so a conversion sets three:
 - where the instructions end (without any, the tools): other conversations begin with the same ones
 - on the user's message before the last: exactly there the previous request has ended, however many blocks came since
 
-A client that marks its requests itself knows best: then no marker is added. The breakpoints of OpenAI's clients are
-markers as well, but beside these the end of the conversation counts, unless they say otherwise. Source: prompt
-caching at platform.claude.com; ``prompt_cache_breakpoint`` in the ``openai`` SDK.
+A client that marks its requests itself knows best: then no marker is added. OpenAI's breakpoints are markers as well,
+but in OpenAI's caches the end of the conversation counts beside them, so up to two places stay free for it. A marker
+that lives longer (``ttl``) may not follow a shorter one. What a host has rejected (``Target.refused``) is left out:
+first the setting for the whole request, in whose place the last block is marked, then all markers, the client's too.
+Source: prompt caching at platform.claude.com; ``prompt_cache_breakpoint`` in the ``openai`` SDK.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ccproxy_lite.formats.format import Target
+from ccproxy_lite.formats.neutral import cache_marks
 from ccproxy_lite.formats.neutral.events import Extra
 from ccproxy_lite.formats.neutral.request import Request, ToolResult
 
-MARKER = "cache_control"
+MARKER = cache_marks.MARKER
+AUTOMATIC = f"top-level {MARKER}"
+"""How the setting for the whole request is called among the fields that a host rejects."""
 MAX_MARKERS = 4
-_BREAKPOINT = "prompt_cache_breakpoint"
-_OPTIONS = "prompt_cache_options"
 _UNMARKABLE = ("thinking", "redacted_thinking")
 _EPHEMERAL = {"type": "ephemeral"}
+_LONG = {"type": "ephemeral", "ttl": "1h"}
+
+Block = dict[str, Any]
 
 
-def cache_marker(extra: Extra) -> dict[str, Any]:
+def cache_marker(extra: Extra) -> Block:
     """The marker that a client has set: Anthropic's own, which Chat clients may use, or OpenAI's breakpoint."""
-    marker = extra.get(MARKER)
-    if isinstance(marker, dict):
+    marker = cache_marks.marker_of(extra)
+    if marker is not None:
         return {MARKER: marker}
-    return {MARKER: dict(_EPHEMERAL)} if isinstance(extra.get(_BREAKPOINT), dict) else {}
+    return {MARKER: dict(_EPHEMERAL)} if cache_marks.breakpoint_of(extra) is not None else {}
 
 
-def limit_markers(body: dict[str, Any]) -> None:
-    """At most four markers are accepted: of more, the first and the last ones do most."""
+def write_markers(body: Block, request: Request, target: Target) -> tuple[str, ...]:
+    """Keep of the client's markers what can be kept, and add ours; returns the fields that only serve the cache.
+
+    The blocks of the body have the client's markers already.
+    """
+    if MARKER in target.refused:
+        for block in _blocks(body):
+            block.pop(MARKER, None)
+        return ()
+    is_automatic = "automatic_caching" in target.quirks and AUTOMATIC not in target.refused
+    body.update(cache_marker(request.extra))
+    last = _last_markable(body["messages"][-1:])
+    if MARKER in body and not is_automatic:
+        setting = body.pop(MARKER)
+        if last is not None:
+            last.setdefault(MARKER, setting)
     marked = [block for block in _blocks(body) if MARKER in block]
-    most = MAX_MARKERS - (MARKER in body)
+    is_own = bool(marked or MARKER in body) and any(cache_marks.marker_of(extra) for extra in _extras(request))
+    is_added = target.caching and not is_own and not cache_marks.is_explicit(request)
+    places = _places(body, last, is_automatic) if is_added else []
+    _limit(marked, MAX_MARKERS - (MARKER in body) - len(places[:2]))
+    if is_added:
+        left = MAX_MARKERS - sum(MARKER in block for block in marked)
+        for place in _places(body, last, is_automatic)[:left]:
+            place[MARKER] = dict(_EPHEMERAL)
+    marked = [block for block in _blocks(body) if MARKER in block]
+    _put_longest_first([*marked, *([body] if MARKER in body else ())])
+    return (*([AUTOMATIC] if MARKER in body else ()), *([MARKER] if marked else ()))
+
+
+def _limit(marked: list[Block], most: int) -> None:
+    """Of more markers than are accepted, the first and the last ones do most."""
     if len(marked) > most:
         for block in marked[1 : len(marked) - most + 1]:
             del block[MARKER]
 
 
-def add_markers(body: dict[str, Any], request: Request, target: Target) -> bool:
-    """Mark what the next request will have in common with this one; returns whether any marker was added."""
-    options = request.extra.get(_OPTIONS)
-    is_explicit = isinstance(options, dict) and options.get("mode") == "explicit"
-    if not target.caching or is_explicit or _has_own_markers(request):
-        return False
-    left = MAX_MARKERS - sum(MARKER in block for block in _blocks(body))
-    places = _places(body, "automatic_caching" in target.quirks)[:left]
-    for place in places:
-        place[MARKER] = dict(_EPHEMERAL)
-    return bool(places)
-
-
-def _places(body: dict[str, Any], is_automatic: bool) -> list[dict[str, Any]]:
+def _places(body: Block, last: Block | None, is_automatic: bool) -> list[Block]:
     """What gets a marker, the most useful first; a setting for the whole request marks its last block."""
-    messages = body["messages"]
     instructions = [*body.get("tools", ()), *body.get("system", ())]
-    last = _last_markable(messages[-1:])
-    before = _last_markable([message for message in messages[:-1] if message["role"] == "user"])
-    unmarked = [one for one in (last, *instructions[-1:], before) if one is not None and MARKER not in one]
+    before = _last_markable([message for message in body["messages"][:-1] if message["role"] == "user"])
+    wanted = (last, before, *instructions[-1:])
+    unmarked = [one for one in wanted if one is not None and MARKER not in one]
     return [body if one is last and is_automatic else one for one in unmarked]
 
 
-def _last_markable(messages: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _last_markable(messages: list[Block]) -> Block | None:
     blocks = [block for message in messages[-1:] for block in message["content"]]
     return next((block for block in reversed(blocks) if block["type"] not in _UNMARKABLE), None)
 
 
-def _blocks(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """All that may carry a marker, in the order of the prompt; what stands in results last."""
-    turns = [message["content"] for message in body["messages"]]
-    blocks = [*body.get("tools", ()), *body.get("system", ()), *(block for turn in turns for block in turn)]
-    return blocks + [one for block in blocks if block.get("type") == "tool_result" for one in block.get("content", ())]
+def _put_longest_first(marked: list[Block]) -> None:
+    """Let markers in front of one that lives for an hour do so too."""
+    is_long = False
+    for block in reversed(marked):
+        is_long = is_long or block[MARKER].get("ttl") == "1h"
+        if is_long:
+            block[MARKER] = {**block[MARKER], **_LONG}
 
 
-def _has_own_markers(request: Request) -> bool:
-    return any(MARKER in extra for extra in _extras(request))
+def _blocks(body: Block) -> Iterator[Block]:
+    """All that may carry a marker, in the order of the prompt."""
+    yield from body.get("tools", ())
+    yield from body.get("system", ())
+    for message in body["messages"]:
+        for block in message["content"]:
+            if block.get("type") == "tool_result":
+                yield from block.get("content", ())
+            yield block
 
 
 def _extras(request: Request) -> Iterable[Extra]:

@@ -135,18 +135,23 @@ def _member(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def hides_thoughts(messages: list[Any]) -> bool:
-    """Whether a conversation ends in a tool loop that does not begin with a thought: manual thinking rejects it."""
-    turns: list[list[Any]] = []
-    role: Any = object()
-    for message in reversed(messages):
-        if not isinstance(message, dict) or (len(turns) == 2 and message.get("role") != role):
-            break
-        if message.get("role") != role:
-            role = message.get("role")
-            turns.append([])
-        content = message.get("content")
-        turns[-1] = [*(content if isinstance(content, list) else [{"type": "text"}]), *turns[-1]]
-    kinds = [[block.get("type") for block in turn if isinstance(block, dict)] for turn in turns]
-    if len(kinds) < 2 or "tool_result" not in kinds[0] or "tool_use" not in kinds[1]:
+    """Whether a conversation ends in a tool loop in which there is no reasoning: manual thinking rejects it.
+
+    The whole loop is one turn, back to what the user has said last. Many models think at its beginning only.
+    """
+    called = False
+    if "tool_result" not in _block_types(messages[-1:]):
         return False
-    return kinds[1][0] not in ("thinking", "redacted_thinking")
+    for message in reversed(messages):
+        types = _block_types([message])
+        if fields.lenient(message, "role") == "assistant":
+            if not types.isdisjoint(("thinking", "redacted_thinking")):
+                return False
+            called = called or "tool_use" in types
+        elif "tool_result" not in types:
+            break
+    return called
+
+
+def _block_types(messages: list[Any]) -> set[str]:
+    return {fields.lenient(block, "type") for one in messages for block in fields.lenient_list(one, "content")}

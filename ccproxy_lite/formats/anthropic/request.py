@@ -17,7 +17,7 @@ from ccproxy_lite.formats.anthropic.blocks import (
     write_parts,
     write_text,
 )
-from ccproxy_lite.formats.anthropic.caching import MARKER, add_markers, cache_marker, limit_markers
+from ccproxy_lite.formats.anthropic.caching import cache_marker, write_markers
 from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral import names, thinking, turns
 from ccproxy_lite.formats.neutral.losses import Losses
@@ -254,20 +254,18 @@ def write_request(request: Request, target: Target) -> Outgoing:
             body["tool_choice"] = choice
     if request.stream:
         body["stream"] = True
-    body |= cache_marker(request.extra)
     _write_output(body, request, losses)
     reasoning.write_thinking(body, request, target, losses)
     SCALARS.write(body, _accepted_parameters(body, request, target, losses), losses)
     if target.session and request.user is None:  # spelled so that a session can be found in it
         body["metadata"] = {"user_id": f"proxy_session_{names.short_user(target.session, 64)}"}
-    limit_markers(body)
-    is_marked = add_markers(body, request, target)
+    for_cache = write_markers(body, request, target)
     return Outgoing(
         body,
         losses.finish(),
         names.renamed_tools(request.tools, NAME_LIMITS),
         names.custom_names(request.tools),
-        (MARKER,) if is_marked else (),
+        for_cache,
     )
 
 

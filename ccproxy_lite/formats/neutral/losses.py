@@ -97,6 +97,7 @@ TO: dict[str, dict[str, Loss]] = {
         **_NO_USES,
         **_losses("dropped", "no such parameter", "top_k"),
         **_losses("dropped", _REASONING_MODELS, "temperature", "top_p", "stop"),
+        **_losses("ignored", "only services with the quirk prompt_cache_key know it", "cache_key"),
         **_losses("dropped", "at most 4 stop sequences", "stop.more"),
         **_losses("rejected", "files by URL not supported", "file.url"),
         **_losses("dropped", "no field for reasoning content", "thinking"),

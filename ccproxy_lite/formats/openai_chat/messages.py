@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ccproxy_lite.formats import fields, media, openai
 from ccproxy_lite.formats.format import Target
-from ccproxy_lite.formats.neutral import names, thinking, turns
+from ccproxy_lite.formats.neutral import cache_marks, names, thinking, turns
 from ccproxy_lite.formats.neutral.events import Extra
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import (
@@ -25,6 +25,7 @@ from ccproxy_lite.formats.neutral.request import (
     ToolCall,
     ToolResult,
 )
+from ccproxy_lite.formats.openai_caching import Caching
 from ccproxy_lite.formats.openai_chat import reasoning
 from ccproxy_lite.formats.openai_chat.reasoning import NAME
 from ccproxy_lite.jsontext import dumps_text
@@ -54,7 +55,7 @@ def read_messages(body: fields.Object) -> tuple[tuple[Text, ...], tuple[Message,
             if messages:
                 messages.append(Message("system", parts, extra, at))
             else:
-                others = {key: value for key, value in extra.items() if key != _MARKER}
+                others = {key: value for key, value in extra.items() if key != cache_marks.MARKER}
                 system += [replace(part, extra={**part.extra, **others}) if others else part for part in parts]
         elif role == "user":
             messages.append(Message("user", _marked(message, _read_content(message, at)), extra, at))
@@ -67,16 +68,13 @@ def read_messages(body: fields.Object) -> tuple[tuple[Text, ...], tuple[Message,
     return tuple(system), tuple(messages)
 
 
-_MARKER = "cache_control"
-
-
 def _marked(message: fields.Object, parts: Iterable[_Read]) -> tuple[_Read, ...]:
     """The parts of a message; a cache marker of Anthropic's that the message carries belongs to the last of them."""
     read = [*parts]
     places = [number for number, part in enumerate(read) if _may_be_marked(part)]
-    if places and isinstance(message.get(_MARKER), dict):
+    if places and cache_marks.marker_of(message) is not None:
         last: Any = read[places[-1]]
-        read[places[-1]] = replace(last, extra={_MARKER: message[_MARKER], **last.extra})
+        read[places[-1]] = replace(last, extra={cache_marks.MARKER: cache_marks.marker_of(message), **last.extra})
     return tuple(read)
 
 
@@ -220,12 +218,10 @@ def _read_result(message: fields.Object, at: str, legacy_ids: dict[str, str]) ->
 # ---------------------------------------------------------------- writing
 
 
-def write_messages(request: Request, target: Target, losses: Losses, native: bool) -> list[dict[str, Any]]:
-    """All messages, tool results directly after the calls that they answer. Raises ClientError.
-
-    :param native: the service knows free-text tools
-    """
-    written = _write_instructions(request, target, losses)
+def write_messages(request: Request, target: Target, losses: Losses, caching: Caching) -> list[dict[str, Any]]:
+    """All messages, tool results directly after the calls that they answer. Raises ClientError."""
+    written = _write_instructions(request, caching, losses)
+    native = openai.is_openai_reasoning(target.model)  # only these models accept custom tools
     # Plain reasoning is only sent where it is expected; signed reasoning goes back to its origin.
     wanted = _REASONING in target.quirks
     rules = turns.Rules(lambda part: bool((wanted and part.text) or (part.origin == NAME and part.signature)))
@@ -238,7 +234,7 @@ def write_messages(request: Request, target: Target, losses: Losses, native: boo
             text = "\n".join(part.text for part in message.parts if isinstance(part, Text))
             written.append({"role": "system", "content": text})
         else:
-            written += _write_user(message, losses)
+            written += _write_user(message, losses, caching)
     if not paired and turns.says_nothing(request.messages):
         written.append({"role": "user", "content": ""})
     if not written:
@@ -247,26 +243,16 @@ def write_messages(request: Request, target: Target, losses: Losses, native: boo
     return written
 
 
-def marks_instructions(request: Request, target: Target) -> bool:
-    """Whether the end of the instructions is marked for the service's prompt cache, and nobody has asked for it."""
-    own = any(openai.BREAKPOINT in part.extra for part in request.system)
-    return bool(request.system) and not own and openai.KEY in target.quirks and openai.wants_breakpoint(request, target)
-
-
-def _write_instructions(request: Request, target: Target, losses: Losses) -> list[dict[str, Any]]:
+def _write_instructions(request: Request, caching: Caching, losses: Losses) -> list[dict[str, Any]]:
     for part in request.system:
         losses.lose_extra(part.extra, part.at)
     if not request.system:
         return []
-    content: str | list[dict[str, Any]] = "\n".join(part.text for part in request.system)
-    marks = [openai.breakpoint_of(part.extra, losses) for part in request.system]
-    if any(marks) and openai.KEY in target.quirks:
-        content = [
-            {"type": "text", "text": part.text, **mark} for part, mark in zip(request.system, marks, strict=True)
-        ]
-    elif marks_instructions(request, target):
-        content = [{"type": "text", "text": content, openai.BREAKPOINT: {"mode": "explicit"}}]
-    return [{"role": "system", "content": content}]
+    marks = caching.marked(request.system)
+    if any(marks):
+        texts = zip(request.system, marks, strict=True)
+        return [{"role": "system", "content": [{"type": "text", "text": part.text, **mark} for part, mark in texts]}]
+    return [{"role": "system", "content": "\n".join(part.text for part in request.system)}]
 
 
 def _without_lone_reasoning(turn: Message, losses: Losses) -> Message:
@@ -278,15 +264,15 @@ def _without_lone_reasoning(turn: Message, losses: Losses) -> Message:
     return replace(turn, parts=())
 
 
-def _write_user(message: Message, losses: Losses) -> Iterable[dict[str, Any]]:
+def _write_user(message: Message, losses: Losses, caching: Caching) -> Iterable[dict[str, Any]]:
     media_parts: list[dict[str, Any]] = []
-    others: list[Part] = []
+    content: list[dict[str, Any]] = []
     for part in message.parts:
         if isinstance(part, ToolResult):
             yield _write_result(part, media_parts, losses)
         else:
-            others.append(part)
-    content = media_parts + _write_content(others, losses)
+            content += [{**written, **caching.mark(part.extra)} for written in _write_part(part, losses)]
+    content = media_parts + content
     if len(content) == 1 and content[0]["type"] == "text" and len(content[0]) == 2:
         yield {"role": "user", "content": content[0]["text"]}
     elif content:

@@ -23,7 +23,8 @@ from ccproxy_lite.formats.neutral.request import (
 )
 from ccproxy_lite.formats.neutral.schema import as_function
 from ccproxy_lite.formats.neutral.search import allows_search
-from ccproxy_lite.formats.openai_chat.messages import NAME_LIMITS, marks_instructions, read_messages, write_messages
+from ccproxy_lite.formats.openai_caching import KEY, caching_of
+from ccproxy_lite.formats.openai_chat.messages import NAME_LIMITS, read_messages, write_messages
 from ccproxy_lite.formats.openai_chat.reasoning import NAME
 from ccproxy_lite.formats.scalars import Scalars, identifier, integer, number, text, texts
 
@@ -229,9 +230,10 @@ def write_request(request: Request, target: Target) -> Outgoing:
     searches = searches and allows_search(request)  # it cannot be declared and forbidden
     request = losses.without_server_tools(request, ("web_search",) if searches else (), target.quirks)
     is_reasoning_model = openai.is_openai_reasoning(target.model)  # only these models accept custom tools
+    caching = caching_of(request, target, losses, is_known=KEY in target.quirks)
     body: dict[str, Any] = {
         "model": target.model,
-        "messages": write_messages(request, target, losses, is_reasoning_model),
+        "messages": write_messages(request, target, losses, caching),
         **{name: value for name, value in own.items() if name.isidentifier()},
     }
     _write_tools(body, request, losses, is_reasoning_model)
@@ -241,12 +243,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     # OpenAI's reasoning models and its service reject the old name; other services only know that one.
     if "max_tokens" in body and (is_reasoning_model or "max_completion_tokens" in target.quirks):
         body["max_completion_tokens"] = body.pop("max_tokens")
-    for_cache = [openai.BREAKPOINT] if marks_instructions(request, target) else []
-    key = openai.cache_key(request, target) if target.caching and openai.KEY in target.quirks else ""
-    if key and request.cache_key is None:
-        body[openai.KEY] = key
-        for_cache.append(openai.KEY)
-    body |= openai.cache_options(request, losses) if openai.KEY in target.quirks else {}
+    for_cache = caching.write(body)
     _write_reasoning(body, request, target, losses)
     _write_output(body, request)
     if request.stream:
@@ -258,7 +255,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
         losses.finish(),
         names.renamed_tools(request.tools, NAME_LIMITS),
         frozenset() if is_reasoning_model else names.custom_names(request.tools),
-        tuple(for_cache),
+        for_cache,
     )
 
 

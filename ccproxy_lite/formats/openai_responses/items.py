@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ccproxy_lite.formats import fields, media, openai
+from ccproxy_lite.formats import fields, media
 from ccproxy_lite.formats.format import Target
 from ccproxy_lite.formats.neutral import names, thinking, turns
 from ccproxy_lite.formats.neutral.losses import Losses
@@ -25,6 +25,7 @@ from ccproxy_lite.formats.neutral.request import (
     ToolCall,
     ToolResult,
 )
+from ccproxy_lite.formats.openai_caching import Caching
 from ccproxy_lite.formats.openai_responses import web
 from ccproxy_lite.formats.openai_responses.tools import NAME_LIMITS, SEARCH, Entry, read_tools
 from ccproxy_lite.jsontext import dumps_text
@@ -246,7 +247,7 @@ _RULES = turns.Rules(
 )
 
 
-def write_items(request: Request, target: Target, losses: Losses) -> list[dict[str, Any]]:
+def write_items(request: Request, target: Target, losses: Losses, caching: Caching) -> list[dict[str, Any]]:
     """The whole conversation as items, every output after its call. Raises ClientError."""
     paired = turns.paired(turns.fitting(turns.in_place(request.messages, target.quirks), _RULES, losses), losses)
     kinds: dict[str, str] = {}
@@ -259,9 +260,9 @@ def write_items(request: Request, target: Target, losses: Losses) -> list[dict[s
             if isinstance(part, Thinking | ToolCall | ToolResult | SearchCall):
                 items += _write_message(role, content)
                 content = []
-                items.append(_write_item(part, kinds, losses))
+                items.append(_write_item(part, kinds, losses, caching))
             else:
-                content.append(_write_part(part, role, losses))
+                content.append({**_write_part(part, role, losses), **caching.mark(part.extra)})
         items += _write_message(role, content)
     turns.name_prefill(paired, losses)
     return items
@@ -275,7 +276,7 @@ def _write_message(role: str, content: Sequence[dict[str, Any]]) -> list[dict[st
     return [{"type": "message", "role": role, "content": only["text"] if bare else list(content)}]
 
 
-def _write_item(part: Part, kinds: dict[str, str], losses: Losses) -> dict[str, Any]:
+def _write_item(part: Part, kinds: dict[str, str], losses: Losses, caching: Caching) -> dict[str, Any]:
     losses.lose_extra(part.extra, part.at)
     match part:
         case ToolCall():
@@ -289,7 +290,7 @@ def _write_item(part: Part, kinds: dict[str, str], losses: Losses) -> dict[str, 
         case ToolResult():
             kind = "custom_tool_call_output" if kinds.get(part.call_id) == "custom" else "function_call_output"
             call_id = names.fit_id(part.call_id, NAME_LIMITS)
-            return {"type": kind, "call_id": call_id, "output": _write_output(part, losses)}
+            return {"type": kind, "call_id": call_id, "output": _write_output(part, losses, caching)}
         case SearchCall():
             return web.write_history(part)
         case Thinking():
@@ -300,7 +301,7 @@ def _write_item(part: Part, kinds: dict[str, str], losses: Losses) -> dict[str, 
     raise AssertionError(part)
 
 
-def _write_output(part: ToolResult, losses: Losses) -> str | list[dict[str, Any]]:
+def _write_output(part: ToolResult, losses: Losses, caching: Caching) -> str | list[dict[str, Any]]:
     """What a call gave back: text where it is only that. There is no flag for a failure, so the text says it."""
     content: list[dict[str, Any]] = []
     for inner in part.content:
@@ -309,7 +310,7 @@ def _write_output(part: ToolResult, losses: Losses) -> str | list[dict[str, Any]
         elif isinstance(inner, Foreign):
             losses.lose_foreign(inner)
         else:
-            content.append(_write_part(inner, "user", losses))
+            content.append({**_write_part(inner, "user", losses), **caching.mark(inner.extra)})
     # There is no flag for a failed call, so its text says so.
     failed = part.is_error and not any(inner.get("text", "").startswith("Error: ") for inner in content[:1])
     if all(inner.keys() == {"type", "text"} for inner in content):
@@ -322,10 +323,6 @@ _DETAILS = ("auto", "low", "high", "original")
 
 
 def _write_part(part: Part, role: str, losses: Losses) -> dict[str, Any]:
-    return {**_write_content(part, role, losses), **openai.breakpoint_of(part.extra, losses)}
-
-
-def _write_content(part: Part, role: str, losses: Losses) -> dict[str, Any]:
     losses.lose_extra(part.extra, part.at)
     match part:
         case Text() if role == "assistant":

@@ -10,6 +10,7 @@ from ccproxy_lite.formats.format import Outgoing, PathInfo, Target
 from ccproxy_lite.formats.neutral import names, thinking, turns
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.request import Effort, Output, Reasoning, Request, Text, Tool, WebTool
+from ccproxy_lite.formats.openai_caching import Caching, caching_of
 from ccproxy_lite.formats.openai_responses import web
 from ccproxy_lite.formats.openai_responses.items import (
     NAME,
@@ -152,8 +153,9 @@ def write_request(request: Request, target: Target) -> Outgoing:
     losses.lose_extra(request.extra)
     request = losses.without_server_tools(request, ("web_search",), target.quirks)
     body: dict[str, Any] = {"model": target.model}
-    body["input"] = write_items(request, target, losses)
-    for_cache = _write_instructions(body, request, target, losses)
+    caching = caching_of(request, target, losses, is_known=True)
+    body["input"] = write_items(request, target, losses, caching)
+    _write_instructions(body, request, losses, caching)
     if not body["input"]:
         if not turns.says_nothing(request.messages):
             raise losses.empty()
@@ -166,11 +168,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
         if request.parallel_tools is not None:
             body["parallel_tool_calls"] = request.parallel_tools
     _write_web_settings(body, request, losses)
-    key = openai.cache_key(request, target) if target.caching and request.cache_key is None else ""
-    if key:
-        body[openai.KEY] = key
-        for_cache.append(openai.KEY)
-    body |= openai.cache_options(request, losses)
+    for_cache = caching.write(body)
     _write_reasoning(body, request, target, losses)
     _write_output(body, request)
     values = openai.accepted(request, target, losses, _TIERS)
@@ -183,7 +181,7 @@ def write_request(request: Request, target: Target) -> Outgoing:
     if request.stream:
         body["stream"] = True
     names_there = names.renamed_tools(request.tools, NAME_LIMITS)
-    return Outgoing(body, losses.finish(), names_there, for_cache=tuple(for_cache))
+    return Outgoing(body, losses.finish(), names_there, for_cache=for_cache)
 
 
 def _write_web_settings(body: dict[str, Any], request: Request, losses: Losses) -> None:
@@ -196,23 +194,19 @@ def _write_web_settings(body: dict[str, Any], request: Request, losses: Losses) 
         body["include"] = list(web.INCLUDE)
 
 
-def _write_instructions(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> list[str]:
-    """The instructions; as a message where their end is marked for the cache. Returns what was added for that."""
+def _write_instructions(body: dict[str, Any], request: Request, losses: Losses, caching: Caching) -> None:
+    """The instructions; as a message where a part of them is marked for the cache."""
     parts = [part for part in request.system if part.text]
     for part in request.system:
         losses.lose_extra(part.extra, part.at)
-    marks = [openai.breakpoint_of(part.extra, losses) for part in parts]
-    is_added = bool(parts) and bool(body["input"]) and not any(marks) and openai.wants_breakpoint(request, target)
-    if is_added:
-        marks[-1] = {openai.BREAKPOINT: {"mode": "explicit"}}
-    if any(marks):
+    marks = caching.marked(parts)
+    if any(marks) and body["input"]:
         content = [{"type": "input_text", "text": one.text, **mark} for one, mark in zip(parts, marks, strict=True)]
         body["input"].insert(0, {"type": "message", "role": "developer", "content": content})
     elif not body["input"]:  # a conversation of instructions only: alone they are rejected
         body["input"] = [{"type": "message", "role": "developer", "content": part.text} for part in parts]
     elif parts:
         body["instructions"] = "\n\n".join(part.text for part in parts)
-    return [openai.BREAKPOINT] if is_added else []
 
 
 def _write_reasoning(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
