@@ -176,3 +176,13 @@ def _says_nothing(value: Any) -> bool:
     if isinstance(value, Mapping):
         return bool(value) and all(_says_nothing(inner) for inner in value.values())
     return value is None or value is False or value == 0
+
+
+_LOCATION = ("city", "region", "country", "timezone")
+
+
+def location(source: Object, key: str, at: str) -> dict[str, str]:
+    """Where a search is to be made from, as both OpenAI and Anthropic spell it. Raises ClientError."""
+    where, place = join(at, key), optional_object(source, key, at) or {}
+    place = optional_object(place, "approximate", where) or place
+    return {name: text(place, name, where) for name in _LOCATION if place.get(name)}

@@ -199,7 +199,7 @@ class Format(NamedTuple):
     ``state`` is there if responses can be stored and continued.
     ``base``: for an endpoint that is part of another format, this format; an upstream with the ``quirk`` has it, too.
     ``breaks_off``: clients notice a late failure only when the connection breaks. ``comments``: clients ignore comments
-    in a stream.
+    in a stream. ``pauses``: the service may end an answer in the middle of a search, and wants to be asked to go on.
     """
 
     name: str
@@ -232,6 +232,7 @@ class Format(NamedTuple):
     state: State | None = None
     breaks_off: bool = False
     comments: bool = True
+    pauses: bool = False
 
 
 def fixed_paths(paths: Mapping[str, PathInfo]) -> Callable[[str, str], PathInfo | None]:

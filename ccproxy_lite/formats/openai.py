@@ -190,10 +190,13 @@ TIERS = frozenset("auto default flex scale priority fast".split())
 FlatName = Callable[[str, str], str]
 
 
-def read_choice(value: Any, named: FlatName = lambda space, name: name) -> ToolChoice | None:
+def read_choice(
+    value: Any, named: FlatName = lambda space, name: name, typed: Callable[[str], str] = lambda kind: kind
+) -> ToolChoice | None:
     """``tool_choice`` in either format's spelling, which clients mix up, and in some of others. Raises ClientError.
 
     :param named: what a tool in a namespace is called
+    :param typed: what a tool of a type is called that the provider runs
 
     >>> read_choice({"function": {"name": "f"}}) == read_choice({"type": "tool", "name": "f"})
     True
@@ -211,21 +214,29 @@ def read_choice(value: Any, named: FlatName = lambda space, name: name) -> ToolC
     if kind == "allowed_tools":
         at = "tool_choice.allowed_tools" if "allowed_tools" in choice else "tool_choice"
         allowed = fields.as_object(choice.get("allowed_tools", choice), at)
-        called = tuple(_tool_name(tool, where, named) for tool, where in fields.objects(allowed, "tools", at))
+        called = tuple(_tool_name(tool, where, named, typed) for tool, where in fields.objects(allowed, "tools", at))
         return ToolChoice("required" if allowed.get("mode") in ("required", "any") else "auto", called)
-    return ToolChoice("required", (_tool_name(choice, "tool_choice", named),))
+    return ToolChoice("required", (_tool_name(choice, "tool_choice", named, typed),))
 
 
-def _tool_name(tool: fields.Object, at: str, named: FlatName) -> str:
+def _tool_name(tool: fields.Object, at: str, named: FlatName, typed: Callable[[str], str]) -> str:
     """The name of a tool, beside its type or one level deeper; a tool that the provider runs is named by its type."""
     is_typed = tool.get("type") not in (None, "tool")
     kind = fields.text(tool, "type", at) if is_typed else "function"
     if kind not in ("function", "custom"):
-        return kind
+        return typed(kind)
     if "name" in tool or kind not in tool:
         return named(fields.text(tool, "namespace", at, ""), fields.text(tool, "name", at))
     inner = fields.join(at, kind)
     return named("", fields.text(fields.as_object(tool[kind], inner), "name", inner))
+
+
+def context_size(options: fields.Object, at: str) -> str:
+    """``search_context_size``. Raises ClientError."""
+    size = fields.optional_text(options, "search_context_size", at) or ""
+    if size not in ("", "low", "medium", "high"):
+        raise fields.wrong(fields.join(at, "search_context_size"), "low, medium or high")
+    return size
 
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "auto")

@@ -199,10 +199,10 @@ class MessageDispatch:
         self._reply = reply
         self._framing = attempt.route.upstream.provider.framing
         self._losses = AnswerLosses(call.form.name)
-        searches = prepared.outgoing is not None and bool(call.request.web_tools)
-        self._pauses = Pauses() if searches else None
+        may_pause = prepared.outgoing is not None and prepared.form.pauses and bool(call.request.web_tools)
+        self._pauses = Pauses() if may_pause else None
         self._writer: Writer | None = None
-        self._kept: list[Event] = []
+        self._earlier_rounds: list[Event] = []
 
     @property
     def connecting_s(self) -> float:
@@ -221,8 +221,9 @@ class MessageDispatch:
         failed = await self._send_and_deliver(self.prepared)
         while failed is None and self._pauses is not None and self._pauses.is_paused:
             failed = await self._send_and_deliver(self._next_round(self._pauses))
-            if failed is not None and self._reply is not None:  # if it has not told the client itself
-                self._reply.fail(failed)
+            if failed is not None and self._reply is not None:
+                self._call.record.error = self._call.redact(failed.message)
+                self._reply.fail(failed)  # if the stream has not told the client itself
         if failed is not None:
             answer = self.delivery.answer if self.delivery else None
             hint_s = retry_after.best(failed, answer.headers, self._upstreams.clock.wall()) if answer else None
@@ -388,13 +389,15 @@ class MessageDispatch:
         if self._reply is None and prepared.outgoing is None and parser is None:
             self._pass_on_body(delivery.answer, delivery.body, last)
             return None
-        events = self._losses.without_lost(prepared.restorer.restore(events))
+        events = prepared.restorer.restore(events)
         if self._pauses is not None:
-            events = self._kept + self._pauses.joined(events)
-            if self._pauses.is_paused:
-                self._kept = events
-                return None
-            record.usage = cast(End, events[-1]).usage
+            events = self._pauses.joined(events)
+            if not self._pauses.is_paused:
+                record.usage = cast(End, events[-1]).usage
+        events = self._earlier_rounds + self._losses.without_lost(events)
+        if self._pauses is not None and self._pauses.is_paused:
+            self._earlier_rounds = events
+            return None
         lost = tuple(self._losses.dropped)
         record.dropped += lost
         if self._reply is not None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ccproxy_lite.formats.neutral.events import Begin, End, Event, Usage
+from ccproxy_lite.formats.neutral.events import Begin, End, Event, Lost, Usage
 
 if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Request
@@ -43,7 +43,7 @@ class Pauses:
                     continue
                 event = replace(event, usage=self._usage)
             kept.append(event)
-        self._said += kept
+        self._said += [event for event in kept if not isinstance(event, Lost)]
         return kept
 
     def next_request(self, request: Request) -> Request:

@@ -16,9 +16,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccproxy_lite.formats import FORMATS
-from ccproxy_lite.formats.format import PathInfo, ReplyInfo
+from ccproxy_lite.formats.format import PathInfo, ReplyInfo, Target
 from ccproxy_lite.formats.neutral import search
-from ccproxy_lite.formats.neutral.events import Citation, Event, Page, Search, check
+from ccproxy_lite.formats.neutral.events import (
+    Begin,
+    Citation,
+    End,
+    Event,
+    Lost,
+    Page,
+    PartDelta,
+    PartEnd,
+    PartStart,
+    Search,
+    check,
+    fold,
+)
+from ccproxy_lite.formats.sse import Event as SseEvent
 from tests.conversions import SMALLEST, payloads
 from tests.e2e.sdks import CLIENTS, anthropic_client, genai_client, openai_client
 from tests.e2e.searching import PAGES, QUERY, TEXT, Service, spans
@@ -129,6 +143,8 @@ def whole(client: str, sse: bytes) -> Any:
                 delta = event["delta"]
                 if delta["type"] == "text_delta":
                     blocks[event["index"]]["text"] += delta["text"]
+                elif delta["type"] == "input_json_delta":
+                    blocks[event["index"]]["input"] = json.loads(delta["partial_json"])
                 elif delta["type"] == "citations_delta":
                     blocks[event["index"]].setdefault("citations", []).append(delta["citation"])
         return {"content": blocks}
@@ -212,6 +228,221 @@ def test_what_is_cited_stays_the_same_words(form: str, client: str, what: Said) 
     writer = FORMATS[client].writer(reply_to(client))
     sse = b"".join(writer.write(event) for event in events())
     assert same(heard(client, whole(client, sse)))
+
+
+# ---------------------------------------------------------------- citations that come later than their text
+
+
+def grounded(*supports: tuple[int, int, int, str]) -> dict[str, Any]:
+    """Metadata in which each page supports some words: number of the part, first and last byte, the words."""
+    segments = [
+        {"partIndex": part, "startIndex": first, "endIndex": last, "text": text} for part, first, last, text in supports
+    ]
+    return {
+        "groundingChunks": [{"web": {"uri": f"https://{number}.example", "title": "T"}} for number in range(len(supports))],
+        "groundingSupports": [{"segment": one, "groundingChunkIndices": [number]} for number, one in enumerate(segments)],
+    }  # fmt: skip
+
+
+def candidate(parts: list[Any], **more: Any) -> dict[str, Any]:
+    return {"candidates": [{"content": {"role": "model", "parts": parts}, **more}]}
+
+
+def texts_cited(events: list[Event]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Each text of an answer, and the words that pages support in it."""
+    assert check(events) == []
+    parts, _ = fold(events)
+    texts = [part for part in parts if part.start.kind == "text"]
+    return [(part.text, [(one.url[8], part.text[one.start : one.end]) for one in part.end.citations]) for part in texts]
+
+
+def streamed_events(form: str, *chunks: Any) -> list[Event]:
+    reader = FORMATS[form].reader("seed")
+    events = [event for chunk in chunks for event in reader.feed(SseEvent("", json.dumps(chunk)))]
+    return events + reader.close()
+
+
+CALL_OF_GOOGLES = {"toolCall": {"id": "1", "toolType": "GOOGLE_SEARCH_WEB", "args": {"queries": ["q"]}}}
+RESULT_OF_GOOGLES = {"toolResponse": {"id": "1", "toolType": "GOOGLE_SEARCH_WEB", "response": {}}}
+FUNCTION = {"functionCall": {"name": "f", "args": {}}}
+
+
+def test_a_source_stands_at_the_text_of_its_part() -> None:
+    parts = [{"text": "AÄAA BBBB"}, CALL_OF_GOOGLES, RESULT_OF_GOOGLES, {"text": "CCCC DÜDD"}, FUNCTION]
+    metadata = grounded((0, 0, 5, "AÄAA"), (3, 5, 10, "DÜDD"))
+    events = FORMATS["gemini"].read_body(candidate(parts, groundingMetadata=metadata, finishReason="STOP"), "seed")
+    assert texts_cited(events) == [("AÄAA BBBB", [("0", "AÄAA")]), ("CCCC DÜDD", [("1", "DÜDD")])]
+    assert not [event for event in events if isinstance(event, Lost)]
+    # The pages belong to the search that was told of; there is no second one.
+    assert [event.search.queries for event in events if isinstance(event, PartEnd) and event.search] == [("q",)]
+
+
+def test_sources_that_come_with_what_closes_the_text() -> None:
+    for more in (FUNCTION, {"text": "", "thoughtSignature": "c2ln"}):
+        chunks = [candidate([{"text": "AAAA"}]), candidate([more], groundingMetadata=grounded((0, 0, 4, "AAAA")))]
+        events = streamed_events("gemini", *chunks, candidate([], finishReason="STOP"))
+        assert texts_cited(events) == [("AAAA", [("0", "AAAA")])]
+
+
+def test_sources_of_a_text_that_is_gone_are_lost_and_put_on_no_other() -> None:
+    metadata = grounded((0, 0, 4, "AAAA"), (0, 4, 8, "BBBB"))
+    chunks = [candidate([{"text": "AAAA"}]), candidate([{"text": "hm", "thought": True}])]
+    chunks.append(candidate([{"text": "BBBB"}], groundingMetadata=metadata, finishReason="STOP"))
+    events = streamed_events("gemini", *chunks)
+    assert texts_cited(events) == [("AAAA", []), ("BBBB", [("1", "BBBB")])]
+    assert Lost("groundingMetadata") in events
+
+
+def test_metadata_that_grows_is_told_once() -> None:
+    chunks = [candidate([{"text": text}], groundingMetadata=grounded((0, 0, 4, "AAAA"))) for text in ("AAAA", "BBBB")]
+    events = streamed_events("gemini", *chunks, candidate([], finishReason="STOP"))
+    assert texts_cited(events) == [("AAAABBBB", [("0", "AAAA")])]
+
+
+def annotation(url: str, start: int, end: int) -> dict[str, Any]:
+    return {"type": "url_citation", "url_citation": {"url": url, "title": "T", "start_index": start, "end_index": end}}
+
+
+def delta(**members: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": members}]}
+
+
+OVER = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+BOTH = [annotation("https://0.example", 0, 4), annotation("https://1.example", 5, 9)]
+CALLS = [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+
+
+def test_annotations_count_over_all_texts() -> None:
+    chunks = [delta(content="AAAA "), delta(reasoning_content="hm"), delta(content="BBBB"), delta(annotations=BOTH)]
+    events = streamed_events("openai-chat", *chunks, OVER)
+    assert texts_cited(events) == [("AAAA ", []), ("BBBB", [("1", "BBBB")])]
+    assert Lost("citations") in events
+    # Those that come before their words wait for them.
+    events = streamed_events(
+        "openai-chat", delta(annotations=BOTH), delta(content="AAAA "), delta(content="BBBB"), OVER
+    )
+    assert texts_cited(events) == [("AAAA BBBB", [("0", "AAAA"), ("1", "BBBB")])]
+
+
+def test_annotations_beside_calls() -> None:
+    message = {"role": "assistant", "content": "AAAA BBBB", "tool_calls": CALLS, "annotations": BOTH}
+    body = {"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
+    cited = [("AAAA BBBB", [("0", "AAAA"), ("1", "BBBB")])]
+    assert texts_cited(FORMATS["openai-chat"].read_body(body, "seed")) == cited
+    assert (
+        texts_cited(
+            streamed_events("openai-chat", delta(content="AAAA BBBB", annotations=BOTH), delta(tool_calls=CALLS), OVER)
+        )
+        == cited
+    )
+
+
+@pytest.mark.parametrize("client", FORMATS)
+def test_no_citation_reaches_beyond_its_text(client: str) -> None:
+    citations = (Citation("https://0.example", "T", 0, 1000), Citation("https://1.example", "T", 2, 1))
+    events: list[Event] = [Begin()]
+    for text in ("ab", "cd"):
+        events += [PartStart("text"), PartDelta(text), PartEnd(citations=citations)]
+    text, cited = heard(client, FORMATS[client].write_body([*events, End("end")], reply_to(client)))
+    assert text == "abcd" and cited.get("https://0.example", "") == "abcd"
+    assert cited.get("https://1.example", "") == ""
+
+
+# ---------------------------------------------------------------- searches that find nothing, or are odd
+
+
+def test_what_is_sealed_returns_also_where_nothing_was_found() -> None:
+    """Gemini's own parts, through a client of Anthropic's format."""
+    parts = [{**CALL_OF_GOOGLES, "thoughtSignature": "c2ln"}, RESULT_OF_GOOGLES, {"text": "Nothing."}]
+    body: dict[str, Any] = {"model": "gemini-3-pro", "max_tokens": 99, "messages": [{"role": "user", "content": "q"}]}
+    body["tools"] = [*ASKED["anthropic"]["tools"], {"name": "f", "input_schema": {"type": "object"}}]
+    for stream in (False, True):
+        got, _ = asked_of("gemini", body, candidate(parts, finishReason="STOP"), stream)
+        turns = [
+            *body["messages"],
+            {"role": "assistant", "content": got["content"]},
+            {"role": "user", "content": "more"},
+        ]
+        _, sent = asked_of("gemini", {**body, "messages": turns}, candidate(parts, finishReason="STOP"))
+        assert sent["contents"][1]["parts"] == parts
+
+
+def test_results_without_ids_belong_to_the_uses_in_their_order() -> None:
+    uses = [
+        {"type": "server_tool_use", "id": "", "name": "web_search", "input": {"query": query}} for query in ("a", "b")
+    ]
+    results = [
+        {
+            "type": "web_search_tool_result",
+            "tool_use_id": "",
+            "content": [{"type": "web_search_result", "url": f"https://{url}.example"}],
+        }
+        for url in ("1", "2")
+    ]
+    events = FORMATS["anthropic"].read_body({**WIRES["anthropic"].body, "content": [*uses, *results]}, "seed")
+    found = [event.search for event in events if isinstance(event, PartEnd) and event.search is not None]
+    assert [(one.queries, [page.url for page in one.pages]) for one in found] == [
+        (("a",), ["https://1.example"]), (("b",), ["https://2.example"])
+    ]  # fmt: skip
+
+
+def test_a_result_without_its_use_is_what_its_type_says() -> None:
+    block = {
+        "type": "web_fetch_tool_result",
+        "tool_use_id": "x",
+        "content": {"type": "web_fetch_result", "url": "https://1.example"},
+    }
+    events = FORMATS["anthropic"].read_body({**WIRES["anthropic"].body, "content": [block]}, "seed")
+    assert [event.name for event in events if isinstance(event, PartStart)] == ["web_fetch"]
+
+
+@pytest.mark.parametrize("size", ["huge", 7])
+@pytest.mark.parametrize("client", ["openai-chat", "openai-responses"])
+def test_an_unknown_size_of_the_context_is_the_clients_mistake(client: str, size: Any) -> None:
+    option = {"search_context_size": size}
+    asked = {"web_search_options": option} if client == "openai-chat" else {"tools": [{"type": "web_search", **option}]}
+    to = "openai-responses" if client == "openai-chat" else "openai-chat"
+    with upstream([http(200, WIRES[to].body)]) as up, proxy(behind(up, to)) as served:
+        answer = ask(served.port, WIRES[client].path, {**WIRES[client].ask, **asked})
+    assert answer.status == 400 and "search_context_size" in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", [["x"], {}, None, 5])
+def test_odd_blocks_are_the_services_business(kind: Any) -> None:
+    turns = [{"role": "assistant", "content": [{"type": kind, "text": "a"}]}, {"role": "user", "content": "b"}]
+    with upstream([http(200, WIRES["anthropic"].body)]) as up, proxy(behind(up, "anthropic")) as served:
+        assert ask(served.port, "/v1/messages", {**WIRES["anthropic"].ask, "messages": turns}).status == 200
+    assert up.seen[0].json["messages"] == turns
+
+
+def of_responses(**more: Any) -> dict[str, Any]:
+    return {**WIRES["openai-responses"].ask, **more}
+
+
+F = {"type": "function", "name": "web_search_2", "parameters": {"type": "object"}}
+
+
+def written_for(to: str, body: dict[str, Any]) -> Any:
+    request = FORMATS["openai-responses"].read_request(body, PathInfo())
+    return FORMATS[to].write_request(request, Target("m"))
+
+
+def test_a_function_that_is_called_like_a_search_is_none() -> None:
+    choice = {"type": "function", "name": "web_search_2"}
+    outgoing = written_for("anthropic", of_responses(tools=[F], tool_choice=choice))
+    assert outgoing.body["tool_choice"] == {"type": "tool", "name": "web_search_2"}
+
+
+def test_a_search_of_an_index_that_alone_may_be_used_leaves_nothing_to_call() -> None:
+    tools = [{"type": "web_search", "external_web_access": False}, F]
+    choice = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "web_search"}]}
+    outgoing = written_for("anthropic", of_responses(tools=tools, tool_choice=choice))
+    assert outgoing.body["tool_choice"] == {"type": "none"} and outgoing.dropped == ("tools[0]",)
+
+
+def test_a_search_that_the_client_forbids_is_no_loss() -> None:
+    outgoing = written_for("gemini", of_responses(tools=[{"type": "web_search"}, F], tool_choice="none"))
+    assert outgoing.dropped == ()
 
 
 # ---------------------------------------------------------------- pieces of a text

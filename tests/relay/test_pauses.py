@@ -55,6 +55,7 @@ def test_the_client_gets_one_answer(client: str, stream: bool) -> None:
     first, second = (one.json for one in up.seen)
     assert second["messages"][-1] == {"role": "assistant", "content": ROUNDS[0][0]}
     assert second["messages"][:-1] == first["messages"] and second["tools"] == first["tools"]
+    assert "pause" not in answer.headers.get("x-ccproxy-dropped", "")
     assert state["models"][0]["input_tokens"] == 20 and state["models"][0]["output_tokens"] == 4
     if client == "openai-responses" and not stream:
         assert [item["type"] for item in answer.json["output"]] == [
@@ -63,6 +64,30 @@ def test_the_client_gets_one_answer(client: str, stream: bool) -> None:
         assert answer.json["output"][2]["action"]["sources"] == [{"type": "url", "url": "https://a.example"}]
     if stream:
         assert text.count("response.completed") in (0, 2) and text.count("[DONE]") in (0, 1)
+
+
+def test_what_was_said_returns_unchanged() -> None:
+    """Also where the client's format puts something between two thoughts."""
+    thoughts = [{"type": "thinking", "thinking": text, "signature": f"c2ln{text}"} for text in ("one", "two")]
+    content = [thoughts[0], USE, RESULT, thoughts[1], {"type": "text", "text": "a"}]
+    body = {**ASKED["openai-chat"], "stream": True}
+    with upstream(*script(True, [(content, "pause_turn"), ROUNDS[1]])) as up:
+        with proxy(behind(up, "anthropic", prompt_cache="off")) as served:
+            assert ask(served.port, "/v1/chat/completions", body).status == 200
+    assert up.seen[1].json["messages"][-1]["content"] == content
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_of_the_clients_tool_waits_for_the_client(stream: bool) -> None:
+    call = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}}
+    function = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    body = {**ASKED["openai-chat"], "tools": [function], "stream": stream}
+    with (
+        upstream(*script(stream, [([USE, RESULT, call], "pause_turn")])) as up,
+        proxy(behind(up, "anthropic")) as served,
+    ):
+        answer = ask(served.port, "/v1/chat/completions", body)
+    assert len(up.seen) == 1 and b'"finish_reason":"tool_calls"' in answer.body.replace(b" ", b"")
 
 
 def test_it_is_asked_to_go_on_five_times() -> None:

@@ -32,4 +32,5 @@ FORMAT = Format(
         ("POST /v1/messages/count_tokens", "the upstream's count, else an estimate (x-ccproxy-estimate: 1)"),
     ),
     write_count=catalog.write_count,
+    pauses=True,
 )

@@ -5,6 +5,7 @@ accumulator requires: event lines, contiguous indexes, numeric usage.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from ccproxy_lite.errors import UpstreamError
@@ -27,6 +28,7 @@ from ccproxy_lite.formats.neutral.events import (
     WholePart,
     fold,
 )
+from ccproxy_lite.formats.neutral.search import span
 from ccproxy_lite.formats.sse import encode
 from ccproxy_lite.jsontext import dumps, dumps_text, quote
 
@@ -73,17 +75,17 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
     parts, end = fold(events)
     if isinstance(end, Failed):
         raise UpstreamError(end.message, status=end.status, kind=end.kind)
-    if _only_searches(reply):  # some services tell of the search behind what they have made of it
-        parts.sort(key=lambda part: part.start.kind == "text")
+    if _only_searches(reply):
+        parts = _searches_first(parts)
     citations = [one for part in parts for one in part.end.citations]
     content: list[dict[str, Any]] = []
     searches = 0
     for part in parts:
         if part.start.kind == "search":
-            if reply.request.web_tools and part.start.name == "web_search" and part.end.search is not None:
+            if reply.request.web_tools and part.start.name == "web_search":
                 searches += 1
                 use_id = _search_id(reply, searches)
-                found = part.end.search
+                found = part.end.search or _CUT_OFF
                 content += [web.write_use(found, use_id), web.write_result(found, use_id, citations)]
         elif part.start.kind == "text" and part.end.citations:
             content += web.write_texts(part.text, part.end.citations)
@@ -96,6 +98,14 @@ def _only_searches(reply: ReplyInfo) -> bool:
     """Whether the request is for nothing but a search."""
     tools = reply.request.tools
     return bool(tools) and len(reply.request.web_tools) == len(tools)
+
+
+def _searches_first(parts: list[WholePart]) -> list[WholePart]:
+    """The parts of an answer; some services tell of the searches behind what they have made of them."""
+    told = len(parts)
+    while told and parts[told - 1].start.kind == "search":
+        told -= 1
+    return parts[told:] + parts[:told]
 
 
 def _search_id(reply: ReplyInfo, number: int) -> str:
@@ -127,6 +137,8 @@ def _image_notice(start: PartStart) -> str:
     return f"[an image of type {start.media_type or 'unknown'}, which this format cannot carry]"
 
 
+_CUT_OFF = Search(error="unavailable")
+"""A search of which the answer did not tell the end."""
 _DELTAS = {
     "text": ("text_delta", "text"),
     "refusal": ("text_delta", "text"),
@@ -139,8 +151,8 @@ class Writer:
     """Writes a streamed answer: one block at a time, indexes from 0 without a gap.
 
     The answer to a request for nothing but a search is short, and some services tell only at its end what was found and
-    which words cite it. Its results and texts are held until then: results come first, with their titles, and texts are
-    cut at the borders of what is cited. Elsewhere a text is written as it comes, and cites as a whole.
+    which words cite it. Its results and texts are held until then: results get the titles that only citations tell, and
+    texts are cut at the borders of what is cited. Elsewhere a text is written as it comes, and cites as a whole.
     """
 
     def __init__(self, reply: ReplyInfo) -> None:
@@ -148,20 +160,20 @@ class Writer:
         self._index = -1
         self._start = PartStart("text")
         self._prefix = ""
-        self._held = ""
+        self._held: list[str] = []
         self._searches = 0
+        self._uses: set[str] = set()
         self._holds = _only_searches(reply)
-        self._quotes = bool(reply.request.web_tools)
-        self._found: list[tuple[str, Search]] = []
-        self._texts: list[WholePart] = []
+        self._shows_searches = bool(reply.request.web_tools)
+        self._parts: list[WholePart] = []
 
     def write(self, event: Event) -> bytes:
         if type(event) is PartDelta:
             if not self._prefix:
-                self._held += event.text
+                self._held.append(event.text)
                 return b""
-            if self._quotes:
-                self._held += event.text
+            if self._start.kind == "text" and self._shows_searches:  # citations quote it
+                self._held.append(event.text)
             return f"{self._prefix}{quote(event.text)}}}}}\n\n".encode()
         match event:
             case PartStart():
@@ -176,12 +188,12 @@ class Writer:
                 return self._write_held() + _encode_event("message_delta", delta) + _encode_event("message_stop", {})
             case Failed():
                 if self._holds and self._start.kind == "text" and self._held:
-                    self._texts.append(WholePart(self._start, self._held, PartEnd()))
+                    self._parts.append(WholePart(self._start, "".join(self._held), PartEnd()))
                 return self._write_held() + encode(dumps(write_error(event)[1]), "error")
         raise AssertionError(event)
 
     def _open_part(self, start: PartStart) -> bytes:
-        self._start, self._held, self._prefix = start, "", ""
+        self._start, self._held, self._prefix = start, [], ""
         if start.kind == "search":
             return self._open_search()
         # What must stand in the start of its block, or is held, is written when it is complete.
@@ -203,46 +215,57 @@ class Writer:
         return opened
 
     def _close_part(self, end: PartEnd) -> bytes:
-        part = WholePart(self._start, self._held, end)
+        part, self._held = WholePart(self._start, "".join(self._held), end), []
         if self._start.kind == "search":
-            return self._close_search(end.search)
+            return self._close_search(part)
         if self._prefix:
-            quoted = [web.write_citation(one, self._held[one.start : one.end]) for one in end.citations]
+            quoted = [web.write_citation(one, part.text[slice(*span(one, len(part.text)))]) for one in end.citations]
             deltas = [self._encode_delta("citations_delta", "citation", citation) for citation in quoted]
             if self._start.kind == "thinking":
                 deltas.append(self._encode_delta("signature_delta", "signature", _signature_for_client(end)))
             return b"".join([*deltas, self._close_block()])
         if self._holds and self._start.kind == "text":
-            self._texts.append(part)
-            self._held = ""
+            self._parts.append(part)
             return b""
         return self._write_whole(_write_block(part))
 
     # --- searches
 
     def _open_search(self) -> bytes:
-        if not self._reply.request.web_tools or self._start.name != "web_search":
+        if not self._shows_searches or self._start.name != "web_search":
             return b""
         self._searches += 1
-        return self._open_block({**web.write_use(Search(), _search_id(self._reply, self._searches)), "input": {}})
-
-    def _close_search(self, found: Search | None) -> bytes:
-        if not self._reply.request.web_tools or self._start.name != "web_search":
+        if any(part.start.kind == "text" for part in self._parts):  # held, and this one stands behind it
             return b""
-        found = found or Search()
-        use = web.write_use(found, _search_id(self._reply, self._searches))
-        out = self._encode_delta("input_json_delta", "partial_json", dumps_text(use["input"])) + self._close_block()
+        use_id = _search_id(self._reply, self._searches)
+        self._uses.add(use_id)
+        return self._open_block(web.write_use(Search(), use_id))
+
+    def _close_search(self, part: WholePart) -> bytes:
+        if not self._shows_searches or self._start.name != "web_search":
+            return b""
+        found, use_id = part.end.search or _CUT_OFF, _search_id(self._reply, self._searches)
         if self._holds:
-            self._found.append((use["id"], found))
+            self._parts.append(WholePart(replace(part.start, id=use_id), "", replace(part.end, search=found)))
+        if use_id not in self._uses:
+            return b""
+        text = dumps_text(web.write_use(found, use_id)["input"])
+        out = self._encode_delta("input_json_delta", "partial_json", text) + self._close_block()
+        if self._holds:
             return out
-        return out + self._open_block(web.write_result(found, use["id"])) + self._close_block()
+        return out + self._open_block(web.write_result(found, use_id)) + self._close_block()
 
     def _write_held(self) -> bytes:
-        citations = [one for part in self._texts for one in part.end.citations]
-        blocks = [web.write_result(found, use_id, citations) for use_id, found in self._found]
-        for part in self._texts:
-            blocks += web.write_texts(part.text, part.end.citations)
-        self._found, self._texts = [], []
+        citations = [one for part in self._parts for one in part.end.citations]
+        blocks: list[dict[str, Any]] = []
+        for part in _searches_first(self._parts):
+            found, use_id = part.end.search, part.start.id
+            if found is not None:
+                blocks += [] if use_id in self._uses else [web.write_use(found, use_id)]
+                blocks.append(web.write_result(found, use_id, citations))
+            else:
+                blocks += web.write_texts(part.text, part.end.citations)
+        self._parts = []
         return b"".join(map(self._write_whole, blocks))
 
     # --- blocks
@@ -267,7 +290,7 @@ class Writer:
                 out += self._encode_delta("text_delta", "text", block["text"])
                 for citation in citations:
                     out += self._encode_delta("citations_delta", "citation", citation)
-            case "tool_use":
+            case "tool_use" | web.USE:
                 out = self._open_block({**block, "input": {}})
                 out += self._encode_delta("input_json_delta", "partial_json", dumps_text(block["input"]))
             case _:

@@ -187,7 +187,8 @@ class Reader:
         events += self._end_searches()
         if web.is_result(block):  # its use stood in an answer that has paused
             self._any_part = True
-            return events + search.events_of(web.read_search({}, block))
+            name = fields.lenient(block, "type").removesuffix("_tool_result")
+            return events + search.events_of(web.read_search({}, block), name=name)
         kind = _KINDS.get(fields.lenient(block, "type"))
         self._index, self._kind = data.get("index"), kind
         self._called = self._called or kind == "tool"
@@ -223,7 +224,7 @@ class Reader:
     def _resolve_searches(self) -> list[Event]:
         """End the searches whose results have come, in the order in which they have begun."""
         events: list[Event] = []
-        while self._uses and (result := self._results.get(fields.lenient(self._uses[0], "id"))) is not None:
+        while self._uses and (result := self._results.pop(fields.lenient(self._uses[0], "id"), None)) is not None:
             events.append(PartEnd(search=web.read_search(self._uses.pop(0), result)))
             events += self._open_search() if self._uses else []
         return events

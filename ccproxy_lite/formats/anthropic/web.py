@@ -8,8 +8,9 @@
 
 A use and its result are one search, and return to the service as they came. A search of another provider is written
 with an id that begins with ``MARK``, by which it is known when the client sends it back, and carries what only that
-provider can read in the first result's ``encrypted_content``. Source: the SDK's ``web_search_tool_20250305_param``,
-``web_search_tool_result_block``, ``web_fetch_tool_result_block``, ``citations_web_search_result_location``.
+provider can read in the first result's ``encrypted_content``, or, if it has found nothing, in its input. Source: the
+SDK's ``web_search_tool_20250305_param``, ``web_search_tool_result_block``, ``web_fetch_tool_result_block``,
+``citations_web_search_result_location``.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ MARK = "srvtoolu_ccp_"
 _RESULTS = frozenset(f"{name}_tool_result" for name in TOOLS)
 _SEARCHING = _RESULTS | {USE}
 _VERSIONS = {"web_search": "web_search_20250305", "web_fetch": "web_fetch_20250910"}
-_LOCATION = ("city", "region", "country", "timezone")
 _TOOL = frozenset("type name allowed_domains blocked_domains user_location max_uses cache_control".split())
 _ERRORS = (
     "invalid_tool_input unavailable max_uses_exceeded too_many_requests query_too_long request_too_large "
     "url_too_long url_not_allowed url_not_accessible unsupported_content_type"
 ).split()
 _MAX_QUOTE_CHARS = 150
+_SEALED = "sealed"
+"""The member of a use's input for what only the provider can read."""
 
 # ---------------------------------------------------------------- declarations
 
@@ -48,12 +50,11 @@ def read_tool(tool: fields.Object, at: str) -> WebTool | None:
     name = next((one for one in TOOLS if kind.startswith(f"{one}_2")), None)
     if name is None:
         return None
-    place = fields.optional_object(tool, "user_location", at) or {}
     return WebTool(
         name,  # type: ignore[arg-type]
         fields.texts(tool, "allowed_domains", at),
         fields.texts(tool, "blocked_domains", at),
-        {key: fields.text(place, key, at) for key in _LOCATION if place.get(key)},
+        fields.location(tool, "user_location", at),
         fields.optional_int(tool, "max_uses", at),
         extra=fields.extra_of(tool, _TOOL),
         at=at,
@@ -126,7 +127,7 @@ def _from_history(use: Mapping[str, Any], result: Mapping[str, Any] | None) -> S
     if not fields.lenient(use, "id").startswith(MARK):
         return found
     sealed = next((fields.lenient(one, "encrypted_content") for one in fields.lenient_list(result, "content")), "")
-    origin, item = search.unsealed(sealed)
+    origin, item = search.unsealed(sealed or fields.lenient(use.get("input"), _SEALED))
     return found._replace(item=item, origin=origin)
 
 
@@ -146,6 +147,8 @@ def write_use(found: Search, use_id: str) -> dict[str, Any]:
     """The use of a web tool for a client."""
     query = ", ".join(found.queries) or found.page
     given = {"query": query} if query else {}
+    if found.item and (found.error or not (found.pages or found.page)):
+        given[_SEALED] = search.sealed(found)
     return {"type": USE, "id": use_id, "name": "web_search", "input": given}
 
 
@@ -214,7 +217,7 @@ def without_foreign(content: list[Any]) -> list[Any]:
     """The content of a message without searches and citations of other providers, which the service would reject."""
     kept = []
     for block in content:
-        kind = block.get("type") if isinstance(block, dict) else None
+        kind = fields.lenient(block, "type")
         if kind == "text":
             kept.append(_with_own_citations(block) if "citations" in block else block)
         elif kind not in _SEARCHING or not _id_of(block).startswith(MARK):

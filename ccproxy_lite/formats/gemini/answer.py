@@ -114,17 +114,23 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
     written: list[dict[str, Any]] = []
     cited = []
     searches = [(part.start.name, part.end.search) for part in parts if part.end.search is not None]
-    joins = bool(reply.request.web_tools)
+    joins, before = bool(reply.request.web_tools), 0
+    pieces: dict[int, list[str]] = {}  # of texts, by the number of their part
     for part in parts:
         if part.start.kind == "search":
             continue
-        continued = joins and part.start.kind == "text" and bool(written) and written[-1].keys() == {"text"}
-        before = web.byte_length(written[-1]["text"]) if continued else 0
-        if continued:  # who searches counts the places of sources over the whole text
-            written[-1] = {"text": written[-1]["text"] + part.text}
+        number = len(written) - 1
+        if joins and part.start.kind == "text" and number in pieces:  # places of sources count over the whole text
+            pieces[number].append(part.text)
         else:
             written += seals.parts(part)
-        cited.append((len(written) - 1, before, part.text, part.end.citations))
+            number, before = len(written) - 1, 0
+            if written and written[-1].keys() == {"text"}:
+                pieces[number] = [part.text]
+        cited.append((number, before, part.text, part.end.citations))
+        before += web.byte_length(part.text) if joins else 0
+    for number, texts in pieces.items():
+        written[number] = {"text": "".join(texts)}
     written += seals.pending()
     content = {"role": "model", "parts": written or [{"text": ""}]}
     candidate = {"content": content, **_end_of_candidate(end, web.metadata(searches, cited))}
@@ -156,7 +162,7 @@ class Writer:
                 return b""
             before = b"" if self._streamed else self._write_chunk(self._seals.pending())
             self._streamed = True
-            if self._start.kind == "text":
+            if self._start.kind != "thinking":
                 self._held.append(event.text)
             return before + f"{self._before}{quote(event.text)}{self._after}".encode()
         match event:
@@ -185,7 +191,7 @@ class Writer:
         if self._start.kind == "search":  # told with the end of the answer
             self._found += [(self._start.name, end.search)] if end.search is not None else []
             return b""
-        if self._start.kind == "text":
+        if self._start.kind in ("text", "refusal"):
             text = "".join(self._held)
             if end.citations:
                 self._cited.append((0, self._text_bytes, text, end.citations))

@@ -6,14 +6,14 @@ the chunk with a ``finishReason``, and without one it has failed.
 
 A ``thoughtSignature`` on anything but reasoning becomes a reasoning part without text: in front of the part on which it
 stands, or behind an open text that this part continues. ``groundingMetadata`` may come later than the text that it is
-about, and counts bytes from the beginning of a part; ``_part_offsets`` says, by the part's index, where in the running
-text a part with that index first began.
+about, and counts bytes from the beginning of a part; ``_part_places`` says, by the part's index, where in all texts of
+the answer a part with that index first began. What it says of a text that has been passed on is lost, and named.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import Any
 
@@ -23,7 +23,7 @@ from ccproxy_lite.formats.format import Progress
 from ccproxy_lite.formats.gemini import web
 from ccproxy_lite.formats.gemini.contents import NAME, read_signature, standard
 from ccproxy_lite.formats.gemini.errors import failed_of, is_own_error, write_error
-from ccproxy_lite.formats.neutral import names
+from ccproxy_lite.formats.neutral import names, search
 from ccproxy_lite.formats.neutral.events import (
     Begin,
     Citation,
@@ -103,17 +103,17 @@ class Reader:
         self.finish = ""
         self.is_unspecified = False
         self._any_part = False
-        self._cited = False
         self._seed = seed
         self._begun = False
         self._over = False
         self._open: PartKind | None = None
-        self._text: list[str] = []
+        self._texts = search.Texts()
+        self._said: list[str] = []
+        self._byte_ends: list[int] = []
         self._calls = 0
         self._usage: Usage | None = None
         self._detail = ""
-        self._citations: dict[Citation, None] = {}
-        self._part_offsets: dict[int, int] = {}
+        self._part_places: dict[int, int] = {}
         self._found = web.Found()
 
     def feed(self, event: SseEvent) -> list[Event]:
@@ -131,6 +131,7 @@ class Reader:
     def chunk(self, data: Mapping[str, Any]) -> list[Event]:
         """The neutral events of one chunk."""
         events: list[Event] = []
+        self._texts.let_go()
         self._usage = _read_usage(data.get("usageMetadata")) or self._usage
         candidates, feedback = data.get("candidates"), data.get("promptFeedback")
         if not self._begun:
@@ -166,19 +167,13 @@ class Reader:
         content = candidate.get("content")
         parts = content.get("parts") if isinstance(content, dict) else None
         parts = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
-        brings_text = any(fields.lenient(part, "text") for part in parts)
         events += [Lost(name) for name in _NOT_READ if candidate.get(name)]
         self._found.add(candidate)
-        if not brings_text:  # the parts may close the text that these citations belong to
-            self._add_citations(candidate.get("groundingMetadata"), events)
         for number, part in enumerate(parts):
-            if number not in self._part_offsets:
-                # Citations count bytes from the beginning of a part, which may be in the middle of the running text.
-                before = "".join(self._text) if self._open == "text" else ""
-                self._part_offsets[number] = len(before.encode("utf-8", "surrogatepass"))
+            self._part_places.setdefault(number, self._texts.length)
             self._read_part(part, events)
-        if brings_text:
-            self._add_citations(candidate.get("groundingMetadata"), events)
+        if candidate.get("groundingMetadata"):
+            self._add_citations(candidate["groundingMetadata"], events)
         stated = candidate.get("finishReason")
         finish = _UNSPECIFIED if stated == 0 else fields.lenient(candidate, "finishReason")  # 0 is its number
         self.is_unspecified = finish == _UNSPECIFIED  # that of the last chunk counts
@@ -200,7 +195,7 @@ class Reader:
                 self._add_text("thinking", text, events)
             if signature and self._open == "thinking":
                 events.append(PartEnd(signature, origin))
-                self._open, self._text = None, []
+                self._open = None
             elif signature:
                 self._add_signature(signature, origin, events)
             elif redacted:
@@ -250,7 +245,11 @@ class Reader:
             self._close_part(events)
             self._open, self._any_part = kind, True
             events.append(PartStart(kind))
-        self._text.append(text)
+            if kind == "text":
+                self._texts.begin()
+        if kind == "text":
+            self._texts.add(text)
+            self._said.append(text)
         events.append(PartDelta(text))
 
     def _add_signature(self, signature: str, origin: str, events: list[Event]) -> None:
@@ -262,37 +261,54 @@ class Reader:
         if self._open == "thinking":
             events.append(PartEnd(origin=NAME))
         elif self._open is not None:
-            events.append(PartEnd(citations=tuple(self._citations)))
-            self._citations = {}
-        self._open, self._text = None, []
+            events.append(self._texts.end())
+        self._open = None
 
     def _add_citations(self, metadata: Any, events: list[Event]) -> None:
-        """Sources of the open text; their places are counted in bytes."""
+        """Sources of the texts; several may support the same words."""
         pages = [_read_page(chunk) for chunk in fields.lenient_list(metadata, "groundingChunks")]
-        is_open = self._open == "text"
-        is_late = bool(pages) and not is_open and not self._cited
-        if is_late or not all(fields.lenient(page, "uri") for page in pages):
+        supports = [one for one in fields.lenient_list(metadata, "groundingSupports") if isinstance(one, dict)]
+        citations = list(self._supported(pages, supports))
+        if not citations:
+            citations = [citation for page in pages for citation in _cite(page)]
+        is_all = [self._texts.cite(citation) for citation in citations]
+        if not all(is_all) or not all(fields.lenient(page, "uri") for page in pages):
             events.append(Lost("groundingMetadata"))
-        if not pages or not is_open:
-            return
-        self._cited = True
-        # The number of bytes up to each character's end, to count characters by bytes.
-        ends = list(accumulate(map(web.byte_length, "".join(self._text))))
-        supports = metadata.get("groundingSupports")
-        for support in supports if isinstance(supports, list) else ():
-            segment = support.get("segment") if isinstance(support, dict) else None
-            offset = self._part_offsets.get(fields.count(segment, "partIndex"), 0)
-            start, end = offset + fields.count(segment, "startIndex"), offset + fields.count(segment, "endIndex")
-            place = bisect_right(ends, start), bisect_right(ends, end)
-            indexes = support.get("groundingChunkIndices") if isinstance(support, dict) else None
-            for index in indexes if isinstance(indexes, list) else ():
-                if isinstance(index, int) and 0 <= index < len(pages) and fields.lenient(pages[index], "uri"):
-                    page = pages[index]
-                    citation = Citation(fields.lenient(page, "uri"), fields.lenient(page, "title"), *place)
-                    self._citations[citation] = None
-        if not self._citations:
-            whole = [Citation(fields.lenient(page, "uri"), fields.lenient(page, "title")) for page in pages]
-            self._citations = {citation: None for citation in whole if citation.url}
+
+    def _supported(self, pages: list[Any], supports: Iterable[Mapping[str, Any]]) -> Iterable[Citation]:
+        for support in supports:
+            place = self._characters(support["segment"]) if isinstance(support.get("segment"), dict) else (None, None)
+            for index in fields.lenient_list(support, "groundingChunkIndices"):
+                if isinstance(index, int) and 0 <= index < len(pages):
+                    yield from _cite(pages[index], *place)
+
+    def _characters(self, segment: Mapping[str, Any]) -> tuple[int, int]:
+        """The characters of all texts that a segment is about.
+
+        It counts from the beginning of its part, or, where it quotes other words than stand there, from that of the
+        answer.
+        """
+        text, ends = self._measured()
+        first, quoted = self._part_places.get(fields.count(segment, "partIndex"), 0), fields.lenient(segment, "text")
+        places = []
+        for offset in (ends[first - 1] if first else 0, 0):
+            start, end = (offset + fields.count(segment, name) for name in ("startIndex", "endIndex"))
+            places.append((bisect_right(ends, start), bisect_right(ends, end)))
+        return next((place for place in places if quoted and text[slice(*place)] == quoted), places[0])
+
+    def _measured(self) -> tuple[str, list[int]]:
+        """All texts so far, and the number of bytes up to each character's end."""
+        text = "".join(self._said)
+        before, new = len(self._byte_ends), self._byte_ends[-1] if self._byte_ends else 0
+        self._byte_ends += [new + end for end in accumulate(map(web.byte_length, text[before:]))]
+        self._said = [text]
+        return text, self._byte_ends
+
+
+def _cite(page: Any, start: int | None = None, end: int | None = None) -> Iterable[Citation]:
+    """The citation of a page that has an address."""
+    if fields.lenient(page, "uri"):
+        yield Citation(fields.lenient(page, "uri"), fields.lenient(page, "title"), start, end)
 
 
 def _read_page(chunk: Any) -> Any:

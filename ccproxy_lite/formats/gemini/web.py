@@ -63,6 +63,8 @@ def _takes_both(target: Target) -> bool:
 
 def write_tools(body: dict[str, Any], request: Request, target: Target, losses: Losses) -> None:
     """Declare the web tools beside the functions that the body has already."""
+    if request.web_tools and "tools" in body:  # beside functions only if the uses may stand in the answer
+        body["toolConfig"] = {**body.get("toolConfig", {}), "includeServerSideToolInvocations": True}
     for tool in request.web_tools:
         losses.lose_extra(tool.extra, tool.at)
         losses.lose_web_settings(tool, "allowed_domains", "location", "max_uses", "context_size")
@@ -71,10 +73,6 @@ def write_tools(body: dict[str, Any], request: Request, target: Target, losses: 
             options["excludeDomains"] = list(tool.blocked_domains)
         else:
             losses.lose_web_settings(tool, "blocked_domains")
-        if "tools" in body:  # beside functions only if the uses may stand in the answer
-            has_functions = any("functionDeclarations" in one for one in body["tools"])
-            config = {"includeServerSideToolInvocations": True} if has_functions else {}
-            body.update({"toolConfig": {**body.get("toolConfig", {}), **config}} if config else {})
         written = {_FETCH if tool.name == "web_fetch" else _SEARCHES[0]: options}
         body.setdefault("tools", []).append(written)
 
@@ -117,14 +115,18 @@ class Found:
         self._used += [text for text in queries if isinstance(text, str)]
         if result is None:
             return []
-        found = Search(tuple(self._used), item=dumps_text(list(self._uses)), origin=NAME)
+        pages, self._pages = self._pages, {}
+        found = Search(tuple(self._used), _pages_of(pages), item=dumps_text(list(self._uses)), origin=NAME)
         self._told.update(self._used)
         self._uses, self._used = [], []
         return search.events_of(found)
 
     def events(self) -> list[Event]:
-        """The searches and the fetched pages, at the end of the answer; all pages that were found with the first."""
-        pages = tuple(Page(url, title) for url, title in self._pages.items())
+        """The searches and the fetched pages, at the end of the answer; all pages that were found with the first.
+
+        A search that was told of as it was done is not told of again for its pages, which the texts cite.
+        """
+        pages = () if self._told else _pages_of(self._pages)
         queries = [query for query in self._queries if query not in self._told]
         events: list[Event] = []
         if queries or pages:
@@ -135,6 +137,10 @@ class Found:
             error = "" if status == _OK else "url_not_accessible"
             events += search.events_of(Search(page=url, error=error, origin=NAME), name="web_fetch")
         return events
+
+
+def _pages_of(titles: Mapping[str, str]) -> tuple[Page, ...]:
+    return tuple(Page(url, title) for url, title in titles.items())
 
 
 def can_return(found: Search) -> bool:
@@ -174,8 +180,8 @@ def metadata(searches: Sequence[tuple[str, Search]], cited: Iterable[Cited]) -> 
         for one in citations:
             number = numbers.setdefault(one.url, len(numbers))
             titles[one.url] = titles.get(one.url) or one.title
-            start, end = one.start or 0, len(text) if one.end is None else min(one.end, len(text))
-            place = part, before + places[min(start, len(text))], before + places[end], text[start:end]
+            start, end = search.span(one, len(text))
+            place = part, before + places[start], before + places[end], text[start:end]
             supports.setdefault(place, []).append(number)
     grounding: dict[str, Any] = {"webSearchQueries": queries} if queries else {}
     if numbers:

@@ -152,7 +152,8 @@ Event = Begin | PartStart | PartDelta | PartEnd | End | Failed | Lost
 def final_stop_reason(reason: StopReason, called: bool) -> StopReason:
     """Why an answer stopped: limits and filters first, then whether a tool was called, whatever the upstream says."""
     # Many servers say "stop" although a tool was called; clients look at the reason to decide whether to run tools.
-    if reason in ("end", "stop_sequence", "tool_use"):
+    # A call of the client's tool waits for its result, also where the service pauses in a search.
+    if reason in ("end", "stop_sequence", "tool_use") or (reason == "pause" and called):
         return "tool_use" if called else ("end" if reason == "tool_use" else reason)
     return reason
 

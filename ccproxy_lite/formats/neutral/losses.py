@@ -96,7 +96,8 @@ TO: dict[str, dict[str, Loss]] = {
         **_NO_DOMAINS,
         **_NO_USES,
         **_losses("dropped", "no such parameter", "top_k"),
-        **_losses("dropped", _REASONING_MODELS, "temperature", "top_p", "stop"),
+        **_losses("dropped", "reasoning and search models accept only the default", "temperature", "top_p", "stop"),
+        **_losses("dropped", "search models accept only the default", "frequency_penalty", "presence_penalty"),
         **_losses("ignored", "only services with the quirk prompt_cache_key know it", "cache_key"),
         **_losses("dropped", "at most 4 stop sequences", "stop.more"),
         **_losses("rejected", "files by URL not supported", "file.url"),
@@ -319,32 +320,37 @@ class Losses:
         choice = request.tool_choice or ToolChoice("auto")
         kept: list[Tool | WebTool | ServerTool] = []
         lost: list[tuple[str, str]] = []
+        searching: set[str] = set()
         for tool in request.tools:
             if isinstance(tool, Tool):
                 kept.append(tool)
             elif isinstance(tool, ServerTool):
                 lost.append(("server_tool", tool.at))
-            elif tool.name not in web or any(isinstance(one, WebTool) and one.name == tool.name for one in kept):
+            elif tool.name not in web or tool.name in searching:
                 lost.append(("web_tool", tool.at))
             elif not tool.is_live and "live_search" not in quirks:
                 lost.append(("web_tool.offline", tool.at))
             else:
+                searching.add(tool.name)
                 kept.append(tool)
         names = {tool.name for tool in kept}
         left = tuple(name for name in choice.names if name in names)
         needed = (not kept and choice.mode != "none") or (choice.mode == "required" and choice.names and not left)
         for what, at in lost:
-            self.lose(f"{what}.needed" if needed else what, at)
+            if choice.mode != "none" or what == "server_tool":  # a search that the client forbids is no loss
+                self.lose(f"{what}.needed" if needed else what, at)
         if choice.names and not left:
-            raise ClientError(
-                400, f"tool_choice names a tool that is not in tools: {choice.names[0]}", param="tool_choice"
-            )
+            unknown = next((name for name in choice.names if name not in {tool.name for tool in request.tools}), "")
+            if unknown:
+                message = f"tool_choice names a tool that is not in tools: {unknown}"
+                raise ClientError(400, message, param="tool_choice")
+            choice = ToolChoice("none")  # nothing else may be called
         return replace(request, tools=tuple(kept), tool_choice=request.tool_choice and replace(choice, names=left))
 
     def lose_web_settings(self, tool: WebTool, *fields: str) -> None:
         """Settings of a web tool that the target has no place for, as far as the client has made them."""
         for field in fields:
-            if getattr(tool, field) not in (None, "", ()) and getattr(tool, field) != {}:
+            if getattr(tool, field) not in (None, "", (), {}):
                 template = self._paths.get(f"web_tool.{field}", f"{{at}}.{field}")
                 self.lose(f"web_tool.{field}", template.format(at=tool.at))
 

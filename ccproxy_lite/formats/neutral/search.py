@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -78,17 +80,82 @@ def with_titles(pages: Sequence[Page], citations: Iterable[Citation]) -> tuple[P
     return tuple(page if page.title else page._replace(title=titles.get(page.url, "")) for page in pages)
 
 
+class Texts:
+    """The texts of an answer, for citations that count over all of them and may come later than the words they cite.
+
+    A text is open, then closed, and gone once its end has been passed on: from then on nothing can be added to it.
+
+    >>> texts = Texts()
+    >>> texts.begin(), texts.add("one "), (closed := texts.end()), texts.begin(), texts.add("two") and None
+    (None, None, PartEnd(signature='', origin='', citations=(), search=None), None, None)
+    >>> texts.cite(Citation("u", "", 0, 3)), texts.cite(Citation("v", "", 4, 7)), closed.citations
+    (True, True, (Citation(url='u', title='', start=0, end=3),))
+    >>> texts.end().citations
+    (Citation(url='v', title='', start=0, end=3),)
+    """
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._texts: list[_CitedText] = []
+        self._gone = 0
+
+    def begin(self) -> None:
+        self._texts.append(_CitedText(self.length))
+
+    def add(self, text: str) -> None:
+        self.length += len(text)
+
+    def end(self) -> PartEnd:
+        """The end of the open text. Its citations may still grow, until ``let_go``."""
+        last = self._texts[-1]
+        last.length = self.length - last.start
+        last.end = PartEnd(citations=tuple(last.citations))
+        return last.end
+
+    def let_go(self) -> None:
+        """What has been closed is passed on."""
+        while self._gone < len(self._texts) and self._texts[self._gone].end is not None:
+            self._gone += 1
+
+    def cite(self, citation: Citation) -> bool:
+        """Put a citation on the text in which it begins, without a place on the last; returns whether it is there."""
+        if not self._texts:
+            return False
+        number = len(self._texts) - 1
+        if citation.start is not None:
+            number = max(bisect_right(self._texts, citation.start, key=lambda text: text.start) - 1, 0)
+        cited = self._texts[number]
+        length = self.length - cited.start if cited.end is None else cited.length
+        own = citation._replace(
+            start=citation.start and min(citation.start - cited.start, length),
+            end=citation.end and max(0, min(citation.end - cited.start, length)),
+        )
+        if number >= self._gone:
+            cited.citations[own] = None
+            if cited.end is not None:
+                cited.end.citations = tuple(cited.citations)
+        return own in cited.citations
+
+
+@dataclass(slots=True)
+class _CitedText:
+    start: int
+    length: int = 0
+    end: PartEnd | None = None
+    citations: dict[Citation, None] = field(default_factory=dict)
+
+
 def pieces(text: str, citations: Sequence[Citation]) -> Iterator[tuple[str, list[Citation]]]:
     """A text, cut so that each citation covers whole pieces; for formats in which a piece cites as a whole."""
     citations = citations[:_MAX_CITATIONS]
-    spans = [_span(one, len(text)) for one in citations]
+    spans = [span(one, len(text)) for one in citations]
     borders = sorted({0, len(text), *(place for span in spans for place in span)})
     for start, end in pairwise(borders):
         cited = [one for one, (first, last) in zip(citations, spans, strict=True) if first <= start and end <= last]
         yield text[start:end], cited
 
 
-def _span(citation: Citation, length: int) -> tuple[int, int]:
-    """The characters that a citation supports: all of them where it does not say."""
+def span(citation: Citation, length: int) -> tuple[int, int]:
+    """The characters of a text that a citation supports: all of them where it does not say, and none beyond it."""
     end = length if citation.end is None else min(citation.end, length)
     return min(citation.start or 0, end), end

@@ -103,17 +103,19 @@ def fitting(messages: Iterable[Message], rules: Rules, losses: Losses) -> list[M
 def _without_blank_pieces(parts: Iterable[Part]) -> Iterable[Part]:
     """The parts of an answer, where white space between two pieces of its text belongs to the first of them."""
     held: Text | None = None
+    pieces: list[str] = []
     for part in parts:
         if isinstance(part, Text) and held is not None and not part.text.strip() and not part.extra:
-            held = replace(held, text=held.text + part.text)
+            pieces.append(part.text)
             continue
         if held is not None:
-            yield held
+            yield replace(held, text="".join(pieces))
         held = part if isinstance(part, Text) else None
+        pieces = [part.text] if isinstance(part, Text) else []
         if held is None:
             yield part
     if held is not None:
-        yield held
+        yield replace(held, text="".join(pieces))
 
 
 COMPLETE = "(complete)"

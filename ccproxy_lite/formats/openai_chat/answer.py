@@ -24,6 +24,7 @@ from ccproxy_lite.formats.neutral.events import (
     WholePart,
     fold,
 )
+from ccproxy_lite.formats.neutral.search import span
 from ccproxy_lite.formats.openai import write_error
 from ccproxy_lite.formats.openai_chat import reasoning
 from ccproxy_lite.formats.openai_chat.messages import NAME_LIMITS, write_signature
@@ -58,18 +59,13 @@ def write_usage(usage: Usage) -> dict[str, Any]:
 
 def _annotations(citations: Iterable[Citation], offset: int, length: int) -> list[dict[str, Any]]:
     """Citations of a text part that stands at ``offset`` of the content; one without a place covers the part."""
-    return [
-        {
-            "type": "url_citation",
-            "url_citation": {
-                "url": citation.url,
-                "title": citation.title,
-                "start_index": offset + (citation.start or 0),
-                "end_index": offset + (length if citation.end is None else citation.end),
-            },
-        }
-        for citation in citations
-    ]
+    written = []
+    for citation in citations:
+        start, end = span(citation, length)
+        place = {"start_index": offset + start, "end_index": offset + end}
+        source = {"url": citation.url, "title": citation.title, **place}
+        written.append({"type": "url_citation", "url_citation": source})
+    return written
 
 
 def _write_image(part: WholePart) -> dict[str, Any]:
@@ -167,16 +163,17 @@ class Writer:
 
     def write(self, event: Event) -> bytes:
         if type(event) is PartDelta:
+            text = event.text
             # Several reasoning parts become one field: a blank line separates them.
             if self._silent and self._start.kind == "thinking":
                 again, self._thought = self._thought, True
-                event.text = f"\n\n{event.text}" if again else event.text
+                text = f"\n\n{text}" if again else text
             self._silent = False
-            self._length += len(event.text)
+            self._length += len(text)
             if not self._prefix:
-                self._held += event.text
+                self._held += text
                 return b""
-            return f"{self._prefix}{quote(event.text)}{self._suffix}".encode()
+            return f"{self._prefix}{quote(text)}{self._suffix}".encode()
         match event:
             case PartStart():
                 return self._open_part(event)

@@ -10,8 +10,9 @@ ends. So the ``Reader`` keeps one part open and decides:
 - A call opens once its name is known; an id may come later, and is made up if it never comes.
 
 Reasoning that the service seals (``reasoning_details``) leaves with the reasoning part that is open when it arrives, or
-with one without text: see ``reasoning``. Sources of the whole answer (``citations``, ``search_results``) belong to its
-first text. That there was a search is told at the end, by what is cited: the format has no other sign of one.
+with one without text: see ``reasoning``. Annotations count over all texts (``search.Texts``). Sources of the whole
+answer (``citations``, ``search_results``) belong to its first text. That there was a search is told at the end, by what
+is cited: the format has no other sign of one.
 
 States of a call: ``waiting`` (not passed on yet), ``open`` (passed on as it grows), ``sent`` (closed), ``void`` (an
 empty fragment that never became a call). The end is ``[DONE]`` or a ``finish_reason``; without both, the stream has
@@ -119,6 +120,7 @@ class Reader:
         self._open: PartKind | _Call | None = None
         self._calls: dict[Any, _Call] = {}
         self._waiting: list[tuple[PartKind, str]] = []
+        self._texts = search.Texts()
         self._citations: list[Citation] = []
         self._images: list[str] = []
         self._sources: tuple[Citation, ...] = ()
@@ -148,6 +150,7 @@ class Reader:
     def chunk(self, data: Mapping[str, Any]) -> list[Event]:
         """The neutral events of one chunk."""
         events: list[Event] = []
+        self._texts.let_go()
         if data.get("usage"):
             self._usage = read_usage(data["usage"])
         self._note_sources(data)
@@ -287,6 +290,8 @@ class Reader:
         if self._open == kind:
             if kind == "thinking":
                 self._thought.append(text)
+            elif kind == "text":
+                self._texts.length += len(text)
             events.append(PartDelta(text))
         elif self._try_close_call(events):
             self._open_text(kind, text, events)
@@ -301,8 +306,12 @@ class Reader:
             self._open = kind
             self._any_part = True
             events.append(PartStart(kind))
+            if kind == "text":
+                self._texts.begin()
         if kind == "thinking":
             self._thought.append(text)
+        elif kind == "text":
+            self._texts.length += len(text)
         events.append(PartDelta(text))
 
     def _try_close_call(self, events: list[Event]) -> bool:
@@ -326,12 +335,19 @@ class Reader:
             events.append(PartEnd(self._details.take("".join(self._thought)), NAME))
             self._thought = []
         elif self._open == "text":
-            events.append(PartEnd(citations=tuple(self._citations) or self._sources))
-            self._sourced = self._sourced or bool(self._sources)
-            self._citations, self._sources = [], ()
+            self._place_citations()
+            end = self._texts.end()
+            end.citations = end.citations or self._sources
+            events.append(end)
+            self._sourced, self._sources = self._sourced or bool(self._sources), ()
         else:
             events.append(PartEnd())
         self._open = None
+
+    def _place_citations(self) -> None:
+        """Put on the texts what cites them; what is about words to come waits."""
+        said = self._texts.length
+        self._citations = [one for one in self._citations if (one.start or 0) >= said or not self._texts.cite(one)]
 
     def _seal_details(self, events: list[Event]) -> None:
         """Sealed reasoning that came without a text."""
@@ -421,7 +437,7 @@ class Reader:
                 call.state = "void"
         self._close_part(events)
         self._seal_details(events)
-        if self._sources or self._citations:
+        if self._sources or not all([self._texts.cite(one) for one in self._citations]):
             events.append(Lost("citations"))
 
 

@@ -61,7 +61,6 @@ _MAX_STOPS = 4
 _GATEWAY = frozenset(("effort", "max_tokens", "enabled"))
 _THINKING = frozenset(("type", "budget_tokens"))
 _SEARCH = "web_search_options"
-_LOCATION = ("city", "region", "country", "timezone")
 _SEARCH_MODELS = re.compile(r"(?:.*/)?gpt-.*-search(?:-|\Z)")
 """They search with every request; others reject the options."""
 
@@ -125,12 +124,10 @@ def _read_tools(body: fields.Object) -> Iterable[Tool | WebTool | ServerTool]:
 
 
 def _read_search(options: fields.Object, at: str) -> WebTool:
-    place = fields.optional_object(options, "user_location", at) or {}
-    place = fields.optional_object(place, "approximate", f"{at}.user_location") or place
     return WebTool(
         "web_search",
-        location={key: fields.text(place, key, at) for key in _LOCATION if place.get(key)},
-        context_size=fields.text(options, "search_context_size", at, ""),
+        location=fields.location(options, "user_location", at),
+        context_size=openai.context_size(options, at),
         extra=fields.extra_of(options, frozenset(("type", "search_context_size", "user_location"))),
         at=at,
     )
@@ -294,7 +291,7 @@ def _write_search(tool: WebTool, losses: Losses) -> dict[str, Any]:
     losses.lose_extra(tool.extra, tool.at)
     losses.lose_web_settings(tool, "allowed_domains", "blocked_domains", "max_uses")
     written: dict[str, Any] = {}
-    if tool.context_size in ("low", "medium", "high"):
+    if tool.context_size:
         written["search_context_size"] = tool.context_size
     if tool.location:
         written["user_location"] = {"type": "approximate", "approximate": dict(tool.location)}
@@ -324,6 +321,8 @@ def _accepted_parameters(request: Request, target: Target, losses: Losses) -> di
     unsupported = [] if "top_k" in target.quirks else ["top_k"]
     if openai.is_openai_reasoning(target.model):
         unsupported.append("stop")
+    if _SEARCH_MODELS.match(target.model):
+        unsupported += ["temperature", "top_p", "frequency_penalty", "presence_penalty"]
     if values.get("candidates", 1) > 1:
         unsupported.append("candidates")
     for name in unsupported:

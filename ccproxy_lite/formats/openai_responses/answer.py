@@ -23,6 +23,7 @@ from ccproxy_lite.formats.neutral.events import (
     Usage,
 )
 from ccproxy_lite.formats.neutral.request import Tool
+from ccproxy_lite.formats.neutral.search import span
 from ccproxy_lite.formats.openai_responses import web
 from ccproxy_lite.formats.openai_responses.items import NAME
 from ccproxy_lite.formats.openai_responses.reader import failure
@@ -58,13 +59,9 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
 
 
 def _annotation(citation: Citation, length: int) -> dict[str, Any]:
-    return {
-        "type": "url_citation",
-        "url": citation.url,
-        "title": citation.title,
-        "start_index": min(citation.start or 0, length),
-        "end_index": length if citation.end is None else min(citation.end, length),
-    }
+    start, end = span(citation, length)
+    place = {"start_index": start, "end_index": end}
+    return {"type": "url_citation", "url": citation.url, "title": citation.title, **place}
 
 
 _BEGUN = ("in_progress", "searching")

@@ -114,10 +114,11 @@ def _read_namespace(space: fields.Object, at: str) -> Iterable[AnyTool]:
 
 def read_choice(body: fields.Object, flat: dict[tuple[str, str], str]) -> ToolChoice | None:
     """``tool_choice``; tools in namespaces have flat names, and the web search has one name for all its types."""
-    choice = openai.read_choice(body.get("tool_choice"), lambda space, name: flat.get((space, name), name))
-    if choice is None:
-        return None
-    return replace(choice, names=tuple("web_search" if web.is_search(name) else name for name in choice.names))
+    return openai.read_choice(
+        body.get("tool_choice"),
+        lambda space, name: flat.get((space, name), name),
+        lambda kind: "web_search" if web.is_search(kind) else kind,
+    )
 
 
 # ---------------------------------------------------------------- writing

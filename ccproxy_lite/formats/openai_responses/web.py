@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ccproxy_lite.formats import fields
+from ccproxy_lite.formats import fields, openai
 from ccproxy_lite.formats.neutral import search
 from ccproxy_lite.formats.neutral.events import Page, Search
 from ccproxy_lite.formats.neutral.losses import Losses
@@ -33,7 +33,6 @@ PATHS = {
 """How losses name the settings."""
 INCLUDE = ("web_search_call.action.sources", "web_search_call.results")
 """What asks for the sources of a search."""
-_LOCATION = ("city", "region", "country", "timezone")
 _TOOL = frozenset("type filters user_location search_context_size external_web_access".split())
 
 
@@ -44,13 +43,12 @@ def is_search(kind: str) -> bool:
 
 def read_tool(tool: fields.Object, at: str) -> WebTool:
     filters = fields.optional_object(tool, "filters", at) or {}
-    place = fields.optional_object(tool, "user_location", at) or {}
     return WebTool(
         "web_search",
         fields.texts(filters, "allowed_domains", f"{at}.filters"),
         fields.texts(filters, "blocked_domains", f"{at}.filters"),
-        {key: fields.text(place, key, at) for key in _LOCATION if place.get(key)},
-        context_size=fields.text(tool, "search_context_size", at, ""),
+        fields.location(tool, "user_location", at),
+        context_size=openai.context_size(tool, at),
         is_live=fields.optional_bool(tool, "external_web_access", at) is not False,
         extra=fields.extra_of(tool, _TOOL),
         at=at,
@@ -65,10 +63,8 @@ def write_tool(tool: WebTool, losses: Losses) -> dict[str, Any]:
         written["filters"] = {"allowed_domains": list(tool.allowed_domains)}
     if tool.location:
         written["user_location"] = {"type": "approximate", **tool.location}
-    if tool.context_size in ("low", "medium", "high"):
+    if tool.context_size:
         written["search_context_size"] = tool.context_size
-    else:
-        losses.lose_web_settings(tool, "context_size")
     return written
 
 
