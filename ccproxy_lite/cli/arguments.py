@@ -14,7 +14,7 @@ COMMANDS = {
     "env": "print shell commands that point clients at a running proxy",
     "init": "create a configuration file from the API keys in your environment",
     "check": "validate the configuration and print upstreams and routes (keys masked)",
-    "models": "list the models clients can request, and where each is routed; or tell of one who answers it",
+    "models": "list the models clients can request and where each is routed; with NAME, which target answers and why",
     "convert": "convert a request or response between formats (stdin to stdout)",
     "replay": "run a captured exchange again, offline, and show what differs",
     "status": "show keys, cooldowns, sessions and counters of a running proxy",
@@ -136,7 +136,7 @@ def _add_capture_option(parser: Parser) -> None:
 
 
 def _add_run_options(parser: Parser) -> None:
-    parser.add_argument("--model", metavar="M", help="answer every model the command requests with M")
+    parser.add_argument("--model", metavar="M", type=_non_empty, help="answer every model the command requests with M")
     parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD ...", help="the command and its arguments")
     # Port 0: any free one; the address of the file is left to ``serve``.
     parser.set_defaults(listen="127.0.0.1:0")
@@ -160,7 +160,13 @@ def _add_check_options(parser: Parser) -> None:
 
 
 def _add_models_options(parser: Parser) -> None:
-    parser.add_argument("name", nargs="?", type=_non_empty, metavar="NAME", help="tell who answers this model, and why")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        type=_non_empty,
+        metavar="NAME",
+        help="show which target answers this model, and by which rule",
+    )
 
 
 def _add_status_options(parser: Parser) -> None:

@@ -21,7 +21,7 @@ from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.relay.catalog import Catalog
 from ccproxy_lite.relay.upstreams import check_trust
 from ccproxy_lite.relay.vault import Vault
-from ccproxy_lite.routing.conditions import described as described_condition
+from ccproxy_lite.routing.conditions import condition_text
 from ccproxy_lite.server.lifecycle import upstreams
 from ccproxy_lite.server.paths import match
 
@@ -155,7 +155,7 @@ def _described_target(target: ModelTarget) -> Any:
         return target.to
     told = {
         "to": target.to,
-        "when": described_condition(target.when) if target.when is not None else None,
+        "when": condition_text(target.when) if target.when is not None else None,
         "set": loads(target.overlay) if target.overlay else None,
         "name": target.name,
         "context_tokens": target.context_tokens,

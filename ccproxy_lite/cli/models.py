@@ -15,10 +15,9 @@ from ccproxy_lite.errors import CcproxyError, ClientError
 from ccproxy_lite.formats.neutral.catalog import ModelInfo
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.relay.catalog import Catalog
-from ccproxy_lite.relay.facts import Listed
 from ccproxy_lite.relay.vault import Vault
-from ccproxy_lite.routing.conditions import described
-from ccproxy_lite.routing.routes import is_glob, resolve
+from ccproxy_lite.routing.conditions import condition_text
+from ccproxy_lite.routing.routes import Listed, Route, is_glob, resolve, suggestion
 from ccproxy_lite.server.lifecycle import upstreams
 
 
@@ -45,21 +44,21 @@ def main(arguments: argparse.Namespace) -> int:
 async def _read_rows(config: Config) -> list[tuple[ModelInfo, list[str]]]:
     async with upstreams(config, Vault()) as relay:
         catalog = Catalog(relay)
-        models = await catalog.models()
-        facts, entries = Listed(relay.upstreams.lists), dict(config.models)
+        models, entries = await catalog.models(), dict(config.models)
         rows = [
-            (info, _target_texts(entries[info.id]) if info.id in entries else _routes(config, info.id, facts))
+            (
+                info,
+                _target_texts(entries[info.id])
+                if info.id in entries
+                else [str(one) for one in catalog.routes(info.id)],
+            )
             for info in models
         ]
     return rows + [(ModelInfo(name), _target_texts(targets)) for name, targets in config.models if is_glob(name)]
 
 
-def _routes(config: Config, name: str, facts: Listed) -> list[str]:
-    return [str(route) for route in resolve(config, name, "", facts=facts)]
-
-
 def _target_texts(targets: tuple[ModelTarget, ...]) -> list[str]:
-    return [f"{one.to} (when {described(one.when)})" if one.when is not None else one.to for one in targets]
+    return [f"{one.to} (when {condition_text(one.when)})" if one.when is not None else one.to for one in targets]
 
 
 async def _ask_for(config: Config, name: str) -> dict[str, Any]:
@@ -67,35 +66,52 @@ async def _ask_for(config: Config, name: str) -> dict[str, Any]:
         catalog = Catalog(relay)
         await catalog.refresh(relay.config.upstreams)
         try:
-            routes = resolve(config, name, "", facts=Listed(relay.upstreams.lists))
+            routes = catalog.routes(name)
+            info = catalog.described(name)
         except ClientError as error:
             raise CcproxyError(error.message) from None
-        info = catalog.described(name)
-        listed = relay.upstreams.lists
-    targets = []
-    for route in routes:
-        told = listed.get(route.upstream.name)
-        models = route.upstream.models or told or ()
-        entry: dict[str, Any] = {"target": str(route), "rule": route.rule}
-        entry |= {"effort": route.effort} if route.effort else {}
-        entry |= {"set": loads(route.overlay)} if route.overlay else {}
-        entry |= {"listed": route.model in models} if models else {}
-        targets.append(entry)
-    return {"model": name, "targets": targets, **_numbers(info)}
+        problem, otherwise = "", list[Route]()
+        if all(route.condition is not None for route in routes):
+            try:
+                otherwise = resolve(config, name, "", facts=Listed(relay.upstreams.lists, fits=False))
+            except ClientError as error:
+                problem = error.message
+        answer = {"model": name, "targets": [_target(catalog, route) for route in routes], **_numbers(info)}
+        answer |= {"otherwise": [_target(catalog, route) for route in otherwise]} if otherwise else {}
+    return {**answer, "otherwise_error": problem} if problem else answer
+
+
+def _target(catalog: Catalog, route: Route) -> dict[str, Any]:
+    names = catalog.listed_by(route.upstream)
+    told: dict[str, Any] = {"target": str(route), "rule": route.rule}
+    told |= {"when": condition_text(route.condition)} if route.condition is not None else {}
+    told |= {"effort": route.effort} if route.effort else {}
+    told |= {"set": loads(route.overlay)} if route.overlay else {}
+    told |= {"listed": route.model in names} if names else {}
+    if names and route.model not in names:
+        told["hint"] = suggestion(route.model, names)
+    return told
 
 
 def _answer_lines(answer: dict[str, Any]) -> Iterator[str]:
-    for number, target in enumerate(answer["targets"]):
+    """One line for each target: those with a condition first, then who answers other requests, then what follows it."""
+    before = ""
+    for target in [*answer["targets"], *answer.get("otherwise", ())]:
+        prefix = f"when {target['when']}: " if "when" in target else before
+        before = "otherwise: " if "when" in target else "if that fails: "
         effort = f", effort {target['effort']}" if "effort" in target else ""
         overlay = f", set {dumps(target['set'])}" if "set" in target else ""
-        missing = "" if target.get("listed", True) else "; the upstream does not list it"
-        yield f"{'then ' if number else ''}{target['target']}{effort}{overlay} ({target['rule']}{missing})"
-    numbers = [f"{answer[key]:,} {what}" for key, what in _NUMBERS if key in answer]
+        yield f"{prefix}{target['target']}{effort}{overlay} ({target['rule']})"
+        if "hint" in target:
+            yield f"  {target['target'].partition('/')[0]} does not list this name; {target['hint']}"
+    if "otherwise_error" in answer:
+        yield f"otherwise: 404, {answer['otherwise_error']}"
+    numbers = [f"{what}: {answer[key]:,} tokens" for key, what in _NUMBERS if key in answer]
     if numbers:
-        yield f"tokens: {', '.join(numbers)}"
+        yield "; ".join(numbers)
 
 
-_NUMBERS = (("context_tokens", "in the context window"), ("output_tokens", "in an answer"))
+_NUMBERS = (("context_tokens", "context window"), ("output_tokens", "output limit"))
 
 
 def _numbers(info: ModelInfo) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from secrets import token_urlsafe
 import anyio
 
 from ccproxy_lite.cli.load import load, with_options
-from ccproxy_lite.cli.told import check_listed, failures, tell_model, window_flags
+from ccproxy_lite.cli.model_facts import check_listed, model_facts, window_flags
+from ccproxy_lite.cli.run_summary import failures
 from ccproxy_lite.config.model import Config
 from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
 from ccproxy_lite.log import log
@@ -84,7 +85,7 @@ async def _run_behind_proxy(config: Config, words: list[str], model: str) -> int
     vault.remember(key)
     wanted = [number for number in _PASSED_ON if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores one
     with (
-        _settings_folder() if file or clients.may_need_catalogue(words[0]) else nullcontext() as folder,
+        _settings_folder() if file or clients.catalogue_of(words[0]) else nullcontext() as folder,
         anyio.open_signal_receiver(*wanted) as signals,
     ):
         async with running(replace(config, client_keys=(key,)), vault) as proxy:
@@ -92,12 +93,12 @@ async def _run_behind_proxy(config: Config, words: list[str], model: str) -> int
                 print(f"ccproxy-lite: {proxy.relay.captures.problem}", file=sys.stderr)
             if model:
                 await check_listed(proxy.app.catalog, model)
-            told = await tell_model(proxy.app.catalog, words, model)
+            facts = await model_facts(proxy.app.catalog, words, model)
             child = clients.environment(os.environ, words[0], proxy.url, key)
-            child |= clients.about_model(clients.program_name(words[0]), told, os.environ)
+            child |= clients.about_model(clients.program_name(words[0]), facts, os.environ)
             if file is not None and folder is not None:
                 child |= _with_file(file, folder, proxy.url, key)
-            flags = await window_flags(words, told, folder)
+            flags = await window_flags(words, facts, folder)
             try:
                 process = await anyio.open_process(
                     [*clients.with_flags(words[:1], proxy.url), *flags, *words[1:]],

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ccproxy_lite.formats import fields
-from ccproxy_lite.formats.neutral.catalog import ModelInfo, limit
+from ccproxy_lite.formats.neutral.catalog import INPUTS, ModelInfo, limit
 
 _WINDOWS = (
     "context_length",
@@ -25,7 +25,6 @@ _WINDOWS = (
 _OUTPUTS = ("max_completion_tokens", "max_output_tokens", "max_output_length", "output_token_limit")
 _HOLDERS = ("top_provider", "meta", "metadata", "limits", "capabilities")
 """Objects in which some of them stand."""
-_INPUTS = ("image", "audio", "video", "file")
 
 
 def write_models(models: Sequence[ModelInfo], created: int) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def write_model(model: ModelInfo, created: int) -> dict[str, Any]:
     if model.output_tokens:
         written["max_completion_tokens"] = model.output_tokens
         written["top_provider"] = {"max_completion_tokens": model.output_tokens}
-    if model.inputs:
+    if model.inputs is not None:
         modalities = {"input_modalities": ["text", *model.inputs], "output_modalities": ["text"]}
         written["architecture"] = modalities
     return written
@@ -71,10 +70,10 @@ def _first(entry: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     return next((value for value in map(limit, values) if value), None)
 
 
-def _read_inputs(entry: Mapping[str, Any]) -> tuple[str, ...]:
+def _read_inputs(entry: Mapping[str, Any]) -> tuple[str, ...] | None:
     listed = entry.get("input_modalities") or fields.lenient_list(entry.get("architecture"), "input_modalities")
     told = set(listed) if isinstance(listed, list) and all(isinstance(one, str) for one in listed) else set()
     capabilities = entry.get("capabilities")
     if (isinstance(capabilities, dict) and capabilities.get("vision") is True) or entry.get("type") == "vlm":
         told.add("image")
-    return tuple(kind for kind in _INPUTS if kind in told)
+    return tuple(kind for kind in INPUTS if kind in told) if told else None

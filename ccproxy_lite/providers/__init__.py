@@ -9,7 +9,7 @@ from __future__ import annotations
 from ccproxy_lite.providers import claude_cli, direct, echo, plain
 from ccproxy_lite.providers.direct import FAMILIES, VENDORS, Families, is_makers
 from ccproxy_lite.providers.provider import QUIRKS, Defaults, Provider
-from ccproxy_lite.providers.windows import known
+from ccproxy_lite.providers.windows import known_model
 
 __all__ = [
     "DIRECT",
@@ -21,7 +21,7 @@ __all__ = [
     "Families",
     "Provider",
     "is_makers",
-    "known",
+    "known_model",
     "provider_of",
 ]
 

@@ -3,8 +3,8 @@
 Only the shape of a name is known here, so only families whose members agree; a service's own list, and the
 configuration, count more. Sources: the makers' model pages.
 
->>> known("openrouter/qwen3-coder-plus").context_tokens, known("my-model")
-(262144, ModelInfo(id='my-model', name='', context_tokens=None, output_tokens=None, inputs=()))
+>>> known_model("openrouter/qwen3-coder-plus").context_tokens, known_model("my-model")
+(262144, ModelInfo(id='my-model', name='', context_tokens=None, output_tokens=None, inputs=None))
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ccproxy_lite.formats.neutral.catalog import ModelInfo
 _PICTURES = ("image",)
 _PAGES = ("image", "file")
 _ALL = ("image", "audio", "video", "file")
-_KNOWN: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
+_MODELS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
     (r"claude-(?:opus-4-[89]|(?:opus|sonnet|haiku|fable|mythos)-[5-9])", 1_000_000, 128_000, _PAGES),
     (r"claude-(?:opus|sonnet)-4-[67]", 200_000, 128_000, _PAGES),
     (r"claude-opus-4(?:-[01])?(?:-2025\d+)?\Z", 200_000, 32_000, _PAGES),
@@ -42,13 +42,11 @@ _KNOWN: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
     (r"devstral", 131_072, 32_768, ()),
     (r"llama-?3\.[123]", 131_072, 8192, ()),
 )
-_PATTERNS = tuple((re.compile(pattern), numbers) for pattern, *numbers in _KNOWN)
+_PATTERNS = tuple((re.compile(row[0]), ModelInfo("", "", *row[1:])) for row in _MODELS)
 
 
-def known(model: str) -> ModelInfo:
+def known_model(model: str) -> ModelInfo:
     """What is known of a model by its name."""
     name = model.rpartition("/")[2].lower()
-    for pattern, (context, output, inputs) in _PATTERNS:
-        if pattern.match(name):
-            return ModelInfo(model, "", context, output, inputs)  # type: ignore[arg-type]
-    return ModelInfo(model)
+    found = next((info for pattern, info in _PATTERNS if pattern.match(name)), ModelInfo(""))
+    return found._replace(id=model)

@@ -17,7 +17,7 @@ import anyio
 
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats.format import Format, Outgoing, PathInfo, Target, Writer
-from ccproxy_lite.formats.neutral import overflow
+from ccproxy_lite.formats.neutral import missing_model, overflow
 from ccproxy_lite.formats.neutral.answer_losses import AnswerLosses
 from ccproxy_lite.formats.neutral.events import End, Event, Failed
 from ccproxy_lite.formats.neutral.names import Restorer
@@ -42,29 +42,6 @@ from ccproxy_lite.routing.routes import Route, suggestion
 
 if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Effort, Request
-
-
-_NO_MODEL = re.compile(
-    r"(?i)\bmodel(?: was)? not (?:found|exist)|\bno such model\b|\bnot a valid model\b|\bunknown model\b"
-    r"|\binvalid model(?: name| id)?\b(?! \w)|\bmodel(?: identifier| name| id)? is (?:invalid|unknown)\b"
-)
-"""How services say that they do not have a model, without its name."""
-_NOT_THERE = re.compile(
-    r"(?i)\bnot (?:found|exist|available|supported for|a valid)|\bno access|\bunknown\b|\binvalid\b"
-)
-"""How they say it beside its name."""
-
-
-def _is_about_model(failed: Failed, model: str) -> bool:
-    """Whether a failure says that the upstream does not have the model."""
-    if failed.code == "model_not_found" or _NO_MODEL.search(failed.message):
-        return failed.kind in ("not_found", "bad_request")
-    name = rf"(?<![\w./-]){re.escape(model)}(?![\w-])"
-    said = failed.message.replace("models/", "")
-    if failed.kind == "not_found":
-        return re.search(name, said) is not None
-    is_named = re.search(rf"(?i)\bmodel\W{{0,4}}{name}", failed.message.replace("models/", "model ")) is not None
-    return failed.kind == "bad_request" and is_named and _NOT_THERE.search(said) is not None
 
 
 class Prepared(NamedTuple):
@@ -277,17 +254,32 @@ class MessageDispatch:
         return delivery.failed
 
     def explained(self, failed: Failed) -> Failed:
-        """The failure; for a model that is not there, who was asked for what, what is there, and what to do."""
-        if not _is_about_model(failed, self.attempt.route.model):
-            return failed
+        """The failure; for a model that is not there, who was asked for what, what is there, and what to do.
+
+        An address that is not there is explained as well: that is a wrong base URL.
+        """
         asked, (upstream, sent, *_) = self._call.record.model, self.attempt.route
+        if not missing_model.is_about(failed, sent):
+            is_path = failed.kind == "not_found" and failed.status == 404 and not self._is_own_error
+            remedy = f"check the base_url of upstream {upstream.name}: {upstream.base_url}"
+            return replace(failed, message=f"{failed.message} ({remedy})") if is_path else failed
         names = sorted(upstream.models or self._upstreams.lists.get(upstream.name, ()))
-        as_asked = "" if asked == sent else f' (asked for as "{asked}")'
-        known = f"; {suggestion(sent, names)}" if names else ""
-        remedy = '"ccproxy-lite models" lists what can be asked for; "models" in the configuration maps names'
-        return replace(
-            failed, message=f'upstream {upstream.name}, model "{sent}"{as_asked}: {failed.message}{known}; {remedy}'
-        )
+        others = [name for name in names if name != sent]
+        known = f"; {suggestion(sent, others)}" if others else ""
+        if sent in names:
+            known = "; the upstream lists it, but does not serve it to this key"
+        as_asked = "" if asked == sent else f' (requested as "{asked}")'
+        remedy = 'run "ccproxy-lite models" for the list; map names under "models" in the configuration'
+        message = f'upstream {upstream.name}, model "{sent}"{as_asked}: {failed.message.rstrip(".")}{known}; {remedy}'
+        return replace(failed, message=message)
+
+    @property
+    def _is_own_error(self) -> bool:
+        """Whether the upstream's error has the shape that its format has for one."""
+        delivery, form = self.delivery, self.prepared.form
+        if delivery is None or delivery.answer is None:
+            return True
+        return form.is_own_error(delivery.answer.status, json_in(delivery.body))
 
     @property
     def _place(self) -> tuple[str, str]:

@@ -1,4 +1,9 @@
-"""The models that clients can request: the configuration's names, and the upstreams' lists, kept for five minutes."""
+"""The models that clients can request: the configuration's names, and what the upstreams list.
+
+A list is asked for when it is needed, by one request at a time for each upstream. It is fresh for five minutes; after a
+failure the old one stays, and is not asked for again for 15 seconds. Of an alias with several targets, clients are told
+the largest window among those that any large request may reach: with a smaller one they would compact too early.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +12,15 @@ from collections.abc import Iterable
 import anyio
 
 from ccproxy_lite.config.model import Config, Upstream
-from ccproxy_lite.errors import UNREACHABLE, UpstreamError
-from ccproxy_lite.formats.neutral.catalog import ModelInfo
+from ccproxy_lite.errors import UNREACHABLE, ClientError, UpstreamError
+from ccproxy_lite.formats.neutral.catalog import INPUTS, ModelInfo
 from ccproxy_lite.log import log
-from ccproxy_lite.providers import known
+from ccproxy_lite.providers import known_model
 from ccproxy_lite.providers.provider import Ask
-from ccproxy_lite.relay.facts import Listed
 from ccproxy_lite.relay.headers import USER_AGENT
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.upstreams import wire_format
-from ccproxy_lite.routing.routes import Route, model_names, resolve, route_to, targets_of
+from ccproxy_lite.routing.routes import Listed, Route, model_names, resolve, route_to, targets_of
 
 _FRESH_S = 300.0
 _RETRY_S = 15.0
@@ -24,12 +28,16 @@ _MAX_BYTES = 16_777_216
 
 
 class Catalog:
-    """The models that a client can request."""
+    """The models that a client can request.
+
+    :ivar problems: by upstream, why its list could not be had the last time
+    """
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._fresh_until: dict[str, float] = {}
         self._asking: dict[str, anyio.Lock] = {}
+        self.problems: dict[str, str] = {}
 
     async def models(self, pinned_upstream: str = "") -> list[ModelInfo]:
         """Aliases first, then what each upstream lists, each name once; if one is ``pinned``, only its models."""
@@ -59,21 +67,42 @@ class Catalog:
         targets, told, windows = targets_of(self.config, name), ModelInfo(name), []
         if not targets:
             return told.completed(self.info(self.routes(name)[0]))
+        inputs: set[str] = set()
         for target in targets:
             info = ModelInfo(name, target.name, target.context_tokens, target.output_tokens)
             info = info.completed(self.info(route_to(self.config, target, name))._replace(name=""))
+            # A target for some kinds of content gets these alone.
+            chosen = info.inputs or () if target.when is None else set(info.inputs or ()) & set(target.when.contents)
+            inputs.update(chosen)
             if target.when is None or target.when.tokens_over is not None:
                 windows.append(info.context_tokens or 0)
             told = told.completed(info)
             if target.when is None:  # what stands behind it is for failures
                 break
         # A target for large requests is there so that they may become large.
-        return told._replace(context_tokens=max(windows, default=0) or told.context_tokens)
+        window = max(windows, default=0) or told.context_tokens
+        kinds = None if told.inputs is None else tuple(kind for kind in INPUTS if kind in inputs)
+        return told._replace(context_tokens=window, inputs=kinds)
+
+    def retrieved(self, name: str) -> ModelInfo | None:
+        """What clients are told of a name that they ask for by itself; None if nobody has such a model.
+
+        That is any name to which an entry of ``models`` leads, or which an upstream lists; where it lists none, a name
+        that is written with the upstream's.
+        """
+        try:
+            route = self.routes(name)[0]
+        except ClientError:
+            return None
+        names = self.listed_by(route.upstream)
+        is_there = bool(targets_of(self.config, name)) or route.model in names
+        is_pinned = name.startswith(f"{route.upstream.name}/") and not names
+        return self.described(name) if is_there or is_pinned else None
 
     def info(self, route: Route) -> ModelInfo:
         """What is known of a model of an upstream: what its list says, else what its name does."""
         own = self._relay.upstreams.lists.get(route.upstream.name, {}).get(route.model, ModelInfo(route.model))
-        return own.completed(known(route.model))
+        return own.completed(known_model(route.model))
 
     async def ask(self, upstream: Upstream) -> list[ModelInfo]:
         """The list of an upstream, requested now. Raises UpstreamError."""
@@ -102,8 +131,10 @@ class Catalog:
             try:
                 self._relay.upstreams.lists[name] = {model.id: model for model in await self.ask(upstream)}
                 self._fresh_until[name] = now + _FRESH_S
+                self.problems.pop(name, None)
             except UpstreamError as error:
-                log.warning("could not list models of %s: %s", name, self._relay.vault.redact(error.message))
+                self.problems[name] = self._relay.vault.redact(error.message)
+                log.warning("could not list models of %s: %s", name, self.problems[name])
                 self._fresh_until[name] = now + _RETRY_S
                 if error.code == UNREACHABLE:
                     self._relay.report_reach(name, error.message, now)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ccproxy_lite.config.model import Condition
 from ccproxy_lite.errors import ClientError
@@ -24,30 +24,19 @@ _BYTES_PER_TOKEN = 4
 """Of a body that cannot be read, about."""
 
 
-class Listed(NamedTuple):
-    """No request: what is asked is where it could go."""
-
-    lists: Lists
-
-    def fit(self, condition: Condition, effort: str) -> bool:
-        return True
-
-
 class RequestFacts:
     """What is known of one call."""
 
     def __init__(self, call: Call, upstreams: Upstreams) -> None:
         self._call = call
         self._upstreams = upstreams
-        self._effort = ""
 
     @property
     def lists(self) -> Lists:
         return self._upstreams.lists
 
     def fit(self, condition: Condition, effort: str) -> bool:
-        self._effort = effort
-        return holds(condition, self)
+        return holds(condition, self, effort)
 
     def header(self, name: str) -> str | None:
         return self._call.head.get(name)
@@ -64,10 +53,7 @@ class RequestFacts:
     def contents(self) -> Collection[str]:
         from ccproxy_lite.formats.neutral.contents import contents_of  # a large module that is seldom needed
 
-        found = contents_of(self._request) if self._request is not None else set()
-        if self._effort:  # behind the model's name, which counts more than the body
-            found = (found - {"thinking"}) | ({"thinking"} if self._effort != "none" else set())
-        return found
+        return contents_of(self._request) if self._request is not None else ()
 
     @cached_property
     def tokens(self) -> int:

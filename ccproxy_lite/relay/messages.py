@@ -12,6 +12,7 @@ from ccproxy_lite.relay.exchange import Exchange
 from ccproxy_lite.relay.facts import RequestFacts
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.reply import Reply
+from ccproxy_lite.routing.conditions import condition_text
 from ccproxy_lite.routing.failover import Attempt
 from ccproxy_lite.routing.routes import Route, resolve
 
@@ -37,7 +38,8 @@ async def _answer(relay: Relay, call: Call, routes: list[Route] | None) -> None:
     form, facts = call.form.base or call.form.name, RequestFacts(call, relay.upstreams)
     routes = routes or resolve(relay.config, call.model, form, call.pinned_upstream, facts)
     if log.isEnabledFor(DEBUG):
-        log.debug("route: %s -> %s: %s", call.model, ", ".join(map(str, routes)), routes[0].rule)
+        condition = f" (when {condition_text(routes[0].condition)})" if routes[0].condition is not None else ""
+        log.debug("route: %s -> %s: %s%s", call.model, ", ".join(map(str, routes)), routes[0].rule, condition)
     if not is_known:
         routes = stored.knowing_previous(call, routes)
     if call.tape is not None:

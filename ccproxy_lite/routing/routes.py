@@ -7,7 +7,7 @@ The first rule that applies decides:
 2. the model is ``UPSTREAM/MODEL``
 3. ``models`` in the configuration: an exact name before a glob, globs in the order of the file. Of an entry's targets
    those are left out whose condition the request does not fit; an entry without any left is passed over
-4. an upstream lists the model, in the configuration or by itself
+4. an upstream's ``models`` in the configuration lists it
 5. the name's prefix tells the vendor; of its upstreams one of the client's format, for no conversion beats any
 6. the first upstream without a list, which may support it
 
@@ -25,7 +25,7 @@ from typing import NamedTuple, Protocol
 
 from ccproxy_lite.config.model import EFFORTS, Condition, Config, ModelTarget, Upstream
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.routing.conditions import described
+from ccproxy_lite.routing.conditions import condition_text
 
 _EFFORT = re.compile(r"(.+)\((\w+)\)")
 _SUFFIX = re.compile(rf"[)\]]\Z|[:-](?:{'|'.join(EFFORTS)})\Z")
@@ -60,7 +60,7 @@ class Route(NamedTuple):
     """One target: an upstream, and what the model is called there.
 
     ``effort`` stands behind the model's name; ``overlay`` is what the target sets in the upstream's body, as JSON text.
-    ``rule`` says which rule has chosen it.
+    ``rule`` says which rule has chosen it, and ``condition`` for which requests.
     """
 
     upstream: Upstream
@@ -68,9 +68,23 @@ class Route(NamedTuple):
     effort: str = ""
     overlay: str = ""
     rule: str = ""
+    condition: Condition | None = None
 
     def __str__(self) -> str:
         return f"{self.upstream.name}/{self.model}"
+
+
+class Listed(NamedTuple):
+    """The facts where there is no request: what is asked is where one may go, or where it goes if no condition fits."""
+
+    lists: Lists
+    fits: bool = True
+
+    def fit(self, condition: Condition, effort: str) -> bool:
+        return self.fits
+
+
+NO_REQUEST = Listed({})
 
 
 class Named(NamedTuple):
@@ -86,12 +100,11 @@ def family(config: Config, model: str) -> tuple[str, ...]:
 
 
 def resolve(
-    config: Config, model: str, client_format: str, pinned_upstream: str = "", facts: Facts | None = None
+    config: Config, model: str, client_format: str, pinned_upstream: str = "", facts: Facts = NO_REQUEST
 ) -> list[Route]:
-    """The targets of a model name in failover order. Raises ClientError (404).
+    """The targets of a model name in failover order. Raises ClientError (404; 400 for an effort that does not exist).
 
     :param pinned_upstream: the upstream that the request's path names
-    :param facts: what is known of the request; without them, conditions are taken as fulfilled
     """
     asked, effort = named(config, model, facts) if _SUFFIX.search(model) else Named(model)
     # rule 1
@@ -105,40 +118,47 @@ def resolve(
     if of_that_name is not None:
         return [Route(of_that_name, name_there, effort, rule="the model names the upstream")]
     # rule 3
+    passed_over: list[str] = []
     for pattern, targets in _entries(config, asked):
-        routes = [
-            _route_to(config, target, Named(asked, effort), _rule_of(pattern, number, target))
-            for number, target in enumerate(targets)
-            if target.when is None or facts is None or facts.fit(target.when, effort)
-        ]
+        routes: dict[tuple[str, ...], Route] = {}
+        for number, target in enumerate(targets):
+            if target.when is None or facts.fit(target.when, effort):
+                route = _route_to(config, target, Named(asked, effort), f'models "{pattern}", target {number + 1}')
+                routes.setdefault((route.upstream.name, *route[1:4]), route)
         if routes:
-            first: dict[Route, Route] = {}
-            for route in routes:
-                first.setdefault(route._replace(rule=""), route)
-            return list(first.values())
+            return list(routes.values())
+        passed_over.append(pattern)
     # rule 4
-    lists = _lists(config, facts)
-    listed = [upstream for upstream in config.upstreams if asked in lists.get(upstream.name, ())]
+    listed = [upstream for upstream in config.upstreams if asked in upstream.models]
     if listed:
         return [Route(_preferred(listed, client_format), asked, effort, rule="the upstream lists the model")]
     # rule 5
     for wanted in _by_family(config, asked, client_format):
-        return [Route(wanted, asked, effort, rule="the name tells the vendor")]
+        return [Route(wanted, asked, effort, rule="the name matches a vendor's models")]
     # rule 6
     open_ended = [upstream for upstream in config.upstreams if not upstream.models]
     if open_ended:
-        return [Route(open_ended[0], asked, effort, rule="the first upstream without a list of models")]
+        return [Route(open_ended[0], asked, effort, rule='the first upstream without "models" in the configuration')]
+    if passed_over:
+        conditions = "; ".join(dict.fromkeys(_conditions(config, asked)))
+        message = f'no target of "{passed_over[0]}" takes this request (they are for: {conditions})'
+        raise ClientError(404, message, param="model")
     raise ClientError(404, f'unknown model "{model}"; {suggestion(asked, model_names(config))}', param="model")
 
 
-def _lists(config: Config, facts: Facts | None) -> Lists:
+def _conditions(config: Config, model: str) -> Iterator[str]:
+    targets = (target for _, targets in _entries(config, model) for target in targets)
+    return (condition_text(target.when) for target in targets if target.when is not None)
+
+
+def _lists(config: Config, facts: Facts) -> Lists:
     """The models that each upstream is known to have."""
-    told = facts.lists if facts is not None else {}
+    told = facts.lists
     return {upstream.name: upstream.models or told.get(upstream.name, ()) for upstream in config.upstreams}
 
 
-def named(config: Config, model: str, facts: Facts | None = None) -> Named:
-    """A model's name as it was asked for, without an effort behind it.
+def named(config: Config, model: str, facts: Facts = NO_REQUEST) -> Named:
+    """A model's name as it was asked for, without an effort behind it. Raises ClientError (400).
 
     >>> named(Config((), models=(("fast", ()),)), "fast-high"), named(Config(()), "m(low)[1m]")
     (Named(model='fast', effort='high'), Named(model='m', effort='low'))
@@ -159,6 +179,12 @@ def named(config: Config, model: str, facts: Facts | None = None) -> Named:
         shorter = shorter.removesuffix(_WINDOW)
         if effort in EFFORTS and _is_known(config, shorter, lists):
             return Named(shorter, effort)
+    other = _EFFORT.fullmatch(model)
+    if other is not None and _is_known(config, other[1], lists):
+        close = difflib.get_close_matches(other[2].lower(), EFFORTS, 1)
+        hint = f' (did you mean "{close[0]}"?)' if close else ""
+        message = f'unknown effort "{other[2]}" behind "{other[1]}"{hint}; known: {", ".join(EFFORTS)}'
+        raise ClientError(400, message, param="model")
     return written
 
 
@@ -185,7 +211,8 @@ def suggestion(model: str, names: Collection[str]) -> str:
     """What to say to who has asked for an unknown model: the names that are like it, else some that exist."""
     close = difflib.get_close_matches(model, list(names), 3, 0.5)
     if close:
-        return f"did you mean {' or '.join(close)}?"
+        *others, last = close
+        return f"did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
     shown = [*names][:_MOST_NAMES]
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
     return f"available: {', '.join(shown)}{more}"
@@ -243,11 +270,6 @@ def _with_effort(target: str, effort: str) -> str:
     return f"{_split(target).model}({effort})" if effort else target
 
 
-def _rule_of(pattern: str, number: int, target: ModelTarget) -> str:
-    condition = f" (when {described(target.when)})" if target.when is not None else ""
-    return f'models "{pattern}", target {number + 1}{condition}'
-
-
 def route_to(config: Config, target: ModelTarget, model: str) -> Route:
     """Where a target of a model name leads, as far as that depends on no request."""
     return _route_to(config, target, Named(model), "")
@@ -259,7 +281,8 @@ def _route_to(config: Config, target: ModelTarget, asked: Named, rule: str) -> R
     assert upstream is not None, "the configuration was checked"
     wanted, effort = _split(wanted)
     # What the client has written counts more than what the file says.
-    return Route(upstream, wanted.replace("*", asked.model), asked.effort or effort, target.overlay, rule)
+    wanted = wanted.replace("*", asked.model)
+    return Route(upstream, wanted, asked.effort or effort, target.overlay, rule, target.when)
 
 
 def _preferred(upstreams: list[Upstream], client_format: str) -> Upstream:

@@ -212,6 +212,7 @@ async def _models(app: App, call: Call) -> list[ModelInfo]:
 async def _handle_model(app: App, call: Call) -> None:
     name, models = call.path_info.model, await _models(app, call)
     found = next((model for model in models if model.id == name), None)
+    found = found or (None if call.pinned_upstream else app.catalog.retrieved(name))
     if found is None:
         raise ClientError(404, f'unknown model "{name}"; {suggestion(name, [model.id for model in models])}')
     call.record.status = 200

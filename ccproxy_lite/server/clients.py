@@ -32,6 +32,27 @@ class File(NamedTuple):
     usual: str = ""
 
 
+class Place(NamedTuple):
+    """Where a client's own settings stand: a file in the folder that a variable names, or else in one below HOME."""
+
+    variable: str
+    folder: str
+    name: str
+
+
+class Catalogue(NamedTuple):
+    """A list of models that a client reads from a file.
+
+    ``printed_by`` are the words by which the program prints its own list, without asking any service; ``setting`` names
+    the file, and ``window_setting`` a window without a file, up to ``largest_window``.
+    """
+
+    printed_by: tuple[str, ...]
+    setting: str
+    window_setting: str
+    largest_window: int
+
+
 class Model(NamedTuple):
     """The model that answers a client, as far as the client must be told.
 
@@ -53,9 +74,9 @@ class Client(NamedTuple):
     ``redirected_by``: variables that would lead it elsewhere. ``private``: what only a child of ours gets.
     ``speaks`` is its format. ``asks_for``: models that it asks for by itself, which it also calls by the words in
     ``usual_models``. A user names another one behind one of ``model_options``, as a setting behind one of
-    ``setting_options``, in ``model_variable``, or in ``settings``: a file in the folder that a variable names, or else
-    in one below HOME. ``of_models``, ``of_windows``, ``converted``: the variables for the model's name
-    (``{model}``), its numbers (``{context}``, ``{output}``), and where a conversion follows.
+    ``setting_options``, in ``model_variable``, or in ``settings``. ``of_models``, ``of_windows``, ``converted``: the
+    variables for the model's name (``{model}``), its numbers (``{context}``, ``{output}``), and where a conversion
+    follows; ``catalogue`` is the other way to tell numbers.
     """
 
     about: str
@@ -70,10 +91,11 @@ class Client(NamedTuple):
     model_options: tuple[str, ...] = ()
     setting_options: tuple[str, ...] = ()
     model_variable: str = ""
-    settings: tuple[str, str, str] = ("", "", "")
+    settings: Place | None = None
     of_models: Mapping[str, str] = {}
     of_windows: Mapping[str, str] = {}
     converted: Mapping[str, str] = {}
+    catalogue: Catalogue | None = None
 
 
 _ANTHROPIC = {"ANTHROPIC_BASE_URL": "{url}", "ANTHROPIC_AUTH_TOKEN": "{key}"}
@@ -100,8 +122,7 @@ _CODEX = {
     "model_providers.ccproxy.wire_api": '"responses"',
     "model_providers.ccproxy.supports_websockets": "false",  # else it tries first, and reports the refusal as an error
 }
-_CODEX_WINDOW = 272_000
-"""Codex takes no larger window from a flag, only from a catalogue of models."""
+_CODEX_CATALOGUE = Catalogue(("debug", "models", "--bundled"), "model_catalog_json", "model_context_window", 272_000)
 _CODEX_TEMPLATE = "gpt-5.5"
 """The newest of its models that calls tools one by one, as others do."""
 _DISCOVERY = {"CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY": "1"}
@@ -121,7 +142,11 @@ _CLAUDE_WINDOW = {
     "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "{output}",
 }
 LEAST_WINDOW = 100_000
-"""For names that it knows, Claude Code takes no smaller window."""
+"""For names that it knows, Claude Code takes no smaller window; it knows them by a part of the name."""
+FAMILIAR = "claude"
+"""What names of models that it may know contain."""
+UNFAMILIAR_NAME = "proxied-model"
+"""A name that no client knows."""
 _CLAUDE_OUTPUT_TOKENS = 32_000
 """What Claude Code asks for, for a model that it does not know; it keeps that much of the window free."""
 _GEMINI_FILE = '{"security": {"auth": {"selectedType": "gemini-api-key"}}}'
@@ -172,7 +197,7 @@ CLIENTS: dict[str, Client] = {
         usual_models=("default", "best", "opus", "sonnet", "haiku", "opusplan"),
         model_options=("--model",),
         model_variable="ANTHROPIC_MODEL",
-        settings=("CLAUDE_CONFIG_DIR", ".claude", "settings.json"),
+        settings=Place("CLAUDE_CONFIG_DIR", ".claude", "settings.json"),
         of_models=_CLAUDE_MODELS,
         of_windows=_CLAUDE_WINDOW,
         converted={"CLAUDE_CODE_ATTRIBUTION_HEADER": "0"},  # a text for the maker's own service
@@ -186,7 +211,8 @@ CLIENTS: dict[str, Client] = {
         asks_for=("gpt-6.1-sol",),
         model_options=("-m", "--model"),
         setting_options=("-c", "--config"),
-        settings=("CODEX_HOME", ".codex", "config.toml"),
+        settings=Place("CODEX_HOME", ".codex", "config.toml"),
+        catalogue=_CODEX_CATALOGUE,
     ),
     "gemini": Client(
         "Gemini CLI", _GOOGLE, _NOT_GOOGLE, file=File("GEMINI_CLI_HOME", _GEMINI_FILE, at=".gemini/settings.json")
@@ -294,21 +320,30 @@ def _output_of(model: Model) -> int:
     return min(longest, max(model.context_tokens // 4, 1)) if model.context_tokens else longest
 
 
-def window_flags(client: str, model: Model) -> list[str]:
-    """The flags that tell Codex of a window without a catalogue; it takes none that is larger than its own."""
-    if not takes_catalogue(client, model) or needs_catalogue(client, model):
+def catalogue_of(program: str) -> Catalogue | None:
+    """The catalogue of models that a program reads, if it reads one."""
+    client = CLIENTS.get(program_name(program))
+    return client.catalogue if client is not None else None
+
+
+def window_flags(program: str, model: Model) -> list[str]:
+    """The flags that tell a program of a window without a catalogue."""
+    form = catalogue_of(program)
+    if form is None or not model.is_foreign or not model.context_tokens or needs_catalogue(program, model):
         return []
-    return ["-c", f"model_context_window={model.context_tokens}"]
+    return ["-c", f"{form.window_setting}={model.context_tokens}"]
 
 
-def takes_catalogue(client: str, model: Model) -> bool:
-    """Whether a client is told of a window by a catalogue of models."""
-    return client == "codex" and model.is_foreign and model.context_tokens > 0
+def needs_catalogue(program: str, model: Model) -> bool:
+    """Whether only a catalogue can tell a program of the window."""
+    form = catalogue_of(program)
+    return form is not None and model.is_foreign and model.context_tokens > form.largest_window
 
 
-def needs_catalogue(client: str, model: Model) -> bool:
-    """Whether only a catalogue can tell a client of the window."""
-    return takes_catalogue(client, model) and model.context_tokens > _CODEX_WINDOW
+def catalogue_flags(form: Catalogue, path: str, model: Model) -> list[str]:
+    """The flags that name a catalogue, and the model in it that all names lead to."""
+    named = ["-c", f'model="{model.asked}"'] if model.asked else []
+    return ["-c", f'{form.setting}="{path}"', *named]
 
 
 def catalogue(slugs: Sequence[str], model: Model, templates: Any) -> str:
@@ -436,11 +471,6 @@ def instructions(url: str, key: str) -> list[dict[str, str]]:
 
 def _fill_in(text: str, url: str, key: str) -> str:
     return text.replace("{url}", url).replace("{key}", key)
-
-
-def may_need_catalogue(program: str) -> bool:
-    """Whether a program may need a catalogue of models."""
-    return program_name(program) == "codex"
 
 
 def program_name(program: str) -> str:

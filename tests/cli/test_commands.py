@@ -165,7 +165,7 @@ def test_env_names_a_key_that_is_in_the_environment(tmp_path: Path) -> None:
             "ANTHROPIC_BASE_URL": "http://127.0.0.1:8317", "ANTHROPIC_AUTH_TOKEN": KEY,
             "CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY": "1",
         },
-        "unset": ["ANTHROPIC_API_KEY"], "flags": {},
+        "unset": ["ANTHROPIC_API_KEY"], "flags": {}, "hints": [],
     }  # fmt: skip
 
 
@@ -562,7 +562,8 @@ def test_env_twice_in_one_shell(tmp_path: Path) -> None:
             environ = clean_environment(tmp_path, **keys)
             done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=environ)
             expected = KEY if client_key.startswith("$") else client_key
-            assert (done.stdout, done.stderr) == (f"{expected}|", ""), clients
+            hint = 'ccproxy-lite: gemini also needs a settings file; "ccproxy-lite run -- gemini" provides one\n'
+            assert (done.stdout, done.stderr) == (f"{expected}|", hint if "gemini" in clients else ""), clients
     path = config_file(tmp_path, {"upstreams": upstreams, "client_keys": ["$ANTHROPIC_API_KEY"]})
     done = cli("env", "claude", "--config", path, home=tmp_path)
     assert (done.returncode, done.stdout) == (2, "") and "ANTHROPIC_API_KEY is unset" in done.stderr

@@ -73,12 +73,28 @@ ECHOES: dict[str, Any] = {
 
 def test_a_name_is_explained_in_text(tmp_path: Path) -> None:
     done = explained(tmp_path, ECHOES, "fast")
-    first, second, tokens = done.stdout.splitlines()
+    first, second, hint, tokens = done.stdout.splitlines()
     assert (done.returncode, done.stderr) == (0, "")
     for part in ("e/echo", "effort low", '{"a":1}', 'models "fast"', "target 1"):
         assert part in first
-    assert second.startswith("then e/gone") and "does not list it" in second
+    assert second.startswith("if that fails: e/gone") and "does not list this name" in hint
     assert "64,000" in tokens and "8,000" in tokens
+
+
+def test_what_happens_to_other_requests(tmp_path: Path) -> None:
+    first, _, second, *_ = explained(tmp_path, ECHOES, "sees").stdout.splitlines()
+    assert first.startswith("when has image: closed/eye") and second.startswith("otherwise: e/echo")
+    models = {
+        "only": [{"to": "e/eye", "when": {"has": "image"}}],
+        "on*": "e/next",
+        "alone": {"to": "e/x", "when": {"tokens_over": 9}},
+    }
+    told = explained(tmp_path, {**ECHOES, "models": models}, "only").stdout
+    assert "otherwise: e/next" in told
+    told = explained(
+        tmp_path, {"upstreams": {"e": {"format": "echo", "models": ["x"]}}, "models": models}, "alone"
+    ).stdout
+    assert "when tokens over 9: e/x" in told and "otherwise: 404" in told
 
 
 def test_a_name_is_explained_as_json(tmp_path: Path) -> None:
@@ -94,11 +110,11 @@ def test_a_name_is_explained_as_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "target", "rule"),
     [
-        ("sees", "closed/eye", "when has image"),
+        ("sees", "closed/eye", 'models "sees"'),
         ("claude-opus-5", "e/claude-opus-5", 'models "claude-*"'),
         ("e/anything", "e/anything", "names the upstream"),
         ("mine", "closed/mine", "lists the model"),
-        ("unheard-of", "e/unheard-of", "without a list"),
+        ("unheard-of", "e/unheard-of", 'without "models"'),
         ("fast(high)", "e/echo", 'models "fast"'),
         ("fast-high", "e/echo", 'models "fast"'),
         ("fast[1m]", "e/echo", 'models "fast"'),
@@ -133,7 +149,7 @@ def test_a_service_that_cannot_be_asked_does_not_matter(tmp_path: Path) -> None:
     with upstream([http(500, {})]) as up:
         done = explained(tmp_path, behind(up, "openai-chat"), "m", "--json")
     assert json.loads(done.stdout)["targets"] == [
-        {"target": "up/m", "rule": "the first upstream without a list of models"}
+        {"target": "up/m", "rule": 'the first upstream without "models" in the configuration'}
     ]
 
 
@@ -210,7 +226,7 @@ def test_a_service_without_a_list_is_not_checked(tmp_path: Path) -> None:
     with listing() as up:
         done = run(up, tmp_path, "x", model="up/zork-1")
     assert (done.returncode, asked(up)) == (0, ["zork-1"])
-    assert done.stderr.count("\n") == 1 and "zork-1 is not checked" in done.stderr
+    assert done.stderr.count("\n") == 1 and '"zork-1" is not checked' in done.stderr
 
 
 def test_nothing_is_checked_without_a_model(tmp_path: Path) -> None:
@@ -371,3 +387,47 @@ def test_what_a_target_sets_and_an_effort_are_replayed(tmp_path: Path, to: str) 
     (file,) = captures.iterdir()
     done = cli("replay", str(file), home=tmp_path)
     assert "differs" not in done.stdout, done.stdout
+
+
+# ---------------------------------------------------------------- windows that a service lists
+
+
+def telling(tmp_path: Path, name: str) -> Path:
+    """A program of a client's name that prints what it is told of a window."""
+    program = tmp_path / name
+    program.write_text(
+        '#!/bin/sh\necho "$CLAUDE_CODE_MAX_CONTEXT_TOKENS $CLAUDE_CODE_AUTO_COMPACT_WINDOW $ANTHROPIC_MODEL"\n'
+    )
+    program.chmod(0o755)
+    return program
+
+
+SMALL = {"data": [{"id": "llama3.2", "max_model_len": 16384}]}
+
+
+def test_what_the_service_lists_counts_more_than_the_name(tmp_path: Path) -> None:
+    """A table of names says 131,072."""
+    with upstream([http(200, SMALL)]) as up:
+        path = config_file(tmp_path, {**behind(up, "openai-chat"), "models": {"claude-*": "up/llama3.2"}})
+        done = cli("run", "--config", path, "--", str(telling(tmp_path, "claude")), home=tmp_path)
+    assert done.stdout.split()[:2] == ["16384", "16384"], done
+
+
+def test_a_familiar_name_is_not_used_for_a_small_window(tmp_path: Path) -> None:
+    target = {"to": "e/echo", "context_tokens": 64000}
+    path = config_file(tmp_path, {"upstreams": {"e": {"format": "echo"}}, "models": {"my-claude-sonnet-4-6": target}})
+    words = ("run", "--config", path, "--model", "my-claude-sonnet-4-6", "--", str(telling(tmp_path, "claude")))
+    done = cli(*words, home=tmp_path)
+    assert done.stdout.split() == ["64000", "64000", "proxied-model"], done
+
+
+def test_env_is_told_by_the_running_proxy(tmp_path: Path) -> None:
+    with upstream([http(200, SMALL)]) as up:
+        config = {**behind(up, "openai-chat"), "models": {"claude-*": "up/llama3.2"}, "client_keys": ["a-client-key-1"]}
+        with proxy(config) as served:
+            path = config_file(tmp_path, {**config, "listen": f"127.0.0.1:{served.port}"})
+            told = json.loads(cli("env", "claude", "--json", "--config", path, home=tmp_path).stdout)
+        assert told["set"]["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "16384"
+        # No proxy runs: the name says what it can.
+        told = json.loads(cli("env", "claude", "--json", "--config", path, home=tmp_path).stdout)
+        assert told["set"]["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "131072"

@@ -142,7 +142,7 @@ RULES: dict[str, Any] = {
         "list": ["up/a", {"to": "up/b"}],
         "m": [
             {"to": "up/eye", "when": {"has": ["image", "file"], "tokens_over": 100000}, "set": {"top_k": None}},
-            {"to": "up/large(high)", "when": {"tokens_under": 5, "header": {"X-A": "b*"}, "system": "You*"}},
+            {"to": "up/large(high)", "when": {"tokens_under": 5, "header": {"X-A": "b*"}, "system": '"You*"'}},
             {"to": "up/rest", "name": "The Rest", "context_tokens": 64000},
         ],
     },
@@ -158,7 +158,7 @@ def test_check_prints_a_table_of_rules(tmp_path: Path) -> None:
     first, second, third = lines[at + 1 : at + 4]
     for word in ("image or file", "over 100,000", "-> up/eye", '"top_k":null'):
         assert word in first
-    for word in ("under 5", "x-a: b*", "You*", "-> up/large(high)"):
+    for word in ("under 5", 'x-a "b*"', '"You*"', "-> up/large(high)"):
         assert word in second
     assert "-> up/rest" in third and "otherwise" in third
 

@@ -16,7 +16,7 @@ from google.genai.types import HttpOptions
 from openai.types import Model as OpenAIModel
 
 from ccproxy_lite.formats import FORMATS
-from ccproxy_lite.providers import known
+from ccproxy_lite.providers import known_model
 from tests.support import Proxy, ask, behind, http, proxy, upstream
 
 ANTHROPIC = {"anthropic_version": "2023-06-01"}
@@ -147,7 +147,7 @@ def test_openrouter_says_what_its_best_provider_takes() -> None:
 
 def test_the_configuration_counts_more_than_a_list_and_a_list_more_than_a_table() -> None:
     name = "qwen3-coder-plus"
-    table = known(name)
+    table = known_model(name)
     assert table.context_tokens and table.output_tokens
     said = {"id": name, "context_length": 50000}
     to = f"up/{name}"
@@ -165,7 +165,7 @@ def test_the_configuration_counts_more_than_a_list_and_a_list_more_than_a_table(
             assert told(served, "plain")[:3] == ("plain", 50000, table.output_tokens)
             assert told(served, "window")[:3] == ("window", 40000, table.output_tokens)
             assert told(served, "all")[:3] == ("All of it", 40000, 4000)
-            assert told(served, "flash")[1] == known("qwen3-coder-flash").context_tokens
+            assert told(served, "flash")[1] == known_model("qwen3-coder-flash").context_tokens
             assert told(served, "unknown") == ("unknown", None, None, set())
 
 

@@ -93,7 +93,7 @@ def test_the_client_hears_who_was_asked_for_what(client: str, to: str, stream: b
     message = error_of(answer)
     assert answer.status == status, answer
     assert message.startswith("upstream up")
-    for part in (SENT, '"fast"', words, *REMEDIES):
+    for part in (SENT, '"fast"', words.rstrip("."), *REMEDIES):
         assert part in message, (part, message)
     assert answer.headers["x-ccproxy-upstream"] == f"up/{SENT}"
     read_by(client, answer)
@@ -222,4 +222,44 @@ def test_a_closed_list_is_the_proxys_own_404() -> None:
                 assert answer.status == 404
                 assert SENT in error_of(answer) and "zork-large-2" in error_of(answer)
                 read_by(client, answer)
+    assert up.seen == []
+
+
+def test_the_name_that_was_sent_is_not_suggested() -> None:
+    status, body, _ = SAID["openai-chat"]
+    with upstream([http(status, body)]) as up:
+        with proxy(behind(up, "openai-chat", models=[SENT, f"{SENT}-b"])) as served:
+            message = error_of(say(served, "anthropic", SENT))
+    assert "lists it" in message and "did you mean" not in message
+
+
+def test_an_address_that_is_not_there() -> None:
+    """The commonest mistake in a base URL."""
+    with upstream([http(404, {"detail": "Not Found"})]) as up, proxy(behind(up, "openai-chat")) as served:
+        for client in ("anthropic", "openai-chat"):
+            answer = say(served, client, SENT)
+            message = error_of(answer)
+            assert answer.status == 404 and "Not Found" in message
+            assert "base_url" in message and "upstream up" in message and f"127.0.0.1:{up.port}" in message
+
+
+NOBODY = {"models": {"alone": {"to": "up/x", "when": {"has": "image"}}}}
+
+
+@pytest.mark.parametrize("client", list(SAID))
+def test_no_target_takes_the_request(client: str) -> None:
+    with upstream([http(200, {})]) as up:
+        config = {**behind(up, "openai-chat", models=["x"]), **NOBODY}
+        with proxy(config) as served:
+            answer = say(served, client, "alone")
+    message = error_of(answer)
+    assert answer.status == 404 and '"alone"' in message and "has image" in message and "did you mean" not in message
+
+
+@pytest.mark.parametrize("client", list(SAID))
+def test_an_effort_that_does_not_exist(client: str) -> None:
+    with upstream([http(200, {})]) as up, proxy({**behind(up, "openai-chat"), "models": {"fast": "up/x"}}) as served:
+        answer = say(served, client, "fast(hihg)")
+    message = error_of(answer)
+    assert answer.status == 400 and 'did you mean "high"?' in message and "xhigh" in message
     assert up.seen == []

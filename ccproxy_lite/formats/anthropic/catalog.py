@@ -32,7 +32,7 @@ def write_model(model: ModelInfo, created: int) -> dict[str, Any]:
         written["max_input_tokens"] = model.context_tokens
     if model.output_tokens:
         written["max_tokens"] = model.output_tokens
-    if model.inputs:
+    if model.inputs is not None:
         told = {"image": "image_input", "file": "pdf_input"}
         written["capabilities"] = {name: {"supported": kind in model.inputs} for kind, name in told.items()}
     return written
@@ -51,7 +51,9 @@ def read_models(body: Any) -> list[ModelInfo]:
                     fields.lenient(entry, "display_name"),
                     limit(fields.count(entry, "max_input_tokens")),
                     limit(fields.count(entry, "max_tokens")),
-                    tuple(kind for name, kind in told if _is_supported(entry.get("capabilities"), name)),
+                    tuple(kind for name, kind in told if _is_supported(entry["capabilities"], name))
+                    if isinstance(entry.get("capabilities"), dict)
+                    else None,
                 )
             )
     return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+INPUTS = ("image", "audio", "video", "file")
+"""Kinds of content beside text."""
 _MOST = 1 << 40
 """A number of tokens beyond it is none."""
 
@@ -17,25 +19,25 @@ class ModelInfo(NamedTuple):
     """A model: its name, what users are shown for it, and how much it takes and gives, as far as that is known.
 
     ``context_tokens`` is the whole window, ``output_tokens`` the most of an answer. ``inputs`` are the kinds of content
-    that it takes beside text: ``image``, ``audio``, ``video``, ``file``.
+    that it takes beside text: ``image``, ``audio``, ``video``, ``file``; None if that is unknown.
     """
 
     id: str
     name: str = ""
     context_tokens: int | None = None
     output_tokens: int | None = None
-    inputs: tuple[str, ...] = ()
+    inputs: tuple[str, ...] | None = None
 
     def completed(self, other: ModelInfo) -> ModelInfo:
         """The same, with what only the other says.
 
         >>> ModelInfo("a", context_tokens=9).completed(ModelInfo("b", "B", 8, 4))
-        ModelInfo(id='a', name='B', context_tokens=9, output_tokens=4, inputs=())
+        ModelInfo(id='a', name='B', context_tokens=9, output_tokens=4, inputs=None)
         """
         return ModelInfo(
             self.id,
             self.name or other.name,
             self.context_tokens or other.context_tokens,
             self.output_tokens or other.output_tokens,
-            self.inputs or other.inputs,
+            other.inputs if self.inputs is None else self.inputs,
         )
