@@ -54,7 +54,7 @@ ROWS: dict[str, tuple[str, ...]] = {
 PURE = (
     "routing", "config", "providers", "formats", "errors", "jsontext",
     "net.framing", "net.heads", "net.address", "net.proxies", "net.inflate",
-    "relay.streams", "relay.pauses", "relay.whole", "relay.headers", "relay.record", "relay.tape",
+    "relay.streams", "relay.pauses", "relay.states", "relay.whole", "relay.headers", "relay.record", "relay.tape",
     "server.clients", "server.paths", "server.access", "server.metrics",
 )  # fmt: skip
 """No clock, no randomness, no input or output: what these import is pure, too."""

@@ -147,35 +147,52 @@ class Counting(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What one request adds to a conversation that is kept: the response's id, what was asked, what was answered."""
+    """What one request adds to a conversation that is kept.
+
+    :ivar id: of the response; ``previous`` is that of the one before it
+    :ivar sealed: by the ids of items, what only the service can read that has made them
+    """
 
     id: str
     asked: list[Any]
-    answered: list[Any]
+    response: Mapping[str, Any]
+    previous: str = ""
+    sealed: Mapping[str, str] = NOTHING
+
+    @property
+    def answered(self) -> list[Any]:
+        """The items of the response."""
+        return list(self.response.get("output") or ())
 
 
 class Stored(NamedTuple):
-    """What a path names: a stored response, or, where there is a query, what it was asked."""
+    """What a path names: a stored response, or (``items``) what it was asked, and how that is to be listed.
+
+    ``is_streamed``: the response is wanted as a stream.
+    """
 
     id: str
-    query: str | None = None
+    items: str | None = None
+    is_streamed: bool = False
 
 
 class State(NamedTuple):
     """Conversations that continue a stored response, for formats that have them.
 
-    ``previous_id`` and ``wants_store`` say what a request's body wants; ``continued`` returns one that holds the turns
-    before it, ``unknown`` the error if they are not kept. ``turn_of`` is what a request and its response add, and
-    ``response_of`` the response of a stream that has ended. ``stored_at`` reads a raw path and query; ``write_items``
-    and ``write_deleted`` answer such requests.
+    ``previous_id`` and ``wants_store`` say what a request's body wants, and ``refers_elsewhere`` which of its fields
+    refers to what only its own service keeps; ``continued`` returns a body that holds the turns before it, ``unknown``
+    the error if they are not kept, ``missing`` that for one that was asked for. ``turn_of`` is what a request and its
+    response add, once the writer has written all of it. ``stored_at`` reads a raw path and query;
+    ``write_items`` and ``write_deleted`` answer such requests.
     """
 
     previous_id: Callable[[Mapping[str, Any]], str]
     wants_store: Callable[[Mapping[str, Any]], bool]
+    refers_elsewhere: Callable[[Mapping[str, Any]], str]
     unknown: Callable[[str], ClientError]
+    missing: Callable[[str], ClientError]
     continued: Callable[[Mapping[str, Any], Iterable[Turn]], dict[str, Any]]
-    turn_of: Callable[[Mapping[str, Any], Mapping[str, Any]], Turn]
-    response_of: Callable[[Writer], Mapping[str, Any] | None]
+    turn_of: Callable[[Mapping[str, Any], Writer, str], Turn | None]
     stored_at: Callable[[str, str], Stored | None]
     write_items: Callable[[Turn, str], dict[str, Any]]
     write_deleted: Callable[[str], dict[str, Any]]

@@ -17,7 +17,8 @@ _PICTURES = ("image",)
 _PAGES = ("image", "file")
 _ALL = ("image", "audio", "video", "file")
 _MODELS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
-    (r"claude-(?:opus-4-[89]|(?:opus|sonnet|haiku|fable|mythos)-[5-9])", 1_000_000, 128_000, _PAGES),
+    (r"claude-opus-4-(?:[89]|\d\d)(?!\d)", 1_000_000, 128_000, _PAGES),
+    (r"claude-(?:opus|sonnet|haiku|fable|mythos)-(?:[5-9]|\d\d)(?!\d)", 1_000_000, 128_000, _PAGES),
     (r"claude-(?:opus|sonnet)-4-[67]", 200_000, 128_000, _PAGES),
     (r"claude-opus-4(?:-[01])?(?:-2025\d+)?\Z", 200_000, 32_000, _PAGES),
     (r"claude-(?:[a-z]+-4|3-7)", 200_000, 64_000, _PAGES),

@@ -93,16 +93,13 @@ def _with_settings(
     """
     if not (route.effort or route.overlay):
         return None, ()
-    body, dropped = dict(call.cleaned or call.body), tuple[str, ...]()
-    if not call.path_info.model:
-        body["model"] = route.model
-    elif isinstance(body.get("model"), str):
-        body["model"] = body["model"].replace(call.model, route.model)
+    body, dropped = call.renamed(call.cleaned or call.body, route.model), tuple[str, ...]()
     if route.effort:
         target = target_of(call, route, upstreams)
         body, dropped = form.with_effort(body, cast("Effort", route.effort), target)
         if dropped and target.strict:
-            raise ClientError(400, f"not supported by this model: {', '.join(dropped)}", param=dropped[0])
+            message = f'model "{route.model}" does not support: {", ".join(dropped)}'
+            raise ClientError(400, message, param=dropped[0])
     return _overlaid(body, route), dropped
 
 
@@ -112,7 +109,7 @@ def _converted(request: Request, form: Format, route: Route, target: Target) -> 
         from ccproxy_lite.formats.neutral.request import Reasoning  # converters have loaded it
 
         shown = request.reasoning.visible if request.reasoning is not None else None
-        request = replace(request, reasoning=Reasoning(cast("Effort", route.effort), visible=shown, at="model"))
+        request = replace(request, reasoning=Reasoning(cast("Effort", route.effort), visible=shown, at="effort"))
     outgoing = form.write_request(request, target)
     return outgoing._replace(body=_overlaid(outgoing.body, route)) if route.overlay else outgoing
 
@@ -354,12 +351,9 @@ class MessageDispatch:
         return stream
 
     def _keep_response(self) -> None:
-        """Keep what the stream has told, if its format has such a thing, and the client wants to continue it."""
-        call, state = self._call, self._call.form.state
-        if call.keep is not None and state is not None and self._writer is not None:
-            response = state.response_of(self._writer)
-            if response is not None:
-                call.keep(call, response)
+        """Keep what has been written, if the client may continue it."""
+        if self._call.keep is not None and self._writer is not None:
+            self._call.keep(self._call, self._writer)
 
     def _deliver_collected(self, delivery: Delivery, prepared: Prepared) -> Failed | None:
         """Judge a response that was collected, and send it to the client if it is one."""
@@ -399,10 +393,12 @@ class MessageDispatch:
             comment = late_losses(lost) if self._reply.begun and call.form.comments else b""
             self._reply.write_whole(b"".join([*pieces, comment, end]), lost)
         else:
-            response = call.form.write_body(events, call.reply)
-            if call.keep is not None:
-                call.keep(call, response)
-            body = dumps(response).encode()
+            if call.keep is not None and prepared.outgoing is not None:
+                self._writer = call.form.writer(call.reply)
+                for event in events:
+                    self._writer.write(event)
+                self._keep_response()
+            body = dumps(call.form.write_body(events, call.reply)).encode()
             headers = about_answer(self.attempt.route, prepared.dropped + lost)
             call.client.respond(Response(200, merged(JSON_HEADERS, headers), body))
         return None

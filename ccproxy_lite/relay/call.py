@@ -6,7 +6,9 @@ It is parsed lazily: without a conversion, most of it never is.
 from __future__ import annotations
 
 import os
+import re
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ccproxy_lite.config.model import Upstream
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import Format
-from ccproxy_lite.formats.format import PathInfo, ReplyInfo
+from ccproxy_lite.formats.format import PathInfo, ReplyInfo, Writer
 from ccproxy_lite.formats.session import SESSION_HEADERS, session_in, session_name
 from ccproxy_lite.jsontext import Member, decode, dumps, members
 from ccproxy_lite.net.bodies import IncomingBody
@@ -30,6 +32,19 @@ if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Request
 
 _MAX_MODEL_CHARS = 1000
+_OWN_ID = re.compile(r"([0-9a-f]{16})([0-9a-f]{8})\Z")
+
+
+def new_id() -> str:
+    """An id that is known as ours for ever: the last third of it is a checksum of the rest."""
+    random = os.urandom(8).hex()
+    return f"{random}{zlib.crc32(random.encode()):08x}"
+
+
+def is_own_id(text: str) -> bool:
+    """Whether an id ends with one that was made here, by this process or an earlier one."""
+    found = _OWN_ID.search(text)
+    return found is not None and f"{zlib.crc32(found[1].encode()):08x}" == found[2]
 
 
 @dataclass
@@ -65,13 +80,13 @@ class Call:
     previous: str = ""
     asked: dict[str, Any] = field(default_factory=dict)
     is_kept: bool = False
-    keep: Callable[[Call, Mapping[str, Any]], None] | None = None
+    keep: Callable[[Call, Writer], None] | None = None
     refused: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
 
     @cached_property
     def id(self) -> str:
         """The seed of ids that an upstream does not provide."""
-        return os.urandom(12).hex()
+        return new_id()
 
     @cached_property
     def created(self) -> int:
@@ -124,11 +139,12 @@ class Call:
         return ReplyInfo(self.request, self.id, self.created, self.previous, self.is_kept)
 
     def use_body(self, body: dict[str, Any]) -> None:
-        """Go on as if the client had sent another body."""
-        for name in ("raw_body", "text", "members", "body", "cleaned", "request", "reply"):
+        """Go on as if the client had sent another body. It is written only where it is needed: it may be large."""
+        for name in ("text", "members", "request", "reply"):
             self.__dict__.pop(name, None)
-        self.raw_body = dumps(body).encode()
-        self.__dict__["body"] = body  # which need not be parsed again
+        self.__dict__ |= {"body": body, "cleaned": self.form.without_foreign(body) or body}
+        if self.tape is not None:
+            self.raw_body = dumps(body).encode()
 
     @cached_property
     def cleaned(self) -> dict[str, Any] | None:
@@ -175,16 +191,27 @@ class Call:
         headers = for_client(answer.headers, upstream, withheld)
         return [(name, self.redact(value)) for name, value in headers]
 
+    def renamed(self, body: Mapping[str, Any], model: str) -> dict[str, Any]:
+        """A body with another model name, where it has one."""
+        if self.path_info.model and "model" not in body:
+            return dict(body)
+        return {**body, "model": self._name_in_body(body.get("model"), model)}
+
+    def _name_in_body(self, value: Any, model: str) -> Any:
+        """What stands in the body for a model name: where the path has it, some clients repeat it, with a prefix."""
+        asked = self.path_info.model
+        if not asked:
+            return model
+        is_repeated = isinstance(value, str) and (value == asked or value.endswith(f"/{asked}"))
+        return value[: len(value) - len(asked)] + model if is_repeated else value
+
     def with_model(self, model: str) -> bytes:
         """The client's bytes with another model name, and without reasoning that was signed by another provider."""
         if self.cleaned is not None:
-            return dumps(self.cleaned if self.path_info.model else {**self.cleaned, "model": model}).encode()
+            return dumps(self.renamed(self.cleaned, model)).encode()
         # The last of several members counts, as JSON parsers have it; its value is replaced in the text.
         places = [member for member in self.members if member.key == "model"]
-        wanted: Any = model
-        if self.path_info.model and places:  # some clients repeat it in the body
-            value = places[-1].value
-            wanted = value.replace(self.path_info.model, model) if isinstance(value, str) else value
+        wanted = self._name_in_body(places[-1].value, model) if places else model
         if not places or places[-1].value == wanted:
             return self.raw_body.removeprefix(b"\xef\xbb\xbf")
         last = places[-1]

@@ -209,6 +209,8 @@ def document(call: Call, config: Config) -> dict[str, Any]:
             "request": f"{head.method} {without_secrets(target)}",
             "pinned_upstream": call.pinned_upstream,
             "session": call.named_session,
+            "previous": call.previous,
+            "is_kept": call.is_kept,
             "headers": _headers(
                 call, [(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers]
             ),

@@ -30,6 +30,7 @@ async def count(relay: Relay, call: Call) -> None:
     routes = routes if is_known else stored.knowing_previous(call, routes)
     reachable = [one for one in routes if not relay.outages.is_out(one.upstream.name, now)]
     route = (reachable or routes)[0]
+    stored.check_known(call, route)
     record.route = str(route)
     call.client.cancel_on_eof()
     headers = about_answer(route, ())

@@ -53,8 +53,8 @@ class Relay:
         known = before.config.upstreams if before else ()
         self.outages.forget(set(rings) - {one.name for one in self.config.upstreams if one in known})
         self.wakeup: Wakeup = before.wakeup if before else Wakeup()
-        kept = before.states if before and before.config.responses_store == self.config.responses_store else None
-        self.states: States = kept or States(self.config.responses_store)
+        self.states: States = States(self.config.responses_store, before.states if before else None)
+        self.states.forget(self.clock.now())
         self.captures = Captures(self.config.capture, self.clock) if self.config.capture.dir else None
         self.vault.on_change = self.clear_rejected
 

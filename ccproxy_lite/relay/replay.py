@@ -218,6 +218,7 @@ def _call(document: Document, path_info: PathInfo, client: Collector) -> Call:
         path_info,
     )
     call.pinned_upstream, call.named_session = asked["pinned_upstream"], asked["session"]
+    call.previous, call.is_kept = asked.get("previous", ""), asked.get("is_kept", False)
     call.__dict__.update(id=settings["seed"], created=settings["created"])
     return call
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
 from urllib.parse import unquote
 
+from ccproxy_lite.errors import ClientError
+from ccproxy_lite.formats.format import Writer
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import log
 from ccproxy_lite.net.application import Response
-from ccproxy_lite.relay.call import Call
+from ccproxy_lite.relay.call import Call, is_own_id
 from ccproxy_lite.relay.headers import JSON_HEADERS
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.upstreams import wire_format
@@ -18,21 +18,32 @@ from ccproxy_lite.routing.routes import Route
 
 
 def continue_previous(relay: Relay, call: Call) -> bool:
-    """Put the turns that a request refers to into its body; returns whether all that it refers to is there."""
-    state = call.form.state
-    if state is None or not relay.states.is_on:
+    """Put the turns that a request refers to into its body; returns whether all that it refers to is there.
+
+    Raises ClientError for a response that was made here and is not there, or another client's: no service has it.
+    """
+    state, states = call.form.state, relay.states
+    if state is None or not states.is_on:
         return True
     call.is_kept = call.path_info.action == "message" and state.wants_store(call.body)
     call.asked = call.body
-    if call.is_kept:
-        call.keep = partial(_keep, relay)
     call.previous = state.previous_id(call.body)
-    if not call.previous:
-        return True
-    turns = relay.states.chain(call.client_key, call.previous, relay.clock.now())
-    if turns is not None:
-        call.use_body(state.continued(call.body, turns))
-    return turns is not None
+    size = len(call.raw_body)
+    if call.previous:
+        chain = states.chain(call.client_key, call.previous, relay.clock.now())
+        if chain is None and is_own_id(call.previous):
+            raise state.unknown(call.previous)
+        if chain is None:
+            return False
+        size += chain.size
+        if size > relay.config.limits.max_body_bytes:
+            raise ClientError(413, "the conversation is larger than max_body_bytes")
+        if not call.session:  # the conversation stays on the key that it has
+            call.session = chain.turns[0].id
+        call.use_body(state.continued(call.body, chain.turns))
+    call.is_kept = call.is_kept and size <= states.max_bytes
+    call.keep = partial(_keep, relay) if call.is_kept else None
+    return True
 
 
 def knowing_previous(call: Call, routes: list[Route]) -> list[Route]:
@@ -43,35 +54,52 @@ def knowing_previous(call: Call, routes: list[Route]) -> list[Route]:
     return own
 
 
-def _keep(relay: Relay, call: Call, response: Mapping[str, Any]) -> None:
+def check_known(call: Call, route: Route) -> None:
+    """Raises ClientError (400) for a request that refers to what its target does not keep."""
+    state = call.form.state
+    name = state.refers_elsewhere(call.body) if state is not None else ""
+    if name and wire_format(route.upstream, call.form.name) is not call.form:
+        message = f"{name} is not supported by {route.upstream.format}: stored at another provider"
+        raise ClientError(400, message, param=name)
+
+
+def _keep(relay: Relay, call: Call, writer: Writer) -> None:
     """Keep a response that no service has kept; before the client has it, for it may continue it at once.
 
     Whatever prevents that must not cost the client its answer.
     """
-    state = call.form.state
-    assert state is not None
     try:
-        turn = state.turn_of(call.asked, response)
-        relay.states.keep(call.client_key, turn, response, call.previous, relay.clock.now())
+        turn = call.form.state.turn_of(call.asked, writer, call.previous) if call.form.state is not None else None
+        if turn is not None:
+            relay.states.keep(call.client_key, turn, relay.clock.now())
     except (RecursionError, ValueError) as error:
         log.warning("a response could not be kept: %s", error)
 
 
 def answer(relay: Relay, call: Call) -> bool:
-    """Respond to a request for a response that is kept; returns whether there is one. Raises ClientError."""
+    """Respond to a request for a response that is kept; returns whether there is one.
+
+    Raises ClientError (404) for one that nobody can have: it was made here, or no upstream keeps any.
+    """
     state, method = call.form.state, call.head.method
     named = state.stored_at(unquote(call.raw_path), call.head.query) if state is not None else None
-    if state is None or named is None or method not in ("GET", "DELETE"):
+    if state is None or named is None or not relay.states.is_on:
         return False
     found = relay.states.get(call.client_key, named.id, relay.clock.now())
-    if found is None or (method == "DELETE" and named.query is not None):
+    if found is None or method not in ("GET", "DELETE") or (method == "DELETE" and named.items is not None):
+        pinned = relay.config.upstream(call.pinned_upstream)
+        keepers = [pinned] if pinned is not None else relay.config.upstreams
+        if is_own_id(named.id) or not any(one.speaks(call.form.name) for one in keepers):
+            raise state.missing(named.id)
         return False
-    turn, response = found
+    if named.is_streamed:
+        raise ClientError(400, "stream: a response that is kept cannot be streamed again", param="stream")
+    response = found.response
     if method == "DELETE":
         relay.states.delete(call.client_key, named.id)
         response = state.write_deleted(named.id)
-    elif named.query is not None:
-        response = state.write_items(turn, named.query)
+    elif named.items is not None:
+        response = state.write_items(found, named.items)
     call.record.status = 200
-    call.client.respond(Response(200, JSON_HEADERS, dumps(response).encode("utf-8", "surrogatepass")))
+    call.client.respond(Response(200, JSON_HEADERS, dumps(response).encode()))
     return True

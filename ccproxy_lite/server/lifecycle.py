@@ -155,10 +155,11 @@ async def _client_keys(config: Config, parts: Parts) -> tuple[str, ...]:
     return keys
 
 
-async def _renew_client_keys(proxy: Running) -> None:
-    """Files and helpers may give other client keys by now."""
+async def _tidy_up(proxy: Running) -> None:
+    """Files and helpers may give other client keys by now, and what is kept for clients may be too old."""
     while True:
         await anyio.sleep(_RENEW_S)
+        proxy.relay.states.forget(proxy.parts.clock.now())
         with contextlib.suppress(CcproxyError):
             proxy.app.access.use_keys(await _client_keys(proxy.relay.config, proxy.parts))
 
@@ -192,7 +193,7 @@ async def running(
         async with serve(app, _connection_limits(config), [Address.parse(config.listen)], sockets) as listener:
             app.listener = listener
             proxy = Running(listener, app, parts, server_state)
-            parts.tasks.start_soon(_renew_client_keys, proxy)
+            parts.tasks.start_soon(_tidy_up, proxy)
             yield proxy
 
 

@@ -57,6 +57,7 @@ def overview(relay: Relay, server_state: ServerState, url: str) -> dict[str, Any
                 for session in ring.sessions
             }
         ),
+        "kept_responses": {"count": len(relay.states), "bytes": relay.states.bytes},
         "upstreams": upstreams,
         **traffic,
         "connect": clients.instructions(url, "<client key>" if relay.config.client_keys else clients.NO_KEY),
@@ -81,6 +82,9 @@ def render_metrics(relay: Relay, server_state: ServerState, connections: int) ->
         *server_state.metrics.families(),
         *family("ccproxy_keys", "gauge", "Keys; cooling_down: for at least one model.", key_samples),
         *family("ccproxy_sessions", "gauge", "Sessions that are bound to a key.", [({}, sessions)]),
+        *family(
+            "ccproxy_kept_responses_bytes", "gauge", "Responses that clients can continue.", [({}, relay.states.bytes)]
+        ),
         *family("ccproxy_client_connections", "gauge", "Open connections of clients.", [({}, connections)]),
         *family("ccproxy_upstream_connections", "gauge", "Open connections to upstreams.", [({}, open_upstreams)]),
         *family("ccproxy_configuration_broken", "gauge", "Whether the last reload failed.", [({}, int(failed))]),

@@ -71,7 +71,7 @@ def test_side_requests_say_how_their_answers_are_read(kind: str) -> None:
     read = listed.read(FORMATS[kind].write_models(models, 0))
     assert [model.id for model in read] == ["one", "two"]
     assert read[0][1:4] == models[0][1:4] and read[1][2:4] == (None, None)
-    assert read[0].inputs == (() if kind == "gemini" else ("image",))
+    assert read[0].inputs == (None if kind == "gemini" else ("image",))
     counted = PROVIDER.count_tokens(place, FORMATS[kind], Ask("m", body=b"{}"), "k")
     if counted is None:
         assert FORMATS[kind].counting is None

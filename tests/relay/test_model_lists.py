@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from typing import Any
+from urllib.parse import quote
 
 import anthropic
 import openai
@@ -16,6 +17,7 @@ from google.genai.types import HttpOptions
 from openai.types import Model as OpenAIModel
 
 from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats.anthropic.models import claude_max_tokens
 from ccproxy_lite.providers import known_model
 from tests.support import Proxy, ask, behind, http, proxy, upstream
 
@@ -395,3 +397,45 @@ def test_what_is_written_is_read_again_by_the_same_format() -> None:
             assert (info.id, info.name) == ("vendor/zork-large", "Vendor: Zork Large")
             assert (info.context_tokens, info.output_tokens) == (262144, 32768)
             assert form == "gemini" or "image" in info.inputs
+
+
+def test_that_a_model_takes_text_only_is_told() -> None:
+    entries = [{"id": "text", "architecture": {"input_modalities": ["text"]}}, {"id": "unknown"}]
+    with upstream([http(200, {"data": entries})]) as up, proxy(behind(up, "openai-chat")) as served:
+        chat, messages, _ = all_lists(served)
+    assert chat["text"]["architecture"]["input_modalities"] == ["text"] and "architecture" not in chat["unknown"]
+    assert messages["text"]["capabilities"]["image_input"] == {"supported": False}
+    assert "capabilities" not in messages["unknown"]
+
+
+def test_a_target_for_pictures_takes_no_files_for_the_others() -> None:
+    models = {"pick": [{"to": "up/gemini-3.5-flash", "when": {"has": "image"}}, "up/qwen3-coder"]}
+    with upstream([http(200, {"data": []})]) as up, proxy({**behind(up, "openai-chat"), "models": models}) as served:
+        chat, *_ = all_lists(served)
+    assert chat["pick"]["architecture"]["input_modalities"] == ["text", "image"]
+
+
+@pytest.mark.parametrize(
+    "name", ["claude-opus-5-5", "any/claude-x", "fast(high)", "fast-high", "fast[1m]", "up/listed"]
+)
+def test_a_name_that_is_answered_can_be_retrieved(name: str) -> None:
+    models = {"claude-*": "up/listed", "*/claude-*": "up/listed", "fast": "up/listed"}
+    with upstream([http(200, {"data": [{"id": "listed", "max_model_len": 9000}]})]) as up:
+        with proxy({**behind(up, "openai-chat"), "models": models}) as served:
+            found = ask(served.port, f"/v1/models/{quote(name, safe='')}", method="GET").json
+            assert (found["id"], found["context_length"]) == (name, 9000)
+            for unknown in ("nothing", "up/nothing", "other/listed"):
+                assert ask(served.port, f"/v1/models/{unknown}", method="GET").status == 404
+
+
+def test_the_two_tables_of_claudes_models_agree() -> None:
+    """What an answer may be limited to, and what clients are told of it."""
+    for family, versions in {
+        "opus": "4 4-1 4-5 4-6 4-7 4-8 4-10 5 5-5 10",
+        "sonnet": "4 4-5 4-6 5 5-5",
+        "haiku": "4-5 5",
+    }.items():
+        for version in versions.split():
+            for date in ("", "-20251101"):
+                name = f"claude-{family}-{version}{date}"
+                assert known_model(name).output_tokens == claude_max_tokens(name), name

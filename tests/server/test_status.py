@@ -46,7 +46,8 @@ def test_what_it_tells() -> None:
     assert answer.headers["cache-control"] == "no-store"
     body = answer.json
     assert set(body) == {
-        "version", "started_at", "configuration", "sessions", "upstreams", "live", "models", "errors", "connect"
+        "version", "started_at", "configuration", "sessions", "kept_responses", "upstreams", "live", "models", "errors",
+        "connect",
     }  # fmt: skip
     assert body["live"] == [] and body["models"] == [
         {

@@ -104,7 +104,7 @@ def with_effort(body: Mapping[str, Any], effort: Effort, target: Target) -> tupl
         target.model,
         tool_choice=ToolChoice("required") if _is_forced(body) else None,
         max_tokens=limit if type(limit) is int else None,
-        reasoning=Reasoning(effort, visible=shown != "omitted" if shown else None, at="model"),
+        reasoning=Reasoning(effort, visible=shown != "omitted" if shown else None, at="effort"),
     )
     losses = Losses(NAME, NAME)
     written = {

@@ -333,7 +333,10 @@ def _read_result(result: fields.Object, extra: Extra, at: str, calls: _Calls) ->
 def write_contents(request: Request, target: Target, losses: Losses) -> list[dict[str, Any]]:
     """All turns, each role in its turn, results right after their calls. Raises ClientError."""
     rules = turns.Rules(
-        lambda thought: thought.origin == NAME and bool(thought.signature), media=True, searches=web.can_return
+        lambda thought: thought.origin == NAME and bool(thought.signature),
+        media=True,
+        searches=web.can_return,
+        drops_unsealed=True,
     )
     paired = turns.paired(turns.fitting(turns.in_place(request.messages, target.quirks), rules, losses), losses)
     called: dict[str, str] = {}

@@ -344,7 +344,7 @@ def with_effort(body: fields.Object, effort: Effort, target: Target) -> tuple[di
     """
     name = "generation_config" if "generation_config" in body else "generationConfig"
     if body.get(name) is not None and not isinstance(body[name], dict):
-        return dict(body), ("model",)
+        return dict(body), ("effort",)
     config = {**(body.get(name) or {})}
     setting = camel(config.pop("thinking_config", None) or config.pop("thinkingConfig", None) or {})
     limit = config.get("maxOutputTokens", config.get("max_output_tokens"))
@@ -352,4 +352,4 @@ def with_effort(body: fields.Object, effort: Effort, target: Target) -> tuple[di
     written = models.gemini_config(Reasoning(effort, visible=visible), target, limit if type(limit) is int else None)
     if written is not None:
         config["thinkingConfig"] = written
-    return {**body, name: config}, () if written is not None or effort == "none" else ("model",)
+    return {**body, name: config}, () if written is not None or effort == "none" else ("effort",)

@@ -267,6 +267,10 @@ class Losses:
         """The losses of a request on its way to the format ``target``."""
         return cls(request.origin, target, strict, request.paths)
 
+    def is_target(self, origin: str) -> bool:
+        """Whether something was made by a service of the target's format."""
+        return origin == self._target
+
     @property
     def is_kin(self) -> bool:
         """Whether both formats are of one maker, so that names like those of service tiers mean the same."""

@@ -55,7 +55,8 @@ def _with_seam(turn: Message, message: Message, seam: str) -> tuple[Part, ...]:
 class Rules(NamedTuple):
     """What a format's turns can contain: which reasoning; and blank texts, media of the assistant, audio, or not.
 
-    ``searches`` says of a search in an earlier answer whether it can return to the service.
+    ``searches`` says of a search in an earlier answer whether it can return to the service. ``drops_unsealed``: it does
+    not want reasoning of its own back that it has not sealed, so nothing is lost without it.
     """
 
     thought: Callable[[Thinking], bool]
@@ -63,6 +64,7 @@ class Rules(NamedTuple):
     media: bool = False
     audio: bool = True
     searches: Callable[[Search], bool] = lambda search: False
+    drops_unsealed: bool = False
 
 
 def fits(part: Part, role: Role, rules: Rules, losses: Losses) -> bool:
@@ -73,7 +75,11 @@ def fits(part: Part, role: Role, rules: Rules, losses: Losses) -> bool:
         case Thinking():
             if role == "assistant" and rules.thought(part):
                 return True
-            losses.lose("thinking", part.at)
+            is_unsealed = (
+                role == "assistant" and losses.is_target(part.origin) and not (part.signature or part.redacted)
+            )
+            if not (rules.drops_unsealed and is_unsealed):
+                losses.lose("thinking", part.at)
         case Foreign():
             losses.lose_foreign(part)
         case SearchCall():

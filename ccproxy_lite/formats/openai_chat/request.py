@@ -359,6 +359,6 @@ def with_effort(body: fields.Object, effort: Effort, target: Target) -> tuple[di
     """A client's own body with another effort, in OpenAI's spelling; one that the model does not take is named."""
     changed = {key: value for key, value in body.items() if key != "reasoning_effort"}
     if openai.takes_no_effort(target):
-        return changed, () if effort == "none" else ("model",)
+        return changed, () if effort == "none" else ("effort",)
     wanted = openai.openai_effort(Reasoning(effort), target.model)
     return (changed if wanted is None else {**changed, "reasoning_effort": wanted}), ()

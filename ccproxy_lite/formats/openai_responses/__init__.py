@@ -49,10 +49,11 @@ FORMAT = Format(
     state=State(
         state.previous_id,
         state.wants_store,
+        state.refers_elsewhere,
         state.unknown,
+        state.missing,
         state.continued,
         state.turn_of,
-        state.response_of,
         state.stored_at,
         state.write_items,
         state.write_deleted,

@@ -23,6 +23,7 @@ from ccproxy_lite.formats.neutral.events import (
     Usage,
 )
 from ccproxy_lite.formats.neutral.request import Tool
+from ccproxy_lite.formats.neutral.search import sealed as seal
 from ccproxy_lite.formats.neutral.search import span
 from ccproxy_lite.formats.openai_responses import web
 from ccproxy_lite.formats.openai_responses.items import NAME
@@ -82,6 +83,7 @@ class Writer:
     """Writes a streamed answer, one item at a time. Texts that follow each other are parts of one message.
 
     :ivar response: the whole response, once it has ended
+    :ivar sealed: by their ids, what of searches only the service can read that has made them; it has no place here
     """
 
     def __init__(self, reply: ReplyInfo) -> None:
@@ -98,6 +100,7 @@ class Writer:
         self._begun = False
         self._closed = True
         self.response: dict[str, Any] | None = None
+        self.sealed: dict[str, str] = {}
 
     def write(self, event: Event) -> bytes:
         if type(event) is PartDelta:
@@ -276,6 +279,8 @@ class Writer:
         if not self._reply.request.web_tools:
             return b""
         status = {"status": "failed"} if found.error else {}
+        if found.item:
+            self.sealed[self._item["id"]] = seal(found)
         done = self._encode_event(f"response.{web.CALL}.completed", self._item_position())
         return done + self._item_done(action=web.write_action(found), **status)
 

@@ -222,8 +222,7 @@ def _write_reasoning(body: dict[str, Any], request: Request, target: Target, los
         if thinking.effort_of(setting) != "none":
             losses.lose("reasoning", setting.at)
         return
-    if effort == "minimal" and request.web_tools:  # rejected beside a search
-        effort = "low"
+    effort = _beside_search(effort) if request.web_tools else effort
     written: dict[str, Any] = {} if effort is None else {"effort": effort}
     visible = thinking.effort_of(setting) != "none" if setting.visible is None else setting.visible
     if visible and "no_reasoning_summary" not in target.quirks:
@@ -255,7 +254,15 @@ def with_effort(body: fields.Object, effort: Effort, target: Target) -> tuple[di
     An effort that the model does not take is named.
     """
     if openai.takes_no_effort(target):
-        return {key: value for key, value in body.items() if key != "reasoning"}, () if effort == "none" else ("model",)
+        changed = {key: value for key, value in body.items() if key != "reasoning"}
+        return changed, () if effort == "none" else ("effort",)
     setting = body["reasoning"] if isinstance(body.get("reasoning"), dict) else {}
     wanted = openai.openai_effort(Reasoning(effort), target.model)
+    searches = any(web.is_search(fields.lenient(tool, "type")) for tool in fields.lenient_list(body, "tools"))
+    wanted = _beside_search(wanted) if searches else wanted
     return ({**body, "reasoning": {**setting, "effort": wanted}} if wanted is not None else dict(body)), ()
+
+
+def _beside_search(effort: str | None) -> str | None:
+    """The least effort is rejected beside a search."""
+    return "low" if effort == "minimal" else effort

@@ -23,6 +23,8 @@ from ccproxy_lite.jsontext import dumps_text
 
 NAME = "openai-responses"
 CALL = "web_search_call"
+SEALED = "(sealed)"
+"""Our note on a call in a turn that was kept: what only the service that has searched can read."""
 PATHS = {
     "web_tool.allowed_domains": "{at}.filters.allowed_domains",
     "web_tool.blocked_domains": "{at}.filters.blocked_domains",
@@ -102,13 +104,18 @@ def write_action(found: Search) -> dict[str, Any]:
 
 
 def read_history(item: fields.Object, at: str) -> SearchCall:
-    """A call in the conversation."""
-    return SearchCall(read_search(item), at=at)
+    """A call in the conversation; one that another service has made, in a turn that was kept, goes back there."""
+    found = read_search(item)
+    if SEALED in item:
+        origin, sealed = search.unsealed(fields.lenient(item, SEALED))
+        found = found._replace(item=sealed, origin=origin)
+    return SearchCall(found, at=at)
 
 
 def is_sendable(item: Any) -> bool:
     """Whether the service accepts a call back: Codex turns an action that it does not know into ``other``."""
-    action = item.get("action") if isinstance(item, dict) and item.get("type") == CALL else None
+    is_call = isinstance(item, dict) and item.get("type") == CALL and SEALED not in item
+    action = item["action"] if is_call and "action" in item else None
     return fields.lenient(action, "type") in ("search", "open_page", "find_in_page")
 
 
