@@ -40,6 +40,8 @@ STATUS: dict[Kind, int] = {
 }
 
 
+DISCONNECTED = 499
+"""The status for logs where the client has gone away, as clients do when their user stops them."""
 UNREACHABLE = "(unreachable)"
 """Codes of errors that the proxy gives itself: no other key would mend that an upstream cannot be reached,"""
 NO_PROGRAM = "(no program)"

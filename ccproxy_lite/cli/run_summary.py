@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from ccproxy_lite.errors import printable
+from ccproxy_lite.errors import DISCONNECTED, printable
 from ccproxy_lite.server.metrics import Metrics
 
 _SHOWN = 3
 _MAX_CHARS = 300
-_DISCONNECTED = 499
 
 
 def failures(metrics: Metrics, log_file: str) -> Iterator[str]:
     """The failed requests of a command, in a few lines; nothing if there are none."""
-    records = [record for _, record in metrics.errors if record.status != _DISCONNECTED]
+    records = [record for _, record in metrics.errors if record.status != DISCONNECTED]
     if not records:
         return
     total = sum(tally.requests.total() for tally in metrics.tallies.values())

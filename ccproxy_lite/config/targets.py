@@ -53,7 +53,7 @@ def _read_condition(value: Any, place: Place) -> Condition:
         raise Invalid("at least one condition is required")
     over, under = given.get("tokens_over"), given.get("tokens_under")
     if over is not None and under is not None and over + 1 >= under:
-        place.error(f"no request has more than {over} tokens (tokens_over) and less than {under} (tokens_under)")
+        place.error(f"tokens_over {over} and tokens_under {under} exclude every request")
     return Condition(given.pop("has", ()), headers=given.pop("header", ()), **given)
 
 
@@ -61,9 +61,9 @@ def _read_header_conditions(value: Any, place: Place) -> tuple[tuple[str, str], 
     patterns: dict[str, str] = {}
     for name, pattern in dict_of(text)(value, place).items():
         if not name.isascii() or not name or not all(char.isalnum() or char in "-_" for char in name):
-            place.at(name).error("not a header name", key=True)
+            place.at(name).error("invalid header name", key=True)
         if name.lower() in patterns:
-            place.at(name).error("the header is named twice", key=True)
+            place.at(name).error("duplicate header (names ignore case)", key=True)
         patterns[name.lower()] = pattern
     if not value:
         raise Invalid("at least one header is required")

@@ -65,7 +65,7 @@ _CODES: dict[str, Kind] = {
 
 
 _STATUS = re.compile(r"[45][0-9]{2}")
-_FORGOTTEN = "previous_response_not_found"
+PREVIOUS_NOT_FOUND = "previous_response_not_found"
 """The code by which clients know that they must send the whole conversation."""
 
 
@@ -113,7 +113,7 @@ def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:
         code = None
     if failed.overflow is not None:
         status, code = 400, overflow.CODE
-    if failed.code == _FORGOTTEN:
+    if failed.code == PREVIOUS_NOT_FOUND:
         code = failed.code
     error = {"message": failed.message, "type": name, "param": failed.param or None, "code": code}
     return status, {"error": error}

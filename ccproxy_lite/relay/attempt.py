@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Effort, Request
 
 
+_NONE_REFUSED: frozenset[str] = frozenset()
+
+
 class Prepared(NamedTuple):
     """A request written for one target; ``outgoing`` is None if both sides speak the same format.
 
@@ -145,6 +148,8 @@ def target_of(call: Call, route: Route, upstreams: Upstreams) -> Target:
 
 def refused_by(route: Route, call: Call, upstreams: Upstreams) -> frozenset[str]:
     """The fields for a prompt cache that an upstream has rejected for its model, now or earlier."""
+    if not (upstreams.refused or call.refused):
+        return _NONE_REFUSED
     place = route.upstream.name, route.model
     return upstreams.refused.get(place, frozenset()) | call.refused.get(place, frozenset())
 
@@ -204,7 +209,7 @@ class MessageDispatch:
             # Upstreams quote keys in their error messages.
             failed = replace(failed, message=self._call.redact(failed.message), retry_after_s=hint_s)
         self.failed = failed
-        if failed is None:
+        if failed is None and self._call.refused:
             self._remember_refusals()
         if self._tape is not None:
             self._tape.failed = failed

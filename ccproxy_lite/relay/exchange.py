@@ -28,6 +28,7 @@ from ccproxy_lite.relay.headers import JSON_HEADERS, about_answer, merged
 from ccproxy_lite.relay.record import describe
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.reply import Reply
+from ccproxy_lite.relay.streams import failed_of
 from ccproxy_lite.routing.failover import Attempt, Failover, GiveUp, Wait, outcome_of
 from ccproxy_lite.routing.routes import Route
 
@@ -154,8 +155,7 @@ class Exchange:
         try:
             dispatch = self._new_dispatch(step)
         except ClientError as error:
-            failed = Failed(error.status, error.kind, error.message, param=error.param or "")
-            self._failover.not_convertible(step, failed)
+            self._failover.not_convertible(step, failed_of(error))
             return False
         self._dispatches.append(dispatch)
         try:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats import failures, sse
 from ccproxy_lite.formats.format import Format, Parser, Progress, Reader, Writer
 from ccproxy_lite.formats.neutral import overflow
@@ -238,6 +238,7 @@ class ArrayFraming:
         return b"[]" if self._before == b"[" else b"]"
 
 
-def failed_of(error: UpstreamError) -> Failed:
+def failed_of(error: UpstreamError | ClientError) -> Failed:
     """The failure that an error stands for."""
-    return Failed(error.status, error.kind, error.message, error.code)
+    param = error.param or "" if isinstance(error, ClientError) else ""
+    return Failed(error.status, error.kind, error.message, error.code, param)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ccproxy_lite.config.model import Log
-from ccproxy_lite.errors import ConfigError, printable
+from ccproxy_lite.errors import DISCONNECTED, ConfigError, printable
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import log
 from ccproxy_lite.relay.record import Record
@@ -17,8 +17,6 @@ from ccproxy_lite.relay.record import Record
 _MAX_VALUE_CHARS = 2000
 _SAME_S = 60.0
 _MAX_SUBJECTS = 1000
-_DISCONNECTED = 499
-"""The client has gone away, as clients do when their user stops them."""
 
 
 class _Formatter(logging.Formatter):
@@ -147,6 +145,6 @@ def close() -> None:
 
 def access(record: Record, now: float, *, is_quiet: bool = False) -> None:
     """Log a request that is over: one with an error as a warning, a quiet one (a health check) at debug level only."""
-    has_failed = (bool(record.error) or record.status >= 400) and record.status != _DISCONNECTED
+    has_failed = (bool(record.error) or record.status >= 400) and record.status != DISCONNECTED
     level = logging.DEBUG if is_quiet else logging.WARNING if has_failed else logging.INFO
     log.log(level, "", extra={"entry": record, "now": now})

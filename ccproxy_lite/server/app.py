@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 
-from ccproxy_lite.errors import ClientError, kind_of
+from ccproxy_lite.errors import DISCONNECTED, ClientError, kind_of
 from ccproxy_lite.formats import DEFAULT_FORMAT, FORMATS, Format, owner_of
 from ccproxy_lite.formats.neutral.catalog import ModelInfo
 from ccproxy_lite.formats.neutral.events import Failed
@@ -28,6 +28,7 @@ from ccproxy_lite.relay.catalog import Catalog
 from ccproxy_lite.relay.headers import JSON_HEADERS, REQUEST_ID
 from ccproxy_lite.relay.record import Record
 from ccproxy_lite.relay.relay import Relay
+from ccproxy_lite.relay.streams import failed_of
 from ccproxy_lite.routing.routes import pinned, suggestion
 from ccproxy_lite.server import accesslog
 from ccproxy_lite.server.access import Access, check_body_type
@@ -107,8 +108,7 @@ class App:
         except ClientError as error:
             # Log and metrics keep this status even where the client's format has another for it (Gemini: 400 for 413).
             record.status, record.error = error.status, error.message
-            failed = Failed(error.status, error.kind, error.message, error.code, error.param or "")
-            self._send_error(client, form, failed)
+            self._send_error(client, form, failed_of(error))
         except RecursionError:
             record.status, record.error = 400, "nested too deep"
             self._send_error(client, form, Failed(400, "bad_request", "the body is nested too deep"))
@@ -121,7 +121,7 @@ class App:
                 record.status, record.error = 503, "interrupted by shutdown"
                 self._send_error(client, form, Failed(503, "overloaded", "the proxy is shutting down"))
             elif not record.status:
-                record.status, record.error = 499, "client disconnected"
+                record.status, record.error = DISCONNECTED, "client disconnected"
             now = self.relay.clock.now()
             if not is_unlogged:
                 self.server_state.metrics.end(record, now, self.relay.clock.wall())

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ccproxy_lite.errors import DISCONNECTED
 from ccproxy_lite.relay.record import Record
 
 BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -53,7 +54,7 @@ class Tally:
     def errors(self) -> int:
         """Requests that ended with an error for the client, also inside a stream; a disconnected client has none."""
         return self.broken + sum(
-            count for (_, status), count in self.requests.items() if status >= 400 and status != 499
+            count for (_, status), count in self.requests.items() if status >= 400 and status != DISCONNECTED
         )
 
 

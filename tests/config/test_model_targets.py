@@ -94,7 +94,7 @@ NEVER = [
     (target(TO + ', "when": {"header": {}}'), "header"),
     (target(TO + ', "when": {"tokens_over": 5, "tokens_under": 3}'), "tokens"),
     (target(TO + ', "when": {"header": {"x-a": "1", "X-A": "2"}}'), "header"),
-    (target(TO + ', "when": {"header": {"a b": "1"}}'), "not a header name"),
+    (target(TO + ', "when": {"header": {"a b": "1"}}'), "invalid header name"),
 ]
 
 

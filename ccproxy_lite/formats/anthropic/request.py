@@ -393,10 +393,10 @@ def without_foreign(body: Mapping[str, Any]) -> dict[str, Any] | None:
     messages: list[Any] = []
     for message in fields.lenient_list(body, "messages"):
         content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, list):
-            kept = web.without_foreign([block for block in content if not _is_foreign(block)])
-            changed = changed or kept != content
-            if not kept and content:
+        kept = _own_blocks(content) if isinstance(content, list) else content
+        if kept is not content:
+            changed = True
+            if not kept:
                 continue
             message = {**message, "content": kept}
         messages.append(message)
@@ -404,6 +404,18 @@ def without_foreign(body: Mapping[str, Any]) -> dict[str, Any] | None:
     if isinstance(setting, dict) and setting.get("type") == "enabled" and reasoning.hides_thoughts(messages):
         return {**{key: value for key, value in body.items() if key != "thinking"}, "messages": messages}
     return {**body, "messages": messages} if changed else None
+
+
+def _own_blocks(content: list[Any]) -> list[Any]:
+    """The blocks that Anthropic accepts; the same list if it accepts all of them."""
+    kept: list[Any] | None = None
+    for place, block in enumerate(content):
+        own = None if _is_foreign(block) else web.own(block)
+        if own is not block and kept is None:
+            kept = content[:place]
+        if kept is not None and own is not None:
+            kept.append(own)
+    return content if kept is None else kept
 
 
 def _is_foreign(block: Any) -> bool:

@@ -213,26 +213,24 @@ def is_marked_citation(citation: Any) -> bool:
 # ---------------------------------------------------------------- the same format on both sides
 
 
-def without_foreign(content: list[Any]) -> list[Any]:
-    """The content of a message without searches and citations of other providers, which the service would reject."""
-    kept = []
-    for block in content:
-        kind = fields.lenient(block, "type")
-        if kind == "text":
-            kept.append(_with_own_citations(block) if "citations" in block else block)
-        elif kind not in _SEARCHING or not _id_of(block).startswith(MARK):
-            kept.append(block)
-    return kept
+def own(block: Any) -> Any:
+    """A block of a message as the service accepts it: itself, or without citations that others made; None for none.
 
-
-def _id_of(block: Mapping[str, Any]) -> str:
-    return fields.lenient(block, "id" if block["type"] == USE else "tool_use_id")
+    A search of another provider is none.
+    """
+    kind = fields.lenient(block, "type")
+    if kind == "text":
+        return _with_own_citations(block) if "citations" in block else block
+    if kind not in _SEARCHING:
+        return block
+    marked = fields.lenient(block, "id" if kind == USE else "tool_use_id").startswith(MARK)
+    return None if marked else block
 
 
 def _with_own_citations(block: dict[str, Any]) -> dict[str, Any]:
     citations = fields.lenient_list(block, "citations")
-    own = [one for one in citations if not is_marked_citation(one)]
-    if len(own) == len(citations):
+    own_ones = [one for one in citations if not is_marked_citation(one)]
+    if len(own_ones) == len(citations):
         return block
     rest = {key: value for key, value in block.items() if key != "citations"}
-    return {**rest, "citations": own} if own else rest
+    return {**rest, "citations": own_ones} if own_ones else rest

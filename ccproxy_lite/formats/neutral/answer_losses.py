@@ -51,7 +51,7 @@ TO: Mapping[str, Mapping[str, str]] = {
     },
     "openai-chat": {
         "pause_turn": "no such finish reason: `stop`",
-        "web_search": "no searches in answers; what is cited is told",
+        "web_search": "no searches in answers; citations are kept",
         "web_fetch": "which pages were fetched",
         "redacted": "reasoning that only its service can read has no field",
     },

@@ -35,6 +35,8 @@ def _losses(action: Action, why: str, *names: str) -> dict[str, Loss]:
     return {name: Loss(action, why) for name in names}
 
 
+_NO_INDEX = "the client allows cached results only, which do not exist here; the quirk live_search permits a search"
+
 _EVERYWHERE = {
     **_losses("dropped", "tool calls without a result are rejected", "unanswered_call"),
     **_losses("dropped", "tool results without a call are rejected", "orphan_result"),
@@ -44,16 +46,8 @@ _EVERYWHERE = {
     **_losses("rejected", "tool run by another provider, and the request depends on it", "server_tool.needed"),
     **_losses("dropped", "no such web tool here, or not beside functions", "web_tool"),
     **_losses("rejected", "no such web tool here, and the request depends on it", "web_tool.needed"),
-    **_losses(
-        "dropped",
-        "only an index is to be searched, which is not possible here; the quirk live_search allows a live search",
-        "web_tool.offline",
-    ),
-    **_losses(
-        "rejected",
-        "only an index is to be searched, which is not possible here; the quirk live_search allows a live search",
-        "web_tool.offline.needed",
-    ),
+    **_losses("dropped", _NO_INDEX, "web_tool.offline"),
+    **_losses("rejected", _NO_INDEX, "web_tool.offline.needed"),
     **_losses("dropped", "results of a search that only its provider can read", "search"),
     **_losses("rejected", "files uploaded to another provider cannot be referenced", "file_id"),
     **_losses("rejected", "only one candidate is supported", "candidates"),
@@ -74,7 +68,7 @@ TO: dict[str, dict[str, Loss]] = {
         **_EVERYWHERE,
         **_NO_PICTURES,
         **_losses("dropped", "no such parameter", "seed", "frequency_penalty", "presence_penalty", "verbosity"),
-        **_losses("dropped", "one of two lists of domains", "web_tool.blocked_domains"),
+        **_losses("dropped", "only one of allowed and blocked domains is accepted", "web_tool.blocked_domains"),
         **_losses("dropped", "no such setting", "web_tool.context_size"),
         **_losses("dropped", "rejected by current Claude models", "temperature", "top_p", "top_k"),
         **_losses("ignored", "caching needs no key", "cache_key"),
@@ -159,7 +153,7 @@ FROM: dict[str, dict[str, Loss]] = {
         **_losses("ignored", "the client sends the full history", "context_management", "compaction"),
         **_losses("ignored", "hint for the provider's tool search", "defer_loading", "eager_input_streaming",
                "allowed_callers", "toolset_name", "caller"),
-        **_losses("ignored", "how a web tool works", "response_inclusion", "search_profile", "use_cache"),
+        **_losses("ignored", "options of web tools", "response_inclusion", "search_profile", "use_cache"),
         **_losses("dropped", "no such limit", "max_content_tokens"),
         **_losses("ignored", "the image is sent unchanged", "transformations"),
         **_losses("dropped", "no equivalent field", "input_examples"),

@@ -43,7 +43,7 @@ FORMAT = Format(
         ("POST /v1/responses/input_tokens", "the upstream's count, else an estimate (x-ccproxy-estimate: 1)"),
         ("POST /v1/responses/compact", "passed on to an openai-responses upstream, rejected elsewhere"),
         ("GET|DELETE /v1/responses/{id}", "a response that is kept in memory, else the upstream's"),
-        ("GET /v1/responses/{id}/input_items", "what it was asked"),
+        ("GET /v1/responses/{id}/input_items", "the input items of that response"),
         ("GET /v1/responses (WebSocket)", "426, so that clients use HTTP at once"),
     ),
     state=State(

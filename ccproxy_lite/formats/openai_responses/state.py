@@ -19,11 +19,10 @@ from urllib.parse import parse_qs
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.format import Stored, Turn, Writer
+from ccproxy_lite.formats.openai import PREVIOUS_NOT_FOUND
 from ccproxy_lite.formats.openai_responses import web
 from ccproxy_lite.formats.openai_responses.answer import Writer as ResponseWriter
 
-NOT_FOUND = "previous_response_not_found"
-"""The code that clients answer by sending the whole conversation."""
 _PREVIOUS = "previous_response_id"
 _ELSEWHERE = ("conversation", "prompt", "background")
 _PATH = re.compile(r"(?:/v1)?/responses/(resp_[^/?]+)(/input_items|/cancel)?")
@@ -49,7 +48,7 @@ def refers_elsewhere(body: fields.Object) -> str:
 def unknown(response_id: str) -> ClientError:
     """The error for a response that is not kept, any more or at all."""
     message = f'previous response "{response_id}" not found; send the whole conversation as input'
-    return ClientError(404, message, param=_PREVIOUS, code=NOT_FOUND)
+    return ClientError(404, message, param=_PREVIOUS, code=PREVIOUS_NOT_FOUND)
 
 
 def missing(response_id: str) -> ClientError:
