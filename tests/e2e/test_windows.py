@@ -298,5 +298,5 @@ def test_env_says_that_a_large_window_needs_run(home: Path) -> None:
     result = ran(case, home)
     assert result.program["catalogue"] and result.window == case.window
     assert "model_context_window" not in told_by_env(case, home)
-    comments = [line for line in told_by_env(case, home).splitlines() if line.startswith("#")]
-    assert any("400,000" in line and "ccproxy-lite run -- codex" in line for line in comments), comments
+    [hint] = json.loads(told_by_env(case, home, "--json"))["hints"]
+    assert "400,000" in hint and "ccproxy-lite run -- codex" in hint
