@@ -11,7 +11,6 @@ and only if there are mistakes.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -78,6 +77,8 @@ def dotted(path: KeyPath) -> str:
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A hint at the choice that is nearly the word; empty if there is none."""
+    import difflib  # only for a mistake
+
     close = difflib.get_close_matches(word, list(choices), 1)
     return f' (did you mean "{close[0]}"?)' if close else ""
 

@@ -17,13 +17,13 @@ known by the longer name and one is by the shorter. Claude Code's ``[1m]`` is no
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import NamedTuple, Protocol
 
 from ccproxy_lite.config.model import EFFORTS, Condition, Config, ModelTarget, Upstream
+from ccproxy_lite.config.readers import did_you_mean
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.routing.conditions import condition_text
 
@@ -181,8 +181,7 @@ def named(config: Config, model: str, facts: Facts = NO_REQUEST) -> Named:
             return Named(shorter, effort)
     other = _EFFORT.fullmatch(model)
     if other is not None and _is_known(config, other[1], lists):
-        close = difflib.get_close_matches(other[2].lower(), EFFORTS, 1)
-        hint = f' (did you mean "{close[0]}"?)' if close else ""
+        hint = did_you_mean(other[2].lower(), EFFORTS)
         message = f'unknown effort "{other[2]}" behind "{other[1]}"{hint}; known: {", ".join(EFFORTS)}'
         raise ClientError(400, message, param="model")
     return written
@@ -209,6 +208,8 @@ def _is_known(config: Config, model: str, lists: Lists) -> bool:
 
 def suggestion(model: str, names: Collection[str]) -> str:
     """What to say to who has asked for an unknown model: the names that are like it, else some that exist."""
+    import difflib  # only for a mistake
+
     close = difflib.get_close_matches(model, list(names), 3, 0.5)
     if close:
         *others, last = close

@@ -29,31 +29,30 @@ _CODES = frozenset(
 )
 _MAX_READ_CHARS = 4000
 
-_WORDS = re.compile(
-    "|".join(
-        (
-            r"(?i)(?:prompt|input|inputs|context|messages) (?:\([^)]*\) )?(?:is|are) (?:too long|longer than)",
-            r"(?:prompt|input|inputs|context|messages) (?:\([^)]*\) )?(?:is|are) too large for model",
-            r"(?:maximum|max|model'?s) (?:context|prompt|model|input) (?:length|size|window)",
-            r"maximum number of (?:input )?tokens (?:allowed|supported)",
-            r"context (?:window|length|size|limit)s?(?: has been| was)? exceed",
-            r"exceed\w* (?:the |its |your |this |maximum |max |available |supported |configured |model )*"
-            r"(?:context|input|prompt) ?(?:window|length|size|limit)|exceed\w* (?:the )?model token limit",
-            r"(?:prompt|inputs?|sequence|context|tokens?)\b[^.:]{0,60}exceeds? (?:the )?max(?:imum)?(?: allowed)?"
-            r"(?: input)?(?:_model_len| length)|exceed model maximum|exceed max message tokens",
-            r"sum of prompt length|maximum (?:supported )?sequence length|expected maxlength: \d{4,}, actual",
-            r"(?:prompt|context|input)(?: length| tokens?)? (?:exceeds (?:the )?limit|too long)",
-            r"input tokens exceed|number of input tokens exceeds|too many input tokens|prompt token count",
-            r"range of input length should be|total (?:length of all messages|number of tokens \()",
-            r"too many tokens: (?:size|total)|model only supports up to|context exceeds your deployment",
-            r"longer than the (?:maximum model|model's) |context length is only|too long to fit into the model",
-            r"reduce (?:the length of the (?:messages|prompt|input|context)|your prompt)",
-            r"token length too long",
-            r"keep from the initial prompt|keep the first \d+ tokens|truncate prompt with n_keep|prompt 超长",
-            r"`inputs` (?:must have less than|tokens \+)|max tokens of \d+ exceeded",
-        )
+_WORDS = "|".join(
+    (
+        r"(?i)(?:prompt|input|inputs|context|messages) (?:\([^)]*\) )?(?:is|are) (?:too long|longer than)",
+        r"(?:prompt|input|inputs|context|messages) (?:\([^)]*\) )?(?:is|are) too large for model",
+        r"(?:maximum|max|model'?s) (?:context|prompt|model|input) (?:length|size|window)",
+        r"maximum number of (?:input )?tokens (?:allowed|supported)",
+        r"context (?:window|length|size|limit)s?(?: has been| was)? exceed",
+        r"exceed\w* (?:the |its |your |this |maximum |max |available |supported |configured |model )*"
+        r"(?:context|input|prompt) ?(?:window|length|size|limit)|exceed\w* (?:the )?model token limit",
+        r"(?:prompt|inputs?|sequence|context|tokens?)\b[^.:]{0,60}exceeds? (?:the )?max(?:imum)?(?: allowed)?"
+        r"(?: input)?(?:_model_len| length)|exceed model maximum|exceed max message tokens",
+        r"sum of prompt length|maximum (?:supported )?sequence length|expected maxlength: \d{4,}, actual",
+        r"(?:prompt|context|input)(?: length| tokens?)? (?:exceeds (?:the )?limit|too long)",
+        r"input tokens exceed|number of input tokens exceeds|too many input tokens|prompt token count",
+        r"range of input length should be|total (?:length of all messages|number of tokens \()",
+        r"too many tokens: (?:size|total)|model only supports up to|context exceeds your deployment",
+        r"longer than the (?:maximum model|model's) |context length is only|too long to fit into the model",
+        r"reduce (?:the length of the (?:messages|prompt|input|context)|your prompt)",
+        r"token length too long",
+        r"keep from the initial prompt|keep the first \d+ tokens|truncate prompt with n_keep|prompt 超长",
+        r"`inputs` (?:must have less than|tokens \+)|max tokens of \d+ exceeded",
     )
 )
+"""A pattern that is compiled when an error is first read: most proxies never see one, and it is slow to compile."""
 _NOT = re.compile(
     r"(?i)tokens? ?(?:per|/) ?(?:min|day|hour)|\bTPM\b|number of output tokens|range of max_tokens|max tokens must be"
     r"|max_(?:completion_|output_)?tokens['\"`]*(?:: \d| value| is too large| must be| \(\d+\) exceeds)"
@@ -90,7 +89,7 @@ def measure(message: str, code: str = "", error: Mapping[str, Any] = NOTHING) ->
     if no_room:
         answer, window, prompt = map(int, no_room.groups())
         return _plausible(answer + prompt, window) if answer < window else None
-    if code not in _CODES and (_NOT.search(text) or not _WORDS.search(text)):
+    if code not in _CODES and (_NOT.search(text) or not re.search(_WORDS, text)):
         return None
     fields = error.get("n_prompt_tokens"), error.get("n_ctx")  # llama.cpp
     if all(isinstance(number, int) for number in fields):
