@@ -38,6 +38,7 @@ from ccproxy_lite.formats.neutral.request import (
     ToolCall,
     ToolChoice,
     ToolResult,
+    WebTool,
 )
 from ccproxy_lite.formats.neutral.turns import merged
 from tests.conversions import read_stream
@@ -145,13 +146,17 @@ def test_what_was_written_is_read_again(form: str, data: st.DataObject) -> None:
 
 @st.composite
 def answers(draw: st.DrawFn) -> list[Event]:
-    """What a model says: thoughts, text and calls, in pieces."""
+    """What a model says: thoughts, of which some are only sealed, text and calls, in pieces."""
     events: list[Event] = [Begin("id", "m")]
     kinds = draw(st.lists(st.sampled_from(["thinking", "text", "tool"]), max_size=4))
     for number, kind in enumerate(kinds):
         start = PartStart(kind, f"call_{number}", "look_up") if kind == "tool" else PartStart(kind)  # type: ignore[arg-type]
         events.append(start)
-        pieces = [json.dumps(draw(OBJECTS))] if kind == "tool" else draw(st.lists(TEXTS, min_size=1, max_size=3))
+        pieces = (
+            [json.dumps(draw(OBJECTS))]
+            if kind == "tool"
+            else draw(st.lists(TEXTS, min_size=kind != "thinking", max_size=3))
+        )
         events += [PartDelta(piece) for piece in pieces]
         events.append(PartEnd(*(("c2ln", "somewhere") if kind == "thinking" else ())))
     reason = draw(st.sampled_from(["end", "max_tokens", "refusal"])) if "tool" not in kinds else "tool_use"
@@ -174,11 +179,12 @@ def copied(events: list[Event]) -> list[Event]:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@given(answers(), st.integers(1, 40))
-def test_an_answer_is_heard_as_it_was_said(form: str, events: list[Event], size: int) -> None:
+@given(answers(), st.integers(1, 40), st.booleans())
+def test_an_answer_is_heard_as_it_was_said(form: str, events: list[Event], size: int, may_search: bool) -> None:
     """Whole and streamed, and whatever the cut of the bytes."""
     extra = {"stream_options": {"include_usage": True}}
-    reply = ReplyInfo(Request("m", origin=form, extra=extra), "id", 1)
+    tools = (WebTool("web_search"),) if may_search else ()
+    reply = ReplyInfo(Request("m", tools=tools, origin=form, extra=extra), "id", 1)
     said, end = fold(copied(events))
     body = FORMATS[form].write_body(copied(events), reply)
     whole = FORMATS[form].read_body(json.loads(json.dumps(body)), "s")

@@ -122,10 +122,10 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
         number = len(written) - 1
         if joins and part.start.kind == "text" and number in pieces:  # places of sources count over the whole text
             pieces[number].append(part.text)
-        else:
-            written += seals.parts(part)
+        elif made := seals.parts(part):  # nothing for a signature that waits for its call
+            written += made
             number, before = len(written) - 1, 0
-            if written and written[-1].keys() == {"text"}:
+            if made[-1].keys() == {"text"}:
                 pieces[number] = [part.text]
         cited.append((number, before, part.text, part.end.citations))
         before += web.byte_length(part.text) if joins else 0
