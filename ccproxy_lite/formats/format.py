@@ -55,7 +55,8 @@ class Outgoing(NamedTuple):
     """The body of a request in an upstream's format; where it goes, ``write_path`` says.
 
     ``names`` maps tool names on the wire to the client's, ``custom`` names custom tools that were sent as functions.
-    ``for_cache`` names the fields that only serve the upstream's prompt cache, the first to do without first.
+    ``for_cache`` names the fields that nobody has asked for, because they only serve the upstream's prompt cache; the
+    first to do without first.
     """
 
     body: dict[str, Any]

@@ -4,8 +4,8 @@ A prompt is found again under its ``prompt_cache_key``, and from GPT-5.6 on only
 the newest message by itself, and at the last three ``prompt_cache_breakpoint`` of the request. Clients of other formats
 set neither, so a conversion sends a key of its own, and marks the end of the instructions, with which other
 conversations begin as well. What the client has set is kept between OpenAI's two formats. Chat services may reject all
-of it, so only those get it that are known to know it, and a service that has rejected one of the fields
-(``Target.refused``) gets the others.
+of it, so only those get it that are known to know it, and a service that has rejected what was added
+(``Target.refused``) gets the rest.
 Source: prompt caching at platform.openai.com; ``types.chat.completion_create_params``.
 
 >>> bool(_WITH_BREAKPOINTS.match("openai/gpt-5.6-sol")), bool(_WITH_BREAKPOINTS.match("gpt-5.5"))
@@ -33,10 +33,15 @@ _WITH_BREAKPOINTS = re.compile(r"(?i)(?:.*[/:.])?gpt-(?:5\.(?:[6-9]|\d\d)|[6-9])
 
 
 class Caching(NamedTuple):
-    """What a request says for the cache. ``takes_breakpoints``: the client's own may be sent; ``marks_instructions``:
-    their end gets one that nobody has asked for."""
+    """What a request says for the cache.
+
+    :ivar is_own_key: the client has set the key
+    :ivar takes_breakpoints: the client's own may be sent
+    :ivar marks_instructions: their end gets one that nobody has asked for
+    """
 
     key: str = ""
+    is_own_key: bool = False
     takes_breakpoints: bool = False
     marks_instructions: bool = False
     options: Mapping[str, Any] = NOTHING
@@ -55,27 +60,26 @@ class Caching(NamedTuple):
         return marks
 
     def write(self, body: dict[str, Any]) -> tuple[str, ...]:
-        """Put into a body what concerns all of it; returns the fields that only serve the cache."""
+        """Put into a body what concerns all of it; returns the fields that nobody has asked for."""
         if self.key:
             body[KEY] = self.key
         body.update(self.options)
-        marks = (BREAKPOINT,) if self.takes_breakpoints or self.marks_instructions else ()
-        return (*marks, *self.options, *([KEY] if self.key else []))
+        is_added = bool(self.key) and not self.is_own_key
+        return (*([BREAKPOINT] if self.marks_instructions else ()), *([KEY] if is_added else ()))
 
 
 def caching_of(request: Request, target: Target, losses: Losses, *, is_known: bool) -> Caching:
     """What to say to a service; ``is_known``: it knows these fields."""
     if not is_known:
         return Caching()
-    key = request.cache_key or (_derived_key(request, target) if target.caching else "")
-    takes = BREAKPOINT not in target.refused
-    adds = takes and target.caching and not cache_marks.is_explicit(request)
-    own = [name for name in _OPTIONS if losses.is_kin and request.extra.get(name) and name not in target.refused]
+    adds_key = target.caching and KEY not in target.refused
+    adds_mark = target.caching and BREAKPOINT not in target.refused and not cache_marks.is_explicit(request)
     return Caching(
-        key if KEY not in target.refused else "",
-        takes and losses.is_kin,
-        adds and _WITH_BREAKPOINTS.match(target.model) is not None,
-        {name: request.extra[name] for name in own},
+        request.cache_key or (_derived_key(request, target) if adds_key else ""),
+        bool(request.cache_key),
+        losses.is_kin,
+        adds_mark and _WITH_BREAKPOINTS.match(target.model) is not None,
+        {name: request.extra[name] for name in _OPTIONS if losses.is_kin and request.extra.get(name)},
     )
 
 

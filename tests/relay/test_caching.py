@@ -281,17 +281,63 @@ def test_blocks_are_marked_where_the_whole_request_cannot_be() -> None:
     assert marked(body) == ["two"]
 
 
-@pytest.mark.parametrize("own", [{"cache_control": MARK}, {"prompt_cache_breakpoint": {"mode": "explicit"}}])
-def test_a_clients_own_markers_at_a_host_that_takes_none(own: dict[str, Any]) -> None:
-    def no_marker(body: dict[str, Any]) -> Any:
-        return "cache_control" in str(body) and {
-            "message": "messages.0.content.0.cache_control: Extra inputs are not permitted"
-        }
+def no_marker(body: dict[str, Any]) -> Any:
+    return "cache_control" in str(body) and {
+        "message": "messages.0.content.0.cache_control: Extra inputs are not permitted"
+    }
 
-    part = {"type": "text", "text": "a", **own}
+
+def test_breakpoints_at_a_host_that_takes_no_markers() -> None:
+    part = {"type": "text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}}
     asked = {**ASKED["openai-chat"], "messages": [{"role": "user", "content": [part]}]}
     bodies = refused("anthropic", [("openai-chat", asked)] * 2, no_marker)
     assert ["cache_control" in str(body) for body in bodies] == [True, False, False]
+
+
+OWN: dict[str, tuple[str, str, dict[str, Any], str]] = {
+    "a marker": ("openai-chat", "anthropic", {"cache_control": {"type": "ephemeral", "ttl": "2h"}}, "ephemeral.ttl"),
+    "a marker of a block": (
+        "openai-chat",
+        "anthropic",
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {"ttl": "2h"}}]}]},
+        "messages.0.content.0.text.cache_control.ephemeral.ttl",
+    ),
+    "a key": ("openai-chat", "openai-responses", {"prompt_cache_key": "2h" * 40}, "prompt_cache_key"),
+    "a time to live": ("openai-chat", "openai-responses", {"prompt_cache_retention": "2h"}, "prompt_cache_retention"),
+    "options": ("openai-chat", "openai-responses", {"prompt_cache_options": {"ttl": "2h"}}, "prompt_cache_options"),
+}
+
+
+@pytest.mark.parametrize("what", OWN)
+def test_what_a_client_has_set_itself_is_its_own_mistake(what: str) -> None:
+    """It hears of it, and nobody else is concerned: neither later, nor where the host takes none at all."""
+    client, to, own, field = OWN[what]
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": f"{field}: {what} is invalid"}}
+
+    def choose(seen: Any) -> list[Any]:
+        return [http(400, error) if "2h" in str(seen.json) else http(200, WIRES[to].body)]
+
+    with upstream(choose=choose) as up, proxy(behind(up, to)) as served:
+        asked = (ASKED[client], {**ASKED[client], **own}, ASKED[client])
+        statuses = [ask(served.port, WIRES[client].path, body).status for body in asked]
+    first, *others, last = [seen.json for seen in up.seen]
+    assert statuses == [200, 400, 200]
+    assert first == last and ("cache_control" in str(first) or "prompt_cache_key" in first)
+    assert len(others) == 1
+
+
+def test_a_clients_own_markers_at_a_host_that_takes_none() -> None:
+    part = {"type": "text", "text": "a", "cache_control": MARK}
+    own = {**ASKED["openai-chat"], "messages": [{"role": "user", "content": [part]}]}
+
+    def choose(seen: Any) -> list[Any]:
+        refusal = no_marker(seen.json)
+        error = {"type": "error", "error": {"type": "invalid_request_error", **(refusal or {})}}
+        return [http(400, error) if refusal else http(200, WIRES["anthropic"].body)]
+
+    with upstream(choose=choose) as up, proxy(behind(up, "anthropic")) as served:
+        statuses = [ask(served.port, "/v1/chat/completions", body).status for body in (own, ASKED["openai-chat"], own)]
+    assert statuses == [400, 200, 400]
 
 
 def test_what_is_named_for_another_reason_is_not_remembered() -> None:

@@ -11,7 +11,7 @@ no markers, because their services need none, so a conversion sets three:
 A client that marks its requests itself knows best: then no marker is added. OpenAI's breakpoints are markers as well,
 but in OpenAI's caches the end of the conversation counts beside them, so up to two places stay free for it. A marker
 that lives longer (``ttl``) may not follow a shorter one. What a host has rejected (``Target.refused``) is left out:
-first the setting for the whole request, in whose place the last block is marked, then all markers, the client's too.
+first the setting for the whole request, in whose place the last block is marked, then all that were made here.
 Source: prompt caching at platform.claude.com; ``prompt_cache_breakpoint`` in the ``openai`` SDK.
 """
 
@@ -45,14 +45,10 @@ def cache_marker(extra: Extra) -> Block:
 
 
 def write_markers(body: Block, request: Request, target: Target) -> tuple[str, ...]:
-    """Keep of the client's markers what can be kept, and add ours; returns the fields that only serve the cache.
+    """Keep of the client's markers what can be kept, and add ours; returns what a host may reject.
 
-    The blocks of the body have the client's markers already.
+    The blocks of the body have the client's markers already. What the client has set itself is not ours to leave out.
     """
-    if MARKER in target.refused:
-        for block in _blocks(body):
-            block.pop(MARKER, None)
-        return ()
     is_automatic = "automatic_caching" in target.quirks and AUTOMATIC not in target.refused
     body.update(cache_marker(request.extra))
     last = _last_markable(body["messages"][-1:])
@@ -62,6 +58,10 @@ def write_markers(body: Block, request: Request, target: Target) -> tuple[str, .
             last.setdefault(MARKER, setting)
     marked = [block for block in _blocks(body) if MARKER in block]
     is_own = bool(marked or MARKER in body) and any(cache_marks.marker_of(extra) for extra in _extras(request))
+    if MARKER in target.refused and not is_own:
+        for block in (body, *marked):
+            block.pop(MARKER, None)
+        return ()
     is_added = target.caching and not is_own and not cache_marks.is_explicit(request)
     places = _places(body, last, is_automatic) if is_added else []
     _limit(marked, MAX_MARKERS - (MARKER in body) - len(places[:2]))
@@ -71,7 +71,7 @@ def write_markers(body: Block, request: Request, target: Target) -> tuple[str, .
             place[MARKER] = dict(_EPHEMERAL)
     marked = [block for block in _blocks(body) if MARKER in block]
     _put_longest_first([*marked, *([body] if MARKER in body else ())])
-    return (*([AUTOMATIC] if MARKER in body else ()), *([MARKER] if marked else ()))
+    return (*([AUTOMATIC] if MARKER in body else ()), *([MARKER] if marked and not is_own else ()))
 
 
 def _limit(marked: list[Block], most: int) -> None:
