@@ -41,10 +41,15 @@ def new_id() -> str:
     return f"{random}{zlib.crc32(random.encode()):08x}"
 
 
-def is_own_id(text: str) -> bool:
-    """Whether an id ends with one that was made here, by this process or an earlier one."""
+def own_id(text: str) -> str:
+    """What an id ends with, if it was made here, by this process or an earlier one; else the empty string.
+
+    >>> seed = new_id()
+    >>> own_id(f"resp_{seed}") == seed, own_id("resp_0123456789abcdef01234567")
+    (True, '')
+    """
     found = _OWN_ID.search(text)
-    return found is not None and f"{zlib.crc32(found[1].encode()):08x}" == found[2]
+    return found[0] if found is not None and f"{zlib.crc32(found[1].encode()):08x}" == found[2] else ""
 
 
 @dataclass
@@ -59,6 +64,8 @@ class Call:
     :ivar raw_path: the path as it was sent, behind the upstream and the session that it names
     :ivar previous: the response that it continues; ``asked`` is the body as it came, and ``is_kept`` says whether the
         response may be kept, which ``keep`` does
+    :ivar conversation: the id of the first response in the conversation, which stays on one key; empty where it is not
+        kept
     :ivar refused: by upstream and model, the fields for a prompt cache that have been rejected during this call
     :ivar tape: records it for a capture
     :ivar passed_secret: the client's key, if it is the one that is sent to the upstream
@@ -78,6 +85,7 @@ class Call:
     raw_path: str = ""
     tape: Tape | None = None
     previous: str = ""
+    conversation: str = ""
     asked: dict[str, Any] = field(default_factory=dict)
     is_kept: bool = False
     keep: Callable[[Call, Writer], None] | None = None

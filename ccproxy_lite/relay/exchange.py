@@ -106,7 +106,7 @@ class Exchange:
         rings = {route.upstream.name: relay.ring_for(route.upstream, call.passed_secret) for route in routes}
         # A client's own key has a ring of its own, and a session nowhere else to go.
         is_own = bool(call.passed_secret) and all(route.upstream.from_client for route in routes)
-        session = call.session if config.sticky_sessions and not is_own else ""
+        session = (call.session or call.conversation) if config.sticky_sessions and not is_own else ""
         self._failover = Failover(routes, rings, config.retries, config.max_wait_s, random(), session, relay.outages)
         call.record.attempts = self._failover.attempts
 

@@ -10,7 +10,7 @@ from ccproxy_lite.formats.format import Writer
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import log
 from ccproxy_lite.net.application import Response
-from ccproxy_lite.relay.call import Call, is_own_id
+from ccproxy_lite.relay.call import Call, own_id
 from ccproxy_lite.relay.headers import JSON_HEADERS
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.upstreams import wire_format
@@ -31,15 +31,14 @@ def continue_previous(relay: Relay, call: Call) -> bool:
     size = len(call.raw_body)
     if call.previous:
         chain = states.chain(call.client_key, call.previous, relay.clock.now())
-        if chain is None and is_own_id(call.previous):
+        if chain is None and own_id(call.previous):
             raise state.unknown(call.previous)
         if chain is None:
             return False
         size += chain.size
         if size > relay.config.limits.max_body_bytes:
             raise ClientError(413, "the conversation is larger than max_body_bytes")
-        if not call.session:  # the conversation stays on the key that it has
-            call.session = chain.turns[0].id
+        call.conversation = own_id(chain.turns[0].id)
         call.use_body(state.continued(call.body, chain.turns))
     call.is_kept = call.is_kept and size <= states.max_bytes
     call.keep = partial(_keep, relay) if call.is_kept else None
@@ -52,6 +51,12 @@ def knowing_previous(call: Call, routes: list[Route]) -> list[Route]:
     if not own and call.form.state is not None:
         raise call.form.state.unknown(call.previous)
     return own
+
+
+def begin_conversation(call: Call, routes: list[Route]) -> None:
+    """What continues this response later stays on its key; that of a service which stores it by itself cannot."""
+    if not call.previous and any(wire_format(route.upstream, call.form.name) is not call.form for route in routes):
+        call.conversation = call.id
 
 
 def check_known(call: Call, route: Route) -> None:
@@ -89,7 +94,7 @@ def answer(relay: Relay, call: Call) -> bool:
     if found is None or method not in ("GET", "DELETE") or (method == "DELETE" and named.items is not None):
         pinned = relay.config.upstream(call.pinned_upstream)
         keepers = [pinned] if pinned is not None else relay.config.upstreams
-        if is_own_id(named.id) or not any(one.speaks(call.form.name) for one in keepers):
+        if own_id(named.id) or not any(one.speaks(call.form.name) for one in keepers):
             raise state.missing(named.id)
         return False
     if named.is_streamed:

@@ -8,7 +8,7 @@ import pytest
 
 from ccproxy_lite.config.model import StoreSettings
 from ccproxy_lite.formats.format import Turn
-from ccproxy_lite.relay.call import is_own_id, new_id
+from ccproxy_lite.relay.call import new_id, own_id
 from ccproxy_lite.relay.states import Chain, States
 from tests.support import WIRES, FakeClock, ask, behind, http, proxy, upstream
 
@@ -325,21 +325,27 @@ def test_nothing_is_kept_that_the_client_does_not_want_kept(store: Any) -> None:
         assert len(served.parts.relay.states) == 0
 
 
-def test_a_conversation_stays_on_its_key() -> None:
-    with upstream([http(200, WIRES["anthropic"].body)]) as up:
-        with proxy(behind(up, "anthropic", keys=["upstream-key-one", "upstream-key-two"])) as served:
-            answer = ask(served.port, "/v1/responses", ASK).json
-            for number in range(4):
-                answer = go_on(served.port, answer["id"], str(number)).json
-    assert len({seen.header("x-api-key") for seen in up.seen[1:]}) == 1
+@pytest.mark.parametrize("to", ["anthropic", "openai-chat"])
+def test_a_conversation_stays_on_its_key_and_in_its_cache(to: str) -> None:
+    """From its first response on; other conversations take turns."""
+    settings = {"keys": ["upstream-key-one", "upstream-key-two"], "quirks": ["prompt_cache_key"]}
+    with upstream([http(200, WIRES[to].body)]) as up, proxy(behind(up, to, **settings)) as served:
+        answer = ask(served.port, "/v1/responses", ASK).json
+        ask(served.port, "/v1/responses", ASK)
+        for number in range(4):
+            answer = go_on(served.port, answer["id"], str(number)).json
+    first, other, *later = [
+        (seen.header("x-api-key") or seen.header("authorization"), seen.json.get("prompt_cache_key"))
+        for seen in up.seen
+    ]
+    assert other[0] != first[0] and set(later) == {first}
+    assert (first[1] is not None) == (to == "openai-chat")
 
 
 def test_ids_are_known_as_ours() -> None:
     made = {new_id() for _ in range(100)}
-    assert len(made) == 100 and all(is_own_id(f"resp_{one}") for one in made)
-    assert not any(
-        map(is_own_id, ("resp_x", f"resp_{'0' * 24}", "resp_68a0c7fe4d6c8193b2a1d7ae5b7c9f0101e2d3c4b5a69788"))
-    )
+    assert len(made) == 100 and all(own_id(f"resp_{one}") for one in made)
+    assert not any(map(own_id, ("resp_x", f"resp_{'0' * 24}", "resp_68a0c7fe4d6c8193b2a1d7ae5b7c9f0101e2d3c4b5a69788")))
 
 
 # ---------------------------------------------------------------- the store alone
