@@ -55,6 +55,9 @@ OTHER_WORDS: list[tuple[str, int, Any, str]] = [
     ("openai-responses", 404, openai(f"Model not found {SENT}"), "Model not found"),
     ("anthropic", 400, {"message": "The provided model identifier is invalid."}, "identifier is invalid"),
     ("anthropic", 404, anthropic(f"Model {SENT} is not available"), "is not available"),
+    ("anthropic", 400, anthropic(f"model '{SENT}' is currently not available", "invalid_request_error"), "not available"),
+    ("openai-chat", 400, openai(f"The requested model: {SENT} is not supported.", None), "is not supported"),
+    ("openai-chat", 400, openai(f"You do not have access to the model `{SENT}`", None), "not have access"),
     ("gemini", 400, google(f"* GenerateContentRequest.model: unexpected model name format, no such model {SENT}", "INVALID_ARGUMENT", 400), "no such model"),
 ]  # fmt: skip
 
@@ -177,6 +180,12 @@ UNTOUCHED: list[tuple[str, int, Any]] = [
     ("openai-responses", 404, openai("Item with id 'rs_1' not found; the model's reasoning items are not persisted when store is false.", None)),
     ("openai-responses", 400, openai("File 'file-1' was not found; the model cannot read it", "invalid_value")),
     ("gemini", 400, google("Developer instruction is not enabled for models/zork-9", "INVALID_ARGUMENT", 400)),
+    ("gemini", 400, google("image input is not supported for models/zork-9", "INVALID_ARGUMENT", 400)),
+    ("openai-chat", 400, openai("The parameter `enable_thinking` is invalid for model zork-9", "InvalidParameter")),
+    ("openai-chat", 400, openai("Invalid request: the requested max_tokens (9) exceeds the limit of model zork-9 (8)", None)),
+    ("openai-chat", 400, openai("Model zork-9 is not supported with this tool choice", None)),
+    ("anthropic", 400, anthropic("top_k is not supported for model zork-9", "invalid_request_error")),
+    ("anthropic", 400, anthropic("model zork-9: tools.0 has an unknown type", "invalid_request_error")),
     ("gemini", 404, google("Requested entity was not found.")),
     ("gemini", 400, google("Please ensure that function call turn comes immediately after a user turn; the model turn is invalid", "INVALID_ARGUMENT", 400)),
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 >>> is_about(Failed(404, "not_found", "The model `gpt-9` does not exist"), "gpt-9")
 True
->>> is_about(Failed(400, "bad_request", "tools.0: invalid schema"), "gpt-9")
+>>> is_about(Failed(400, "bad_request", "tools are not supported for model gpt-9"), "gpt-9")
 False
 """
 
@@ -17,10 +17,14 @@ _UNNAMED = re.compile(
     r"|\binvalid model(?: name| id)?\b(?! \w)|\bmodel(?: identifier| name| id)? is (?:invalid|unknown)\b"
 )
 """Without its name."""
-_NOT_THERE = re.compile(
-    r"(?i)\bnot (?:found|exist|available|supported for|a valid)|\bno access|\bunknown\b|\binvalid\b"
+_BEFORE = (
+    r"(?:\bunknown|\bunsupported|\binvalid|\bno such|\bno access to|\bnot have access to|\bnot f(?:ou|i)nd)(?: the)?"
 )
-"""Beside its name."""
+_BEHIND = (
+    r"(?:(?:currently|is|was|does|has been) )*(?:un(?:known|available)|invalid|not (?:found|exist|available|a valid)"
+    r"|not supported(?! (?:for|with|in|by|when)))"
+)
+"""What is said of a model right before its name, or right behind it; anything farther away is about something else."""
 
 
 def is_about(failed: Failed, model: str) -> bool:
@@ -30,5 +34,6 @@ def is_about(failed: Failed, model: str) -> bool:
     name = rf"(?<![\w.-]){re.escape(model)}(?![\w-])"
     if failed.kind == "not_found":
         return re.search(name, failed.message) is not None
-    is_named = re.search(rf"(?i)\bmodels?\W{{0,4}}{name}", failed.message) is not None
-    return failed.kind == "bad_request" and is_named and _NOT_THERE.search(failed.message) is not None
+    named = rf"models?\W{{0,4}}{name}"
+    said = rf"(?i){_BEFORE} (?:requested )?{named}|\b{named}\W{{0,3}} {_BEHIND}"
+    return failed.kind == "bad_request" and re.search(said, failed.message) is not None
