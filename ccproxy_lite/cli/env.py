@@ -112,7 +112,7 @@ def _hints(client: str, facts: clients.Model) -> Iterator[str]:
 
 
 def _told_by_proxy(listen: str, client_keys: Sequence[str], names: Sequence[str]) -> dict[str, ModelInfo]:
-    """What a running proxy says of models; nothing where there is none yet."""
+    """What a running proxy says of models; nothing where there is none yet, or something else listens."""
     told: dict[str, ModelInfo] = {}
     form = FORMATS[DEFAULT_FORMAT]
     with suppress(CcproxyError):
@@ -121,7 +121,7 @@ def _told_by_proxy(listen: str, client_keys: Sequence[str], names: Sequence[str]
                 listen, client_keys, f"/v1{form.models_path}/{quote(name, safe='')}", patience_s=_PATIENCE_S
             )
             if status == 200:
-                told[name] = form.read_models([answer])[0]
+                told |= {info.id: info for info in form.read_models([answer]) if info.id == name}
     return told
 
 

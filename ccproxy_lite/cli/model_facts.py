@@ -77,7 +77,7 @@ async def model_facts(
     """What a command must know of the model that will answer it; nothing if it is unknown, or the client is.
 
     :param model: the one that all names lead to
-    :param told: what is known of names; else services are asked for their lists
+    :param told: what is known of names before the configuration counts; else services are asked for their lists
     """
     client = clients.CLIENTS.get(clients.program_name(words[0]))
     if client is None or not client.speaks:
@@ -91,7 +91,8 @@ async def model_facts(
         if told is None and _is_foreign(catalog, route, client.speaks) and not _is_configured(catalog, name):
             with anyio.move_on_after(_PATIENCE_S):
                 await catalog.refresh([route.upstream])
-        found.append((route, (told or {}).get(name) or catalog.described(name)))
+        described = catalog.described(name)
+        found.append((route, told[name].completed(described) if told and name in told else described))
     windows = [info.context_tokens for _, info in found if info.context_tokens]
     outputs = [info.output_tokens for _, info in found if info.output_tokens]
     is_converted = any(not route.upstream.speaks(client.speaks) for route, _ in found)

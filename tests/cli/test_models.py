@@ -431,3 +431,28 @@ def test_env_is_told_by_the_running_proxy(tmp_path: Path) -> None:
         # No proxy runs: the name says what it can.
         told = json.loads(cli("env", "claude", "--json", "--config", path, home=tmp_path).stdout)
         assert told["set"]["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "131072"
+
+
+@pytest.mark.parametrize("said", [{}, [], None, "x", {"data": []}, {"id": 5}, {"id": "another", "max_input_tokens": 1}])
+def test_env_while_something_else_listens(said: Any, tmp_path: Path) -> None:
+    target = {"to": "e/echo", "context_tokens": 64000}
+    with upstream(choose=lambda seen: [http(200, said)]) as up:
+        config = {"upstreams": {"e": {"format": "echo"}}, "models": {"claude-*": target}}
+        path = config_file(tmp_path, {**config, "listen": f"127.0.0.1:{up.port}"})
+        done = cli("env", "claude", "--json", "--config", path, home=tmp_path)
+    assert json.loads(done.stdout)["set"]["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "64000", done
+
+
+def test_env_knows_what_the_proxy_does_not_tell(tmp_path: Path) -> None:
+    """The numbers of the file, also where the one who answers says no more than the name."""
+    target = {"to": "e/echo", "context_tokens": 64000}
+
+    def choose(seen: Any) -> list[Any]:
+        return [http(200, {"id": seen.head.split()[1].rpartition("/")[2]})]
+
+    with upstream(choose=choose) as up:
+        config = {"upstreams": {"e": {"format": "echo"}}, "models": {"claude-*": target}}
+        path = config_file(tmp_path, {**config, "listen": f"127.0.0.1:{up.port}"})
+        done = cli("env", "claude", "--json", "--config", path, home=tmp_path)
+        assert up.seen
+    assert json.loads(done.stdout)["set"]["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "64000", done
