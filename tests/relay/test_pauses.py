@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -58,12 +59,57 @@ def test_the_client_gets_one_answer(client: str, stream: bool) -> None:
     assert "pause" not in answer.headers.get("x-ccproxy-dropped", "")
     assert state["models"][0]["input_tokens"] == 20 and state["models"][0]["output_tokens"] == 4
     if client == "openai-responses" and not stream:
-        assert [item["type"] for item in answer.json["output"]] == [
-            "message", "web_search_call", "web_search_call", "message"
-        ]  # fmt: skip
-        assert answer.json["output"][2]["action"]["sources"] == [{"type": "url", "url": "https://a.example"}]
+        before, call, behind_it = answer.json["output"]
+        assert (before["type"], call["type"], behind_it["type"]) == ("message", "web_search_call", "message")
+        assert call["action"]["query"] == "moons"
+        assert call["action"]["sources"] == [{"type": "url", "url": "https://a.example"}]
     if stream:
+        assert text.count("response.web_search_call.completed") in (0, 2)
         assert text.count("response.completed") in (0, 2) and text.count("[DONE]") in (0, 1)
+
+
+QUERIES = {"srvtoolu_1": "moons", "srvtoolu_2": "suns"}
+USES = [{**USE, "id": name, "input": {"query": query}} for name, query in QUERIES.items()]
+RESULTS = [{**RESULT, "tool_use_id": name, "content": [{**PAGE, "url": f"https://{name}"}]} for name in QUERIES]
+TEXT = {"type": "text", "text": "Two."}
+OVER_PAUSES: dict[str, list[list[dict[str, Any]]]] = {
+    "two that both wait": [USES, [*RESULTS, TEXT]],
+    "the second is found first": [USES, [*reversed(RESULTS), TEXT]],
+    "one is found at once": [[USES[0], USES[1], RESULTS[0]], [RESULTS[1], TEXT]],
+    "a pause for each": [[USES[0]], [RESULTS[0], USES[1]], [RESULTS[1], TEXT]],
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("what", OVER_PAUSES)
+def test_a_search_over_a_pause_is_one(what: str, stream: bool) -> None:
+    *paused, last = OVER_PAUSES[what]
+    rounds = [*((content, "pause_turn") for content in paused), (last, "end_turn")]
+    with upstream(*script(stream, rounds)) as up, proxy(behind(up, "anthropic", prompt_cache="off")) as served:
+        answer = ask(served.port, "/v1/responses", {**ASKED["openai-responses"], "stream": stream})
+        output = completed(answer.body)["output"] if stream else answer.json["output"]
+        calls = [item for item in output if item["type"] == "web_search_call"]
+        assert [(call["action"]["query"], call["action"]["sources"]) for call in calls] == [
+            (query, [{"type": "url", "url": f"https://{name}"}]) for name, query in QUERIES.items()
+        ]
+        # They return to the service as they were, each with its result.
+        answered = completed(answer.body) if stream else answer.json
+        ask(served.port, "/v1/responses", {**ASKED["openai-responses"], "previous_response_id": answered["id"]})
+    returned = [block for message in up.seen[-1].json["messages"][:-1] for block in message["content"]]
+    assert [block for block in returned if "tool" in block["type"]] == [USES[0], RESULTS[0], USES[1], RESULTS[1]]
+
+
+def test_a_search_that_finds_nothing_over_a_pause() -> None:
+    rounds = [([USE], "pause_turn"), ([TEXT], "end_turn")]
+    with upstream(*script(True, rounds)) as up, proxy(behind(up, "anthropic")) as served:
+        answer = ask(served.port, "/v1/responses", {**ASKED["openai-responses"], "stream": True})
+    call, message = completed(answer.body)["output"]
+    assert call["action"]["query"] == "moons" and message["content"][0]["text"] == "Two."
+
+
+def completed(body: bytes) -> Any:
+    """The response that a stream ends with."""
+    return json.loads(body.decode().rpartition("data: ")[2])["response"]
 
 
 def test_what_was_said_returns_unchanged() -> None:

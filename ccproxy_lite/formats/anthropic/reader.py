@@ -188,7 +188,8 @@ class Reader:
         if web.is_result(block):  # its use stood in an answer that has paused
             self._any_part = True
             name = fields.lenient(block, "type").removesuffix("_tool_result")
-            return events + search.events_of(web.read_search({}, block), name=name)
+            use_id = fields.lenient(block, "tool_use_id")
+            return events + search.events_of(web.read_search({}, block), use_id, name)
         kind = _KINDS.get(fields.lenient(block, "type"))
         self._index, self._kind = data.get("index"), kind
         self._called = self._called or kind == "tool"

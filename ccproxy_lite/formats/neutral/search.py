@@ -22,7 +22,7 @@ from typing import Any
 from ccproxy_lite.formats.neutral import thinking
 from ccproxy_lite.formats.neutral.events import Citation, Event, Page, PartEnd, PartStart, Search
 from ccproxy_lite.formats.neutral.request import Request
-from ccproxy_lite.jsontext import loads
+from ccproxy_lite.jsontext import dumps_text, loads
 
 _MAX_ITEM_CHARS = 65_536
 """Of an item that is sealed: a client sends it back with every turn."""
@@ -51,6 +51,19 @@ def opened(search: Search) -> Any:
         return loads(search.item)
     except ValueError:
         return None
+
+
+def merged(begun: Search, found: Search) -> Search:
+    """One search of which the begin and what it has found were told apart; both are lists in the provider's words.
+
+    >>> found = Search(pages=(Page("https://a.example"),), item="[2]", origin="a")
+    >>> merged(Search(("moons",), item="[1]", origin="a"), found) == found._replace(queries=("moons",), item="[1,2]")
+    True
+    """
+    first, then = opened(begun), opened(found)
+    item = dumps_text([*first, *then]) if isinstance(first, list) and isinstance(then, list) else begun.item
+    queries, pages = begun.queries or found.queries, begun.pages + found.pages
+    return Search(queries, pages, begun.page or found.page, begun.pattern, found.error, item, begun.origin)
 
 
 def allows_search(request: Request) -> bool:
