@@ -153,6 +153,8 @@ class Service:
 
     def choose(self, seen: Seen) -> list[Step]:
         """The answer to a request: what the rules say to its key and model, else to its key, else ``ok``."""
+        if seen.head.startswith("GET "):  # it lists no models
+            return [http(404, {})]
         key, model, stream = self._asked(seen)
         place = next((known for known in ((key, model), (key, ""), ("", "")) if known in self.rules), None)
         answers = self.rules[place] if place else ["ok"]

@@ -18,7 +18,6 @@ from ccproxy_lite.config import secrets
 from ccproxy_lite.config.model import Config, ModelTarget, Mount
 from ccproxy_lite.errors import ConfigError, UpstreamError
 from ccproxy_lite.jsontext import dumps, loads
-from ccproxy_lite.relay.catalog import Catalog
 from ccproxy_lite.relay.upstreams import check_trust
 from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.routing.conditions import condition_text
@@ -215,7 +214,7 @@ async def _ask_upstreams(config: Config) -> list[dict[str, Any]]:
             answer: dict[str, Any] = {"upstream": upstream.name, "key": key.label if key else "no key"}
             async with upstreams(replace(config, upstreams=(one,)), vault) as relay:
                 try:
-                    answer["models"] = len(await Catalog(relay).ask(relay.config.upstreams[0]))
+                    answer["models"] = len(await relay.catalog.ask(relay.config.upstreams[0]))
                 except UpstreamError as error:
                     answer["error"] = vault.redact(error.message)
             answers.append(answer)

@@ -23,7 +23,6 @@ from ccproxy_lite.errors import CcproxyError, ConfigError
 from ccproxy_lite.formats import DEFAULT_FORMAT, FORMATS
 from ccproxy_lite.formats.neutral.catalog import ModelInfo
 from ccproxy_lite.jsontext import dumps
-from ccproxy_lite.relay.catalog import Catalog
 from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.server import clients
 from ccproxy_lite.server.lifecycle import upstreams
@@ -128,7 +127,7 @@ def _told_by_proxy(listen: str, client_keys: Sequence[str], names: Sequence[str]
 async def _facts(config: Config, client: str, told: dict[str, ModelInfo]) -> clients.Model:
     """What is known of the model that answers a client; no service is asked."""
     async with upstreams(config, Vault()) as relay:
-        return await model_facts(Catalog(relay), [client], "", told)
+        return await model_facts(relay.catalog, [client], "", told)
 
 
 def _proxy_url(listen: str) -> str:

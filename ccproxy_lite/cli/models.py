@@ -43,7 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 async def _read_rows(config: Config) -> list[tuple[ModelInfo, list[str]]]:
     async with upstreams(config, Vault()) as relay:
-        catalog = Catalog(relay)
+        catalog = relay.catalog
         models, entries = await catalog.models(), dict(config.models)
         rows = [
             (
@@ -63,7 +63,7 @@ def _target_texts(targets: tuple[ModelTarget, ...]) -> list[str]:
 
 async def _ask_for(config: Config, name: str) -> dict[str, Any]:
     async with upstreams(config, Vault()) as relay:
-        catalog = Catalog(relay)
+        catalog = relay.catalog
         await catalog.refresh(relay.config.upstreams)
         try:
             routes = catalog.routes(name)

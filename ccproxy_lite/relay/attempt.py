@@ -38,7 +38,7 @@ from ccproxy_lite.relay.upstreams import Upstreams, wire_format
 from ccproxy_lite.relay.whole import Whole, json_in, read_whole
 from ccproxy_lite.routing import retry_after
 from ccproxy_lite.routing.failover import Attempt
-from ccproxy_lite.routing.routes import Route, suggestion
+from ccproxy_lite.routing.routes import Route, suggestion, unmet
 
 if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Effort, Request
@@ -255,13 +255,16 @@ class MessageDispatch:
             record.error = call.redact(delivery.failed.message) if delivery.failed else ""
         return delivery.failed
 
+    def misses_model(self, failed: Failed) -> bool:
+        return missing_model.is_about(failed, self.attempt.route.model)
+
     def explained(self, failed: Failed) -> Failed:
         """The failure; for a model that is not there, who was asked for what, what is there, and what to do.
 
         An address that is not there is explained as well: that is a wrong base URL.
         """
         asked, (upstream, sent, *_) = self._call.record.model, self.attempt.route
-        if not missing_model.is_about(failed, sent):
+        if not self.misses_model(failed):
             is_path = failed.kind == "not_found" and failed.status == 404 and not self._is_own_error
             remedy = f"check the base_url of upstream {upstream.name}: {upstream.base_url}"
             return replace(failed, message=f"{failed.message} ({remedy})") if is_path else failed
@@ -270,6 +273,8 @@ class MessageDispatch:
         known = f"; {suggestion(sent, others)}" if others else ""
         if sent in names:
             known = "; the upstream lists it, but does not serve it to this key"
+        conditions = "; ".join(unmet(self._upstreams.config, asked, self.attempt.route))
+        known += f"; no target of it takes this request (they are for: {conditions})" if conditions else ""
         as_asked = "" if asked == sent else f' (requested as "{asked}")'
         remedy = 'run "ccproxy-lite models" for the list; map names under "models" in the configuration'
         message = f'upstream {upstream.name}, model "{sent}"{as_asked}: {failed.message.rstrip(".")}{known}; {remedy}'

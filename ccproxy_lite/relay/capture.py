@@ -37,6 +37,7 @@ from ccproxy_lite.net.heads import AnswerHead, OutHeaders
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.tape import AttemptTape, Tape
+from ccproxy_lite.routing.routes import Lists
 
 VERSION = 1
 """Of the files' shape."""
@@ -151,14 +152,14 @@ class Captures:
         recorded = RecordedClient(call.client, call.tape, self._clock, call.form.keep_alive)
         call.client = cast(Connection, recorded)
 
-    async def finish(self, call: Call, config: Config) -> None:
+    async def finish(self, call: Call, config: Config, lists: Lists) -> None:
         """The call is over: write its file."""
         when = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self._clock.wall()))
         name = f"ccproxy-{when}-{call.id[:6]}-{_UNSAFE.sub('-', call.record.request_id)[:60]}.json"
 
         def write() -> None:
             folder = self._folder()
-            _write_file(folder / name, json.dumps(document(call, config), indent=1, ensure_ascii=False))
+            _write_file(folder / name, json.dumps(document(call, config, lists), indent=1, ensure_ascii=False))
             _prune(folder, self._settings)
 
         await self._attempt(write)
@@ -195,8 +196,11 @@ def _prune(folder: Path, settings: CaptureSettings) -> None:
 # ---------------------------------------------------------------- the document
 
 
-def document(call: Call, config: Config) -> dict[str, Any]:
-    """A call and its tape as JSON, without any secret: bodies are masked, so that their bytes keep their places."""
+def document(call: Call, config: Config, lists: Lists) -> dict[str, Any]:
+    """A call and its tape as JSON, without any secret: bodies are masked, so that their bytes keep their places.
+
+    :param lists: the models of upstreams that list them by themselves; errors name them
+    """
     tape, record, head = cast(Tape, call.tape), call.record, call.head
     outcome = record.fields(tape.started_at + tape.last_s)
     target = f"{head.raw_path}?{head.query}" if head.query else head.raw_path
@@ -227,7 +231,7 @@ def document(call: Call, config: Config) -> dict[str, Any]:
         },
         "targets": [
             {
-                "upstream": _upstream(route.upstream),
+                "upstream": _upstream(route.upstream, lists if record.error else {}),
                 "model": route.model,
                 "effort": route.effort,
                 "overlay": route.overlay,
@@ -249,7 +253,7 @@ def document(call: Call, config: Config) -> dict[str, Any]:
     }
 
 
-def _upstream(upstream: Upstream) -> dict[str, Any]:
+def _upstream(upstream: Upstream, lists: Lists) -> dict[str, Any]:
     return {
         "name": upstream.name,
         "format": upstream.format,
@@ -259,6 +263,7 @@ def _upstream(upstream: Upstream) -> dict[str, Any]:
         "quirks": sorted(upstream.quirks),
         "command": list(upstream.command),
         "prompt_cache": upstream.prompt_cache,
+        "models": sorted(upstream.models or lists.get(upstream.name, ())),
     }
 
 

@@ -1,16 +1,20 @@
 """The models that clients can request: the configuration's names, and what the upstreams list.
 
 A list is asked for when it is needed, by one request at a time for each upstream. It is fresh for five minutes; after a
-failure the old one stays, and is not asked for again for 15 seconds. Of an alias with several targets, clients are told
-the largest window among those that any large request may reach: with a smaller one they would compact too early.
+failure the old one stays, and is not asked for again for 15 seconds. A request for a message asks only where it must
+know: if an effort may stand behind its model's name, and if the service does not have the model. Of an alias with
+several targets, clients are told the largest window among those that any large request may reach: with a smaller one
+they would compact too early.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 import anyio
 
+from ccproxy_lite.clock import Clock
 from ccproxy_lite.config.model import Config, Upstream
 from ccproxy_lite.errors import UNREACHABLE, ClientError, UpstreamError
 from ccproxy_lite.formats.neutral.catalog import INPUTS, ModelInfo
@@ -18,13 +22,30 @@ from ccproxy_lite.log import log
 from ccproxy_lite.providers import known_model
 from ccproxy_lite.providers.provider import Ask
 from ccproxy_lite.relay.headers import USER_AGENT
-from ccproxy_lite.relay.relay import Relay
-from ccproxy_lite.relay.upstreams import wire_format
+from ccproxy_lite.relay.upstreams import Upstreams, wire_format
+from ccproxy_lite.relay.vault import Vault
+from ccproxy_lite.routing.keys import KeyRing
+from ccproxy_lite.routing.outages import Outages
 from ccproxy_lite.routing.routes import Listed, Route, model_names, resolve, route_to, targets_of
 
 _FRESH_S = 300.0
 _RETRY_S = 15.0
+_HURRY_S = 3.0
 _MAX_BYTES = 16_777_216
+
+
+class Services(Protocol):
+    """The upstreams of one configuration, their keys, and which of them cannot be reached: a ``Relay``."""
+
+    config: Config
+    upstreams: Upstreams
+    rings: Mapping[str, KeyRing]
+    outages: Outages
+    vault: Vault
+    clock: Clock
+
+    def report_reach(self, upstream: str, problem: str, began: float) -> None:
+        """Whether a request has reached its upstream."""
 
 
 class Catalog:
@@ -33,7 +54,7 @@ class Catalog:
     :ivar problems: by upstream, why its list could not be had the last time
     """
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: Services) -> None:
         self._relay = relay
         self._fresh_until: dict[str, float] = {}
         self._asking: dict[str, anyio.Lock] = {}
@@ -122,12 +143,18 @@ class Catalog:
                 if not upstream.models and not upstream.from_client and not upstream.provider.runs:
                     tasks.start_soon(self._refresh_list, upstream)
 
+    async def hurry(self, upstreams: Iterable[Upstream]) -> None:
+        """The same while a client waits for its response: what has not come in three seconds is missing."""
+        with anyio.move_on_after(_HURRY_S):
+            await self.refresh(upstreams)
+
     async def _refresh_list(self, upstream: Upstream) -> None:
         name, now = upstream.name, self._relay.clock.now()
         # One request at a time; the others use its result.
         async with self._asking.setdefault(name, anyio.Lock()):
             if self._relay.outages.is_out(name, now) or now < self._fresh_until.get(name, 0.0):
                 return
+            self._fresh_until[name] = now + _RETRY_S  # also if nobody waits for the answer
             try:
                 self._relay.upstreams.lists[name] = {model.id: model for model in await self.ask(upstream)}
                 self._fresh_until[name] = now + _FRESH_S
@@ -135,6 +162,5 @@ class Catalog:
             except UpstreamError as error:
                 self.problems[name] = self._relay.vault.redact(error.message)
                 log.warning("could not list models of %s: %s", name, self.problems[name])
-                self._fresh_until[name] = now + _RETRY_S
                 if error.code == UNREACHABLE:
                     self._relay.report_reach(name, error.message, now)

@@ -11,11 +11,11 @@ from ccproxy_lite.providers.provider import Ask
 from ccproxy_lite.relay import stored
 from ccproxy_lite.relay.attempt import target_of
 from ccproxy_lite.relay.call import Call
-from ccproxy_lite.relay.facts import RequestFacts
+from ccproxy_lite.relay.facts import routes_for
 from ccproxy_lite.relay.headers import JSON_HEADERS, about_answer, for_converted, for_upstream, merged
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.upstreams import wire_format
-from ccproxy_lite.routing.routes import Route, resolve
+from ccproxy_lite.routing.routes import Route
 
 _MAX_BYTES = 1_048_576
 
@@ -25,8 +25,7 @@ async def count(relay: Relay, call: Call) -> None:
     record = call.record
     is_known = stored.continue_previous(relay, call)
     record.model = call.model
-    facts, now = RequestFacts(call, relay.upstreams), relay.clock.now()
-    routes = resolve(relay.config, call.model, call.form.name, call.pinned_upstream, facts)
+    now, routes = relay.clock.now(), await routes_for(relay, call)
     routes = routes if is_known else stored.knowing_previous(call, routes)
     reachable = [one for one in routes if not relay.outages.is_out(one.upstream.name, now)]
     route = (reachable or routes)[0]

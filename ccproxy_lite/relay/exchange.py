@@ -66,6 +66,9 @@ class Dispatch(Protocol):
     async def run(self) -> None:
         """Send the request, and deliver its response."""
 
+    def misses_model(self, failed: Failed) -> bool:
+        """Whether the failure says that the service does not have the model."""
+
     def explained(self, failed: Failed) -> Failed:
         """The failure as the client is told of it."""
 
@@ -132,7 +135,7 @@ class Exchange:
             if isinstance(step, Wait):
                 await clock.wait(step.seconds, self._relay.wakeup.event if step.for_cooldown else None)
             elif isinstance(step, GiveUp):
-                self._send_final_error(step)
+                await self._send_final_error(step)
                 return
             elif await self._make_attempt(step):
                 return
@@ -172,7 +175,7 @@ class Exchange:
             raise
         if dispatch.is_final and dispatch.failed is not None and not dispatch.is_answered:
             # Another key might serve the next request, whatever this one has been told.
-            self._send_final_error(self._failover.give_up(self._relay.clock.now())._replace(should_retry=None))
+            await self._send_final_error(self._failover.give_up(self._relay.clock.now())._replace(should_retry=None))
             return True
         return dispatch.is_answered
 
@@ -217,10 +220,12 @@ class Exchange:
 
     # --- no attempt has succeeded
 
-    def _send_final_error(self, end: GiveUp) -> None:
+    async def _send_final_error(self, end: GiveUp) -> None:
         """Send the error in the client's format, without any secret."""
         call, record = self._call, self._call.record
         dispatch = next((one for one in self._dispatches if one.attempt is end.attempt), None)
+        if dispatch is not None and dispatch.misses_model(end.failed):
+            await self._relay.catalog.hurry([end.route.upstream])  # whose names are told
         failed = dispatch.explained(end.failed) if dispatch is not None else end.failed
         record.route, record.error = str(end.route), call.redact(failed.message)
         record.status, body = call.form.write_error(failed)

@@ -14,14 +14,24 @@ from ccproxy_lite.errors import ClientError
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.upstreams import Upstreams
 from ccproxy_lite.routing.conditions import holds
-from ccproxy_lite.routing.routes import Lists
+from ccproxy_lite.routing.routes import Lists, Route, depends_on_lists, resolve
 
 if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Request
+    from ccproxy_lite.relay.relay import Relay
 
 
 _BYTES_PER_TOKEN = 4
 """Of a body that cannot be read, about."""
+
+
+async def routes_for(relay: Relay, call: Call) -> list[Route]:
+    """The targets of a call in failover order. Raises ClientError."""
+    config, form = relay.config, call.form.base or call.form.name
+    if depends_on_lists(config, call.model):
+        pinned = config.upstream(call.pinned_upstream)
+        await relay.catalog.hurry(config.upstreams if pinned is None else (pinned,))
+    return resolve(config, call.model, form, call.pinned_upstream, RequestFacts(call, relay.upstreams))
 
 
 class RequestFacts:

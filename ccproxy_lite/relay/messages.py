@@ -9,12 +9,12 @@ from ccproxy_lite.relay import stored
 from ccproxy_lite.relay.attempt import MessageDispatch, Prepared, prepare, refused_by
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.exchange import Exchange
-from ccproxy_lite.relay.facts import RequestFacts
+from ccproxy_lite.relay.facts import routes_for
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.routing.conditions import condition_text
 from ccproxy_lite.routing.failover import Attempt
-from ccproxy_lite.routing.routes import Route, resolve
+from ccproxy_lite.routing.routes import Route
 
 
 async def answer(relay: Relay, call: Call, routes: list[Route] | None = None) -> None:
@@ -29,14 +29,13 @@ async def answer(relay: Relay, call: Call, routes: list[Route] | None = None) ->
         await _answer(relay, call, routes)
     finally:
         if captures is not None:
-            await captures.finish(call, relay.config)
+            await captures.finish(call, relay.config, relay.upstreams.lists)
 
 
 async def _answer(relay: Relay, call: Call, routes: list[Route] | None) -> None:
     is_known = stored.continue_previous(relay, call)
     call.record.model = call.model
-    form, facts = call.form.base or call.form.name, RequestFacts(call, relay.upstreams)
-    routes = routes or resolve(relay.config, call.model, form, call.pinned_upstream, facts)
+    routes = routes or await routes_for(relay, call)
     if log.isEnabledFor(DEBUG):
         condition = f" (when {condition_text(routes[0].condition)})" if routes[0].condition is not None else ""
         log.debug("route: %s -> %s: %s%s", call.model, ", ".join(map(str, routes)), routes[0].rule, condition)

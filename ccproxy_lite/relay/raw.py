@@ -110,6 +110,9 @@ class RawDispatch:
         # What a key may not do with one part of the API says nothing about the others.
         return replace(failed, retry_after_s=hint_s, code=PARTIAL if failed.kind == "permission" else failed.code)
 
+    def misses_model(self, failed: Failed) -> bool:
+        return False
+
     def explained(self, failed: Failed) -> Failed:
         return failed
 

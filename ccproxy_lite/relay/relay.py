@@ -9,6 +9,7 @@ import anyio
 from ccproxy_lite.config.model import Upstream
 from ccproxy_lite.log import log
 from ccproxy_lite.relay.capture import Captures
+from ccproxy_lite.relay.catalog import Catalog
 from ccproxy_lite.relay.client_keys import ClientRings
 from ccproxy_lite.relay.ledger import Ledger
 from ccproxy_lite.relay.states import States
@@ -56,6 +57,7 @@ class Relay:
         self.states: States = States(self.config.responses_store, before.states if before else None)
         self.states.forget(self.clock.now())
         self.captures = Captures(self.config.capture, self.clock) if self.config.capture.dir else None
+        self.catalog = Catalog(self)
         self.vault.on_change = self.clear_rejected
 
     def ring_for(self, upstream: Upstream, client_key: str) -> KeyRing:

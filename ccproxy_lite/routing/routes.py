@@ -151,6 +151,12 @@ def _conditions(config: Config, model: str) -> Iterator[str]:
     return (condition_text(target.when) for target in targets if target.when is not None)
 
 
+def unmet(config: Config, model: str, route: Route) -> list[str]:
+    """What the targets in ``models`` are for that a request for a model has not got, as a text each."""
+    is_there = any(route.rule.startswith(f'models "{pattern}"') for pattern, _ in _entries(config, model))
+    return [] if is_there else list(dict.fromkeys(_conditions(config, model)))
+
+
 def _lists(config: Config, facts: Facts) -> Lists:
     """The models that each upstream is known to have."""
     told = facts.lists
@@ -180,11 +186,28 @@ def named(config: Config, model: str, facts: Facts = NO_REQUEST) -> Named:
         if effort in EFFORTS and _is_known(config, shorter, lists):
             return Named(shorter, effort)
     other = _EFFORT.fullmatch(model)
-    if other is not None and _is_known(config, other[1], lists):
-        hint = did_you_mean(other[2].lower(), EFFORTS)
+    hint = did_you_mean(other[2].lower(), EFFORTS) if other is not None else ""
+    # A glob takes any name: there, only what looks like an effort is meant as one.
+    if other is not None and (_is_known(config, other[1], lists) or (hint and any(_entries(config, other[1])))):
         message = f'unknown effort "{other[2]}" behind "{other[1]}"{hint}; known: {", ".join(EFFORTS)}'
         raise ClientError(400, message, param="model")
     return written
+
+
+def depends_on_lists(config: Config, model: str) -> bool:
+    """Whether only the services' own lists tell if an effort stands behind a name.
+
+    >>> config = Config((), models=(("fast", ()), ("m-low", ())))
+    >>> [depends_on_lists(config, name) for name in ("m", "m-low", "fast-low", "m(low)", "other-low", "other(lwo)")]
+    [False, False, False, False, True, True]
+    """
+    name = model.removesuffix(_WINDOW)
+    if not _SUFFIX.search(name):
+        return False
+    lists = _lists(config, NO_REQUEST)
+    shorter = name.rpartition("(" if name.endswith(")") else ":" if name.rpartition(":")[2] in EFFORTS else "-")[0]
+    is_plain = bool(_split(model).effort) or any(_is_known(config, one, lists) for one in (model, name, shorter))
+    return not is_plain and bool(shorter)
 
 
 def _split(model: str) -> Named:

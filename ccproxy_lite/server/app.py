@@ -24,7 +24,6 @@ from ccproxy_lite.net.heads import OutHeaders, RequestHead
 from ccproxy_lite.net.listener import Listener
 from ccproxy_lite.relay import counting, messages, mounts, raw, stored
 from ccproxy_lite.relay.call import Call
-from ccproxy_lite.relay.catalog import Catalog
 from ccproxy_lite.relay.headers import JSON_HEADERS, REQUEST_ID
 from ccproxy_lite.relay.record import Record
 from ccproxy_lite.relay.relay import Relay
@@ -55,7 +54,6 @@ class App:
         self.access = access
         self.server_state = server_state
         self.listener: Listener | None = None
-        self.catalog = Catalog(relay)
         self._id_prefix, self._requests = os.urandom(6).hex(), 0
 
     # --- net.connection.Application
@@ -206,13 +204,13 @@ async def _handle_models(app: App, call: Call) -> None:
 
 async def _models(app: App, call: Call) -> list[ModelInfo]:
     one = pinned(app.relay.config, call.pinned_upstream, call.form.name) if call.pinned_upstream else None
-    return await app.catalog.models(one.name if one is not None else "")
+    return await app.relay.catalog.models(one.name if one is not None else "")
 
 
 async def _handle_model(app: App, call: Call) -> None:
     name, models = call.path_info.model, await _models(app, call)
     found = next((model for model in models if model.id == name), None)
-    found = found or (None if call.pinned_upstream else app.catalog.retrieved(name))
+    found = found or (None if call.pinned_upstream else app.relay.catalog.retrieved(name))
     if found is None:
         raise ClientError(404, f'unknown model "{name}"; {suggestion(name, [model.id for model in models])}')
     call.record.status = 200

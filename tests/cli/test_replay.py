@@ -31,6 +31,8 @@ from tests.support import (
     STREAM_HEAD,
     WIRES,
     FakeClock,
+    Seen,
+    Step,
     ask,
     behind,
     chunk,
@@ -321,6 +323,20 @@ def test_a_refusal_runs_again(tmp_path: Path) -> None:
     done = replay(file)
     assert (answer.status, done.returncode) == (400, 0), done
     assert "answer to the client: the same" in done.stdout
+
+
+def test_a_missing_model_runs_again(tmp_path: Path) -> None:
+    """The names that the service had are those of then."""
+    missing = {"error": {"message": "The model `m` does not exist", "code": "model_not_found"}}
+
+    def choose(seen: Seen) -> list[Step]:
+        return [http(404, missing) if seen.body else http(200, {"data": [{"id": "my-m"}]})]
+
+    with upstream(choose=choose) as up, proxy(capturing(tmp_path, behind(up, "openai-chat"))) as served:
+        answer = ask(served.port, "/v1/messages", ANTHROPIC_ASK)
+        (file,) = captured(tmp_path)
+    done = replay(file)
+    assert b"my-m" in answer.body and done.returncode == 0, done
 
 
 def test_an_exchange_with_clients_own_keys_runs_again(tmp_path: Path) -> None:

@@ -125,6 +125,8 @@ class Stage:
 
             def chosen(seen: Any) -> Any:
                 steps = choose(seen)
+                if seen.head.startswith("GET "):  # a list of models
+                    return steps
                 order.append(calls[-1] if name == next(iter(self.services)) else f"{name}.{calls[-1]}")
                 return steps
 

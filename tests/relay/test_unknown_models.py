@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import WIRES, Answer, Proxy, ask, behind, http, proxy, upstream
+from ccproxy_lite.relay import catalog
+from tests.support import STALL, WIRES, Answer, ask, behind, http, proxy, upstream
 from tests.targets import PAIRS, say, serve
 
 SENT = "zork-large-3"
@@ -67,10 +68,6 @@ def error_of(answer: Answer) -> str:
     return str((body.get("error") or {}).get("message"))
 
 
-def list_models(served: Proxy) -> None:
-    assert ask(served.port, "/v1/models", method="GET").status == 200
-
-
 def read_by(client: str, answer: Answer) -> None:
     """The error is one of the client's format."""
     error = answer.json["error"]
@@ -121,11 +118,30 @@ def test_names_that_are_like_it(client: str) -> None:
         return [http(404, SAID["openai-chat"][1])]
 
     with upstream(choose=choose) as up, serve(up, "openai-chat", {}) as served:
-        before = error_of(say(served, client, SENT))
-        list_models(served)
-        after = error_of(say(served, client, SENT))
-    assert "zork-large-2" not in before
-    assert "did you mean" in after and "zork-large-2" in after
+        messages = [error_of(say(served, client, SENT)) for _ in range(2)]
+    assert all("did you mean" in message and "zork-large-2" in message for message in messages)
+    assert sum(seen.head.startswith("GET") for seen in up.seen) == 1
+
+
+def test_a_service_whose_list_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client does not wait for it for long, and the next one not at all."""
+    monkeypatch.setattr(catalog, "_HURRY_S", 0.05)
+
+    def choose(seen: Any) -> list[Any]:
+        return [STALL] if seen.head.startswith("GET") else [http(404, SAID["openai-chat"][1])]
+
+    with upstream(choose=choose) as up, serve(up, "openai-chat", {}) as served:
+        messages = [error_of(say(served, "anthropic", SENT)) for _ in range(2)]
+        assert sum(seen.head.startswith("GET") for seen in up.seen) == 1
+    assert all("does not exist" in message and "did you mean" not in message for message in messages)
+
+
+def test_targets_that_take_other_requests_are_named() -> None:
+    with upstream([http(404, SAID["anthropic"][1])]) as up:
+        models = {"zork-*": [{"to": "up/other", "when": {"has": "image"}}]}
+        with serve(up, "anthropic", models) as served:
+            message = error_of(say(served, "anthropic", SENT))
+    assert "no target of it takes this request" in message and "has image" in message
 
 
 def test_names_in_the_configuration() -> None:
@@ -158,7 +174,7 @@ def test_the_last_of_several_targets_is_explained() -> None:
     with upstream([http(404, SAID["anthropic"][1])]) as up:
         with serve(up, "anthropic", {"fast": ["up/one", f"up/{SENT}"]}) as served:
             answer = say(served, "anthropic", "fast")
-    assert answer.status == 404 and len(up.seen) == 2
+    assert answer.status == 404 and [seen.head[:4] for seen in up.seen] == ["POST", "POST", "GET "]
     assert answer.headers["x-ccproxy-upstream"].partition("/")[2] in error_of(answer)
 
 
@@ -266,9 +282,24 @@ def test_no_target_takes_the_request(client: str) -> None:
 
 
 @pytest.mark.parametrize("client", list(SAID))
-def test_an_effort_that_does_not_exist(client: str) -> None:
-    with upstream([http(200, {})]) as up, proxy({**behind(up, "openai-chat"), "models": {"fast": "up/x"}}) as served:
+@pytest.mark.parametrize("name", ["fast", "fa*"])
+def test_an_effort_that_does_not_exist(name: str, client: str) -> None:
+    with upstream([http(200, {})]) as up, proxy({**behind(up, "openai-chat"), "models": {name: "up/x"}}) as served:
         answer = say(served, client, "fast(hihg)")
     message = error_of(answer)
     assert answer.status == 400 and 'did you mean "high"?' in message and "xhigh" in message
-    assert up.seen == []
+    assert not any(seen.body for seen in up.seen)
+
+
+def test_a_name_that_ends_like_an_effort_is_looked_up() -> None:
+    """Whether the service has the shorter one, its list says."""
+
+    def choose(seen: Any) -> list[Any]:
+        return [http(200, {"data": [{"id": "m"}]} if seen.head.startswith("GET") else WIRES["openai-chat"].body)]
+
+    with upstream(choose=choose) as up, serve(up, "openai-chat", {}) as served:
+        answers = [say(served, "openai-chat", name) for name in ("m-high", "m:low", "n-high", "m(hihg)", "n(other)")]
+    assert [answer.status for answer in answers] == [200, 200, 200, 400, 200]
+    asked = [(seen.json["model"], seen.json.get("reasoning_effort")) for seen in up.seen if seen.body]
+    assert asked == [("m", "high"), ("m", "low"), ("n-high", None), ("n(other)", None)]
+    assert sum(seen.head.startswith("GET") for seen in up.seen) == 1
