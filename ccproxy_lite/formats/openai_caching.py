@@ -37,7 +37,7 @@ class Caching(NamedTuple):
 
     :ivar is_own_key: the client has set the key
     :ivar takes_breakpoints: the client's own may be sent
-    :ivar marks_instructions: their end gets one that nobody has asked for
+    :ivar marks_instructions: their end gets one that nobody has asked for; there are some, without any of the client's
     """
 
     key: str = ""
@@ -54,8 +54,8 @@ class Caching(NamedTuple):
     def marked(self, parts: Sequence[Text]) -> list[dict[str, Any]]:
         """The breakpoints of the instructions, one entry for each part; none of the entries may have one."""
         marks = [self.mark(part.extra) for part in parts]
-        last = max((number for number, part in enumerate(parts) if part.text.strip()), default=None)
-        if self.marks_instructions and last is not None and not any(marks):
+        if self.marks_instructions:
+            last = max(number for number, part in enumerate(parts) if part.text.strip())
             marks[last] = {BREAKPOINT: {"mode": "explicit"}}
         return marks
 
@@ -74,11 +74,13 @@ def caching_of(request: Request, target: Target, losses: Losses, *, is_known: bo
         return Caching()
     adds_key = target.caching and KEY not in target.refused
     adds_mark = target.caching and BREAKPOINT not in target.refused and not cache_marks.is_explicit(request)
+    is_marked = losses.is_kin and any(cache_marks.breakpoint_of(part.extra) is not None for part in request.system)
+    has_instructions = any(part.text.strip() for part in request.system)
     return Caching(
         request.cache_key or (_derived_key(request, target) if adds_key else ""),
         bool(request.cache_key),
         losses.is_kin,
-        adds_mark and _WITH_BREAKPOINTS.match(target.model) is not None,
+        adds_mark and has_instructions and not is_marked and _WITH_BREAKPOINTS.match(target.model) is not None,
         {name: request.extra[name] for name in _OPTIONS if losses.is_kin and request.extra.get(name)},
     )
 

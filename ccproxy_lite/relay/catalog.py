@@ -3,8 +3,8 @@
 A list is asked for when it is needed, by one request at a time for each upstream. It is fresh for five minutes; after a
 failure the old one stays, and is not asked for again for 15 seconds. A request for a message asks only where it must
 know: if an effort may stand behind its model's name, and if the service does not have the model. Of an alias with
-several targets, clients are told the largest window among those that any large request may reach: with a smaller one
-they would compact too early.
+several targets, clients are told the largest window among those that any large request may reach, for with a smaller
+one they would compact too early; and the smallest limit of answers among them, for it is sent to each.
 """
 
 from __future__ import annotations
@@ -85,25 +85,28 @@ class Catalog:
 
     def described(self, name: str) -> ModelInfo:
         """What clients are told of a name: what the configuration says, else what is known of where it leads."""
-        targets, told, windows = targets_of(self.config, name), ModelInfo(name), []
+        targets, told, ordinary = targets_of(self.config, name), ModelInfo(name), list[ModelInfo]()
         if not targets:
             return told.completed(self.info(self.routes(name)[0]))
         inputs: set[str] = set()
         for target in targets:
-            info = ModelInfo(name, target.name, target.context_tokens, target.output_tokens)
-            info = info.completed(self.info(route_to(self.config, target, name))._replace(name=""))
+            route = route_to(self.config, target, name)
+            there = self.info(route)
+            there = there if route.model == name else there._replace(name="")  # an alias has a name of its own
+            info = ModelInfo(name, target.name, target.context_tokens, target.output_tokens).completed(there)
             # A target for some kinds of content gets these alone.
             chosen = info.inputs or () if target.when is None else set(info.inputs or ()) & set(target.when.contents)
             inputs.update(chosen)
             if target.when is None or target.when.tokens_over is not None:
-                windows.append(info.context_tokens or 0)
+                ordinary.append(info)
             told = told.completed(info)
             if target.when is None:  # what stands behind it is for failures
                 break
         # A target for large requests is there so that they may become large.
-        window = max(windows, default=0) or told.context_tokens
+        window = max((info.context_tokens or 0 for info in ordinary), default=0) or told.context_tokens
+        output = min((info.output_tokens for info in ordinary if info.output_tokens), default=told.output_tokens)
         kinds = None if told.inputs is None else tuple(kind for kind in INPUTS if kind in inputs)
-        return told._replace(context_tokens=window, inputs=kinds)
+        return told._replace(context_tokens=window, output_tokens=output, inputs=kinds)
 
     def retrieved(self, name: str) -> ModelInfo | None:
         """What clients are told of a name that they ask for by itself; None if nobody has such a model.

@@ -195,6 +195,7 @@ class Converted:
         if self.pauses is not None:
             events = self.pauses.joined(events)
             progress.paused = self.pauses.is_paused
+            progress.content = progress.content or progress.paused  # a round that says nothing new is not empty
         for event in events:
             kind = type(event)
             if kind is not PartDelta:

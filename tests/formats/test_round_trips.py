@@ -6,6 +6,7 @@ import base64
 import copy
 import json
 from dataclasses import replace
+from itertools import chain, product
 from typing import Any
 
 import pytest
@@ -148,17 +149,14 @@ def test_what_was_written_is_read_again(form: str, data: st.DataObject) -> None:
 def answers(draw: st.DrawFn) -> list[Event]:
     """What a model says: thoughts, of which some are only sealed, text and calls, in pieces."""
     events: list[Event] = [Begin("id", "m")]
-    kinds = draw(st.lists(st.sampled_from(["thinking", "text", "tool"]), max_size=4))
+    kinds = draw(st.lists(st.sampled_from(["thinking", "seal", "text", "tool"]), max_size=4))
     for number, kind in enumerate(kinds):
-        start = PartStart(kind, f"call_{number}", "look_up") if kind == "tool" else PartStart(kind)  # type: ignore[arg-type]
-        events.append(start)
-        pieces = (
-            [json.dumps(draw(OBJECTS))]
-            if kind == "tool"
-            else draw(st.lists(TEXTS, min_size=kind != "thinking", max_size=3))
-        )
-        events += [PartDelta(piece) for piece in pieces]
-        events.append(PartEnd(*(("c2ln", "somewhere") if kind == "thinking" else ())))
+        is_thought = kind in ("thinking", "seal")
+        start = PartStart("thinking" if is_thought else kind)  # type: ignore[arg-type]
+        events.append(PartStart("tool", f"call_{number}", "look_up") if kind == "tool" else start)
+        pieces = [json.dumps(draw(OBJECTS))] if kind == "tool" else draw(st.lists(TEXTS, max_size=3))
+        events += [PartDelta(piece) for piece in pieces if kind != "seal"]
+        events.append(PartEnd(*(("c2ln", "somewhere") if is_thought else ())))
     reason = draw(st.sampled_from(["end", "max_tokens", "refusal"])) if "tool" not in kinds else "tool_use"
     events.append(End(reason, Usage(draw(st.integers(0, 99)), draw(st.integers(0, 99)), draw(st.integers(0, 9)))))
     return events
@@ -200,3 +198,37 @@ def test_an_answer_is_heard_as_it_was_said(form: str, events: list[Event], size:
         assert found.reason == end.reason
         assert found.usage is not None and end.usage is not None
         assert (found.usage.total_input, found.usage.output) == (end.usage.total_input, end.usage.output)
+
+
+def squeezed(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Gemini's parts with texts, and thoughts, as one that come in pieces; an empty text is none."""
+    out: list[dict[str, Any]] = []
+    for part in parts:
+        is_more = bool(out) and "text" in part and "text" in out[-1] and "thoughtSignature" not in out[-1]
+        if is_more and part.get("thought") == out[-1].get("thought") and ("thought" in part or part.keys() == {"text"}):
+            out[-1] = {**out[-1], **part, "text": out[-1]["text"] + part["text"]}
+        elif part != {"text": ""}:
+            out.append(part)
+    return out
+
+
+PARTS: dict[str, list[Event]] = {
+    "text": [PartStart("text"), PartDelta("a "), PartEnd()],
+    "nothing": [PartStart("text"), PartEnd()],
+    "thought": [PartStart("thinking"), PartDelta("b "), PartEnd("c2ln", "gemini")],
+    "seal": [PartStart("thinking"), PartEnd("c2ln", "anthropic")],
+    "call": [PartStart("tool", "call_1", "look_up"), PartDelta("{}"), PartEnd()],
+}
+
+
+@pytest.mark.parametrize("may_search", [False, True])
+def test_gemini_says_all_in_the_same_order_whole_and_streamed(may_search: bool) -> None:
+    """Signatures belong to what stands behind them, so no text passes one by."""
+    reply = ReplyInfo(Request("m", tools=(WebTool("web_search"),) if may_search else (), origin="gemini"), "id", 1)
+    for kinds in chain.from_iterable(product(PARTS, repeat=length) for length in range(1, 5)):
+        events = [Begin("id", "m"), *(event for kind in kinds for event in PARTS[kind]), End("end", Usage(1, 1))]
+        whole = FORMATS["gemini"].write_body(copied(events), reply)["candidates"][0]["content"]["parts"]
+        writer = FORMATS["gemini"].writer(reply)
+        lines = b"".join(writer.write(event) for event in copied(events)).decode().split("\n")
+        chunks = [json.loads(line[6:])["candidates"][0] for line in lines if line.startswith("data: ")]
+        assert squeezed(whole) == squeezed([part for chunk in chunks for part in chunk["content"]["parts"]]), kinds

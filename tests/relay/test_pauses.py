@@ -76,6 +76,12 @@ OVER_PAUSES: dict[str, list[list[dict[str, Any]]]] = {
     "two that both wait": [USES, [*RESULTS, TEXT]],
     "the second is found first": [USES, [*reversed(RESULTS), TEXT]],
     "one is found at once": [[USES[0], USES[1], RESULTS[0]], [RESULTS[1], TEXT]],
+    "the second is found in the round of the first": [[*USES, RESULTS[1]], [RESULTS[0], TEXT]],
+    "the second is found before the first": [[USES[0]], [USES[1], RESULTS[1]], [RESULTS[0], TEXT]],
+    "the first is found behind the second": [[USES[0]], [USES[1], *RESULTS, TEXT]],
+    "a round that only finds": [[USES[0]], [RESULTS[0]], [USES[1], RESULTS[1], TEXT]],
+    "a round that only begins": [[USES[0]], [USES[1]], [*RESULTS, TEXT]],
+    "a round without a word": [USES, [], [*RESULTS, TEXT]],
     "a pause for each": [[USES[0]], [RESULTS[0], USES[1]], [RESULTS[1], TEXT]],
 }
 

@@ -71,7 +71,7 @@ def write_markers(body: Block, request: Request, target: Target) -> tuple[str, .
             place[MARKER] = dict(_EPHEMERAL)
     marked = [block for block in _blocks(body) if MARKER in block]
     _put_longest_first([*marked, *([body] if MARKER in body else ())])
-    return (*([AUTOMATIC] if MARKER in body else ()), *([MARKER] if marked and not is_own else ()))
+    return () if is_own else (*([AUTOMATIC] if MARKER in body else ()), *([MARKER] if marked else ()))
 
 
 def _limit(marked: list[Block], most: int) -> None:

@@ -114,6 +114,12 @@ def _read_citations(citations: list[Any]) -> tuple[Citation, ...]:
     return tuple(Citation(url, title) for url, title in pages if url)
 
 
+def _search_of_earlier(result: Any) -> list[Event]:
+    """What a search has found whose use stood in an answer that has paused."""
+    name = fields.lenient(result, "type").removesuffix("_tool_result")
+    return search.events_of(web.read_search({}, result), fields.lenient(result, "tool_use_id"), name)
+
+
 class Reader:
     """Reads a streamed answer; see the module's docstring for its steps."""
 
@@ -134,6 +140,7 @@ class Reader:
         self._stop_sequence: str | None = None
         self._uses: list[dict[str, Any]] = []
         self._results: dict[str, dict[str, Any]] = {}
+        self._earlier: list[dict[str, Any]] = []
 
     def feed(self, event: SseEvent) -> list[Event]:
         if self._over or not event.data or event.data == "[DONE]":
@@ -187,9 +194,7 @@ class Reader:
         events += self._end_searches()
         if web.is_result(block):  # its use stood in an answer that has paused
             self._any_part = True
-            name = fields.lenient(block, "type").removesuffix("_tool_result")
-            use_id = fields.lenient(block, "tool_use_id")
-            return events + search.events_of(web.read_search({}, block), use_id, name)
+            return events + _search_of_earlier(block)
         kind = _KINDS.get(fields.lenient(block, "type"))
         self._index, self._kind = data.get("index"), kind
         self._called = self._called or kind == "tool"
@@ -211,10 +216,13 @@ class Reader:
         self._index, self._kind, self._any_part = data.get("index"), "search", True
         self._arguments, self._input = names.Arguments(), ""
         if web.is_result(block):
-            use_id = fields.lenient(block, "tool_use_id")
             waiting = [fields.lenient(use, "id") for use in self._uses]
-            self._results[use_id if use_id in waiting else waiting[0]] = block
-            return self._resolve_searches()
+            use_id = fields.lenient(block, "tool_use_id") or waiting[0]
+            if use_id in waiting:
+                self._results[use_id] = block
+            else:
+                self._earlier.append(block)
+            return self._end_searches(waits=True)
         self._uses.append(dict(block))
         return self._open_search() if len(self._uses) == 1 else []
 
@@ -222,20 +230,20 @@ class Reader:
         use = self._uses[0]
         return [PartStart("search", fields.lenient(use, "id"), fields.lenient(use, "name"))]
 
-    def _resolve_searches(self) -> list[Event]:
-        """End the searches whose results have come, in the order in which they have begun."""
-        events: list[Event] = []
-        while self._uses and (result := self._results.pop(fields.lenient(self._uses[0], "id"), None)) is not None:
-            events.append(PartEnd(search=web.read_search(self._uses.pop(0), result)))
-            events += self._open_search() if self._uses else []
-        return events
+    def _end_searches(self, waits: bool = False) -> list[Event]:
+        """End the searches in the order in which they have begun; if one ``waits``, as far as their results have come.
 
-    def _end_searches(self) -> list[Event]:
-        """Something else follows, or nothing: what has no result by now gets none."""
+        Where something else follows, or nothing, what has no result by now gets none.
+        """
         events: list[Event] = []
         while self._uses:
-            events.append(PartEnd(search=web.read_search(self._uses.pop(0), None)))
+            result = self._results.pop(fields.lenient(self._uses[0], "id"), None)
+            if result is None and waits:
+                return events
+            events.append(PartEnd(search=web.read_search(self._uses.pop(0), result)))
             events += self._open_search() if self._uses else []
+        events += [event for block in self._earlier for event in _search_of_earlier(block)]
+        self._earlier = []
         return events
 
     def _block_delta(self, data: dict[str, Any]) -> list[Event]:

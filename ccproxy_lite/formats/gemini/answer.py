@@ -78,6 +78,11 @@ class _Seals:
             return [{**_write_part(part), **({"thoughtSignature": seal} if seal else {})}]
         return [*self.pending(), _write_part(part)]
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether a signature waits for its call."""
+        return bool(self._held)
+
     def pending(self) -> list[dict[str, Any]]:
         """A signature that no call took."""
         held, self._held = self._held, ""
@@ -114,21 +119,20 @@ def write_body(events: Iterable[Event], reply: ReplyInfo) -> dict[str, Any]:
     written: list[dict[str, Any]] = []
     cited = []
     searches = [(part.start.name, part.end.search) for part in parts if part.end.search is not None]
-    joins, before = bool(reply.request.web_tools), 0
+    joins = bool(reply.request.web_tools)  # places of sources count over the whole text
     pieces: dict[int, list[str]] = {}  # of texts, by the number of their part
+    before = 0
     for part in parts:
-        if part.start.kind == "search":
+        is_text, number = part.start.kind in ("text", "refusal"), len(written) - 1
+        if part.start.kind == "search" or (is_text and not part.text):
             continue
-        number = len(written) - 1
-        if joins and part.start.kind == "text" and number in pieces:  # places of sources count over the whole text
-            pieces[number].append(part.text)
-        elif made := seals.parts(part):  # nothing for a signature that waits for its call
-            written += made
+        if not (joins and is_text and number in pieces and not seals.is_holding):
+            written += seals.parts(part)
             number, before = len(written) - 1, 0
-            if made[-1].keys() == {"text"}:
-                pieces[number] = [part.text]
-        cited.append((number, before, part.text, part.end.citations))
-        before += web.byte_length(part.text) if joins else 0
+        if is_text:
+            cited.append((number, before, part.text, part.end.citations))
+            pieces.setdefault(number, []).append(part.text)
+            before += web.byte_length(part.text) if joins else 0
     for number, texts in pieces.items():
         written[number] = {"text": "".join(texts)}
     written += seals.pending()
