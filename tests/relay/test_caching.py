@@ -294,8 +294,14 @@ def test_breakpoints_at_a_host_that_takes_no_markers() -> None:
     assert ["cache_control" in str(body) for body in bodies] == [True, False, False]
 
 
+_PART = {"type": "text", "text": "a"}
 OWN: dict[str, tuple[str, str, dict[str, Any], str]] = {
-    "a marker": ("openai-chat", "anthropic", {"cache_control": {"type": "ephemeral", "ttl": "2h"}}, "ephemeral.ttl"),
+    "a marker": (
+        "openai-chat",
+        "anthropic",
+        {"cache_control": {"type": "ephemeral", "ttl": "2h"}},
+        "cache_control.ephemeral.ttl",
+    ),
     "a marker of a block": (
         "openai-chat",
         "anthropic",
@@ -305,11 +311,21 @@ OWN: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "a key": ("openai-chat", "openai-responses", {"prompt_cache_key": "2h" * 40}, "prompt_cache_key"),
     "a time to live": ("openai-chat", "openai-responses", {"prompt_cache_retention": "2h"}, "prompt_cache_retention"),
     "options": ("openai-chat", "openai-responses", {"prompt_cache_options": {"ttl": "2h"}}, "prompt_cache_options"),
+    "a breakpoint": (
+        "openai-chat",
+        "openai-responses",
+        {
+            "model": "up/gpt-5.6",
+            "messages": [{"role": "user", "content": [{**_PART, "prompt_cache_breakpoint": {"mode": "2h"}}]}],
+        },
+        "prompt_cache_breakpoint",
+    ),
 }
 
 
+@pytest.mark.parametrize("quirks", [[], ["automatic_caching"]])
 @pytest.mark.parametrize("what", OWN)
-def test_what_a_client_has_set_itself_is_its_own_mistake(what: str) -> None:
+def test_what_a_client_has_set_itself_is_its_own_mistake(what: str, quirks: list[str]) -> None:
     """It hears of it, and nobody else is concerned: neither later, nor where the host takes none at all."""
     client, to, own, field = OWN[what]
     error = {"type": "error", "error": {"type": "invalid_request_error", "message": f"{field}: {what} is invalid"}}
@@ -317,7 +333,7 @@ def test_what_a_client_has_set_itself_is_its_own_mistake(what: str) -> None:
     def choose(seen: Any) -> list[Any]:
         return [http(400, error) if "2h" in str(seen.json) else http(200, WIRES[to].body)]
 
-    with upstream(choose=choose) as up, proxy(behind(up, to)) as served:
+    with upstream(choose=choose) as up, proxy(behind(up, to, quirks=quirks)) as served:
         asked = (ASKED[client], {**ASKED[client], **own}, ASKED[client])
         statuses = [ask(served.port, WIRES[client].path, body).status for body in asked]
     first, *others, last = [seen.json for seen in up.seen]

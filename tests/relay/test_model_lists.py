@@ -213,6 +213,29 @@ def test_the_window_of_several_targets() -> None:
     }
 
 
+def test_the_limit_of_answers_is_that_of_who_gets_ordinary_requests() -> None:
+    sizes = {"a": 4096, "b": 32000, "c": 64000}
+    models = [{"id": name, "context_length": 1000000, "max_completion_tokens": size} for name, size in sizes.items()]
+    with upstream([http(200, {"data": models})]) as up:
+        config = behind(up, "openai-chat")
+        config["models"] = {
+            "sees": [{"to": "up/b", "when": {"has": "image"}}, "up/a"],
+            "grows": [{"to": "up/c", "when": {"tokens_over": 60000}}, "up/b"],
+            "shrinks": [{"to": "up/b", "when": {"tokens_over": 60000}}, "up/c"],
+            "only": [{"to": "up/b", "when": {"has": "image"}}],
+        }
+        with proxy(config) as served:
+            found = {name: told(served, name)[2] for name in config["models"]}
+    assert found == {"sees": 4096, "grows": 32000, "shrinks": 32000, "only": 32000}
+
+
+def test_a_glob_that_keeps_the_name_keeps_what_users_are_shown() -> None:
+    with upstream([http(200, {"data": [{"id": "x-1", "display_name": "The X"}]})]) as up:
+        with proxy({**behind(up, "anthropic"), "models": {"x-*": "up/*", "alias": "up/x-1"}}) as served:
+            assert told(served, "x-1")[0] == "The X"
+            assert told(served, "alias")[0] == "alias"
+
+
 def test_what_a_target_is_called_twice() -> None:
     """The same target with and without a condition: what the first one says is not lost."""
     with upstream([http(200, {"data": []})]) as up:
