@@ -182,6 +182,7 @@ class MessageDispatch:
         self._pauses = Pauses() if may_pause else None
         self._writer: Writer | None = None
         self._earlier_rounds: list[Event] = []
+        self._was_begun = False
 
     @property
     def connecting_s(self) -> float:
@@ -192,15 +193,20 @@ class MessageDispatch:
     @property
     def is_answered(self) -> bool:
         """Whether the client has a response, or the beginning of one, so that no other attempt can help."""
-        is_begun = self._reply is not None and self._pauses is not None and self._pauses.rounds > 0
-        return self.failed is None or is_begun or (self.delivery is not None and self.delivery.committed)
+        return self.failed is None or self._is_begun
+
+    @property
+    def _is_begun(self) -> bool:
+        """Whether the client has been told something, in this round or in an earlier one."""
+        return self._was_begun or (self.delivery is not None and self.delivery.committed)
 
     async def run(self) -> None:
         """Send the request, and deliver its response."""
         failed = await self._send_and_deliver(self.prepared)
         while failed is None and self._pauses is not None and self._pauses.is_paused:
+            self._was_begun = self._is_begun
             failed = await self._send_and_deliver(self._next_round(self._pauses))
-            if failed is not None and self._reply is not None:
+            if failed is not None and self._reply is not None and self._was_begun:
                 self._call.record.error = self._call.redact(failed.message)
                 self._reply.fail(failed)  # if the stream has not told the client itself
         if failed is not None:
@@ -354,6 +360,7 @@ class MessageDispatch:
         self._writer = self._writer or call.form.writer(call.reply)
         stream = Converted(parser, form.reader(call.reply.id), self.prepared.restorer, self._writer, self._losses)
         stream.pauses = self._pauses
+        stream.earlier = self._earlier_rounds
         stream.on_end = self._keep_response
         if self._reply is not None and call.form.comments:
             reply = self._reply

@@ -144,7 +144,8 @@ class Converted:
     """The sides differ: bytes to events to neutral events and back.
 
     What the answer loses on its way is named by ``losses``: in the head, or, once ``is_head_sent`` says that this is
-    out, in a comment in front of the end. ``pauses`` is there if the service may have to be asked to go on.
+    out, in a comment in front of the end. ``pauses`` is there if the service may have to be asked to go on; ``earlier``
+    has what it has said in one piece before, which the client has not been told yet.
     """
 
     def __init__(
@@ -154,6 +155,7 @@ class Converted:
         self.is_head_sent: Callable[[], bool] = lambda: False
         self.on_end: Callable[[], None] = lambda: None
         self.pauses: Pauses | None = None
+        self.earlier: list[Event] = []
         self._parser = parser
         self._reader = reader
         self._restore = restorer.restore
@@ -196,6 +198,8 @@ class Converted:
             events = self.pauses.joined(events)
             progress.paused = self.pauses.is_paused
             progress.content = progress.content or progress.paused  # a round that says nothing new is not empty
+            events = [*self.earlier, *events]
+            self.earlier.clear()
         for event in events:
             kind = type(event)
             if kind is not PartDelta:

@@ -161,6 +161,23 @@ def test_a_failure_on_the_way_is_told(stream: bool) -> None:
     assert "no more" in answer.body.decode() and "[DONE]" not in answer.body.decode()
 
 
+@pytest.mark.parametrize("client", list(ASKED))
+@pytest.mark.parametrize("streams", [(False, False), (False, True), (True, False)])
+def test_a_stream_for_which_the_service_says_a_round_in_one_piece(streams: tuple[bool, bool], client: str) -> None:
+    rounds = [said(content, stop, stream) for (content, stop), stream in zip(ROUNDS, streams, strict=True)]
+    body = {**ASKED[client], **({"stream": True} if client != "gemini" else {})}
+    with upstream(*rounds) as up, proxy(behind(up, "anthropic")) as served:
+        answer = ask(served.port, WIRES[client].stream_path, body)
+    assert answer.status == 200 and b"Let me see." in answer.body and b"Two." in answer.body, answer
+
+
+def test_a_failure_before_the_client_has_heard_anything_is_a_status() -> None:
+    error = http(400, {"type": "error", "error": {"type": "invalid_request_error", "message": "no more"}})
+    with upstream(said(*ROUNDS[0], False), [error]) as up, proxy(behind(up, "anthropic")) as served:
+        answer = ask(served.port, "/v1/chat/completions", {**ASKED["openai-chat"], "stream": True})
+    assert answer.status == 400 and "no more" in answer.body.decode()
+
+
 def test_who_speaks_the_format_goes_on_itself() -> None:
     asked = {**WIRES["anthropic"].ask, "tools": [{"type": "web_search_20250305", "name": "web_search"}]}
     with upstream(*script(False, ROUNDS)) as up, proxy(behind(up, "anthropic")) as served:
