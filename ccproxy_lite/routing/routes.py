@@ -237,6 +237,8 @@ def suggestion(model: str, names: Collection[str]) -> str:
     if close:
         *others, last = close
         return f"did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
+    if not names:
+        return "no model is known"
     shown = [*names][:_MOST_NAMES]
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
     return f"available: {', '.join(shown)}{more}"

@@ -161,7 +161,8 @@ class App:
         extra += [("upgrade", "HTTP/1.1")] if status == 426 else []
         if status == 405 and matched is not None and matched.endpoint is not None:
             extra.append(("allow", ", ".join(matched.endpoint.methods)))
-        self.server_state.metrics.rejected[error.status] += 1
+        where = f"{head.method} {head.path}" if head is not None else ""
+        self.server_state.metrics.reject(error.status, where, error.message)
         if head is not None:
             extra_fields = {"subject": f"{error.status} {head.method} {head.path}: {error.message}"}
             words = (error.status, head.method, head.path, error.message, request_id)

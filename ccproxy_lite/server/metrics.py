@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ccproxy_lite.errors import DISCONNECTED
 from ccproxy_lite.relay.record import Record
@@ -18,6 +18,8 @@ from ccproxy_lite.relay.record import Record
 BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 PROMETHEUS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _MAX_SERIES = 300
+NO_ACCESS = (401, 403)
+"""The statuses of requests without a key, or from where none may come."""
 _MAX_ERRORS = 50
 _MAX_ERROR_CHARS = 500
 
@@ -58,13 +60,26 @@ class Tally:
         )
 
 
+class Failure(NamedTuple):
+    """What a client was told: the status, who was asked for what, and the message."""
+
+    status: int
+    where: str
+    message: str
+
+
 class Metrics:
-    """Counters since the start; they outlive a reload."""
+    """Counters since the start; they outlive a reload.
+
+    :ivar errors: the last requests with an error, also those whose client has disconnected
+    :ivar failures: how many clients were told of a failure, by what they were told, since the start
+    """
 
     def __init__(self) -> None:
         self.live: dict[int, Record] = {}
         self.errors: deque[tuple[float, Record]] = deque(maxlen=_MAX_ERRORS)
         self.tallies: dict[Place, Tally] = {}
+        self.failures: Counter[Failure] = Counter()
         self.rejected: Counter[int] = Counter()
 
     def begin(self, record: Record) -> None:
@@ -96,6 +111,19 @@ class Metrics:
             tally.broken += 1
         if record.error:
             self.errors.append((wall_s, record))
+            if record.status != DISCONNECTED:
+                self._count(Failure(record.status, record.route or record.model, record.error))
+
+    def reject(self, status: int, where: str, message: str) -> None:
+        """A request was rejected before any endpoint. One without access has failed; others are a client's probes."""
+        self.rejected[status] += 1
+        if status in NO_ACCESS:
+            self._count(Failure(status, where, message))
+
+    def _count(self, failure: Failure) -> None:
+        failure = failure._replace(message=failure.message[:_MAX_ERROR_CHARS])
+        is_known = failure in self.failures or len(self.failures) < _MAX_SERIES
+        self.failures[failure if is_known else Failure(failure.status, "", "(other)")] += 1
 
     def _tally_of(self, place: Place) -> Tally:
         # Clients choose model names.

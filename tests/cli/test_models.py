@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from ccproxy_lite.cli.run_summary import failures
+from ccproxy_lite.errors import DISCONNECTED
+from ccproxy_lite.relay.record import Record
+from ccproxy_lite.server.metrics import Metrics
 from tests.cli.test_cli import cli, config_file
 from tests.support import ANTHROPIC_BODY, CHAT_BODY, ECHO, WIRES, Scripted, Seen, Step, behind, http, proxy, upstream
 from tests.targets import say
@@ -337,6 +341,22 @@ def test_some_of_many_failed(tmp_path: Path) -> None:
         done = run(up, tmp_path, "fine", "w", "fine", "x", "y", "z", format="anthropic")
     lines = done.stderr.splitlines()
     assert "4 of 6 requests failed" in lines[0] and len(lines) <= 4
+
+
+def test_a_wrong_key_and_failures_among_many_are_summed_up(tmp_path: Path) -> None:
+    code = POST.replace('"x-api-key": ', '"x-api-key": "wrong" + ')
+    assert code != POST
+    path = config_file(tmp_path, ECHO)
+    done = cli("run", "--config", path, "--", sys.executable, "-c", code, "0", "m", "m", home=tmp_path)
+    assert "2 of 2 requests failed" in done.stderr and "2 times 401" in done.stderr, done
+
+
+def test_more_failures_than_the_dashboard_shows() -> None:
+    metrics = Metrics()
+    for status in [400, *[DISCONNECTED] * 60, *[500] * 60]:
+        metrics.end(Record(status=status, error="no", route="up/m"), 0.0, 0.0)
+    lines = list(failures(metrics, "the log"))
+    assert "61 of 121 requests failed" in lines[0] and "60 times 500" in lines[1] and "400" in lines[2]
 
 
 def test_a_long_message_with_line_breaks_is_one_short_line(tmp_path: Path) -> None:
