@@ -370,6 +370,7 @@ class MessageDispatch:
     def _keep_response(self) -> None:
         """Keep what has been written, if the client may continue it."""
         if self._call.keep is not None and self._writer is not None:
+            self._call.used_key = self.attempt.key.reference
             self._call.keep(self._call, self._writer)
 
     def _deliver_collected(self, delivery: Delivery, prepared: Prepared) -> Failed | None:

@@ -64,8 +64,9 @@ class Call:
     :ivar raw_path: the path as it was sent, behind the upstream and the session that it names
     :ivar previous: the response that it continues; ``asked`` is the body as it came, and ``is_kept`` says whether the
         response may be kept, which ``keep`` does
-    :ivar conversation: the id of the first response in the conversation, which stays on one key; empty where it is not
-        kept
+    :ivar conversation: the id of the first response of those that it continues, and ``first_key`` the reference of the
+        key with which that was made: the conversation stays on it
+    :ivar used_key: the reference of the key with which its own response is made
     :ivar refused: by upstream and model, the fields for a prompt cache that have been rejected during this call
     :ivar tape: records it for a capture
     :ivar passed_secret: the client's key, if it is the one that is sent to the upstream
@@ -86,6 +87,8 @@ class Call:
     tape: Tape | None = None
     previous: str = ""
     conversation: str = ""
+    first_key: str = ""
+    used_key: str = ""
     asked: dict[str, Any] = field(default_factory=dict)
     is_kept: bool = False
     keep: Callable[[Call, Writer], None] | None = None

@@ -110,6 +110,9 @@ class Exchange:
         # A client's own key has a ring of its own, and a session nowhere else to go.
         is_own = bool(call.passed_secret) and all(route.upstream.from_client for route in routes)
         session = (call.session or call.conversation) if config.sticky_sessions and not is_own else ""
+        if session and call.first_key:
+            for ring in rings.values():
+                ring.prefer(session, call.first_key, relay.clock.now())
         self._failover = Failover(routes, rings, config.retries, config.max_wait_s, random(), session, relay.outages)
         call.record.attempts = self._failover.attempts
 

@@ -41,8 +41,6 @@ async def _answer(relay: Relay, call: Call, routes: list[Route] | None) -> None:
         log.debug("route: %s -> %s: %s%s", call.model, ", ".join(map(str, routes)), routes[0].rule, condition)
     if not is_known:
         routes = stored.knowing_previous(call, routes)
-    if call.is_kept:
-        stored.begin_conversation(call, routes)
     if call.tape is not None:
         call.tape.routes = routes
     call.record.session = call.session

@@ -35,6 +35,7 @@ class _Entry(NamedTuple):
     sealed: bytes
     previous: str
     used_at: float
+    key: str
 
     @property
     def size(self) -> int:
@@ -42,10 +43,11 @@ class _Entry(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """The turns up to a response, the first one first, and the size of their texts."""
+    """The turns up to a response, the first one first, the size of their texts, and the key that made the first."""
 
     turns: list[Turn]
     size: int
+    key: str = ""
 
 
 class States:
@@ -70,9 +72,13 @@ class States:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def keep(self, owner: str, turn: Turn, now: float) -> None:
-        """Keep a response of a client, and forget others for it. Raises ValueError or RecursionError."""
-        entry = _Entry(_packed(turn.asked), _packed(turn.response), _packed(dict(turn.sealed)), turn.previous, now)
+    def keep(self, owner: str, turn: Turn, now: float, key: str = "") -> None:
+        """Keep a response of a client, and forget others for it. Raises ValueError or RecursionError.
+
+        :param key: the reference of the upstream's key that it was made with
+        """
+        asked, response, sealed = map(_packed, (turn.asked, turn.response, dict(turn.sealed)))
+        entry = _Entry(asked, response, sealed, turn.previous, now, key)
         if entry.size <= self.max_bytes:
             self._entries[owner_of(owner), turn.id] = entry
             self.bytes += entry.size
@@ -97,7 +103,7 @@ class States:
             self._entries.move_to_end(place)
             turns.append(_turn(place, entry))
             size += entry.size
-        return Chain(turns, size)
+        return Chain(turns, size, self._entries[places[-1]].key)
 
     def get(self, owner: str, response_id: str, now: float) -> Turn | None:
         """A response, in its turn."""

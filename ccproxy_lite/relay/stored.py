@@ -38,7 +38,7 @@ def continue_previous(relay: Relay, call: Call) -> bool:
         size += chain.size
         if size > relay.config.limits.max_body_bytes:
             raise ClientError(413, "the conversation is larger than max_body_bytes")
-        call.conversation = own_id(chain.turns[0].id)
+        call.conversation, call.first_key = chain.turns[0].id, chain.key
         call.use_body(state.continued(call.body, chain.turns))
     call.is_kept = call.is_kept and size <= states.max_bytes
     call.keep = partial(_keep, relay) if call.is_kept else None
@@ -51,12 +51,6 @@ def knowing_previous(call: Call, routes: list[Route]) -> list[Route]:
     if not own and call.form.state is not None:
         raise call.form.state.unknown(call.previous)
     return own
-
-
-def begin_conversation(call: Call, routes: list[Route]) -> None:
-    """What continues this response later stays on its key; that of a service which stores it by itself cannot."""
-    if not call.previous and any(wire_format(route.upstream, call.form.name) is not call.form for route in routes):
-        call.conversation = call.id
 
 
 def check_known(call: Call, route: Route) -> None:
@@ -76,7 +70,7 @@ def _keep(relay: Relay, call: Call, writer: Writer) -> None:
     try:
         turn = call.form.state.turn_of(call.asked, writer, call.previous) if call.form.state is not None else None
         if turn is not None:
-            relay.states.keep(call.client_key, turn, relay.clock.now())
+            relay.states.keep(call.client_key, turn, relay.clock.now(), call.used_key)
     except (RecursionError, ValueError) as error:
         log.warning("a response could not be kept: %s", error)
 

@@ -236,6 +236,12 @@ class KeyRing:
         sessions[session] = (state.key.reference, now)
         self.forget_sessions(now)
 
+    def prefer(self, session: str, reference: str, now: float) -> None:
+        """Bind a session to a key of the ring, if it is there, and the session not bound yet."""
+        state = self._by_reference.get(reference)
+        if state is not None and self._key_of_session(session, now) is None:
+            self._bind_session(session, state, now)
+
     def forget_sessions(self, now: float) -> None:
         """Drop sessions unused for an hour, and the oldest beyond the maximum; they are ordered by last use."""
         while self.sessions:

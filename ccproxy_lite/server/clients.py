@@ -267,8 +267,9 @@ def _named_by(client: Client, words: Sequence[str]) -> str:
             named = glued
         elif option.startswith("-m") and not option.startswith("--") and "-m" in client.model_options:
             named = option[2:].removeprefix("=")
-        elif option in client.setting_options and value.startswith("model="):
-            named = value.removeprefix("model=").strip("\"'")
+        for short in client.setting_options:
+            setting = (option.removeprefix(short).removeprefix("=") or value) if option.startswith(short) else ""
+            named = setting.removeprefix("model=").strip("\"'") if setting.startswith("model=") else named
     return named
 
 

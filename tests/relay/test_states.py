@@ -334,6 +334,8 @@ def test_a_conversation_stays_on_its_key_and_in_its_cache(to: str) -> None:
         ask(served.port, "/v1/responses", ASK)
         for number in range(4):
             answer = go_on(served.port, answer["id"], str(number)).json
+        keys = ask(served.port, "/status", method="GET").json["upstreams"]["up"]["keys"]
+    assert sum(key["sessions"] for key in keys) == 1, "what nobody continues is no session"
     first, other, *later = [
         (seen.header("x-api-key") or seen.header("authorization"), seen.json.get("prompt_cache_key"))
         for seen in up.seen
