@@ -101,7 +101,10 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _hints(client: str, facts: clients.Model) -> Iterator[str]:
-    """What variables cannot do."""
+    """What variables cannot do, and what they do not tell because nobody knows it."""
+    unknown = clients.unknown_window(client, facts, (), os.environ)
+    if unknown:
+        yield unknown
     if clients.needs_catalogue(client, facts):
         window = f"a context window of {facts.context_tokens:,} tokens"
         yield f'{client} accepts no flag for {window}; "ccproxy-lite run -- {client}" provides a catalogue'

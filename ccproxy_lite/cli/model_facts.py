@@ -101,12 +101,19 @@ async def model_facts(
     # Under a name that it does not know, the client takes any window.
     if client.of_models and 0 < window < clients.LEAST_WINDOW:
         model = _other_name(catalog, found, model)
-    return Model(model, window, min(outputs, default=0), is_converted, is_foreign)
+    unsized = next((str(route) for route, info in found if not info.context_tokens and _is_service(route)), "")
+    unsized = unsized if is_foreign and not window else ""
+    return Model(model, window, min(outputs, default=0), is_converted, is_foreign, unsized)
 
 
 def _is_foreign(catalog: Catalog, route: Route, form: str) -> bool:
     """Whether a model is none of those that clients of a format know, or is spoken to in another one."""
     return not route.upstream.speaks(form) or form not in family(catalog.config, route.model)
+
+
+def _is_service(route: Route) -> bool:
+    """Whether a model's window matters: not that of what is built in."""
+    return not route.upstream.provider.embedded
 
 
 def _is_configured(catalog: Catalog, name: str) -> bool:

@@ -99,6 +99,9 @@ async def _run_behind_proxy(config: Config, words: list[str], model: str) -> int
             if file is not None and folder is not None:
                 child |= _with_file(file, folder, proxy.url, key)
             flags = await window_flags(words, facts, folder)
+            unknown = clients.unknown_window(words[0], facts, words, os.environ)
+            if unknown:
+                print(f"ccproxy-lite: {unknown}", file=sys.stderr)
             try:
                 process = await anyio.open_process(
                     [*clients.with_flags(words[:1], proxy.url), *flags, *words[1:]],

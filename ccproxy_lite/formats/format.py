@@ -182,15 +182,15 @@ class State(NamedTuple):
 
     ``previous_id`` and ``wants_store`` say what a request's body wants, and ``refers_elsewhere`` which of its fields
     refers to what only its own service keeps; ``continued`` returns a body that holds the turns before it, ``unknown``
-    the error if they are not kept, ``missing`` that for one that was asked for. ``turn_of`` is what a request and its
-    response add, once the writer has written all of it. ``stored_at`` reads a raw path and query;
-    ``write_items`` and ``write_deleted`` answer such requests.
+    the error if they are not kept, or only some of them are, ``missing`` that for one that was asked for. ``turn_of``
+    is what a request and its response add, once the writer has written all of it. ``stored_at`` reads a raw path and
+    query; ``write_items`` and ``write_deleted`` answer such requests.
     """
 
     previous_id: Callable[[Mapping[str, Any]], str]
     wants_store: Callable[[Mapping[str, Any]], bool]
     refers_elsewhere: Callable[[Mapping[str, Any]], str]
-    unknown: Callable[[str], ClientError]
+    unknown: Callable[[str, bool], ClientError]
     missing: Callable[[str], ClientError]
     continued: Callable[[Mapping[str, Any], Iterable[Turn]], dict[str, Any]]
     turn_of: Callable[[Mapping[str, Any], Writer, str], Turn | None]

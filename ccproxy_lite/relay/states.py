@@ -84,6 +84,10 @@ class States:
             self.bytes += entry.size
             self.forget(now)
 
+    def has(self, owner: str, response_id: str) -> bool:
+        """Whether a response is kept."""
+        return (owner_of(owner), response_id) in self._entries
+
     def chain(self, owner: str, response_id: str, now: float) -> Chain | None:
         """The turns up to a response; None if any of them is not kept."""
         self.forget(now)

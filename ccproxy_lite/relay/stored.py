@@ -30,9 +30,10 @@ def continue_previous(relay: Relay, call: Call) -> bool:
     call.previous = state.previous_id(call.body)
     size = len(call.raw_body)
     if call.previous:
+        is_there = states.has(call.client_key, call.previous)
         chain = states.chain(call.client_key, call.previous, relay.clock.now())
         if chain is None and own_id(call.previous):
-            raise state.unknown(call.previous)
+            raise state.unknown(call.previous, is_there)
         if chain is None:
             return False
         size += chain.size
@@ -49,7 +50,7 @@ def knowing_previous(call: Call, routes: list[Route]) -> list[Route]:
     """The targets that may know a response which the proxy does not: services that store them. Raises ClientError."""
     own = [route for route in routes if wire_format(route.upstream, call.form.name) is call.form]
     if not own and call.form.state is not None:
-        raise call.form.state.unknown(call.previous)
+        raise call.form.state.unknown(call.previous, False)
     return own
 
 
@@ -58,7 +59,7 @@ def check_known(call: Call, route: Route) -> None:
     state = call.form.state
     name = state.refers_elsewhere(call.body) if state is not None else ""
     if name and wire_format(route.upstream, call.form.name) is not call.form:
-        message = f"{name} is not supported by {route.upstream.format}: stored at another provider"
+        message = f"{name} is not supported by {route.upstream.format}: only its provider keeps what it means"
         raise ClientError(400, message, param=name)
 
 

@@ -58,7 +58,8 @@ class Model(NamedTuple):
 
     ``asked`` is the name by which it will be asked for, if all names lead to it. ``is_converted``: its service speaks
     another format than the client; ``is_foreign``: it is none of the models that the client knows. The numbers are
-    those of the context window and of an answer, in tokens; 0 if unknown.
+    those of the context window and of an answer, in tokens; 0 if unknown. ``unsized`` is where a
+    model is whose window nobody knows.
     """
 
     asked: str = ""
@@ -66,6 +67,7 @@ class Model(NamedTuple):
     output_tokens: int = 0
     is_converted: bool = False
     is_foreign: bool = False
+    unsized: str = ""
 
 
 class Client(NamedTuple):
@@ -339,6 +341,19 @@ def needs_catalogue(program: str, model: Model) -> bool:
     """Whether only a catalogue can tell a program of the window."""
     form = catalogue_of(program)
     return form is not None and model.is_foreign and model.context_tokens > form.largest_window
+
+
+def unknown_window(program: str, model: Model, words: Sequence[str], environ: Mapping[str, str]) -> str:
+    """What to say of a window that a program would read and nobody knows; empty if there is nothing to say."""
+    client = CLIENTS.get(program_name(program))
+    if client is None or not model.unsized or not (client.of_windows or client.catalogue):
+        return ""
+    given = [
+        *(name for name in client.of_windows if name in environ),
+        *(one for one in words if client.catalogue and client.catalogue.window_setting in one),
+    ]
+    told = f"the context window of {model.unsized} is unknown, so {program_name(program)} counts on its own default"
+    return "" if given else f'{told}; set "context_tokens" of the target in "models"'
 
 
 def catalogue_flags(form: Catalogue, path: str, model: Model) -> list[str]:

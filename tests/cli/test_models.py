@@ -441,6 +441,23 @@ def test_a_familiar_name_is_not_used_for_a_small_window(tmp_path: Path) -> None:
     assert done.stdout.split() == ["64000", "64000", "proxied-model"], done
 
 
+def test_a_window_that_nobody_knows_is_said(tmp_path: Path) -> None:
+    program = str(telling(tmp_path, "claude"))
+    with upstream(choose=lambda seen: [http(200, {"data": [{"id": "mine"}]})]) as up:
+        path = config_file(tmp_path, behind(up, "openai-chat"))
+        done = cli("run", "--config", path, "--model", "mine", "--", program, home=tmp_path)
+        assert "the context window of up/mine is unknown, so claude counts on its own default" in done.stderr
+        given = cli(
+            *("run", "--config", path, "--model", "mine", "--", program), home=tmp_path,
+            CLAUDE_CODE_MAX_CONTEXT_TOKENS="50000",
+        )  # fmt: skip
+        assert given.stderr == ""
+    assert "CLAUDE_CODE_MAX_CONTEXT_TOKENS" not in done.stdout
+    for config in ({**behind(up, "anthropic")}, ECHO):  # models that it knows, and one that is built in
+        path = config_file(tmp_path, config)
+        assert "window" not in cli("env", "claude", "--config", path, home=tmp_path).stderr
+
+
 def test_env_is_told_by_the_running_proxy(tmp_path: Path) -> None:
     with upstream([http(200, SMALL)]) as up:
         config = {**behind(up, "openai-chat"), "models": {"claude-*": "up/llama3.2"}, "client_keys": ["a-client-key-1"]}

@@ -344,6 +344,37 @@ def test_a_conversation_stays_on_its_key_and_in_its_cache(to: str) -> None:
     assert (first[1] is not None) == (to == "openai-chat")
 
 
+def test_a_response_whose_beginning_was_deleted() -> None:
+    with upstream([http(200, WIRES["anthropic"].body)]) as up, proxy(behind(up, "anthropic")) as served:
+        first = ask(served.port, "/v1/responses", ASK).json["id"]
+        second = go_on(served.port, first, "and?").json["id"]
+        ask(served.port, f"/v1/responses/{first}", method="DELETE")
+        answer = go_on(served.port, second, "and?")
+    assert answer.status == 404 and "continues a response that is not kept any more" in answer.json["error"]["message"]
+    assert answer.json["error"]["code"] == "previous_response_not_found"
+
+
+def test_what_was_asked_and_what_was_answered_have_ids_of_their_own() -> None:
+    with upstream([http(200, WIRES["anthropic"].body)]) as up, proxy(behind(up, "anthropic")) as served:
+        answer = ask(served.port, "/v1/responses", ASK).json
+        items = ask(served.port, f"/v1/responses/{answer['id']}/input_items", method="GET").json["data"]
+    assert not {item["id"] for item in items} & {item["id"] for item in answer["output"]}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"background": True}, "background"),
+        ({"prompt": {"id": "pmpt_1"}}, "prompt stored at another provider"),
+        ({"previous_response_id": 5}, "previous_response_id must be a string"),
+    ],
+)
+def test_what_only_the_provider_has_is_refused_with_its_reason(more: dict[str, Any], words: str) -> None:
+    with upstream([http(200, WIRES["anthropic"].body)]) as up, proxy(behind(up, "anthropic")) as served:
+        answer = ask(served.port, "/v1/responses", {**ASK, **more})
+    assert answer.status == 400 and words in answer.json["error"]["message"], answer
+
+
 def test_ids_are_known_as_ours() -> None:
     made = {new_id() for _ in range(100)}
     assert len(made) == 100 and all(own_id(f"resp_{one}") for one in made)

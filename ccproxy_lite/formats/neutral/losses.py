@@ -37,6 +37,11 @@ def _losses(action: Action, why: str, *names: str) -> dict[str, Loss]:
 
 _NO_INDEX = "the client allows cached results only, which do not exist here; the quirk live_search permits a search"
 
+_NO_SEARCH = (
+    "no such web tool here: a chat service searches only with the quirk web_search; "
+    'requests that search can go to another target ("when": {"has": "web_search"})'
+)
+
 _EVERYWHERE = {
     **_losses("dropped", "tool calls without a result are rejected", "unanswered_call"),
     **_losses("dropped", "tool results without a call are rejected", "orphan_result"),
@@ -89,6 +94,7 @@ TO: dict[str, dict[str, Loss]] = {
         **_STARTED,
         **_NO_DOMAINS,
         **_NO_USES,
+        **_losses("rejected", _NO_SEARCH, "web_tool.needed"),
         **_losses("dropped", "no such parameter", "top_k"),
         **_losses("dropped", "reasoning and search models accept only the default", "temperature", "top_p", "stop"),
         **_losses("dropped", "search models accept only the default", "frequency_penalty", "presence_penalty"),
@@ -176,8 +182,9 @@ FROM: dict[str, dict[str, Loss]] = {
     },
     "openai-responses": {
         **_OPENAI,
-        **_losses("rejected", "conversation stored at another provider", "previous_response_id", "conversation",
-               "background", "prompt"),
+        **_losses("rejected", "conversation stored at another provider", "previous_response_id", "conversation"),
+        **_losses("rejected", "prompt stored at another provider", "prompt"),
+        **_losses("rejected", "only the provider can go on in the background", "background"),
         **_losses("rejected", "only the original provider can compact", "compact"),
         **_losses("ignored", "controls response verbosity only", "include", "reasoning.generate_summary"),
         **_losses("ignored", "the client sends the full history", "context_management", "reasoning.context"),

@@ -41,13 +41,14 @@ def wants_store(body: fields.Object) -> bool:
 
 
 def refers_elsewhere(body: fields.Object) -> str:
-    """The field that refers to what only the format's own service keeps."""
+    """The field that refers to what only the format's own service keeps, or does."""
     return next((name for name in (_PREVIOUS, *_ELSEWHERE) if body.get(name)), "")
 
 
-def unknown(response_id: str) -> ClientError:
-    """The error for a response that is not kept, any more or at all."""
-    message = f'previous response "{response_id}" not found; send the whole conversation as input'
+def unknown(response_id: str, is_there: bool = False) -> ClientError:
+    """The error for a response that is not kept, any more or at all; or that ``is_there`` without what it continues."""
+    what = "continues a response that is not kept any more" if is_there else "not found"
+    message = f'previous response "{response_id}" {what}; send the whole conversation as input'
     return ClientError(404, message, param=_PREVIOUS, code=PREVIOUS_NOT_FOUND)
 
 
@@ -137,7 +138,7 @@ def _listed(turn: Turn) -> list[dict[str, Any]]:
                 entry["content"] = [part | ({"annotations": []} if kind == "output_text" else {})]
         item_id = fields.lenient(entry, "id")
         if not item_id or item_id in listed:
-            item_id = f"{'msg' if entry.get('type') == 'message' else 'item'}_{turn.id[5:]}_{number}"
+            item_id = f"{'msg' if entry.get('type') == 'message' else 'item'}_{turn.id[5:]}_in{number}"
         listed[item_id] = {**entry, "id": item_id}
     return list(listed.values())
 
