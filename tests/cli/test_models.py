@@ -99,6 +99,9 @@ def test_what_happens_to_other_requests(tmp_path: Path) -> None:
         tmp_path, {"upstreams": {"e": {"format": "echo", "models": ["x"]}}, "models": models}, "alone"
     ).stdout
     assert "when tokens over 9: e/x" in told and "otherwise: 404" in told
+    models = {"sees": [{"to": "e/eye", "when": {"has": "image"}}, "e/echo", "e/eye"]}
+    told = explained(tmp_path, {**ECHOES, "models": models}, "sees").stdout
+    assert "otherwise: e/echo" in told and "if that fails: e/eye" in told
 
 
 def test_a_name_is_explained_as_json(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ OTHER_WORDS: list[tuple[str, int, Any, str]] = [
     ("anthropic", 404, anthropic(f"Model {SENT} is not available"), "is not available"),
     ("anthropic", 400, anthropic(f"model '{SENT}' is currently not available", "invalid_request_error"), "not available"),
     ("openai-chat", 400, openai(f"The requested model: {SENT} is not supported.", None), "is not supported"),
+    ("openai-chat", 400, openai(f"Model {SENT} is not supported for this account", None), "for this account"),
     ("openai-chat", 400, openai(f"You do not have access to the model `{SENT}`", None), "not have access"),
     ("gemini", 400, google(f"* GenerateContentRequest.model: unexpected model name format, no such model {SENT}", "INVALID_ARGUMENT", 400), "no such model"),
 ]  # fmt: skip
@@ -200,6 +201,7 @@ UNTOUCHED: list[tuple[str, int, Any]] = [
     ("openai-chat", 400, openai("The parameter `enable_thinking` is invalid for model zork-9", "InvalidParameter")),
     ("openai-chat", 400, openai("Invalid request: the requested max_tokens (9) exceeds the limit of model zork-9 (8)", None)),
     ("openai-chat", 400, openai("Model zork-9 is not supported with this tool choice", None)),
+    ("openai-chat", 400, openai("Model zork-9 is not supported on this endpoint", None)),
     ("anthropic", 400, anthropic("top_k is not supported for model zork-9", "invalid_request_error")),
     ("anthropic", 400, anthropic("model zork-9: tools.0 has an unknown type", "invalid_request_error")),
     ("gemini", 404, google("Requested entity was not found.")),

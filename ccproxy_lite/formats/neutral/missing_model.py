@@ -22,7 +22,7 @@ _BEFORE = (
 )
 _BEHIND = (
     r"(?:(?:currently|is|was|does|has been) )*(?:un(?:known|available)|invalid|not (?:found|exist|available|a valid)"
-    r"|not supported(?! (?:for|with|in|by|when)))"
+    r"|not supported(?! (?:for (?!this (?:account|key|organi|project))|with|in|by|on|when)))"
 )
 """What is said of a model right before its name, or right behind it; anything farther away is about something else."""
 
