@@ -14,13 +14,15 @@ from typing import Any
 import anyio
 
 from ccproxy_lite.cli.load import load, places, with_options
+from ccproxy_lite.cli.model_facts import is_among
 from ccproxy_lite.config import secrets
-from ccproxy_lite.config.model import Config, ModelTarget, Mount
+from ccproxy_lite.config.model import Config, ModelTarget, Mount, Upstream
 from ccproxy_lite.errors import ConfigError, UpstreamError
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.relay.upstreams import check_trust
 from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.routing.conditions import condition_text
+from ccproxy_lite.routing.routes import route_to, suggestion
 from ccproxy_lite.server.lifecycle import upstreams
 from ccproxy_lite.server.paths import match
 
@@ -181,7 +183,9 @@ def _rule_lines(name: str, targets: list[Any]) -> Iterator[str]:
 
 def _live_line(answer: dict[str, Any]) -> str:
     outcome = answer.get("error") or answer.get("note") or f"{answer.get('models')} models"
-    return f"live {answer['upstream']}" + (f" with {answer['key']}: {outcome}" if "key" in answer else f": {outcome}")
+    who = f"live {answer['upstream']}" + (f" with {answer['key']}" if "key" in answer else "")
+    missing = answer.get("not_listed", {})
+    return "".join([f"{who}: {outcome}", *(f'\n  does not list "{name}"; {hint}' for name, hint in missing.items())])
 
 
 def _file_notes(source: str, config: Config) -> list[str]:
@@ -193,6 +197,17 @@ def _file_notes(source: str, config: Config) -> list[str]:
     if literal and path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077:
         return [f"{source} contains API keys and is readable by other users; run: chmod 600 {source}"]
     return []
+
+
+def _wanted_of(config: Config, upstream: Upstream) -> list[str]:
+    """The models that ``models`` asks of an upstream, as far as they are named there."""
+    routes = [route_to(config, target, "*") for _, targets in config.models for target in targets]
+    return list(dict.fromkeys(one.model for one in routes if one.upstream is upstream and "*" not in one.model))
+
+
+def _not_listed(wanted: list[str], names: list[str]) -> dict[str, str]:
+    """Those that a service does not list, and what is like them."""
+    return {model: suggestion(model, names) for model in wanted if not is_among(model, names)}
 
 
 async def _ask_upstreams(config: Config) -> list[dict[str, Any]]:
@@ -214,7 +229,10 @@ async def _ask_upstreams(config: Config) -> list[dict[str, Any]]:
             answer: dict[str, Any] = {"upstream": upstream.name, "key": key.label if key else "no key"}
             async with upstreams(replace(config, upstreams=(one,)), vault) as relay:
                 try:
-                    answer["models"] = len(await relay.catalog.ask(relay.config.upstreams[0]))
+                    names = [model.id for model in await relay.catalog.ask(relay.config.upstreams[0])]
+                    answer["models"] = len(names)
+                    wanted = _wanted_of(config, upstream) if names else []
+                    answer |= {"not_listed": unlisted} if (unlisted := _not_listed(wanted, names)) else {}
                 except UpstreamError as error:
                     answer["error"] = vault.redact(error.message)
             answers.append(answer)

@@ -45,7 +45,7 @@ async def check_listed(catalog: Catalog, model: str) -> None:
             message = f'could not get the models of upstream "{name}": {why}; "{route.model}" is not checked'
             print(f"ccproxy-lite: {message}", file=sys.stderr)
             return
-        if _is_among(route.model, names):
+        if is_among(route.model, names):
             return
         missing.append(f'upstream "{name}" does not list "{route.model}"; {suggestion(route.model, names)}')
         names_there = names_there or name
@@ -59,12 +59,12 @@ _VARIANT = re.compile(
 """What may stand behind a name for a state of the same model, or a way to run it."""
 
 
-def _is_among(model: str, names: Sequence[str]) -> bool:
+def is_among(model: str, names: Sequence[str]) -> bool:
     """Whether a list has a model, in whatever variant.
 
-    >>> _is_among("qwen3", ["qwen3:latest"]), _is_among("claude-opus-4-5-20251101", ["claude-opus-4-5"])
+    >>> is_among("qwen3", ["qwen3:latest"]), is_among("claude-opus-4-5-20251101", ["claude-opus-4-5"])
     (True, True)
-    >>> _is_among("gpt-4", ["gpt-4.1"]), _is_among("qwen3:70b", ["qwen3:8b"])
+    >>> is_among("gpt-4", ["gpt-4.1"]), is_among("qwen3:70b", ["qwen3:8b"])
     (False, False)
     """
     latest = model.removesuffix("-latest").removesuffix(":latest")

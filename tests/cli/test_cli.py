@@ -395,6 +395,20 @@ def test_check_live(tmp_path: Path) -> None:
     assert "live up with b: up returned 401" in done.stdout
 
 
+def test_check_live_looks_for_the_models_of_the_rules(tmp_path: Path) -> None:
+    names = {"data": [{"id": "big-model"}, {"id": "other:latest"}]}
+    models = {
+        "a": ["up/big-modl", "up/other(high)"],
+        "b*": "up/*",
+        "c": {"to": "up/big-model", "when": {"has": "image"}},
+    }
+    with upstream(choose=lambda seen: [http(200, names)]) as up:
+        path = config_file(tmp_path, {**behind(up, "openai-chat"), "models": models})
+        done = cli("check", "--live", "--config", path, home=tmp_path)
+    assert done.returncode == 0 and done.stdout.count("does not list") == 1
+    assert '  does not list "big-modl"; did you mean big-model?' in done.stdout
+
+
 def test_check_live_asks_the_embedded_service(tmp_path: Path) -> None:
     done = cli("check", "--live", "--config", config_file(tmp_path, ECHO), home=tmp_path)
     assert done.returncode == 0 and "live echo with no key: 2 models" in done.stdout, done.stdout
