@@ -202,7 +202,8 @@ def _file_notes(source: str, config: Config) -> list[str]:
 def _wanted_of(config: Config, upstream: Upstream) -> list[str]:
     """The models that ``models`` asks of an upstream, as far as they are named there."""
     routes = [route_to(config, target, "*") for _, targets in config.models for target in targets]
-    return list(dict.fromkeys(one.model for one in routes if one.upstream is upstream and "*" not in one.model))
+    models = dict.fromkeys(one.model for one in routes if one.upstream is upstream and "*" not in one.model)
+    return [model for model in models if model not in upstream.models]
 
 
 def _not_listed(wanted: list[str], names: list[str]) -> dict[str, str]:

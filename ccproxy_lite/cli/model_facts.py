@@ -22,7 +22,7 @@ from ccproxy_lite.formats.neutral.catalog import ModelInfo
 from ccproxy_lite.jsontext import loads
 from ccproxy_lite.log import log
 from ccproxy_lite.relay.catalog import Catalog
-from ccproxy_lite.routing.routes import Route, family, suggestion, targets_of
+from ccproxy_lite.routing.routes import Route, family, lists_wanted, suggestion, targets_of
 from ccproxy_lite.server import clients
 from ccproxy_lite.server.clients import Model
 
@@ -33,6 +33,8 @@ _PATIENCE_S = 5.0
 async def check_listed(catalog: Catalog, model: str) -> None:
     """Look whether the services have the model that was asked for. Raises ConfigError if none of them lists it."""
     missing, names_there = [], ""
+    with anyio.move_on_after(_PATIENCE_S):
+        await catalog.refresh(lists_wanted(catalog.config, model))
     for route in catalog.routes(model):
         name = route.upstream.name
         if route.upstream.from_client or route.upstream.provider.runs:
@@ -101,8 +103,7 @@ async def model_facts(
     # Under a name that it does not know, the client takes any window.
     if client.of_models and 0 < window < clients.LEAST_WINDOW:
         model = _other_name(catalog, found, model)
-    unsized = next((str(route) for route, info in found if not info.context_tokens and _is_service(route)), "")
-    unsized = unsized if is_foreign and not window else ""
+    unsized = "" if window else next((str(one) for one, _ in found if _is_unfamiliar(catalog, one, client.speaks)), "")
     return Model(model, window, min(outputs, default=0), is_converted, is_foreign, unsized)
 
 
@@ -111,9 +112,9 @@ def _is_foreign(catalog: Catalog, route: Route, form: str) -> bool:
     return not route.upstream.speaks(form) or form not in family(catalog.config, route.model)
 
 
-def _is_service(route: Route) -> bool:
-    """Whether a model's window matters: not that of what is built in."""
-    return not route.upstream.provider.embedded
+def _is_unfamiliar(catalog: Catalog, route: Route, form: str) -> bool:
+    """Whether a model is none of those that clients of a format know, nor built in, so that it must be described."""
+    return form not in family(catalog.config, route.model) and not route.upstream.provider.embedded
 
 
 def _is_configured(catalog: Catalog, name: str) -> bool:

@@ -66,19 +66,16 @@ async def _ask_for(config: Config, name: str) -> dict[str, Any]:
         catalog = relay.catalog
         await catalog.refresh(relay.config.upstreams)
         try:
-            routes = catalog.routes(name)
+            routes = resolve(config, name, "", facts=Listed(relay.upstreams.lists, repeats=True))
             info = catalog.described(name)
         except ClientError as error:
             raise CcproxyError(error.message) from None
-        chosen = [route for route in routes if route.condition is not None]
         problem, otherwise = "", list[Route]()
-        if chosen:
+        if all(route.condition is not None for route in routes):
             try:
                 otherwise = resolve(config, name, "", facts=Listed(relay.upstreams.lists, fits=False))
             except ClientError as error:
                 problem = error.message
-        if 0 < len(chosen) < len(routes):  # the rest stands in the same entry, and may name one of the chosen again
-            routes, otherwise = [*chosen, *otherwise], []
         answer = {"model": name, "targets": [_target(catalog, route) for route in routes], **_numbers(info)}
         answer |= {"otherwise": [_target(catalog, route) for route in otherwise]} if otherwise else {}
     return {**answer, "otherwise_error": problem} if problem else answer

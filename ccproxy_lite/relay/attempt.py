@@ -38,7 +38,7 @@ from ccproxy_lite.relay.upstreams import Upstreams, wire_format
 from ccproxy_lite.relay.whole import Whole, json_in, read_whole
 from ccproxy_lite.routing import retry_after
 from ccproxy_lite.routing.failover import Attempt
-from ccproxy_lite.routing.routes import Route, suggestion, unmet
+from ccproxy_lite.routing.routes import Route, suggestion
 
 if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Effort, Request
@@ -279,8 +279,8 @@ class MessageDispatch:
         known = f"; {suggestion(sent, others)}" if others else ""
         if sent in names:
             known = "; the upstream lists it, but does not serve it to this key"
-        conditions = "; ".join(unmet(self._upstreams.config, asked, self.attempt.route))
-        known += f"; no target of it takes this request (they are for: {conditions})" if conditions else ""
+        unmet = self.attempt.route.unmet
+        known += f"; its targets are for other requests ({unmet})" if unmet else ""
         as_asked = "" if asked == sent else f' (requested as "{asked}")'
         remedy = 'run "ccproxy-lite models" for the list; map names under "models" in the configuration'
         message = f'upstream {upstream.name}, model "{sent}"{as_asked}: {failed.message.rstrip(".")}{known}; {remedy}'

@@ -235,6 +235,7 @@ def document(call: Call, config: Config, lists: Lists) -> dict[str, Any]:
                 "model": route.model,
                 "effort": route.effort,
                 "overlay": route.overlay,
+                "unmet": route.unmet,
             }
             for route in tape.routes
         ],

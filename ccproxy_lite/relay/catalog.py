@@ -1,6 +1,6 @@
 """The models that clients can request: the configuration's names, and what the upstreams list.
 
-A list is asked for when it is needed, by one request at a time for each upstream. It is fresh for five minutes; after a
+A list is asked for when it is needed, once for all who need it then. It is fresh for five minutes; after a
 failure the old one stays, and is not asked for again for 15 seconds. A request for a message asks only where it must
 know: if an effort may stand behind its model's name, and if the service does not have the model. Of an alias with
 several targets, clients are told the largest window among those that any large request may reach, for with a smaller
@@ -13,12 +13,13 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import anyio
+import anyio.abc
 
 from ccproxy_lite.clock import Clock
 from ccproxy_lite.config.model import Config, Upstream
 from ccproxy_lite.errors import UNREACHABLE, ClientError, UpstreamError
 from ccproxy_lite.formats.neutral.catalog import INPUTS, ModelInfo
-from ccproxy_lite.log import log
+from ccproxy_lite.log import internal_error, log
 from ccproxy_lite.providers import known_model
 from ccproxy_lite.providers.provider import Ask
 from ccproxy_lite.relay.headers import USER_AGENT
@@ -51,13 +52,15 @@ class Services(Protocol):
 class Catalog:
     """The models that a client can request.
 
+    :param tasks: where upstreams are asked, for who waits for an answer may leave before it; without it, none is asked
     :ivar problems: by upstream, why its list could not be had the last time
     """
 
-    def __init__(self, relay: Services) -> None:
+    def __init__(self, relay: Services, tasks: anyio.abc.TaskGroup | None) -> None:
         self._relay = relay
+        self._tasks = tasks
         self._fresh_until: dict[str, float] = {}
-        self._asking: dict[str, anyio.Lock] = {}
+        self._asking: dict[str, anyio.Event] = {}
         self.problems: dict[str, str] = {}
 
     async def models(self, pinned_upstream: str = "") -> list[ModelInfo]:
@@ -141,29 +144,45 @@ class Catalog:
 
     async def refresh(self, upstreams: Iterable[Upstream]) -> None:
         """Ask those for their lists that have one, and whose last answer is too old."""
-        async with anyio.create_task_group() as tasks:
-            for upstream in upstreams:
-                if not upstream.models and not upstream.from_client and not upstream.provider.runs:
-                    tasks.start_soon(self._refresh_list, upstream)
+        for done in [self._begin(upstream) for upstream in upstreams]:
+            if done is not None:
+                await done.wait()
 
     async def hurry(self, upstreams: Iterable[Upstream]) -> None:
-        """The same while a client waits for its response: what has not come in three seconds is missing."""
+        """The same while a client waits for its response, not for long, and not for those whose list failed before."""
+        begun = [(upstream.name in self.problems, self._begin(upstream)) for upstream in upstreams]
         with anyio.move_on_after(_HURRY_S):
-            await self.refresh(upstreams)
+            for has_failed, done in begun:
+                if done is not None and not has_failed:
+                    await done.wait()
 
-    async def _refresh_list(self, upstream: Upstream) -> None:
+    def _begin(self, upstream: Upstream) -> anyio.Event | None:
+        """Ask an upstream, if it must be; the event is set when its answer is there, which is for all who wait."""
         name, now = upstream.name, self._relay.clock.now()
-        # One request at a time; the others use its result.
-        async with self._asking.setdefault(name, anyio.Lock()):
-            if self._relay.outages.is_out(name, now) or now < self._fresh_until.get(name, 0.0):
-                return
-            self._fresh_until[name] = now + _RETRY_S  # also if nobody waits for the answer
-            try:
-                self._relay.upstreams.lists[name] = {model.id: model for model in await self.ask(upstream)}
-                self._fresh_until[name] = now + _FRESH_S
-                self.problems.pop(name, None)
-            except UpstreamError as error:
-                self.problems[name] = self._relay.vault.redact(error.message)
-                log.warning("could not list models of %s: %s", name, self.problems[name])
-                if error.code == UNREACHABLE:
-                    self._relay.report_reach(name, error.message, now)
+        is_fresh = self._relay.outages.is_out(name, now) or now < self._fresh_until.get(name, 0.0)
+        if upstream.models or upstream.from_client or upstream.provider.runs or is_fresh or self._tasks is None:
+            return None
+        if name not in self._asking:
+            self._asking[name] = anyio.Event()
+            self._tasks.start_soon(self._ask_for_list, upstream, now)
+        return self._asking[name]
+
+    async def _ask_for_list(self, upstream: Upstream, now: float) -> None:
+        name = upstream.name
+        try:
+            self._relay.upstreams.lists[name] = {model.id: model for model in await self.ask(upstream)}
+            self._fresh_until[name] = now + _FRESH_S
+            self.problems.pop(name, None)
+        except UpstreamError as error:
+            self._note_problem(name, error.message, now)
+            if error.code == UNREACHABLE:
+                self._relay.report_reach(name, error.message, now)
+        except Exception as error:  # nobody else would see it
+            self._note_problem(name, internal_error(error), now)
+        finally:
+            self._asking.pop(name).set()
+
+    def _note_problem(self, name: str, message: str, now: float) -> None:
+        self.problems[name] = self._relay.vault.redact(message)
+        self._fresh_until[name] = now + _RETRY_S
+        log.warning("could not list models of %s: %s", name, self.problems[name])

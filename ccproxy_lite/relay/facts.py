@@ -14,7 +14,7 @@ from ccproxy_lite.errors import ClientError
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.upstreams import Upstreams
 from ccproxy_lite.routing.conditions import holds
-from ccproxy_lite.routing.routes import Lists, Route, depends_on_lists, resolve
+from ccproxy_lite.routing.routes import Lists, Route, lists_wanted, resolve
 
 if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Request
@@ -28,14 +28,16 @@ _BYTES_PER_TOKEN = 4
 async def routes_for(relay: Relay, call: Call) -> list[Route]:
     """The targets of a call in failover order. Raises ClientError."""
     config, form = relay.config, call.form.base or call.form.name
-    if depends_on_lists(config, call.model):
-        pinned = config.upstream(call.pinned_upstream)
-        await relay.catalog.hurry(config.upstreams if pinned is None else (pinned,))
+    wanted = lists_wanted(config, call.model, call.pinned_upstream, form)
+    if wanted:
+        await relay.catalog.hurry(wanted)
     return resolve(config, call.model, form, call.pinned_upstream, RequestFacts(call, relay.upstreams))
 
 
 class RequestFacts:
     """What is known of one call."""
+
+    repeats = False
 
     def __init__(self, call: Call, upstreams: Upstreams) -> None:
         self._call = call

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import anyio
+import anyio.abc
 
 from ccproxy_lite.config.model import Upstream
 from ccproxy_lite.log import log
@@ -34,9 +35,12 @@ class Relay:
     """The keys of one configuration, the way to its upstreams, and the event that ends waits early.
 
     :param before: the relay of the configuration before this one, whose keys and sessions are kept where they exist
+    :param tasks: where services are asked for their lists of models; without it, they are not
     """
 
-    def __init__(self, upstreams: Upstreams, before: Relay | None = None) -> None:
+    def __init__(
+        self, upstreams: Upstreams, before: Relay | None = None, tasks: anyio.abc.TaskGroup | None = None
+    ) -> None:
         self.upstreams = upstreams
         self.config = upstreams.config
         self.vault = upstreams.vault
@@ -57,7 +61,7 @@ class Relay:
         self.states: States = States(self.config.responses_store, before.states if before else None)
         self.states.forget(self.clock.now())
         self.captures = Captures(self.config.capture, self.clock) if self.config.capture.dir else None
-        self.catalog = Catalog(self)
+        self.catalog = Catalog(self, tasks)
         self.vault.on_change = self.clear_rejected
 
     def ring_for(self, upstream: Upstream, client_key: str) -> KeyRing:

@@ -27,14 +27,14 @@ from ccproxy_lite.net.heads import AnswerHead, OutHeaders, RequestHead, read_hea
 from ccproxy_lite.net.upstream import Pool
 from ccproxy_lite.net.watchdog import Watchdog
 from ccproxy_lite.providers import provider_of
-from ccproxy_lite.providers.provider import Outbound, Question
+from ccproxy_lite.providers.provider import Outbound
 from ccproxy_lite.relay import messages
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.capture import VERSION, as_bytes
 from ccproxy_lite.relay.programs import Receiver
 from ccproxy_lite.relay.record import Record
 from ccproxy_lite.relay.relay import Relay
-from ccproxy_lite.relay.upstreams import Answer, Upstreams
+from ccproxy_lite.relay.upstreams import Upstreams
 from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.routing.routes import Route
 
@@ -115,11 +115,6 @@ class Recorded(Upstreams):
     async def secret_of(self, upstream: Upstream, reference: str, client_key: str = "") -> str:
         return ""
 
-    async def collect(
-        self, upstream: Upstream, question: Question[Answer], max_body_bytes: int, head: RequestHead | None = None
-    ) -> Answer:
-        raise UpstreamError("no list of models was recorded")
-
     async def send(
         self, upstream: Upstream, outbound: Outbound, receiver: Receiver, head: RequestHead | None = None
     ) -> None:
@@ -185,7 +180,13 @@ async def run(document: Document, path_info: PathInfo) -> Outcome:
     upstreams = {upstream.name: upstream for upstream in config.upstreams}
     # First those that were tried, in this order: others may have been cooling down, or out of reach.
     targets = [
-        Route(upstreams[one["upstream"]["name"]], one["model"], one.get("effort", ""), one.get("overlay", ""))
+        Route(
+            upstreams[one["upstream"]["name"]],
+            one["model"],
+            one.get("effort", ""),
+            one.get("overlay", ""),
+            unmet=one.get("unmet", ""),
+        )
         for one in document["targets"]
     ]
     tried = [

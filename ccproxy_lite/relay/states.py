@@ -96,8 +96,6 @@ class States:
             place = owner_of(owner), response_id
             entry = self._entries.get(place)
             if entry is None or len(places) >= _MAX_TURNS:
-                for useless in places:
-                    self._drop(useless)
                 return None
             places.append(place)
             response_id = entry.previous

@@ -198,8 +198,9 @@ class Converted:
             events = self.pauses.joined(events)
             progress.paused = self.pauses.is_paused
             progress.content = progress.content or progress.paused  # a round that says nothing new is not empty
-            events = [*self.earlier, *events]
-            self.earlier.clear()
+            if not all(isinstance(event, Failed | Lost) for event in events):
+                events = [*self.earlier, *events]
+                self.earlier.clear()
         for event in events:
             kind = type(event)
             if kind is not PartDelta:

@@ -44,7 +44,11 @@ class Facts(Protocol):
     """What is known beside a model's name.
 
     :ivar lists: the models of upstreams that list them by themselves, as far as they have been asked
+    :ivar repeats: whether a target that is there several times is told as often; one request tries it once
     """
+
+    @property
+    def repeats(self) -> bool: ...
 
     @property
     def lists(self) -> Lists: ...
@@ -60,7 +64,8 @@ class Route(NamedTuple):
     """One target: an upstream, and what the model is called there.
 
     ``effort`` stands behind the model's name; ``overlay`` is what the target sets in the upstream's body, as JSON text.
-    ``rule`` says which rule has chosen it, and ``condition`` for which requests.
+    ``rule`` says which rule has chosen it, and ``condition`` for which requests; ``unmet`` has the conditions of
+    targets in ``models`` that were passed over before.
     """
 
     upstream: Upstream
@@ -69,6 +74,7 @@ class Route(NamedTuple):
     overlay: str = ""
     rule: str = ""
     condition: Condition | None = None
+    unmet: str = ""
 
     def __str__(self) -> str:
         return f"{self.upstream.name}/{self.model}"
@@ -79,6 +85,7 @@ class Listed(NamedTuple):
 
     lists: Lists
     fits: bool = True
+    repeats: bool = False
 
     def fit(self, condition: Condition, effort: str) -> bool:
         return self.fits
@@ -124,24 +131,28 @@ def resolve(
         for number, target in enumerate(targets):
             if target.when is None or facts.fit(target.when, effort):
                 route = _route_to(config, target, Named(asked, effort), f'models "{pattern}", target {number + 1}')
-                routes.setdefault((route.upstream.name, *route[1:4]), route)
+                place = (str(number),) if facts.repeats else (route.upstream.name, *route[1:4])
+                routes.setdefault(place, route)
         if routes:
             return list(routes.values())
         passed_over.append(pattern)
+    unmet = "; ".join(dict.fromkeys(_conditions(config, asked))) if passed_over else ""
     # rule 4
     listed = [upstream for upstream in config.upstreams if asked in upstream.models]
     if listed:
-        return [Route(_preferred(listed, client_format), asked, effort, rule="the upstream lists the model")]
+        return [
+            Route(_preferred(listed, client_format), asked, effort, rule="the upstream lists the model", unmet=unmet)
+        ]
     # rule 5
     for wanted in _by_family(config, asked, client_format):
-        return [Route(wanted, asked, effort, rule="the name matches a vendor's models")]
+        return [Route(wanted, asked, effort, rule="the name matches a vendor's models", unmet=unmet)]
     # rule 6
     open_ended = [upstream for upstream in config.upstreams if not upstream.models]
     if open_ended:
-        return [Route(open_ended[0], asked, effort, rule='the first upstream without "models" in the configuration')]
+        rule = 'the first upstream without "models" in the configuration'
+        return [Route(open_ended[0], asked, effort, rule=rule, unmet=unmet)]
     if passed_over:
-        conditions = "; ".join(dict.fromkeys(_conditions(config, asked)))
-        message = f'no target of "{passed_over[0]}" takes this request (they are for: {conditions})'
+        message = f'no target of "{passed_over[0]}" takes this request (they are for: {unmet})'
         raise ClientError(404, message, param="model")
     raise ClientError(404, f'unknown model "{model}"; {suggestion(asked, model_names(config))}', param="model")
 
@@ -149,12 +160,6 @@ def resolve(
 def _conditions(config: Config, model: str) -> Iterator[str]:
     targets = (target for _, targets in _entries(config, model) for target in targets)
     return (condition_text(target.when) for target in targets if target.when is not None)
-
-
-def unmet(config: Config, model: str, route: Route) -> list[str]:
-    """What the targets in ``models`` are for that a request for a model has not got, as a text each."""
-    is_there = any(route.rule.startswith(f'models "{pattern}"') for pattern, _ in _entries(config, model))
-    return [] if is_there else list(dict.fromkeys(_conditions(config, model)))
 
 
 def _lists(config: Config, facts: Facts) -> Lists:
@@ -194,20 +199,26 @@ def named(config: Config, model: str, facts: Facts = NO_REQUEST) -> Named:
     return written
 
 
-def depends_on_lists(config: Config, model: str) -> bool:
-    """Whether only the services' own lists tell if an effort stands behind a name.
+def lists_wanted(config: Config, model: str, pinned_upstream: str = "", client_format: str = "") -> list[Upstream]:
+    """The upstreams whose own lists tell whether an effort stands behind a name; none where that is plain.
 
-    >>> config = Config((), models=(("fast", ()), ("m-low", ())))
-    >>> [depends_on_lists(config, name) for name in ("m", "m-low", "fast-low", "m(low)", "other-low", "other(lwo)")]
+    Raises ClientError (404) for a pin that is not there.
+
+    >>> config = Config((Upstream("up", "echo", ""),), models=(("fast", ()), ("m-low", ())))
+    >>> [bool(lists_wanted(config, name)) for name in ("m", "m-low", "fast-low", "m(low)", "other-low", "other(lwo)")]
     [False, False, False, False, True, True]
     """
     name = model.removesuffix(_WINDOW)
-    if not _SUFFIX.search(name):
-        return False
+    if not _SUFFIX.search(name) or _split(model).effort:
+        return []
     lists = _lists(config, NO_REQUEST)
     shorter = name.rpartition("(" if name.endswith(")") else ":" if name.rpartition(":")[2] in EFFORTS else "-")[0]
-    is_plain = bool(_split(model).effort) or any(_is_known(config, one, lists) for one in (model, name, shorter))
-    return not is_plain and bool(shorter)
+    if not shorter or any(_is_known(config, one, lists) for one in (model, name, shorter)):
+        return []
+    if pinned_upstream:
+        return [pinned(config, pinned_upstream, client_format)]
+    named_upstream = config.upstream(name.partition("/")[0]) if "/" in name else None
+    return list(config.upstreams) if named_upstream is None else [named_upstream]
 
 
 def _split(model: str) -> Named:

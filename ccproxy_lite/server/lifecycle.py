@@ -71,7 +71,7 @@ async def relay_for(config: Config, parts: Parts, before: Relay | None = None) -
         for name, value in upstream.headers:
             if SECRET_NAME.search(name) and not value.startswith("$"):
                 parts.vault.remember(value)
-    return Relay(Upstreams(config, parts.pool, parts.vault, parts.clock, parts.programs), before)
+    return Relay(Upstreams(config, parts.pool, parts.vault, parts.clock, parts.programs), before, parts.tasks)
 
 
 async def _with_embedded(config: Config, parts: Parts) -> Config:

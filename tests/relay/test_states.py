@@ -420,7 +420,7 @@ def ids(chain: Chain | None) -> list[str]:
     return [one.id for one in chain.turns] if chain is not None else []
 
 
-def test_a_chain_is_kept_as_a_whole_or_not_at_all() -> None:
+def test_a_chain_is_there_as_a_whole_or_not_at_all() -> None:
     states = States(StoreSettings(1, 100))
     states.keep("k", turn(0), 0.0)
     states.keep("k", turn(1, previous="resp_0"), 50.0)
@@ -428,8 +428,9 @@ def test_a_chain_is_kept_as_a_whole_or_not_at_all() -> None:
     assert ids(states.chain("k", "resp_0", 190.0)) == ["resp_0"]
     states.delete("k", "resp_0")
     assert states.chain("other", "resp_1", 190.0) is None and len(states) == 1
-    # What is left of it is of no use.
-    assert states.chain("k", "resp_1", 190.0) is None and (len(states), states.bytes) == (0, 0)
+    # What is left of it is still there to be read, and the answer is the same the next time.
+    assert [states.chain("k", "resp_1", 190.0) for _ in range(2)] == [None, None]
+    assert states.has("k", "resp_1") and states.get("k", "resp_1", 190.0) is not None
 
 
 def test_a_chain_that_leads_back_to_itself_ends() -> None:

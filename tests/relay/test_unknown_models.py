@@ -142,7 +142,7 @@ def test_targets_that_take_other_requests_are_named() -> None:
         models = {"zork-*": [{"to": "up/other", "when": {"has": "image"}}]}
         with serve(up, "anthropic", models) as served:
             message = error_of(say(served, "anthropic", SENT))
-    assert "no target of it takes this request" in message and "has image" in message
+    assert "its targets are for other requests (has image)" in message and "has image" in message
 
 
 def test_names_in_the_configuration() -> None:

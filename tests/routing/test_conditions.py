@@ -37,6 +37,7 @@ class Request:
     system: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     lists: Mapping[str, Collection[str]] = field(default_factory=dict)
+    repeats: bool = False
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name)
