@@ -17,12 +17,13 @@ from subprocess import DEVNULL, SubprocessError
 
 import anyio
 
+from ccproxy_lite.config.model import EFFORTS
 from ccproxy_lite.errors import ClientError, ConfigError
 from ccproxy_lite.formats.neutral.catalog import ModelInfo
 from ccproxy_lite.jsontext import loads
 from ccproxy_lite.log import log
 from ccproxy_lite.relay.catalog import Catalog
-from ccproxy_lite.routing.routes import Route, family, lists_wanted, suggestion, targets_of
+from ccproxy_lite.routing.routes import Route, family, suggestion, targets_of
 from ccproxy_lite.server import clients
 from ccproxy_lite.server.clients import Model
 
@@ -33,8 +34,6 @@ _PATIENCE_S = 5.0
 async def check_listed(catalog: Catalog, model: str) -> None:
     """Look whether the services have the model that was asked for. Raises ConfigError if none of them lists it."""
     missing, names_there = [], ""
-    with anyio.move_on_after(_PATIENCE_S):
-        await catalog.refresh(lists_wanted(catalog.config, model))
     for route in catalog.routes(model):
         name = route.upstream.name
         if route.upstream.from_client or route.upstream.provider.runs:
@@ -49,10 +48,23 @@ async def check_listed(catalog: Catalog, model: str) -> None:
             return
         if is_among(route.model, names):
             return
-        missing.append(f'upstream "{name}" does not list "{route.model}"; {suggestion(route.model, names)}')
+        missing.append(f'upstream "{name}" does not list "{route.model}"; {_hint(route.model, names)}')
         names_there = names_there or name
     remedy = f'to use it anyway, add it to "models" of upstream "{names_there}"'
     raise ConfigError([f"--model {model}: {'; '.join(missing)} ({remedy})"])
+
+
+def _hint(model: str, names: Sequence[str]) -> str:
+    """What may be meant; an effort behind a dash or a colon is one only where a list is at hand already.
+
+    >>> _hint("m-high", ["m"]), _hint("m-hihg", ["m"])
+    ('with an effort, it is "m(high)"', 'available: m')
+    """
+    for separator in ":-":
+        shorter, _, effort = model.rpartition(separator)
+        if effort in EFFORTS and is_among(shorter, names):
+            return f'with an effort, it is "{shorter}({effort})"'
+    return suggestion(model, names)
 
 
 _VARIANT = re.compile(

@@ -102,6 +102,9 @@ def test_what_happens_to_other_requests(tmp_path: Path) -> None:
     models = {"sees": [{"to": "e/eye", "when": {"has": "image"}}, "e/echo", "e/eye"]}
     told = explained(tmp_path, {**ECHOES, "models": models}, "sees").stdout
     assert "otherwise: e/echo" in told and "if that fails: e/eye" in told
+    models = {"mid": ["e/a", {"to": "e/b", "when": {"tokens_over": 9}}, "e/c"]}
+    told = explained(tmp_path, {**ECHOES, "models": models}, "mid").stdout
+    assert told.index("e/a") < told.index("e/b") < told.index("e/c"), "the order of the file is that of failover"
 
 
 def test_a_name_is_explained_as_json(tmp_path: Path) -> None:
@@ -426,6 +429,17 @@ def telling(tmp_path: Path, name: str) -> Path:
 
 
 SMALL = {"data": [{"id": "llama3.2", "max_model_len": 16384}]}
+
+
+def test_a_model_with_an_effort_is_told_how_to_be_written(tmp_path: Path) -> None:
+    with upstream(choose=lambda seen: [http(200, SMALL)]) as up:
+        path = config_file(tmp_path, behind(up, "openai-chat"))
+        words = ("run", "--config", path, "--model")
+        for name in ("llama3.2-high", "llama3.2:high"):
+            done = cli(*words, name, "--", str(telling(tmp_path, "claude")), home=tmp_path)
+            assert done.returncode == 2 and 'with an effort, it is "llama3.2(high)"' in done.stderr, done
+        done = cli(*words, "llama3.2(high)", "--", str(telling(tmp_path, "claude")), home=tmp_path)
+    assert done.stdout.split()[0] == "16384", done
 
 
 def test_what_the_service_lists_counts_more_than_the_name(tmp_path: Path) -> None:

@@ -178,6 +178,16 @@ def test_a_failure_before_the_client_has_heard_anything_is_a_status() -> None:
     assert answer.status == 400 and "no more" in answer.body.decode()
 
 
+def test_another_key_is_tried_where_the_client_has_heard_nothing() -> None:
+    begun = [STREAM_HEAD, anthropic_event("message_start", message={"id": "msg_1", "usage": {}})]
+    broken = [*begun, anthropic_event("error", error={"type": "api_error", "message": "no"}) + LAST]
+    rounds = [said(*ROUNDS[0], False), broken, said(*ROUNDS[0], True), said(*ROUNDS[1], True)]
+    keys = ["upstream-key-one", "upstream-key-two"]
+    with upstream(*rounds) as up, proxy(behind(up, "anthropic", keys=keys)) as served:
+        answer = ask(served.port, "/v1/responses", {**ASKED["openai-responses"], "stream": True})
+    assert len(up.seen) == 4 and completed(answer.body)["output"][1]["action"]["query"] == "moons"
+
+
 def test_who_speaks_the_format_goes_on_itself() -> None:
     asked = {**WIRES["anthropic"].ask, "tools": [{"type": "web_search_20250305", "name": "web_search"}]}
     with upstream(*script(False, ROUNDS)) as up, proxy(behind(up, "anthropic")) as served:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -135,6 +136,46 @@ def test_a_service_whose_list_does_not_come(monkeypatch: pytest.MonkeyPatch) -> 
         messages = [error_of(say(served, "anthropic", SENT)) for _ in range(2)]
         assert sum(seen.head.startswith("GET") for seen in up.seen) == 1
     assert all("does not exist" in message and "did you mean" not in message for message in messages)
+
+
+def test_who_stops_waiting_for_a_list_takes_it_from_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "_HURRY_S", 0.05)
+    gate = threading.Event()
+
+    def choose(seen: Any) -> list[Any]:
+        if seen.head.startswith("GET"):
+            return [lambda _: gate.wait(10), http(200, {"data": [{"id": "zork-small"}]})]
+        return [http(404, SAID["openai-chat"][1])]
+
+    with upstream(choose=choose) as up, serve(up, "openai-chat", {}) as served:
+        assert "zork-small" not in error_of(say(served, "anthropic", SENT))
+        gate.set()
+        listed = ask(served.port, "/v1/models", method="GET").json["data"]
+        assert [one["id"] for one in listed] == ["zork-small"]
+        assert sum(seen.head.startswith("GET") for seen in up.seen) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/provider/up/v1/chat/completions"])
+def test_only_the_list_of_who_is_named_is_asked_for(path: str) -> None:
+    def choose(seen: Any) -> list[Any]:
+        return [http(200, {"data": [{"id": "m"}]} if seen.head.startswith("GET") else WIRES["openai-chat"].body)]
+
+    with upstream(choose=choose) as up, upstream([STALL]) as dead:
+        config = behind(up, "openai-chat")
+        config["upstreams"]["dead"] = behind(dead, "openai-chat")["upstreams"]["up"]
+        with proxy(config) as served:
+            name = "m-high" if "provider" in path else "up/m-high"
+            assert ask(served.port, path, {**WIRES["openai-chat"].ask, "model": name}).status == 200
+            assert up.seen[-1].json["reasoning_effort"] == "high" and dead.seen == []
+
+
+def test_targets_that_were_not_asked_for_are_not_named() -> None:
+    """Who names the upstream has not asked for what ``models`` says."""
+    with upstream([http(404, SAID["anthropic"][1])]) as up:
+        with serve(up, "anthropic", {"*": [{"to": "up/other", "when": {"has": "image"}}]}) as served:
+            message = error_of(say(served, "anthropic", f"up/{SENT}"))
+            assert "other requests" in error_of(say(served, "anthropic", f"{SENT}(high)"))
+    assert "other requests" not in message
 
 
 def test_targets_that_take_other_requests_are_named() -> None:
