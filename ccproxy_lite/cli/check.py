@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 
 from ccproxy_lite.cli.load import load, places, with_options
-from ccproxy_lite.cli.model_facts import is_among
+from ccproxy_lite.cli.model_facts import hint, is_among
 from ccproxy_lite.config import secrets
 from ccproxy_lite.config.model import Config, ModelTarget, Mount, Upstream
 from ccproxy_lite.errors import ConfigError, UpstreamError
@@ -22,7 +22,7 @@ from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.relay.upstreams import check_trust
 from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.routing.conditions import condition_text
-from ccproxy_lite.routing.routes import route_to, suggestion
+from ccproxy_lite.routing.routes import route_to
 from ccproxy_lite.server.lifecycle import upstreams
 from ccproxy_lite.server.paths import match
 
@@ -185,7 +185,7 @@ def _live_line(answer: dict[str, Any]) -> str:
     outcome = answer.get("error") or answer.get("note") or f"{answer.get('models')} models"
     who = f"live {answer['upstream']}" + (f" with {answer['key']}" if "key" in answer else "")
     missing = answer.get("not_listed", {})
-    return "".join([f"{who}: {outcome}", *(f'\n  does not list "{name}"; {hint}' for name, hint in missing.items())])
+    return "".join([f"{who}: {outcome}", *(f'\n  does not list "{name}"; {meant}' for name, meant in missing.items())])
 
 
 def _file_notes(source: str, config: Config) -> list[str]:
@@ -199,16 +199,12 @@ def _file_notes(source: str, config: Config) -> list[str]:
     return []
 
 
-def _wanted_of(config: Config, upstream: Upstream) -> list[str]:
-    """The models that ``models`` asks of an upstream, as far as they are named there."""
+def _not_listed(config: Config, upstream: Upstream, names: list[str]) -> dict[str, str]:
+    """The models that targets name and the upstream does not list, nor its ``models``; and what may be meant."""
     routes = [route_to(config, target, "*") for _, targets in config.models for target in targets]
-    models = dict.fromkeys(one.model for one in routes if one.upstream is upstream and "*" not in one.model)
-    return [model for model in models if model not in upstream.models]
-
-
-def _not_listed(wanted: list[str], names: list[str]) -> dict[str, str]:
-    """Those that a service does not list, and what is like them."""
-    return {model: suggestion(model, names) for model in wanted if not is_among(model, names)}
+    wanted = dict.fromkeys(one.model for one in routes if one.upstream is upstream and "*" not in one.model)
+    known = [*names, *upstream.models]
+    return {model: hint(model, names) for model in wanted if not is_among(model, known)}
 
 
 async def _ask_upstreams(config: Config) -> list[dict[str, Any]]:
@@ -232,8 +228,8 @@ async def _ask_upstreams(config: Config) -> list[dict[str, Any]]:
                 try:
                     names = [model.id for model in await relay.catalog.ask(relay.config.upstreams[0])]
                     answer["models"] = len(names)
-                    wanted = _wanted_of(config, upstream) if names else []
-                    answer |= {"not_listed": unlisted} if (unlisted := _not_listed(wanted, names)) else {}
+                    unlisted = _not_listed(config, upstream, names) if names else {}
+                    answer |= {"not_listed": unlisted} if unlisted else {}
                 except UpstreamError as error:
                     answer["error"] = vault.redact(error.message)
             answers.append(answer)

@@ -48,16 +48,16 @@ async def check_listed(catalog: Catalog, model: str) -> None:
             return
         if is_among(route.model, names):
             return
-        missing.append(f'upstream "{name}" does not list "{route.model}"; {_hint(route.model, names)}')
+        missing.append(f'upstream "{name}" does not list "{route.model}"; {hint(route.model, names)}')
         names_there = names_there or name
     remedy = f'to use it anyway, add it to "models" of upstream "{names_there}"'
     raise ConfigError([f"--model {model}: {'; '.join(missing)} ({remedy})"])
 
 
-def _hint(model: str, names: Sequence[str]) -> str:
+def hint(model: str, names: Sequence[str]) -> str:
     """What may be meant; an effort behind a dash or a colon is one only where a list is at hand already.
 
-    >>> _hint("m-high", ["m"]), _hint("m-hihg", ["m"])
+    >>> hint("m-high", ["m"]), hint("m-hihg", ["m"])
     ('with an effort, it is "m(high)"', 'available: m')
     """
     for separator in ":-":

@@ -92,8 +92,8 @@ async def _run_behind_proxy(config: Config, words: list[str], model: str) -> int
             if proxy.relay.captures is not None and proxy.relay.captures.problem:  # the log is in a file
                 print(f"ccproxy-lite: {proxy.relay.captures.problem}", file=sys.stderr)
             if model:
-                await check_listed(proxy.app.relay.catalog, model)
-            facts = await model_facts(proxy.app.relay.catalog, words, model)
+                await check_listed(proxy.relay.catalog, model)
+            facts = await model_facts(proxy.relay.catalog, words, model)
             child = clients.environment(os.environ, words[0], proxy.url, key)
             child |= clients.about_model(clients.program_name(words[0]), facts, os.environ)
             if file is not None and folder is not None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 from ccproxy_lite.errors import printable
-from ccproxy_lite.server.metrics import NO_ACCESS, Failure, Metrics
+from ccproxy_lite.server.metrics import NO_ACCESS, Metrics
 
 _SHOWN = 3
 _MAX_CHARS = 300
@@ -20,9 +19,6 @@ def failures(metrics: Metrics, log_file: str) -> Iterator[str]:
     total = sum(tally.requests.total() for tally in metrics.tallies.values())
     total += sum(metrics.rejected[status] for status in NO_ACCESS)
     yield f"{failed:,} of {total:,} requests failed; the log is {log_file}"
-    kinds: Counter[Failure] = Counter()
-    for failure, count in metrics.failures.items():
-        kinds[failure._replace(message=failure.message[:_MAX_CHARS])] += count
-    for (status, where, message), count in kinds.most_common(_SHOWN):
+    for (status, where, message), count in metrics.failures.most_common(_SHOWN):
         times = f"{count:,} times " if count > 1 else ""
-        yield f"  {times}{status}{' ' if where else ''}{where}: {printable(message)}"
+        yield f"  {times}{status}{' ' if where else ''}{where}: {printable(message[:_MAX_CHARS])}"

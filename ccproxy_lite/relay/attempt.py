@@ -370,8 +370,7 @@ class MessageDispatch:
     def _keep_response(self) -> None:
         """Keep what has been written, if the client may continue it."""
         if self._call.keep is not None and self._writer is not None:
-            self._call.used_key = self.attempt.key.reference
-            self._call.keep(self._call, self._writer)
+            self._call.keep(self._call, self._writer, self.attempt.key.reference)
 
     def _deliver_collected(self, delivery: Delivery, prepared: Prepared) -> Failed | None:
         """Judge a response that was collected, and send it to the client if it is one."""

@@ -41,15 +41,14 @@ def new_id() -> str:
     return f"{random}{zlib.crc32(random.encode()):08x}"
 
 
-def own_id(text: str) -> str:
-    """What an id ends with, if it was made here, by this process or an earlier one; else the empty string.
+def is_own_id(text: str) -> bool:
+    """Whether an id ends with one that was made here, by this process or an earlier one.
 
-    >>> seed = new_id()
-    >>> own_id(f"resp_{seed}") == seed, own_id("resp_0123456789abcdef01234567")
-    (True, '')
+    >>> is_own_id(f"resp_{new_id()}"), is_own_id("resp_0123456789abcdef01234567")
+    (True, False)
     """
     found = _OWN_ID.search(text)
-    return found[0] if found is not None and f"{zlib.crc32(found[1].encode()):08x}" == found[2] else ""
+    return found is not None and f"{zlib.crc32(found[1].encode()):08x}" == found[2]
 
 
 @dataclass
@@ -63,10 +62,9 @@ class Call:
     :ivar incoming: the body of a request that is passed on while it arrives; then ``raw_body`` is empty
     :ivar raw_path: the path as it was sent, behind the upstream and the session that it names
     :ivar previous: the response that it continues; ``asked`` is the body as it came, and ``is_kept`` says whether the
-        response may be kept, which ``keep`` does
+        response may be kept, which ``keep`` does; it also wants the reference of the key that was used
     :ivar conversation: the id of the first response of those that it continues, and ``first_key`` the reference of the
         key with which that was made: the conversation stays on it
-    :ivar used_key: the reference of the key with which its own response is made
     :ivar refused: by upstream and model, the fields for a prompt cache that have been rejected during this call
     :ivar tape: records it for a capture
     :ivar passed_secret: the client's key, if it is the one that is sent to the upstream
@@ -88,10 +86,9 @@ class Call:
     previous: str = ""
     conversation: str = ""
     first_key: str = ""
-    used_key: str = ""
     asked: dict[str, Any] = field(default_factory=dict)
     is_kept: bool = False
-    keep: Callable[[Call, Writer], None] | None = None
+    keep: Callable[[Call, Writer, str], None] | None = None
     refused: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
 
     @cached_property

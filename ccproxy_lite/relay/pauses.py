@@ -20,44 +20,6 @@ if TYPE_CHECKING:
 MAX_ROUNDS = 5
 
 
-@dataclass
-class Pauses:
-    """One answer over all its rounds.
-
-    :ivar is_paused: the last round has ended in a pause, and another one may follow
-    """
-
-    is_paused: bool = False
-    rounds: int = 0
-    _said: list[Event] = field(default_factory=list)
-    _searches: _Searches = field(default_factory=lambda: _Searches())
-    _usage: Usage | None = None
-
-    def joined(self, events: Iterable[Event]) -> list[Event]:
-        """The events of a round as part of the whole answer: without a second beginning, and without a pause."""
-        told: list[Event] = []
-        for event in events:
-            if isinstance(event, Begin) and self.rounds:
-                continue
-            if isinstance(event, End):
-                self._usage = _sum(self._usage, event.usage)
-                self.is_paused = event.reason == "pause" and self.rounds < MAX_ROUNDS
-                if self.is_paused:
-                    continue
-                event = replace(event, usage=self._usage)
-            if not isinstance(event, Lost):
-                self._said.append(event)
-            told += self._searches.feed(event)
-        return told
-
-    def next_request(self, request: Request) -> Request:
-        """The request that asks to go on: the same, with what was said so far."""
-        from ccproxy_lite.formats.neutral.history import as_turn  # only who continues needs it
-
-        self.rounds, self.is_paused = self.rounds + 1, False
-        return replace(request, messages=(*request.messages, as_turn(self._said)))
-
-
 class _Searches:
     """The searches that are not over: those that a round has begun and that have found nothing yet."""
 
@@ -89,6 +51,44 @@ class _Searches:
             del self._open[key]
             told += [PartEnd(search=found), *[start for start, _ in self._open.values()][:1]]
         return told
+
+
+@dataclass
+class Pauses:
+    """One answer over all its rounds.
+
+    :ivar is_paused: the last round has ended in a pause, and another one may follow
+    """
+
+    is_paused: bool = False
+    rounds: int = 0
+    _said: list[Event] = field(default_factory=list)
+    _searches: _Searches = field(default_factory=_Searches)
+    _usage: Usage | None = None
+
+    def joined(self, events: Iterable[Event]) -> list[Event]:
+        """The events of a round as part of the whole answer: without a second beginning, and without a pause."""
+        told: list[Event] = []
+        for event in events:
+            if isinstance(event, Begin) and self.rounds:
+                continue
+            if isinstance(event, End):
+                self._usage = _sum(self._usage, event.usage)
+                self.is_paused = event.reason == "pause" and self.rounds < MAX_ROUNDS
+                if self.is_paused:
+                    continue
+                event = replace(event, usage=self._usage)
+            if not isinstance(event, Lost):
+                self._said.append(event)
+            told += self._searches.feed(event)
+        return told
+
+    def next_request(self, request: Request) -> Request:
+        """The request that asks to go on: the same, with what was said so far."""
+        from ccproxy_lite.formats.neutral.history import as_turn  # only who continues needs it
+
+        self.rounds, self.is_paused = self.rounds + 1, False
+        return replace(request, messages=(*request.messages, as_turn(self._said)))
 
 
 def _sum(one: Usage | None, other: Usage | None) -> Usage | None:

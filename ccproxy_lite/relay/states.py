@@ -8,8 +8,8 @@ made, and to no other.
     use, the oldest first where all together exceed ``max_mb``, by ``delete``, and at a restart
 
 Nothing is written to disk. Of a conversation that has lost any turn nothing can be continued: a part of a history would
-be a silent loss, so its client is told (``unknown``), and sends all of it; what is left of the chain is forgotten as
-well. Sizes are those of the JSON texts.
+be a silent loss, so its client is told (``unknown``), and sends all of it; what is left can still be read. Sizes are
+those of the JSON texts.
 """
 
 from __future__ import annotations
@@ -92,8 +92,9 @@ class States:
         """The turns up to a response; None if any of them is not kept."""
         self.forget(now)
         places: list[Place] = []
+        owner = owner_of(owner)
         while response_id:
-            place = owner_of(owner), response_id
+            place = owner, response_id
             entry = self._entries.get(place)
             if entry is None or len(places) >= _MAX_TURNS:
                 return None

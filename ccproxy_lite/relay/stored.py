@@ -10,7 +10,7 @@ from ccproxy_lite.formats.format import Writer
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import log
 from ccproxy_lite.net.application import Response
-from ccproxy_lite.relay.call import Call, own_id
+from ccproxy_lite.relay.call import Call, is_own_id
 from ccproxy_lite.relay.headers import JSON_HEADERS
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.upstreams import wire_format
@@ -30,10 +30,9 @@ def continue_previous(relay: Relay, call: Call) -> bool:
     call.previous = state.previous_id(call.body)
     size = len(call.raw_body)
     if call.previous:
-        is_there = states.has(call.client_key, call.previous)
         chain = states.chain(call.client_key, call.previous, relay.clock.now())
-        if chain is None and own_id(call.previous):
-            raise state.unknown(call.previous, is_there)
+        if chain is None and is_own_id(call.previous):
+            raise state.unknown(call.previous, states.has(call.client_key, call.previous))
         if chain is None:
             return False
         size += chain.size
@@ -63,7 +62,7 @@ def check_known(call: Call, route: Route) -> None:
         raise ClientError(400, message, param=name)
 
 
-def _keep(relay: Relay, call: Call, writer: Writer) -> None:
+def _keep(relay: Relay, call: Call, writer: Writer, key: str) -> None:
     """Keep a response that no service has kept; before the client has it, for it may continue it at once.
 
     Whatever prevents that must not cost the client its answer.
@@ -71,7 +70,7 @@ def _keep(relay: Relay, call: Call, writer: Writer) -> None:
     try:
         turn = call.form.state.turn_of(call.asked, writer, call.previous) if call.form.state is not None else None
         if turn is not None:
-            relay.states.keep(call.client_key, turn, relay.clock.now(), call.used_key)
+            relay.states.keep(call.client_key, turn, relay.clock.now(), key)
     except (RecursionError, ValueError) as error:
         log.warning("a response could not be kept: %s", error)
 
@@ -89,7 +88,7 @@ def answer(relay: Relay, call: Call) -> bool:
     if found is None or method not in ("GET", "DELETE") or (method == "DELETE" and named.items is not None):
         pinned = relay.config.upstream(call.pinned_upstream)
         keepers = [pinned] if pinned is not None else relay.config.upstreams
-        if own_id(named.id) or not any(one.speaks(call.form.name) for one in keepers):
+        if is_own_id(named.id) or not any(one.speaks(call.form.name) for one in keepers):
             raise state.missing(named.id)
         return False
     if named.is_streamed:

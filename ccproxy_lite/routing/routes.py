@@ -30,6 +30,7 @@ from ccproxy_lite.routing.conditions import condition_text
 _EFFORT = re.compile(r"(.+)\((\w+)\)")
 _SUFFIX = re.compile(rf"[)\]]\Z|[:-](?:{'|'.join(EFFORTS)})\Z")
 """How names end that may have something behind them."""
+_ENDED = re.compile(rf"(.+)(?:[:-]({'|'.join(EFFORTS)})|\((\w+)\))")
 _WINDOW = "[1m]"
 """What Claude Code writes behind a name to say how large a window it counts on."""
 _MOST_NAMES = 20
@@ -185,16 +186,14 @@ def named(config: Config, model: str, facts: Facts = NO_REQUEST) -> Named:
     written = _split(model)
     if written.effort:
         return written
-    for separator in ":-":
-        shorter, _, effort = model.rpartition(separator)
-        shorter = shorter.removesuffix(_WINDOW)
-        if effort in EFFORTS and _is_known(config, shorter, lists):
-            return Named(shorter, effort)
-    other = _EFFORT.fullmatch(model)
-    hint = did_you_mean(other[2].lower(), EFFORTS) if other is not None else ""
+    shorter, effort = _cut(model)
+    is_known = _is_known(config, shorter, lists)
+    if effort in EFFORTS:
+        return Named(shorter, effort) if is_known else written
+    hint = did_you_mean(effort.lower(), EFFORTS) if effort else ""
     # A glob takes any name: there, only what looks like an effort is meant as one.
-    if other is not None and (_is_known(config, other[1], lists) or (hint and any(_entries(config, other[1])))):
-        message = f'unknown effort "{other[2]}" behind "{other[1]}"{hint}; known: {", ".join(EFFORTS)}'
+    if effort and (is_known or (hint and any(_entries(config, shorter)))):
+        message = f'unknown effort "{effort}" behind "{shorter}"{hint}; known: {", ".join(EFFORTS)}'
         raise ClientError(400, message, param="model")
     return written
 
@@ -211,14 +210,23 @@ def lists_wanted(config: Config, model: str, pinned_upstream: str = "", client_f
     name = model.removesuffix(_WINDOW)
     if not _SUFFIX.search(name) or _split(model).effort:
         return []
-    lists = _lists(config, NO_REQUEST)
-    shorter = name.rpartition("(" if name.endswith(")") else ":" if name.rpartition(":")[2] in EFFORTS else "-")[0]
-    if not shorter or any(_is_known(config, one, lists) for one in (model, name, shorter)):
+    lists, (shorter, effort) = _lists(config, NO_REQUEST), _cut(name)
+    if not effort or any(_is_known(config, one, lists) for one in (model, name, shorter)):
         return []
     if pinned_upstream:
         return [pinned(config, pinned_upstream, client_format)]
     named_upstream = config.upstream(name.partition("/")[0]) if "/" in name else None
     return list(config.upstreams) if named_upstream is None else [named_upstream]
+
+
+def _cut(model: str) -> Named:
+    """A name, and what may be an effort behind it: a word in parentheses, or an effort behind a dash or a colon.
+
+    >>> _cut("m-high"), _cut("a-b[1m](hgih)"), _cut("m-b")
+    (Named(model='m', effort='high'), Named(model='a-b', effort='hgih'), Named(model='m-b', effort=''))
+    """
+    found = _ENDED.fullmatch(model)
+    return Named(found[1].removesuffix(_WINDOW), found[2] or found[3]) if found is not None else Named(model)
 
 
 def _split(model: str) -> Named:

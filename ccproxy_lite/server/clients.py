@@ -58,8 +58,8 @@ class Model(NamedTuple):
 
     ``asked`` is the name by which it will be asked for, if all names lead to it. ``is_converted``: its service speaks
     another format than the client; ``is_foreign``: it is none of the models that the client knows. The numbers are
-    those of the context window and of an answer, in tokens; 0 if unknown. ``unsized`` is where a
-    model is whose window nobody knows.
+    those of the context window and of an answer, in tokens; 0 if unknown. ``unsized`` is a target whose window nobody
+    knows.
     """
 
     asked: str = ""
@@ -269,8 +269,8 @@ def _named_by(client: Client, words: Sequence[str]) -> str:
             named = glued
         elif option.startswith("-m") and not option.startswith("--") and "-m" in client.model_options:
             named = option[2:].removeprefix("=")
-        for short in client.setting_options:
-            setting = (option.removeprefix(short).removeprefix("=") or value) if option.startswith(short) else ""
+        for name in client.setting_options:
+            setting = (option.removeprefix(name).removeprefix("=") or value) if option.startswith(name) else ""
             named = setting.removeprefix("model=").strip("\"'") if setting.startswith("model=") else named
     return named
 

@@ -8,7 +8,7 @@ import pytest
 
 from ccproxy_lite.config.model import StoreSettings
 from ccproxy_lite.formats.format import Turn
-from ccproxy_lite.relay.call import new_id, own_id
+from ccproxy_lite.relay.call import is_own_id, new_id
 from ccproxy_lite.relay.states import Chain, States
 from tests.support import WIRES, FakeClock, ask, behind, http, proxy, upstream
 
@@ -377,8 +377,10 @@ def test_what_only_the_provider_has_is_refused_with_its_reason(more: dict[str, A
 
 def test_ids_are_known_as_ours() -> None:
     made = {new_id() for _ in range(100)}
-    assert len(made) == 100 and all(own_id(f"resp_{one}") for one in made)
-    assert not any(map(own_id, ("resp_x", f"resp_{'0' * 24}", "resp_68a0c7fe4d6c8193b2a1d7ae5b7c9f0101e2d3c4b5a69788")))
+    assert len(made) == 100 and all(is_own_id(f"resp_{one}") for one in made)
+    assert not any(
+        map(is_own_id, ("resp_x", f"resp_{'0' * 24}", "resp_68a0c7fe4d6c8193b2a1d7ae5b7c9f0101e2d3c4b5a69788"))
+    )
 
 
 # ---------------------------------------------------------------- the store alone

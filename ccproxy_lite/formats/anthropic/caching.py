@@ -45,7 +45,7 @@ def cache_marker(extra: Extra) -> Block:
 
 
 def write_markers(body: Block, request: Request, target: Target) -> tuple[str, ...]:
-    """Keep of the client's markers what can be kept, and add ours; returns what a host may reject.
+    """Keep of the client's markers what can be kept, and add ours; returns ``Outgoing.for_cache``.
 
     The blocks of the body have the client's markers already. What the client has set itself is not ours to leave out.
     """

@@ -79,7 +79,7 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
     extra |= fields.extra_of(form, openai.OUTPUT | {"type"}, "text.format")
     if extra.get("truncation") == "disabled":  # the default
         del extra["truncation"]
-    fields.text(body, "previous_response_id", "", "")
+    fields.text(body, "previous_response_id", "", "")  # at most checked: what it refers to is in the input by now
     if path.action == "compact":
         extra["compact"] = True
     if "max_tool_calls" in extra:
