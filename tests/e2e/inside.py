@@ -1,8 +1,9 @@
 """What runs inside a network namespace of its own: a service, and a real client behind the proxy in front of it.
 
 ``python -m tests.e2e.inside loop FORMAT HOME CMD ...``; the result is one line of JSON. Also ``limited FORMAT HOME HINT
-CMD ...``, a service that refuses everything for a minute, ``slow HOME CMD ...``, one that thinks before it speaks, and
-``typed HOME CMD ...``, a terminal with somebody who types.
+CMD ...``, a service that refuses everything for a minute, ``slow HOME CMD ...``, one that thinks before it speaks,
+``chosen HOME CMD ...``, the example that chooses by request, and ``typed HOME CMD ...``, a terminal with somebody who
+types.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -21,16 +23,21 @@ from ccproxy_lite.net.connection import Connection
 from ccproxy_lite.net.heads import RequestHead
 from ccproxy_lite.server import echo
 from tests.services import service, slowly
-from tests.support import ECHO, Seen, eventually, proxy
+from tests.support import ECHO, ROOT, Seen, eventually, proxy
 from tests.terminals import terminal
 
 
 def behind(form: str, url: str, home: str, words: list[str], timeout_s: float = 50, **settings: Any) -> dict[str, Any]:
     """Run a command with a proxy in front of a service; its status, and what it wrote."""
     base_url = url + ("/v1" if form.startswith("openai") else "")
-    config = Path(home, "proxy.json")
     upstream = {"format": form, "base_url": base_url, "keys": ["upstream-key"]}
-    config.write_text(json.dumps({"upstreams": {"up": upstream}, **settings}))
+    return ran({"upstreams": {"up": upstream}, **settings}, home, words, timeout_s)
+
+
+def ran(settings: dict[str, Any], home: str, words: list[str], timeout_s: float = 50) -> dict[str, Any]:
+    """Run a command behind a proxy with a configuration; its status, and what it wrote."""
+    config = Path(home, "proxy.json")
+    config.write_text(json.dumps(settings))
     done = subprocess.run(
         [sys.executable, "-m", "ccproxy_lite", "run", "--config", str(config), "--", *words],
         cwd=Path(home, "work"),
@@ -55,6 +62,29 @@ def loop(form: str, home: str, *words: str) -> dict[str, Any]:
     with proxy(ECHO) as inner:
         result = behind(form, inner.parts.parts.echo_url, home, list(words))
     return {**result, "seen": seen}
+
+
+def chosen(home: str, *words: str) -> dict[str, Any]:
+    """The example that chooses by request, in front of an echo that speaks all formats; and whom it has asked."""
+    asked: list[dict[str, str]] = []
+    serve = echo.Echo.serve
+
+    async def watched(self: echo.Echo, head: RequestHead, admitted: Any, body: bytes, client: Connection) -> None:
+        if head.method == "POST":
+            told = json.loads(body)
+            in_path = re.search(r"/models/([^:]+):", head.path)
+            form = "gemini" if in_path else "openai-responses" if "responses" in head.path else "openai-chat"
+            effort = (told.get("reasoning") or {}).get("effort") or ""
+            asked.append({"form": form, "model": in_path[1] if in_path else told["model"], "effort": effort})
+        await serve(self, head, admitted, body, client)
+
+    echo.Echo.serve = watched  # type: ignore[method-assign]
+    with proxy(ECHO) as inner:
+        settings = json.loads((ROOT / "examples/claude-code-by-request.json").read_text())
+        for upstream in settings["upstreams"].values():
+            suffix = "/v1" if upstream["format"].startswith("openai") else ""
+            upstream |= {"base_url": inner.parts.parts.echo_url + suffix, "keys": ["upstream-key"]}
+        return {**ran(settings, home, list(words)), "asked": asked}
 
 
 def limited(form: str, home: str, hint: str, *words: str) -> dict[str, Any]:
@@ -135,5 +165,5 @@ def typed(home: str, *words: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    what = {"loop": loop, "limited": limited, "slow": slow, "typed": typed}[sys.argv[1]]
+    what = {"loop": loop, "limited": limited, "slow": slow, "typed": typed, "chosen": chosen}[sys.argv[1]]
     print(json.dumps(what(*sys.argv[2:])))
