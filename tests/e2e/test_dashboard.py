@@ -14,9 +14,22 @@ from typing import Any
 import pytest
 
 from tests.services import service
-from tests.support import ANTHROPIC_ASK, CHAT_ASK, CHAT_STREAM, STALL, Proxy, ask, behind, connect, eventually
-
-from tests.support import proxy, request_bytes, upstream  # isort: skip
+from tests.support import (
+    ANTHROPIC_ASK,
+    ANTHROPIC_BODY,
+    CHAT_ASK,
+    CHAT_STREAM,
+    STALL,
+    Proxy,
+    ask,
+    behind,
+    connect,
+    eventually,
+    http,
+    proxy,
+    request_bytes,
+    upstream,
+)
 
 pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("browser")]
 
@@ -94,6 +107,13 @@ def test_busy(page: Any) -> None:
                 assert eventually(lambda: bool(slow.seen))
                 see(page, served, XSS, "claude-sonnet-4-5-2", "36", "12 / 0")
                 assert page.inner_text("#live").count("openai-chat") == 1
+
+
+def test_the_share_of_input_that_caches_have_had(page: Any) -> None:
+    usage = {"input_tokens": 10, "cache_read_input_tokens": 80, "cache_creation_input_tokens": 10, "output_tokens": 5}
+    with upstream([http(200, {**ANTHROPIC_BODY, "usage": usage})]) as up, proxy(behind(up, "anthropic")) as served:
+        assert ask(served.port, "/v1/chat/completions", CHAT_ASK).status == 200
+        see(page, served, "80 %")
 
 
 def test_failing(page: Any) -> None:

@@ -13,6 +13,7 @@ from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.format import PathInfo
 from ccproxy_lite.log import log
+from ccproxy_lite.relay.call import Call
 from tests.support import WIRES, ask, behind, http, proxy, upstream
 from tests.targets import LEAST, LONG, MORE, PAIRS, PIXEL, model_in, question, say, serve
 
@@ -202,6 +203,29 @@ def test_a_body_of_the_same_format_stays_byte_for_byte(form: str, models: dict[s
     with upstream([http(200, WIRES[form].body)]) as up, serve(up, form, models) as served:
         assert ask(served.port, WIRES[form].path, RAW[form]).status == 200
     assert up.seen[0].body == RAW[form]
+
+
+@pytest.mark.parametrize(
+    ("when", "times"),
+    [({"header": {"x-a": "1"}}, 0), ({"has": "image"}, 1), ({"tokens_over": 9000}, 1), ({"system": "x*"}, 1)],
+)
+@pytest.mark.parametrize("form", WIRES)
+def test_a_body_is_only_looked_into_where_a_rule_needs_it(
+    form: str, when: dict[str, Any], times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Any] = []
+
+    class Counted:
+        def __get__(self, call: Any, owner: Any) -> Any:
+            read.append(call)
+            call.__dict__["request"] = call.form.read_request(call.body, call.path_info)
+            return call.__dict__["request"]
+
+    monkeypatch.setattr(Call, "request", Counted())
+    models = {"*": [{"to": "up/other", "when": when}, "up/*"]}
+    with upstream([http(200, WIRES[form].body)]) as up, serve(up, form, models) as served:
+        assert ask(served.port, WIRES[form].path, RAW[form]).status == 200
+    assert len(read) == times and up.seen[0].body == RAW[form]
 
 
 @pytest.mark.parametrize("form", ["anthropic", "openai-chat", "openai-responses"])
