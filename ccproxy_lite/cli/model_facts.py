@@ -58,12 +58,12 @@ def hint(model: str, names: Sequence[str]) -> str:
     """What may be meant; an effort behind a dash or a colon is one only where a list is at hand already.
 
     >>> hint("m-high", ["m"]), hint("m-hihg", ["m"])
-    ('with an effort, it is "m(high)"', 'available: m')
+    ('with an effort, write "m(high)"', 'available: m')
     """
     for separator in ":-":
         shorter, _, effort = model.rpartition(separator)
         if effort in EFFORTS and is_among(shorter, names):
-            return f'with an effort, it is "{shorter}({effort})"'
+            return f'with an effort, write "{shorter}({effort})"'
     return suggestion(model, names)
 
 

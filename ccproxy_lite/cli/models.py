@@ -94,7 +94,7 @@ def _target(catalog: Catalog, route: Route) -> dict[str, Any]:
 
 
 def _answer_lines(answer: dict[str, Any]) -> Iterator[str]:
-    """One line for each target: those with a condition first, then who answers other requests, then what follows it."""
+    """One line for each target, in the order of failover; what has a condition is for such requests alone."""
     before = ""
     for target in [*answer["targets"], *answer.get("otherwise", ())]:
         prefix = f"when {target['when']}: " if "when" in target else before

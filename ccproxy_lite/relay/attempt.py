@@ -280,7 +280,7 @@ class MessageDispatch:
         if sent in names:
             known = "; the upstream lists it, but does not serve it to this key"
         unmet = self.attempt.route.unmet
-        known += f"; its targets are for other requests ({unmet})" if unmet else ""
+        known += f"; its targets under models require: {unmet}" if unmet else ""
         as_asked = "" if asked == sent else f' (requested as "{asked}")'
         remedy = 'run "ccproxy-lite models" for the list; map names under "models" in the configuration'
         message = f'upstream {upstream.name}, model "{sent}"{as_asked}: {failed.message.rstrip(".")}{known}; {remedy}'

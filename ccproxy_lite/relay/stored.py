@@ -58,7 +58,7 @@ def check_known(call: Call, route: Route) -> None:
     state = call.form.state
     name = state.refers_elsewhere(call.body) if state is not None else ""
     if name and wire_format(route.upstream, call.form.name) is not call.form:
-        message = f"{name} is not supported by {route.upstream.format}: only its provider keeps what it means"
+        message = f"{name} is not supported by {route.upstream.format}: refers to state at another provider"
         raise ClientError(400, message, param=name)
 
 

@@ -257,7 +257,7 @@ def suggestion(model: str, names: Collection[str]) -> str:
         *others, last = close
         return f"did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
     if not names:
-        return "no model is known"
+        return "no models are listed"
     shown = [*names][:_MOST_NAMES]
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
     return f"available: {', '.join(shown)}{more}"

@@ -352,7 +352,7 @@ def unknown_window(program: str, model: Model, words: Sequence[str], environ: Ma
         *(name for name in client.of_windows if name in environ),
         *(one for one in words if client.catalogue and client.catalogue.window_setting in one),
     ]
-    told = f"the context window of {model.unsized} is unknown, so {program_name(program)} counts on its own default"
+    told = f"the context window of {model.unsized} is unknown, so {program_name(program)} assumes its own default"
     return "" if given else f'{told}; set "context_tokens" of the target in "models"'
 
 

@@ -437,7 +437,7 @@ def test_a_model_with_an_effort_is_told_how_to_be_written(tmp_path: Path) -> Non
         words = ("run", "--config", path, "--model")
         for name in ("llama3.2-high", "llama3.2:high"):
             done = cli(*words, name, "--", str(telling(tmp_path, "claude")), home=tmp_path)
-            assert done.returncode == 2 and 'with an effort, it is "llama3.2(high)"' in done.stderr, done
+            assert done.returncode == 2 and 'with an effort, write "llama3.2(high)"' in done.stderr, done
         done = cli(*words, "llama3.2(high)", "--", str(telling(tmp_path, "claude")), home=tmp_path)
     assert done.stdout.split()[0] == "16384", done
 
@@ -463,7 +463,7 @@ def test_a_window_that_nobody_knows_is_said(tmp_path: Path) -> None:
     with upstream(choose=lambda seen: [http(200, {"data": [{"id": "mine"}]})]) as up:
         path = config_file(tmp_path, behind(up, "openai-chat"))
         done = cli("run", "--config", path, "--model", "mine", "--", program, home=tmp_path)
-        assert "the context window of up/mine is unknown, so claude counts on its own default" in done.stderr
+        assert "the context window of up/mine is unknown, so claude assumes its own default" in done.stderr
         given = cli(
             *("run", "--config", path, "--model", "mine", "--", program), home=tmp_path,
             CLAUDE_CODE_MAX_CONTEXT_TOKENS="50000",

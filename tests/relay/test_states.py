@@ -350,7 +350,7 @@ def test_a_response_whose_beginning_was_deleted() -> None:
         second = go_on(served.port, first, "and?").json["id"]
         ask(served.port, f"/v1/responses/{first}", method="DELETE")
         answer = go_on(served.port, second, "and?")
-    assert answer.status == 404 and "continues a response that is not kept any more" in answer.json["error"]["message"]
+    assert answer.status == 404 and "continues a response that is no longer stored" in answer.json["error"]["message"]
     assert answer.json["error"]["code"] == "previous_response_not_found"
 
 

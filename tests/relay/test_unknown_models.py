@@ -174,8 +174,8 @@ def test_targets_that_were_not_asked_for_are_not_named() -> None:
     with upstream([http(404, SAID["anthropic"][1])]) as up:
         with serve(up, "anthropic", {"*": [{"to": "up/other", "when": {"has": "image"}}]}) as served:
             message = error_of(say(served, "anthropic", f"up/{SENT}"))
-            assert "other requests" in error_of(say(served, "anthropic", f"{SENT}(high)"))
-    assert "other requests" not in message
+            assert "targets under models" in error_of(say(served, "anthropic", f"{SENT}(high)"))
+    assert "targets under models" not in message
 
 
 def test_targets_that_take_other_requests_are_named() -> None:
@@ -183,7 +183,7 @@ def test_targets_that_take_other_requests_are_named() -> None:
         models = {"zork-*": [{"to": "up/other", "when": {"has": "image"}}]}
         with serve(up, "anthropic", models) as served:
             message = error_of(say(served, "anthropic", SENT))
-    assert "its targets are for other requests (has image)" in message and "has image" in message
+    assert "its targets under models require: has image" in message and "has image" in message
 
 
 def test_names_in_the_configuration() -> None:

@@ -47,7 +47,7 @@ def refers_elsewhere(body: fields.Object) -> str:
 
 def unknown(response_id: str, is_there: bool = False) -> ClientError:
     """The error for a response that is not kept, any more or at all; or that ``is_there`` without what it continues."""
-    what = "continues a response that is not kept any more" if is_there else "not found"
+    what = "continues a response that is no longer stored" if is_there else "not found"
     message = f'previous response "{response_id}" {what}; send the whole conversation as input'
     return ClientError(404, message, param=_PREVIOUS, code=PREVIOUS_NOT_FOUND)
 
