@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection, Mapping
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
@@ -112,6 +113,19 @@ def members(text: str) -> list[Member]:
     except RecursionError:
         raise ValueError("nested too deep") from None
     return members_
+
+
+def edited(text: str, added: Mapping[str, Any], removed: Collection[str] = ()) -> str:
+    """The object that is ``text`` without some members and with others behind the rest, which stays as it was written.
+
+    What is added takes the place of a member of its name. Raises ValueError.
+
+    >>> edited('{"model": "m", "a": 1.50}', {"b": 2}, ["model"])
+    '{"a":1.50,"b":2}'
+    """
+    kept = {member.key: text[member.start : member.end] for member in members(text) if member.key not in removed}
+    written = {**kept, **{name: dumps(value) for name, value in added.items()}}
+    return "{" + ",".join(f"{quote(name)}:{value}" for name, value in written.items()) + "}"
 
 
 def patched(value: Any, patch: Any) -> Any:

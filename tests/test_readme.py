@@ -10,6 +10,7 @@ import pytest
 from ccproxy_lite.cli.arguments import COMMANDS, TOPICS
 from ccproxy_lite.cli.load import read_text
 from ccproxy_lite.config import file as configfile
+from ccproxy_lite.config import upstreams
 from tests.readme import with_table
 from tests.support import ROOT
 
@@ -26,7 +27,7 @@ def test_every_command_is_there() -> None:
 
 
 def test_every_configuration_key_is_there() -> None:
-    for key in {*configfile.FIELDS, *configfile.UPSTREAM_FIELDS, *configfile.MOUNT_FIELDS}:
+    for key in {*configfile.FIELDS, *upstreams.UPSTREAM_FIELDS, *configfile.MOUNT_FIELDS}:
         assert f"`{key}`" in TEXT or f'"{key}"' in TEXT, key
 
 

@@ -16,9 +16,11 @@ import anyio
 from ccproxy_lite.cli.load import load, places, with_options
 from ccproxy_lite.cli.model_facts import hint, is_among
 from ccproxy_lite.config import secrets
-from ccproxy_lite.config.model import Config, ModelTarget, Mount, Upstream
+from ccproxy_lite.config.model import Config, Key, ModelTarget, Mount, Upstream
 from ccproxy_lite.errors import ConfigError, UpstreamError
 from ccproxy_lite.jsontext import dumps, loads
+from ccproxy_lite.providers import CLOUDS, FIELDS
+from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.upstreams import check_trust
 from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.routing.conditions import condition_text
@@ -26,7 +28,8 @@ from ccproxy_lite.routing.routes import route_to
 from ccproxy_lite.server.lifecycle import upstreams
 from ccproxy_lite.server.paths import match
 
-_NO_LIST = "not run: a local program has no list of models"
+_NO_PROGRAM_LIST = "not run: a local program has no list of models"
+_NO_LIST = "no model list here, key not verified"
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -72,6 +75,10 @@ def described(config: Config, source: str) -> dict[str, Any]:
                 "proxy_from": upstream.proxy_source,
                 "models": list(upstream.models),
                 "quirks": sorted(upstream.quirks),
+                "provider": upstream.provider.name,
+                "auth": list(upstream.auth),
+                "lists_models": upstream.lists or bool(upstream.models),
+                **{name: value for name in FIELDS if (value := getattr(upstream, name))},
                 **({"command": list(upstream.command)} if upstream.command else {}),
             }
             for upstream in config.upstreams
@@ -129,7 +136,11 @@ def _report_lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"listen: {report['listen']}" + ("" if report["client_keys"] else " (no client key required)")
     for upstream in report["upstreams"]:
         where = upstream["base_url"] or " ".join(upstream.get("command", ())) or "built in"
-        yield f"upstream {upstream['name']}: {upstream['format']} at {where}"
+        kind = f" ({upstream['provider']})" if upstream["provider"] in CLOUDS else ""
+        yield f"upstream {upstream['name']}: {upstream['format']} at {where}{kind}"
+        for name in FIELDS:
+            if name in upstream:
+                yield f"  {name}: {upstream[name]}"
         keys, source = ", ".join(upstream["keys"]), upstream["keys_from"]
         yield f"  keys: {keys} (from {source})" if keys else f"  keys: {source or 'none'}"
         if upstream["proxy_from"]:
@@ -207,13 +218,24 @@ def _not_listed(config: Config, upstream: Upstream, names: list[str]) -> dict[st
     return {model: hint(model, names) for model in wanted if not is_among(model, known)}
 
 
+async def _answer_of(relay: Relay, config: Config, upstream: Upstream, key: Key | None) -> dict[str, Any]:
+    """What an upstream says of its models; where it lists none, at least the key is had. Raises UpstreamError."""
+    if not upstream.lists:
+        if key is not None:
+            await relay.upstreams.secret_of(upstream, key.reference)
+        return {"note": _NO_LIST}
+    names = [model.id for model in await relay.catalog.ask(relay.config.upstreams[0])]
+    unlisted = _not_listed(config, upstream, names) if names else {}
+    return {"models": len(names), **({"not_listed": unlisted} if unlisted else {})}
+
+
 async def _ask_upstreams(config: Config) -> list[dict[str, Any]]:
     """What each upstream answers to each key."""
     answers: list[dict[str, Any]] = []
     for upstream in config.upstreams:
         if upstream.provider.runs:
             missing = shutil.which(upstream.command[0]) is None
-            what = {"error": _why_missing(upstream.command[0])} if missing else {"note": _NO_LIST}
+            what = {"error": _why_missing(upstream.command[0])} if missing else {"note": _NO_PROGRAM_LIST}
             answers.append({"upstream": upstream.name, **what})
             continue
         if upstream.from_client:
@@ -226,10 +248,7 @@ async def _ask_upstreams(config: Config) -> list[dict[str, Any]]:
             answer: dict[str, Any] = {"upstream": upstream.name, "key": key.label if key else "no key"}
             async with upstreams(replace(config, upstreams=(one,)), vault) as relay:
                 try:
-                    names = [model.id for model in await relay.catalog.ask(relay.config.upstreams[0])]
-                    answer["models"] = len(names)
-                    unlisted = _not_listed(config, upstream, names) if names else {}
-                    answer |= {"not_listed": unlisted} if unlisted else {}
+                    answer |= await _answer_of(relay, config, upstream, key)
                 except UpstreamError as error:
                     answer["error"] = vault.redact(error.message)
             answers.append(answer)

@@ -15,7 +15,18 @@ from ccproxy_lite.errors import ConfigError
 from ccproxy_lite.formats.neutral.thinking import BUDGETS
 from ccproxy_lite.net import proxies
 from ccproxy_lite.net.proxies import Proxy
-from ccproxy_lite.providers import DIRECT, EMBEDDED, FAMILIES, KINDS, VENDORS, Families, Provider, defaults, provider_of
+from ccproxy_lite.providers import (
+    DIRECT,
+    EMBEDDED,
+    FAMILIES,
+    KINDS,
+    VENDORS,
+    Families,
+    Provider,
+    defaults,
+    provider_of,
+    quirks_at,
+)
 
 DEFAULT_LISTEN = "127.0.0.1:8317"
 
@@ -46,6 +57,12 @@ class Upstream:
     headers: tuple[tuple[str, str], ...] = ()
     models: tuple[str, ...] = ()
     quirks: frozenset[str] = frozenset()
+    auth: tuple[str, ...] = ()
+    project: str = ""
+    location: str = ""
+    region: str = ""
+    api_version: str = ""
+    lists: bool = True
     ca_file: str = ""
     client_cert: str = ""
     proxy: Proxy | None = None
@@ -215,8 +232,7 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Config, Source]:
                 upstreams.append(
                     Upstream(
                         kind, kind, base_url, (key,),
-                        quirks=provider.quirks_at(base_url), proxy=proxy, proxy_source=named, source=source,
-                        provider=provider,
+                        quirks=quirks_at(base_url), proxy=proxy, proxy_source=named, source=source, provider=provider,
                     )
                 )  # fmt: skip
                 break

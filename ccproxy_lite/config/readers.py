@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ccproxy_lite.config import secrets
 from ccproxy_lite.config.located import KeyPath, Object
+from ccproxy_lite.providers.clouds import ReadText
 
 Value = TypeVar("Value")
 
@@ -32,7 +33,7 @@ class Report:
     :ivar notes: what is no error, but has no effect
     """
 
-    def __init__(self, environ: Mapping[str, str], read_text: secrets.ReadText) -> None:
+    def __init__(self, environ: Mapping[str, str], read_text: ReadText) -> None:
         self.environ = environ
         self.read_text = read_text
         self.problems: list[tuple[KeyPath, str, bool]] = []

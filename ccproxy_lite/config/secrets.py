@@ -3,7 +3,8 @@
 Files are read by a function that is handed in; helpers run only where a secret is needed (``relay.vault``).
 
 A secret reference in the configuration is ``$NAME`` (environment), ``file:/path`` (read again after 5 minutes),
-``cmd:helper --args`` (a credential helper, run again after 5 minutes or after a 401), or the secret itself.
+``cmd:helper --args`` (a credential helper, run again after 5 minutes or after a 401), the credentials of a cloud (see
+``providers.clouds``), or the secret itself.
 
 >>> mask("made-up-key-0123-abcdef"), mask("short")
 ('...cdef', '***')
@@ -12,8 +13,10 @@ A secret reference in the configuration is ``$NAME`` (environment), ``file:/path
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePath
+
+from ccproxy_lite.providers.clouds import AWS, GOOGLE, ReadText
 
 NO_KEY = "none-needed"
 """What a client shows to a proxy without client keys: most clients insist on a key."""
@@ -21,8 +24,6 @@ ONE_TIME = "ccproxy-run-"
 """How the keys begin that are made for one command; like ``NO_KEY``, none is ever a key of a service."""
 SECRET_NAME = re.compile("key|token|secret|auth|cookie|password|credential|signature", re.IGNORECASE)
 """What a header, a parameter or a variable is called that may hold a secret."""
-ReadText = Callable[[str], str]
-"""The text of the file at a path. Raises OSError, or ValueError for what is no text."""
 
 _PLACEHOLDER = re.compile(
     r"(?:sk-)?(?:x{3,}|\.{3})|change-?me|your[-_ ].*|<.*>|replace[-_ ]?me|todo|placeholder|.*your[-_]?api[-_]?key.*"
@@ -55,7 +56,17 @@ def is_literal(reference: str) -> bool:
 
 def is_renewable(reference: str) -> bool:
     """Whether another look may find another secret."""
-    return reference.startswith(("file:", "cmd:"))
+    return reference.startswith(("file:", "cmd:")) or is_fetched(reference)
+
+
+def is_token_source(reference: str) -> bool:
+    """Whether it gives tokens or access keys that do not last, as clouds want them, and no plain key."""
+    return reference.startswith("cmd:") or is_fetched(reference)
+
+
+def is_fetched(reference: str) -> bool:
+    """Whether a service is asked for the secret, which says itself how long it is good."""
+    return reference.startswith((GOOGLE, AWS))
 
 
 def display_name(reference: str) -> str:
@@ -78,6 +89,8 @@ def why_invalid(reference: str, environ: Mapping[str, str], read: ReadText) -> s
         except ValueError as error:
             return f"the command cannot be parsed: {error}"
         return None if command else "the command is empty"
+    if is_fetched(reference):
+        return None
     if re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", reference):
         return f'looks like a variable name; did you mean "${reference}"?'
     if reference.startswith(("$", "~", "/")):

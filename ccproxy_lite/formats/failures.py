@@ -4,6 +4,7 @@ A format has one shape for its errors, and services that speak it have many: an 
 ``detail``, a list (Google), plain words (load balancers), or another service's error as text inside a ``message``
 (gateways). They are read here for all formats alike, so that a client always hears the service's own words:
 
+    failed_of(body, 200) the failure, by the words that services have for its kind; by its status where they have none
     states_error(data)   whether an object says that something is wrong, in whatever shape
     said(body)           its members, and the words as ``message``
     with_words(...)      a failure in the words that stand where an answer should
@@ -16,17 +17,116 @@ appear all the time, and some of them have something to say.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ccproxy_lite.errors import UpstreamError
+from ccproxy_lite.errors import STATUS, Kind, UpstreamError, kind_of
 from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.neutral.error_details import refine
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.formats.sse import Event as SseEvent
 from ccproxy_lite.jsontext import loads
 
+_KINDS: Mapping[str, Kind] = {
+    # Anthropic: types
+    "invalid_request_error": "bad_request",
+    "authentication_error": "auth",
+    "billing_error": "billing",
+    "permission_error": "permission",
+    "not_found_error": "not_found",
+    "request_too_large": "too_large",
+    "rate_limit_error": "rate_limit",
+    "overloaded_error": "overloaded",
+    "timeout_error": "timeout",
+    "api_error": "server",
+    # OpenAI: codes and types
+    "invalid_api_key": "auth",
+    **dict.fromkeys(("insufficient_quota", "credit_balance_exhausted"), "billing"),
+    **dict.fromkeys(("rate_limit_exceeded", "slow_down", "usage_limit_reached"), "rate_limit"),
+    "model_not_found": "not_found",
+    "DeploymentNotFound": "not_found",
+    "server_is_overloaded": "overloaded",
+    "vector_store_timeout": "timeout",
+    "server_error": "server",
+    **dict.fromkeys(
+        (
+            "context_length_exceeded content_filter invalid_prompt bio_policy misalignment_policy_violation "
+            "invalid_image invalid_image_format invalid_base64_image invalid_image_url image_too_large "
+            "image_too_small image_parse_error image_content_policy_violation invalid_image_mode "
+            "image_file_too_large image_file_not_found unsupported_image_media_type empty_image_file "
+            "failed_to_download_image"
+        ).split(),
+        "bad_request",
+    ),
+    # Google: statuses
+    **dict.fromkeys(("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE"), "bad_request"),
+    "UNAUTHENTICATED": "auth",
+    "PERMISSION_DENIED": "permission",
+    "NOT_FOUND": "not_found",
+    "RESOURCE_EXHAUSTED": "rate_limit",
+    "UNAVAILABLE": "overloaded",
+    "DEADLINE_EXCEEDED": "timeout",
+    # AWS: exceptions
+    **dict.fromkeys(
+        (
+            "ExpiredTokenException UnrecognizedClientException InvalidSignatureException "
+            "IncompleteSignatureException MissingAuthenticationTokenException InvalidClientTokenId"
+        ).split(),
+        "auth",
+    ),
+    "AccessDeniedException": "permission",
+    "ResourceNotFoundException": "not_found",
+    "ValidationException": "bad_request",
+    **dict.fromkeys("ThrottlingException ServiceQuotaExceededException ModelNotReadyException".split(), "rate_limit"),
+    "ServiceUnavailableException": "overloaded",
+    "ModelTimeoutException": "timeout",
+    **dict.fromkeys("InternalServerException ModelErrorException ModelStreamErrorException".split(), "server"),
+    # MiniMax: numbers
+    **dict.fromkeys(("1004", "2049"), "auth"),
+    **dict.fromkeys(("1002", "1039", "1041"), "rate_limit"),
+    "1008": "billing",
+    "2013": "bad_request",
+}
+"""What services call a failure. Sources: their error references."""
+_STATUSES = {"overloaded_error": 529}
+"""What a name means in HTTP, where it is not what its kind does."""
+_STATUS = re.compile(r"[45][0-9]{2}")
+_NO_MODEL_ACCESS = "access to the model"
+
 _IDLE_EVENTS = frozenset("ping pong keepalive keep-alive keep_alive heartbeat".split())
+
+
+def read_error(status: int, body: Any) -> Failed:
+    """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
+    return failed_of(body, status, is_http=True)
+
+
+def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
+    """An error object, in an error answer or in an event, in whatever shape; ``status`` where it states none itself."""
+    error = said(body)
+    code, name, label = _text(error, "code"), _text(error, "type"), _text(error, "status")
+    aws = _text(error, "__type").rpartition("#")[2].partition(":")[0]
+    stated = next((int(text) for text in (code, label) if _STATUS.fullmatch(text)), 0)
+    named = [one for one in (label, aws, name) if one in _KINDS]
+    kind = _KINDS.get(code)
+    if kind is None and stated not in (0, 500):
+        kind = kind_of(stated)
+    kind = kind or (_KINDS[named[0]] if named else kind_of(stated or status))
+    words = [one for one in (code, label, aws, name) if one and not one.isdigit()]
+    message = fields.lenient(error, "message") or next(iter(words), "") or code or f"the upstream returned {status}"
+    if aws == "AccessDeniedException" and _NO_MODEL_ACCESS in message:
+        kind, words = "not_found", ["model_not_found"]
+    implied = stated if stated not in (0, 500) else _STATUSES.get(name, STATUS[kind])
+    answered = implied if stated or status in (200, 500) else status
+    failed = Failed(answered, kind, message, next(iter(words), code), _text(error, "param"))
+    return refine(failed, error, status if is_http else None)
+
+
+def _text(error: fields.Object, name: str) -> str:
+    value = error.get(name)
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 def event_object(event: SseEvent) -> dict[str, Any]:

@@ -204,7 +204,7 @@ class Format(NamedTuple):
 
     Client side: ``read_request``, ``writer``, ``write_body``, ``write_error``, ``write_models``, ``write_model``,
     ``write_count``.
-    Upstream side: ``write_request``, ``reader``, ``read_body``, ``read_error``, ``read_models``, ``counting``.
+    Upstream side: ``write_request``, ``reader``, ``read_body``, ``read_models``, ``counting``.
     ``reader`` and ``read_body`` take a seed, from which ids are made where an upstream gives none.
     ``look`` notes the progress of a stream that is relayed as it is, event by event, because both sides speak this
     format; ``write_failure`` is the in-band error that ends one. ``without_foreign``
@@ -236,7 +236,6 @@ class Format(NamedTuple):
     write_failure: Callable[[Failed, Progress], bytes]
     without_foreign: Callable[[Mapping[str, Any]], dict[str, Any] | None]
     with_effort: Callable[[Mapping[str, Any], Effort, Target], tuple[dict[str, Any], tuple[str, ...]]]
-    read_error: Callable[[int, Any], Failed]
     is_own_error: Callable[[int, Any], bool]
     write_error: Callable[[Failed], tuple[int, Mapping[str, Any]]]
     read_models: Callable[[Any], list[ModelInfo]]

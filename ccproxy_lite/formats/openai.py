@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any
 
-from ccproxy_lite.errors import STATUS, Kind, kind_of
+from ccproxy_lite.errors import Kind
 from ccproxy_lite.formats import failures, fields
 from ccproxy_lite.formats.format import Target
 from ccproxy_lite.formats.neutral import overflow
-from ccproxy_lite.formats.neutral.error_details import refine
 from ccproxy_lite.formats.neutral.events import Failed, Usage
 from ccproxy_lite.formats.neutral.losses import Losses
 from ccproxy_lite.formats.neutral.names import short_user
@@ -31,64 +30,8 @@ _TYPES: dict[Kind, tuple[str, str | None]] = {
     "timeout": ("server_error", None),
     "server": ("server_error", None),
 }
-_CODES: dict[str, Kind] = {
-    "invalid_api_key": "auth",
-    "authentication_error": "auth",
-    "insufficient_quota": "billing",
-    "credit_balance_exhausted": "billing",
-    "rate_limit_exceeded": "rate_limit",
-    "rate_limit_error": "rate_limit",
-    "slow_down": "rate_limit",
-    "usage_limit_reached": "rate_limit",
-    "model_not_found": "not_found",
-    "context_length_exceeded": "bad_request",
-    "invalid_request_error": "bad_request",
-    "server_is_overloaded": "overloaded",
-    "vector_store_timeout": "timeout",
-    # MiniMax's numbers.
-    **dict.fromkeys(("1004", "2049"), "auth"),
-    **dict.fromkeys(("1002", "1039", "1041"), "rate_limit"),
-    "1008": "billing",
-    "2013": "bad_request",
-    **dict.fromkeys(
-        (
-            "invalid_prompt bio_policy misalignment_policy_violation invalid_image invalid_image_format "
-            "invalid_base64_image invalid_image_url image_too_large image_too_small image_parse_error "
-            "image_content_policy_violation invalid_image_mode image_file_too_large image_file_not_found "
-            "unsupported_image_media_type empty_image_file failed_to_download_image"
-        ).split(),
-        "bad_request",
-    ),
-    "overloaded_error": "overloaded",
-    "server_error": "server",
-}
-
-
-_STATUS = re.compile(r"[45][0-9]{2}")
 PREVIOUS_NOT_FOUND = "previous_response_not_found"
 """The code by which clients know that they must send the whole conversation."""
-
-
-def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
-    """An error object, in an error answer or in a chunk; ``status`` where it says none itself."""
-    error = failures.said(body)
-    raw = error.get("code")
-    code = str(raw) if isinstance(raw, str | int) and not isinstance(raw, bool) else ""
-    name = fields.lenient(error, "type")
-    stated = next((int(text) for text in (code, str(error.get("status"))) if _STATUS.fullmatch(text)), 0)
-    kind = _CODES.get(code) or (kind_of(stated) if stated else _CODES.get(name)) or kind_of(status)
-    message = fields.lenient(error, "message") or code or name or f"the upstream returned {status}"
-    answered = stated or (STATUS[kind] if status == 500 else status)
-    return refine(
-        Failed(answered, kind, message, code or name, fields.lenient(error, "param")),
-        error,
-        status if is_http else None,
-    )
-
-
-def read_error(status: int, body: Any) -> Failed:
-    """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
-    return failed_of(body, status, is_http=True)
 
 
 def is_own_error(status: int, body: Any) -> bool:
@@ -98,7 +41,7 @@ def is_own_error(status: int, body: Any) -> bool:
     if not message or failures.is_nested(message):
         return False
     is_coded = status == 400 and fields.lenient(error, "code") == overflow.CODE
-    return is_coded or read_error(status, body).overflow is None
+    return is_coded or failures.read_error(status, body).overflow is None
 
 
 def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:

@@ -15,7 +15,7 @@ Sources: ``claude --help``, and what version 2.1.329 was measured to do:
 - It retries by itself, unless told otherwise; the proxy knows better when to.
 - ``--bare`` sends least, but knows no login, only a key.
 
->>> fit({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9, "mcp_servers": [1]})
+>>> unfit_in({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9, "mcp_servers": [1]})
 ('mcp_servers',)
 """
 
@@ -31,7 +31,17 @@ from ccproxy_lite.formats.format import Format
 from ccproxy_lite.formats.sse import encode
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.providers import direct
-from ccproxy_lite.providers.provider import Ask, Defaults, Launch, Move, Outbound, Question, Resume, Service
+from ccproxy_lite.providers.provider import (
+    Ask,
+    Defaults,
+    Fitted,
+    Launch,
+    Move,
+    Outbound,
+    Question,
+    Resume,
+    Service,
+)
 
 NAME = "claude-cli"
 SPEAKS = "anthropic"
@@ -90,7 +100,12 @@ Line = tuple[Literal["history", "assistant", "question"], bytes]
 # ---------------------------------------------------------------- the request
 
 
-def fit(body: Mapping[str, Any]) -> tuple[str, ...]:
+def fit(service: Service, form: Format, body: Mapping[str, Any], ask: Ask) -> Fitted:
+    """The same body, and what of it the program has no place for. Raises ClientError for what must not be left out."""
+    return Fitted(body, list(ask.headers), unfit_in(body))
+
+
+def unfit_in(body: Mapping[str, Any]) -> tuple[str, ...]:
     """What the program has no place for. Raises ClientError for what must not be left out."""
     if body.get("tools"):
         raise ClientError(
@@ -418,7 +433,6 @@ PROVIDER = direct.PROVIDER._replace(
     defaults={NAME: Defaults("", (), "")},
     speaks=lambda kind, client: SPEAKS,
     tidy=lambda url, kind: url,
-    quirks_at=lambda url: frozenset(),
     message=message,
     count_tokens=count_tokens,
     raw=raw,

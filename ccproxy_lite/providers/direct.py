@@ -2,8 +2,8 @@
 
 Sources: the official SDKs' defaults for base URLs, variables and headers.
 
->>> credential("anthropic", "https://llm.example.com", "K")
-[('x-api-key', 'K'), ('authorization', 'Bearer K')]
+>>> usual_auth("anthropic", "https://llm.example.com")
+('x-api-key', 'bearer')
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ from urllib.parse import urlsplit
 
 from ccproxy_lite.formats.format import Format
 from ccproxy_lite.formats.neutral.catalog import ModelInfo
+from ccproxy_lite.providers import hosts, refusals
+from ccproxy_lite.providers.credentials import key_headers, signed
 from ccproxy_lite.providers.provider import (
     SERVER_SENT_EVENTS,
     Ask,
     Defaults,
-    Headers,
     Outbound,
     Provider,
     Question,
     Service,
     with_query,
 )
+from ccproxy_lite.providers.sigv4 import Scope
 
 DEFAULTS = {
     "anthropic": Defaults("https://api.anthropic.com", ("ANTHROPIC_API_KEY",), "x-api-key"),
@@ -73,74 +75,65 @@ def is_makers(kind: str, base_url: str) -> bool:
     return base_url == DEFAULTS[kind].base_url
 
 
-_QUIRKS = (
-    # No longer accepts ``max_tokens``, takes system messages anywhere, and keeps caches by key.
-    (re.compile(r"api\.openai\.com"), ("max_completion_tokens", "system_turns", "prompt_cache_key")),
-    (re.compile(r".+\.(?:openai|cognitiveservices)\.azure\.com"), ("prompt_cache_key",)),
-    (re.compile(r".+\.services\.ai\.azure\.com"), ("prompt_cache_key", "automatic_caching")),
-    (re.compile(r"api\.anthropic\.com|aws-external-anthropic\..+\.api\.aws|claude\.googleapis\.com"),
-     ("automatic_caching",)),
-)  # fmt: skip
-"""What is known of hosts. Sources: the vendors' references, and for caches the reports of users."""
+def usual_auth(kind: str, base_url: str, auth: str = "") -> tuple[str, ...]:
+    """How a key is sent. Anthropic's and Google's services accept a second header, but prefer one.
 
-
-def quirks_at(base_url: str) -> frozenset[str]:
-    """The quirks of the host of a base URL.
-
-    >>> quirks_at("https://api.anthropic.com")
-    frozenset({'automatic_caching'})
+    :param auth: of a key that may be sent in one header only (see ``Ask``)
     """
-    host = urlsplit(base_url).hostname or ""
-    return frozenset(quirk for pattern, quirks in _QUIRKS if pattern.fullmatch(host) for quirk in quirks)
-
-
-def credential(kind: str, base_url: str, key: str, auth: str = "") -> Headers:
-    """The headers that carry a key. Anthropic's and Google's services accept a second header, but prefer one."""
     header = DEFAULTS[kind].key_header
-    bearer = ("authorization", f"Bearer {key}")
-    if not key:
-        return []
     if header == "authorization" or auth == "bearer":
-        return [bearer]
+        return ("bearer",)
     # Compatible services read one header or the other; sending both reaches either.
-    return [(header, key)] if auth or is_makers(kind, base_url) else [(header, key), bearer]
+    return (header,) if auth or is_makers(kind, base_url) else (header, "bearer")
 
 
-def outbound(base_url: str, form: Format, path: str, ask: Ask, key: str) -> Outbound:
-    """A request below a base URL; the key takes the place of any header of its name."""
+def outbound(service: Service, form: Format, path: str, ask: Ask, key: str) -> Outbound:
+    """A request below a base URL; the key takes the place of any header of its name. Raises UpstreamError."""
+    base_url, kind = service.base_url, form.base or form.name
     target = urlsplit(base_url).path + with_query(path, ask.query)
-    credentials = credential(form.base or form.name, base_url, key, ask.auth)
+    credentials = key_headers(service.auth or usual_auth(kind, base_url, ask.auth), key)
     # Headers that the configuration adds must not send a second key.
     names = {name for name, _ in credentials}
     headers = [*((name, value) for name, value in ask.headers if name not in names), *credentials]
-    return Outbound(ask.method, base_url, target, headers, ask.body)
+    request = Outbound(ask.method, base_url, target, headers, ask.body)
+    return signed(request, key, _scope(service)) if key.startswith("{") else request
+
+
+def _scope(service: Service) -> Scope | None:
+    """What a signature is for; an unknown host that has a region stands in front of Bedrock."""
+    host = hosts.at(service.base_url)
+    name = host.signs if host is not None else "bedrock" if service.region else ""
+    return Scope(name, service.region) if name else None
 
 
 def message(service: Service, form: Format, ask: Ask, key: str) -> Outbound:
-    return outbound(service.base_url, form, form.write_path(ask.model, ask.path), ask, key)
+    return outbound(service, form, form.write_path(ask.model, ask.path), ask, key)
 
 
 def count_tokens(service: Service, form: Format, ask: Ask, key: str) -> Question[int] | None:
     if form.counting is None:
         return None
     path = form.counting.path(ask.model, ask.path)
-    return Question(outbound(service.base_url, form, path, ask, key), form.counting.read)
+    return Question(outbound(service, form, path, ask, key), form.counting.read)
 
 
 def models(service: Service, form: Format, ask: Ask, key: str) -> Question[list[ModelInfo]]:
     listing = ask._replace(method="GET")
-    return Question(outbound(service.base_url, form, form.models_path, listing, key), form.read_models)
+    return Question(outbound(service, form, form.models_path, listing, key), form.read_models)
 
 
 def raw(service: Service, form: Format, ask: Ask, key: str) -> Outbound:
     """A request for a path that no format knows: with a version, if the base URL has none, else without."""
-    path, version = ask.raw_path, _VERSIONS_IN_PATHS.get(form.name)
+    return outbound(service, form, raw_path(form, ask.raw_path), ask, key)
+
+
+def raw_path(form: Format, path: str) -> str:
+    """A client's path as it stands below a base URL."""
+    version = _VERSIONS_IN_PATHS.get(form.name)
     if version is None:
         in_base_url = urlsplit(DEFAULTS[form.name].base_url).path
-        path = path.removeprefix(in_base_url) if path.startswith(f"{in_base_url}/") else path
-    elif not _WITH_VERSION.match(path):
-        path = f"/{version}{path}"
-    return outbound(service.base_url, form, path, ask, key)
+        return path.removeprefix(in_base_url) if path.startswith(f"{in_base_url}/") else path
+    return path if _WITH_VERSION.match(path) else f"/{version}{path}"
 
 
 PROVIDER = Provider(
@@ -149,9 +142,9 @@ PROVIDER = Provider(
     framing=SERVER_SENT_EVENTS,
     speaks=lambda kind, client: kind,
     tidy=tidy,
-    quirks_at=quirks_at,
     message=message,
     count_tokens=count_tokens,
     models=models,
     raw=raw,
+    fit=refusals.fit,
 )

@@ -6,21 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from ccproxy_lite.formats.format import Format
 from ccproxy_lite.providers import direct
-from ccproxy_lite.providers.provider import Ask, Defaults, Service
+from ccproxy_lite.providers.provider import Ask, Defaults, Place, Service
 
 NAME = "echo"
 Request = TypeVar("Request")
-
-
-class _Place(NamedTuple):
-    base_url: str
-    command: tuple[str, ...] = ()
-    tools: tuple[str, ...] = ()
 
 
 def base_path(kind: str) -> str:
@@ -36,7 +30,7 @@ def _at_base_path(
     write: Callable[[Service, Format, Ask, str], Request],
 ) -> Callable[[Service, Format, Ask, str], Request]:
     """The request that the vendor's service would get, at the path of its base URL."""
-    return lambda service, form, ask, key: write(_Place(service.base_url + base_path(form.name)), form, ask, key)
+    return lambda service, form, ask, key: write(Place(service.base_url + base_path(form.name)), form, ask, key)
 
 
 PROVIDER = direct.PROVIDER._replace(

@@ -41,6 +41,12 @@ QUIRKS: Mapping[str, str] = {
     "live_search": "searches live even if the client allows cached results only (external_web_access: false)",
     "exclude_domains": "accepts excludeDomains in a web search (Vertex AI)",
     "thinking_budget": "a newer Gemini model that expects a budget, not a level",
+    "bedrock_subset": "accepts only the betas and fields that Bedrock's InvokeModel accepts",
+    "mantle_subset": "accepts only the betas and fields that Bedrock's mantle accepts",
+    "vertex_subset": "accepts only the betas and fields that Vertex AI accepts",
+    "foundry_subset": "accepts only the betas and fields that Azure accepts",
+    "databricks_subset": "accepts only the betas and fields that Databricks accepts",
+    "snowflake_subset": "accepts only the betas and fields that Snowflake accepts",
 }
 """The dialect switches that an upstream may have, and what each says about it; the formats act on them."""
 
@@ -52,12 +58,48 @@ class Service(Protocol):
     def base_url(self) -> str: ...
 
     @property
+    def auth(self) -> tuple[str, ...]:
+        """How it wants its key, a word for each header (see ``credentials``); empty for the format's usual way."""
+
+    @property
+    def project(self) -> str:
+        """Of Google's cloud, like the next."""
+
+    @property
+    def location(self) -> str: ...
+
+    @property
+    def region(self) -> str:
+        """Of AWS."""
+
+    @property
+    def api_version(self) -> str:
+        """Of Azure's older paths."""
+
+    @property
+    def quirks(self) -> frozenset[str]: ...
+
+    @property
     def command(self) -> tuple[str, ...]:
         """Of a local program, like the next: how to run it."""
 
     @property
     def tools(self) -> tuple[str, ...]:
         """Which of its own tools it may use."""
+
+
+class Place(NamedTuple):
+    """A service that is none of the configuration's: what stands in for one that is, with something else about it."""
+
+    base_url: str
+    auth: tuple[str, ...] = ()
+    project: str = ""
+    location: str = ""
+    region: str = ""
+    api_version: str = ""
+    quirks: frozenset[str] = frozenset()
+    command: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
 
 
 class Ask(NamedTuple):
@@ -151,6 +193,7 @@ class Outbound(NamedTuple):
     """One request as it is sent. ``base_url`` leads to the host, ``target`` is the whole path and query there.
 
     ``upload`` is the framing of a body that follows piece by piece; ``raw`` leaves the content coding to the client.
+    ``sign`` gives the headers that sign it, for the authority that it goes to and a time in seconds since 1970.
     A request for a local ``program`` goes nowhere else.
     """
 
@@ -162,6 +205,7 @@ class Outbound(NamedTuple):
     upload: int | Literal["chunked"] | None = None
     raw: bool = False
     program: Program | None = None
+    sign: Callable[[str, float], Headers] | None = None
 
 
 class Question(Generic[Answer]):
@@ -170,6 +214,18 @@ class Question(Generic[Answer]):
     def __init__(self, outbound: Outbound, read: Callable[[Any], Answer]) -> None:
         self.outbound = outbound
         self.read = read
+
+
+class Fitted(NamedTuple):
+    """What is left of a request at a host that does not take everything.
+
+    ``dropped`` names what was left out; ``idle`` what was left out and has no effect on the answer.
+    """
+
+    body: Mapping[str, Any]
+    headers: Headers
+    dropped: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
 
 
 class Framing(NamedTuple):
@@ -198,9 +254,10 @@ class Provider(NamedTuple):
 
     ``defaults`` has the defaults for each word that may stand in an upstream's ``format``; a base URL is empty where
     there is none. ``speaks`` gives the wire format for requests to such an upstream, given the client's (which is empty
-    without a client). ``tidy`` mends a base URL that is written otherwise, and ``quirks_at`` gives what its host needs.
-    ``fit`` gives the names of what the host has no place for in a request's body, and raises ClientError for what must
-    not be left out. ``runs`` providers are local programs. ``embedded`` providers are served by this program itself, at
+    without a client). ``tidy`` mends a base URL that is written otherwise.
+    ``fit`` leaves out of a request's body and headers what the host does not take, and raises ClientError for what must
+    not be left out; None if it takes all. ``error_body`` gives the body of an error response with what its headers
+    say. ``runs`` providers are local programs. ``embedded`` providers are served by this program itself, at
     an address that shows only then.
 
     ``raw`` makes a request for any other path of the API.
@@ -213,12 +270,12 @@ class Provider(NamedTuple):
     framing: Framing
     speaks: Callable[[str, str], str]
     tidy: Callable[[str, str], str]
-    quirks_at: Callable[[str], frozenset[str]]
     message: Callable[[Service, Format, Ask, str], Outbound]
     count_tokens: Callable[[Service, Format, Ask, str], Question[int] | None]
     models: Callable[[Service, Format, Ask, str], Question[list[ModelInfo]]]
     raw: Callable[[Service, Format, Ask, str], Outbound]
-    fit: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
+    fit: Callable[[Service, Format, Mapping[str, Any], Ask], Fitted | None]
+    error_body: Callable[[Callable[[str], str], Any], Any] = lambda get, body: body
     runs: bool = False
     embedded: bool = False
 

@@ -8,13 +8,14 @@ response through a ``Delivery`` or judges it once it is complete. What it cannot
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import anyio
 
+from ccproxy_lite.config.model import Upstream
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats.format import Format, Outgoing, PathInfo, Target, Writer
 from ccproxy_lite.formats.neutral import missing_model, overflow
@@ -77,14 +78,18 @@ def prepare(call: Call, route: Route, upstreams: Upstreams) -> Prepared:
         path, query = call.path_info._replace(streams=call.wants_stream), call.head.query
         changed, unfit = _with_settings(call, route, form, upstreams)
         body = call.with_model(route.model) if changed is None else dumps(changed).encode()
+        sent = call.cleaned or call.body if changed is None else changed
     else:
         outgoing = _converted(call.request, form, route, target_of(call, route, upstreams))
         headers = merged(for_converted(call.wants_stream), form.fixed_headers)
         path, query = PathInfo(streams=call.wants_stream), ""
-        body = dumps(outgoing.body).encode()
+        body, sent = dumps(outgoing.body).encode(), outgoing.body
     ask = Ask(route.model, path, query, tuple(headers), body, auth=call.auth_at(route.upstream, form))
     prepared = Prepared(form, outgoing, ask, unfit)
-    return prepared if route.upstream.provider.fit is None else _fitted(prepared, call, route, upstreams)
+    if route.upstream.provider.runs:
+        call.request  # noqa: B018  raises if the request is invalid
+        prepared = prepared._replace(ask=ask._replace(session=call.session))
+    return _fitted(prepared, sent, call, route.upstream, upstreams.config.strict)
 
 
 def _with_settings(
@@ -121,14 +126,22 @@ def _overlaid(body: dict[str, Any], route: Route) -> dict[str, Any]:
     return cast(dict[str, Any], patched(body, loads(route.overlay))) if route.overlay else body
 
 
-def _fitted(prepared: Prepared, call: Call, route: Route, upstreams: Upstreams) -> Prepared:
-    """A request for a host that does not take everything. Raises ClientError for what must not be left out."""
-    fit = cast(Callable[[Mapping[str, Any]], tuple[str, ...]], route.upstream.provider.fit)
-    call.request  # noqa: B018  raises if the request is invalid
-    unfit = fit(prepared.outgoing.body if prepared.outgoing is not None else call.cleaned or call.body)
-    if unfit and (call.is_strict or upstreams.config.strict):
-        raise ClientError(400, f"not supported by this upstream: {', '.join(unfit)}", param=unfit[0])
-    return prepared._replace(ask=prepared.ask._replace(session=call.session), unfit=prepared.unfit + unfit)
+def _fitted(prepared: Prepared, body: Mapping[str, Any], call: Call, upstream: Upstream, strict: bool) -> Prepared:
+    """A request without what its host does not take. Raises ClientError for what must not be left out.
+
+    :param body: what is sent, but for the model's name
+    """
+    fitted = upstream.provider.fit(upstream, prepared.form, body, prepared.ask)
+    if fitted is None:
+        return prepared
+    if fitted.dropped and (strict or call.is_strict):
+        message = f"not supported by this upstream: {', '.join(fitted.dropped)}"
+        raise ClientError(400, message, param=fitted.dropped[0])
+    ask = prepared.ask._replace(headers=tuple(fitted.headers))
+    if fitted.body is not body:
+        whole = fitted.body if prepared.outgoing is not None else call.renamed(fitted.body, ask.model)
+        ask = ask._replace(body=dumps(whole).encode())
+    return prepared._replace(ask=ask, unfit=(*prepared.unfit, *fitted.dropped, *fitted.idle))
 
 
 def target_of(call: Call, route: Route, upstreams: Upstreams) -> Target:
@@ -176,7 +189,8 @@ class MessageDispatch:
         self._call = call
         self._upstreams = upstreams
         self._reply = reply
-        self._framing = attempt.route.upstream.provider.framing
+        self._provider = attempt.route.upstream.provider
+        self._framing = self._provider.framing
         self._losses = AnswerLosses(call.form.name)
         may_pause = prepared.outgoing is not None and prepared.form.pauses and bool(call.request.web_tools)
         self._pauses = Pauses() if may_pause else None
@@ -225,7 +239,8 @@ class MessageDispatch:
         route, prepared = self.attempt.route, self.prepared
         request = pauses.next_request(self._call.request)
         outgoing = _converted(request, prepared.form, route, target_of(self._call, route, self._upstreams))
-        return prepared._replace(outgoing=outgoing, ask=prepared.ask._replace(body=dumps(outgoing.body).encode()))
+        again = Prepared(prepared.form, outgoing, prepared.ask._replace(body=dumps(outgoing.body).encode()))
+        return _fitted(again, outgoing.body, self._call, route.upstream, False)
 
     async def _send_and_deliver(self, prepared: Prepared) -> Failed | None:
         call, record = self._call, self._call.record
@@ -378,7 +393,8 @@ class MessageDispatch:
         limit = self._upstreams.config.limits.max_event_bytes
         parser = self._framing.parser(limit) if delivery.is_event_stream else None
         try:
-            events = read_whole(prepared.form, Whole(delivery.answer, delivery.body, parser), call.id, call.redact)
+            whole = Whole(delivery.answer, delivery.body, parser, self._provider.error_body)
+            events = read_whole(prepared.form, whole, call.id, call.redact)
         except UpstreamError as error:
             return failed_of(error)
         except Exception as error:  # whatever this upstream has sent, another may still respond

@@ -34,6 +34,7 @@ from ccproxy_lite.net.application import Response
 from ccproxy_lite.net.connection import Connection
 from ccproxy_lite.net.framing import Headers
 from ccproxy_lite.net.heads import AnswerHead, OutHeaders
+from ccproxy_lite.providers import FIELDS
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.tape import AttemptTape, Tape
@@ -264,6 +265,9 @@ def _upstream(upstream: Upstream, lists: Lists) -> dict[str, Any]:
         "quirks": sorted(upstream.quirks),
         "command": list(upstream.command),
         "prompt_cache": upstream.prompt_cache,
+        "provider": upstream.provider.name,
+        "auth": list(upstream.auth),
+        **{name: value for name in FIELDS if (value := getattr(upstream, name))},
         "models": sorted(upstream.models or lists.get(upstream.name, ())),
     }
 

@@ -160,7 +160,7 @@ class Catalog:
         """Ask an upstream, if it must be; the event is set when its answer is there, which is for all who wait."""
         name, now = upstream.name, self._relay.clock.now()
         is_fresh = self._relay.outages.is_out(name, now) or now < self._fresh_until.get(name, 0.0)
-        if upstream.models or upstream.from_client or upstream.provider.runs or is_fresh or self._tasks is None:
+        if upstream.models or upstream.from_client or not upstream.lists or is_fresh or self._tasks is None:
             return None
         if name not in self._asking:
             self._asking[name] = anyio.Event()

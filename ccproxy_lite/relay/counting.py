@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ccproxy_lite.errors import UNREACHABLE, ClientError, UpstreamError
 from ccproxy_lite.formats.format import Format
 from ccproxy_lite.formats.neutral.events import Usage
@@ -70,15 +73,25 @@ async def _upstream_count(relay: Relay, call: Call, route: Route) -> int | None:
 
 def _counting_request(relay: Relay, call: Call, route: Route, form: Format) -> Ask:
     """The request for a counting endpoint. Raises ClientError for what the target cannot express."""
+    ask, sent = _whole_request(relay, call, route, form)
+    fitted = route.upstream.provider.fit(route.upstream, form, sent, ask)
+    if fitted is None:
+        return ask
+    body = ask.body if fitted.body is sent else dumps(fitted.body).encode()
+    return ask._replace(headers=tuple(fitted.headers), body=body)
+
+
+def _whole_request(relay: Relay, call: Call, route: Route, form: Format) -> tuple[Ask, Mapping[str, Any]]:
+    """The request with all that the client has sent, and its body before it was written."""
     assert form.counting is not None
     if form is not call.form:
         target = target_of(call, route, relay.upstreams)._replace(strict=False, caching=False)
         body = form.counting.body(form.write_request(call.request, target).body, route.model)
         headers = merged(form.fixed_headers, for_converted(False))
-        return Ask(route.model, call.path_info, "", tuple(headers), dumps(body).encode())
+        return Ask(route.model, call.path_info, "", tuple(headers), dumps(body).encode()), body
     headers = merged(form.fixed_headers, for_upstream(call.head))
     body = call.cleaned or call.body
     counted = form.counting.body(body, route.model)
     untouched = body is call.body and counted in (body, {**body, "model": route.model})
     raw = call.with_model(route.model) if untouched else dumps(counted).encode()
-    return Ask(route.model, call.path_info, call.head.query, tuple(headers), raw)
+    return Ask(route.model, call.path_info, call.head.query, tuple(headers), raw), counted

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from ccproxy_lite.config.model import Upstream
 from ccproxy_lite.errors import PARTIAL, ClientError, UpstreamError
-from ccproxy_lite.formats import VERSIONS, owner_of
+from ccproxy_lite.formats import VERSIONS, failures, owner_of
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.net.application import Response
 from ccproxy_lite.net.bodies import IncomingBody
@@ -102,10 +102,10 @@ class RawDispatch:
         answer, upstream = self._passage.answer, self.attempt.route.upstream
         if answer is None or answer.status < 400:
             return None
-        form = wire_format(upstream, self._call.form.name)
         body = _plain(bytes(self._passage.body), answer.get("content-encoding"))
         value = json_in(body)
-        failed = form.read_error(answer.status, body[:200].decode("utf-8", "replace") if value is None else value)
+        said = body[:200].decode("utf-8", "replace") if value is None else value
+        failed = failures.read_error(answer.status, upstream.provider.error_body(answer.get, said))
         hint_s = retry_after.best(failed, answer.headers, self._relay.clock.wall())
         # What a key may not do with one part of the API says nothing about the others.
         return replace(failed, retry_after_s=hint_s, code=PARTIAL if failed.kind == "permission" else failed.code)

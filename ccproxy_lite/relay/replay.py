@@ -26,7 +26,7 @@ from ccproxy_lite.net.connection import Connection
 from ccproxy_lite.net.heads import AnswerHead, OutHeaders, RequestHead, read_head
 from ccproxy_lite.net.upstream import Pool
 from ccproxy_lite.net.watchdog import Watchdog
-from ccproxy_lite.providers import provider_of
+from ccproxy_lite.providers import FIELDS, cloud
 from ccproxy_lite.providers.provider import Outbound
 from ccproxy_lite.relay import messages
 from ccproxy_lite.relay.call import Call
@@ -242,7 +242,9 @@ def upstreams_of(document: Document) -> dict[str, Upstream]:
             command=tuple(entry["command"]),
             prompt_cache=entry.get("prompt_cache", "off"),
             models=tuple(entry.get("models", ())),
-            provider=provider_of(entry["format"]),
+            provider=cloud(entry.get("provider", ""), entry["format"], entry["base_url"], entry.get("api_version", "")),
+            auth=tuple(entry.get("auth", ())),
+            **{name: entry[name] for name in FIELDS if name in entry},
         )
         for entry in (target["upstream"] for target in document["targets"])
     }

@@ -92,6 +92,8 @@ class Upstreams:
             return
         origin = Origin.of(outbound.base_url, upstream.ca_file, upstream.client_cert, upstream.proxy)
         headers = merged(outbound.headers, configured(upstream, head))
+        if outbound.sign is not None:
+            headers = merged(headers, outbound.sign(origin.authority, self.clock.wall()))
         try:
             await self.pool.fetch(origin, outbound._replace(headers=headers), receiver, self._timeouts)
             await receiver.done.wait()

@@ -1,12 +1,13 @@
 """Secrets at run time: read when they are needed, read again when they are old or rejected, and redacted in all texts.
 
-``config.secrets`` says what a secret reference is, and whether it can work at all. Here files are read and helpers run.
+``config.secrets`` says what a secret reference is, and whether it can work at all. Here files are read and helpers run;
+what is fetched from a cloud, a function that is handed in fetches (``credentials``).
 
-A secret is read at its first use and kept for five minutes. It is read again earlier when an upstream has rejected it,
-because a file or helper may have a new one by then; but a helper that has just returned the rejected value again is
-not run for half a minute. If a source fails, the old value is still used: a token that was valid a minute ago is worth
-more than an error. Only a secret that could never be read is an error. When a value has changed, ``on_change`` lets the
-relay clear the cooldowns that the old value has caused.
+A secret is read at its first use and kept for five minutes, or, if its source says when it expires, until shortly
+before. It is read again earlier when an upstream has rejected it, because its source may have a new one by then; but
+one that has just returned the rejected value again is not asked for half a minute. If a source fails, the old value is
+still used: a token that was valid a minute ago is worth more than an error. Only a secret that could never be read is
+an error. When a value has changed, ``on_change`` lets the relay clear the cooldowns that the old value has caused.
 
 Redaction: every value that was ever read is remembered, in the spellings that JSON and URLs give it, and replaced in
 everything that is logged, shown or sent to a client. Upstreams quote keys in their error messages.
@@ -15,34 +16,48 @@ everything that is logged, shown or sent to a client. Upstreams quote keys in th
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from math import inf
 from urllib.parse import quote
 
 import anyio
 
-from ccproxy_lite.config.secrets import display_name, is_renewable, variable, why_unusable, words
+from ccproxy_lite.clock import Clock
+from ccproxy_lite.config.secrets import display_name, is_fetched, is_renewable, variable, why_unusable, words
 from ccproxy_lite.errors import NO_SECRET, UpstreamError
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import log
+from ccproxy_lite.providers.credentials import Secret, parts, secret_of
+from ccproxy_lite.relay.helpers import run_helper
 
 MAX_AGE_S = 300.0
 _REREAD_DELAY_S = 30.0
-_HELPER_TIMEOUT_S = 20.0
+_EARLY_S = 225.0
+"""So long before it expires a secret is renewed; earlier, Google's metadata server gives the same token again."""
 MIN_REDACTED_CHARS = 6
 _MAX_RETIRED = 4096
+
+
+Fetch = Callable[[str], Awaitable[Secret]]
+
+
+async def _no_cloud(reference: str) -> Secret:
+    raise OSError("nothing is fetched here")
 
 
 class Vault:
     """Resolves secret references, and redacts what it has seen.
 
     :ivar on_change: called with the reference of a secret that has changed, or that can be read again
+    :ivar fetch: gives the secret of a reference to a cloud; it may raise OSError, ValueError and UpstreamError
     """
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self.on_change: Callable[[str], object] = lambda reference: None
+        self.fetch: Fetch = _no_cloud
+        self.clock = Clock()
         self._environ = os.environ if environ is None else environ
-        self._values: dict[str, tuple[str, float]] = {}
+        self._values: dict[str, tuple[str, float]] = {}  # and until when it is used without another look
         self._failures: dict[str, UpstreamError] = {}
         self._rejected: dict[str, tuple[str, float]] = {}
         self._locks: dict[str, anyio.Lock] = {}
@@ -54,7 +69,6 @@ class Vault:
         """The secret; from a file or helper at most 5 minutes old, unless reading fails.
 
         Raises UpstreamError if it could never be read.
-
 
         :param rejected: the value that an upstream has just rejected: read again, however recent it is
         """
@@ -87,17 +101,18 @@ class Vault:
         if rejected is not None and cached[0] == rejected:
             # A helper may return the rejected value again.
             rejected_before, since = self._rejected.get(reference, ("", 0.0))
-            return reference.startswith("cmd:") and rejected_before == rejected and now - since < _REREAD_DELAY_S
-        return now - cached[1] < MAX_AGE_S
+            return not reference.startswith("file:") and rejected_before == rejected and now - since < _REREAD_DELAY_S
+        return now < cached[1]
 
     async def _read_again(self, reference: str, now: float) -> None:
         cached = self._values.get(reference)
         try:
-            secret = (await self._read_source(reference)).strip()
-            reason_unusable = why_unusable(secret, "its content") if is_renewable(reference) else None
-            if reason_unusable:
-                raise ValueError(reason_unusable)
-        except (OSError, ValueError) as error:
+            secret, expires_at = await self._read_source(reference)
+            for part in parts(secret) if is_renewable(reference) else ():
+                reason_unusable = why_unusable(part, "its content")
+                if reason_unusable:
+                    raise ValueError(reason_unusable)
+        except (OSError, ValueError, UpstreamError) as error:
             reason = getattr(error, "strerror", None) or error
             if cached is None:
                 message = f"the key {display_name(reference)} cannot be read: {reason}"
@@ -106,16 +121,25 @@ class Vault:
             log.warning("the key %s cannot be read again: %s", display_name(reference), reason)
             # A helper that hangs delays a request each time.
             again_s = MAX_AGE_S if reference.startswith("cmd:") else _REREAD_DELAY_S
-            self._values[reference] = (cached[0], now - MAX_AGE_S + again_s)
+            self._values[reference] = (cached[0], now + again_s)
             return
-        self._values[reference] = (secret, now)
-        self._retired.pop(secret, None)
-        self.remember(secret)
+        self._values[reference] = (secret, now + self._kept_s(expires_at))
+        for part in parts(secret):
+            self._retired.pop(part, None)
+            self.remember(part)
         has_changed = cached is not None and cached[0] != secret
         if cached is not None and has_changed:
-            self._retire(cached[0])
+            for part in parts(cached[0]):
+                self._retire(part)
         if self._failures.pop(reference, None) or has_changed:
             self.on_change(reference)
+
+    def _kept_s(self, expires_at: float | None) -> float:
+        """How long a secret is used without another look."""
+        if expires_at is None:
+            return MAX_AGE_S
+        left_s = expires_at - self.clock.wall()
+        return max(left_s - _EARLY_S, left_s / 2)
 
     def remember(self, secret: str) -> None:
         """Redact this value in every text from now on, however JSON and URLs spell it."""
@@ -130,7 +154,9 @@ class Vault:
         if len(self._retired) > _MAX_RETIRED:
             oldest = next(iter(self._retired))
             del self._retired[oldest]
-            if all(oldest != value for value, _ in self._values.values()):  # another source may still have it
+            if all(
+                oldest not in parts(value) for value, _ in self._values.values()
+            ):  # another source may still have it
                 self._seen.pop(oldest, None)
                 self._order = None
 
@@ -160,15 +186,15 @@ class Vault:
             return self._order
         return sorted({*self._order, *spellings(own)}, key=len, reverse=True)
 
-    async def _read_source(self, reference: str) -> str:
+    async def _read_source(self, reference: str) -> Secret:
         name = variable(reference)
         if name is not None:
-            return self._environ.get(name, "")
+            return Secret(self._environ.get(name, "").strip())
         if reference.startswith("file:"):
-            return await anyio.Path(reference[5:]).read_text()
+            return Secret((await anyio.Path(reference[5:]).read_text()).strip())
         if reference.startswith("cmd:"):
-            return await _run_helper(words(reference))
-        return reference
+            return secret_of(await run_helper(words(reference)), self.clock.wall())
+        return await self.fetch(reference) if is_fetched(reference) else Secret(reference.strip())
 
 
 def spellings(secret: str) -> tuple[str, ...]:
@@ -193,22 +219,3 @@ def masked(data: bytes, spelled: Iterable[str]) -> bytes:
             other = b"[redacted]".ljust(len(raw), b"*") if len(raw) >= 10 else b"*" * len(raw)
             data = data.replace(raw, b"1" * len(raw) if raw.isdigit() else other)
     return data
-
-
-async def _run_helper(command: list[str]) -> str:
-    """The standard output of a credential helper; no shell, no input, a time limit."""
-    from subprocess import DEVNULL
-
-    try:
-        with anyio.fail_after(_HELPER_TIMEOUT_S):
-            done = await anyio.run_process(command, stdin=DEVNULL, check=False)
-    except TimeoutError:
-        raise OSError(f"{command[0]} did not finish in {_HELPER_TIMEOUT_S:.0f} s") from None
-    if done.returncode != 0:
-        last_line = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
-        log.warning("%s exited with status %d: %s", command[0], done.returncode, last_line)
-        raise OSError(f"{command[0]} exited with status {done.returncode}")
-    token = done.stdout.decode("ascii", "replace").strip()
-    if not token:
-        raise OSError(f"{command[0]} printed nothing")
-    return token

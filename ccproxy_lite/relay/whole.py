@@ -20,11 +20,15 @@ _TAG = re.compile(r"<(script|style).*?</\1>|<[^>]*>|\s+", re.DOTALL | re.IGNOREC
 
 
 class Whole(NamedTuple):
-    """A collected response: its head, its body, and the parser of its events if it is a stream after all."""
+    """A collected response: its head, its body, and the parser of its events if it is a stream after all.
+
+    ``error_body`` is the provider's (see ``Provider``).
+    """
 
     head: AnswerHead | None
     body: bytes
     events: Parser | None = None
+    error_body: Callable[[Callable[[str], str], Any], Any] = lambda get, body: body
 
 
 def read_whole(form: Format, whole: Whole, seed: str, redact: Callable[[str], str]) -> list[Event]:
@@ -48,7 +52,7 @@ def read_whole(form: Format, whole: Whole, seed: str, redact: Callable[[str], st
     if head.status >= 400:
         parts = whole.events.feed(body) if whole.events is not None else []
         said = parts[0].data.encode() if parts else body  # some services send an error as an event
-        return [form.read_error(head.status, _json_or_text(said, kind, redact))]
+        return [failures.read_error(head.status, whole.error_body(head.get, _json_or_text(said, kind, redact)))]
     if whole.events is not None:
         reader = form.reader(seed)
         events = [event for part in whole.events.feed(body) for event in reader.feed(part)] + reader.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ccproxy_lite.errors import STATUS, Kind
-from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats import FORMATS, failures
 from ccproxy_lite.formats.neutral.events import Failed
 
 SAID: dict[Kind, dict[str, tuple[int, str]]] = {
@@ -33,7 +33,7 @@ def test_a_failure_keeps_its_meaning(form: str, kind: Kind) -> None:
     error = body["error"]
     assert (told, error["message"]) == (status, "the model's words")
     assert word in (error.get("type"), error.get("code"), error.get("status"))
-    back = FORMATS[form].read_error(told, body)
+    back = failures.read_error(told, body)
     assert (back.kind, back.message) == (READ_AS.get((form, kind), kind), "the model's words")
 
 
@@ -45,7 +45,7 @@ def test_a_prompt_that_is_too_long_is_said_in_the_words_that_clients_look_for(fo
         "gemini": ("gemini", 400, {"error": {"code": 400, "message": "The input token count (9) exceeds the maximum number of tokens allowed (8).", "status": "INVALID_ARGUMENT"}}),
     }  # fmt: skip
     for upstream, status, body in said.values():
-        _, told = FORMATS[form].write_error(FORMATS[upstream].read_error(status, body))
+        _, told = FORMATS[form].write_error(failures.read_error(status, body))
         if form == "anthropic":
             assert told["error"]["message"].startswith("prompt is too long")
         elif form.startswith("openai"):
@@ -61,6 +61,6 @@ def test_a_prompt_that_is_too_long_is_said_in_the_words_that_clients_look_for(fo
     "body", ["", "<html>busy</html>", None, [], {}, {"error": None}, {"error": "busy"}, {"message": "busy"}]
 )
 def test_any_body_is_an_error(form: str, body: object) -> None:
-    failed = FORMATS[form].read_error(503, body)
+    failed = failures.read_error(503, body)
     assert (failed.status, failed.kind) == (503, "overloaded")
     assert failed.message

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccproxy_lite.errors import ClientError, UpstreamError
-from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats import FORMATS, failures
 from ccproxy_lite.formats.format import Outgoing, PathInfo, Progress, ReplyInfo, Target
 from ccproxy_lite.formats.neutral.losses import FROM, TO, Losses
 from ccproxy_lite.formats.neutral.request import (
@@ -440,7 +440,7 @@ def test_any_stream_is_read_or_fails(name: str, chunks: list[dict[str, Any]]) ->
 def test_any_answer_and_any_error_is_read_or_fails(name: str, body: dict[str, Any], status: int) -> None:
     from ccproxy_lite.formats.neutral.events import check
 
-    failed = FORMATS[name].read_error(status, body)
+    failed = failures.read_error(status, body)
     assert failed.message and failed.status == status
     for form in FORMATS.values():
         assert 400 <= form.write_error(failed)[0] < 600

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats import FORMATS, failures
 from ccproxy_lite.formats.neutral import overflow
 
 SENTENCES = [
@@ -200,7 +200,7 @@ def test_a_prompt_that_is_too_long(sentence: str, sent: int, limit: int) -> None
 @pytest.mark.parametrize("sentence", LOOK_ALIKES)
 def test_what_only_looks_like_it(sentence: str) -> None:
     assert overflow.measure(sentence) is None
-    failed = FORMATS["openai-chat"].read_error(400, {"error": {"message": sentence}})
+    failed = failures.read_error(400, {"error": {"message": sentence}})
     assert failed.overflow is None
 
 
@@ -208,7 +208,7 @@ def test_what_only_looks_like_it(sentence: str) -> None:
 def test_every_format_reads_its_own_words_again(name: str) -> None:
     form = FORMATS[name]
     for sentence, sent, limit in SENTENCES:
-        status, body = form.write_error(FORMATS["openai-chat"].read_error(500, {"detail": sentence}))
+        status, body = form.write_error(failures.read_error(500, {"detail": sentence}))
         assert status == 400 and form.is_own_error(status, body), sentence
-        read = form.read_error(status, body)
+        read = failures.read_error(status, body)
         assert read.overflow is not None and (read.overflow == (sent, limit) or not sent), sentence

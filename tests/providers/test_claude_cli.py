@@ -10,15 +10,14 @@ import pytest
 from ccproxy_lite.errors import UNKNOWN_SESSION, ClientError, UpstreamError
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.anthropic.request import BILLING_HEADER
-from ccproxy_lite.providers.claude_cli import Dialogue, Program, _turns, fit, message
-from ccproxy_lite.providers.echo import _Place
-from ccproxy_lite.providers.provider import Ask, Resume
+from ccproxy_lite.providers.claude_cli import Dialogue, Program, _turns, message, unfit_in
+from ccproxy_lite.providers.provider import Ask, Place, Resume
 
 ASK: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
-SERVICE = _Place("", ("claude",))
+SERVICE = Place("", command=("claude",))
 
 
-def program(body: dict[str, Any], service: _Place = SERVICE, key: str = "") -> Program:
+def program(body: dict[str, Any], service: Place = SERVICE, key: str = "") -> Program:
     outbound = message(service, FORMATS["anthropic"], Ask("m", body=json.dumps(body).encode(), session="s"), key)
     assert isinstance(outbound.program, Program)
     return outbound.program
@@ -37,7 +36,7 @@ def program(body: dict[str, Any], service: _Place = SERVICE, key: str = "") -> P
     ],
 )
 def test_what_it_has_no_place_for(more: dict[str, Any], dropped: tuple[str, ...]) -> None:
-    assert fit({**ASK, **more}) == dropped
+    assert unfit_in({**ASK, **more}) == dropped
 
 
 @pytest.mark.parametrize(
@@ -52,7 +51,7 @@ def test_what_it_has_no_place_for(more: dict[str, Any], dropped: tuple[str, ...]
 )
 def test_what_is_refused(more: dict[str, Any], param: str) -> None:
     with pytest.raises(ClientError) as caught:
-        fit({**ASK, **more})
+        unfit_in({**ASK, **more})
     assert (caught.value.status, caught.value.param) == (400, param)
 
 
@@ -64,7 +63,7 @@ def test_instructions_without_the_line_of_another_copy() -> None:
 
 
 def test_with_its_tools_it_keeps_its_own_instructions() -> None:
-    service = _Place("", ("claude",), ("Bash",))
+    service = Place("", command=("claude",), tools=("Bash",))
     launch = program(ASK, service).launch(Resume("u", 0))
     assert launch.files == {} and {"--tools=Bash", "--allowedTools=Bash", "--session-id=u"} <= set(launch.argv)
     assert program({**ASK, "system": "mine"}, service).launch(None).files == {"system.txt": "mine"}

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pytest
 
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.format import PathInfo
 from ccproxy_lite.formats.neutral.catalog import ModelInfo
-from ccproxy_lite.providers import defaults, provider_of
-from ccproxy_lite.providers.direct import PROVIDER, credential, quirks_at
-from ccproxy_lite.providers.provider import Ask
-
-
-class Place(NamedTuple):
-    base_url: str
+from ccproxy_lite.providers import defaults, provider_of, quirks_at
+from ccproxy_lite.providers.credentials import key_headers
+from ccproxy_lite.providers.direct import PROVIDER, usual_auth
+from ccproxy_lite.providers.provider import Ask, Place
 
 
 @pytest.mark.parametrize(
@@ -29,8 +24,8 @@ class Place(NamedTuple):
     ],
 )
 def test_credentials(kind: str, base_url: str, expected: list[tuple[str, str]]) -> None:
-    assert credential(kind, base_url, "k") == expected
-    assert credential(kind, base_url, "") == []
+    assert key_headers(usual_auth(kind, base_url), "k") == expected
+    assert key_headers(usual_auth(kind, base_url), "") == []
 
 
 @pytest.mark.parametrize(
@@ -59,7 +54,7 @@ def test_the_key_takes_the_place_of_a_header_of_its_name(kind: str) -> None:
     name = defaults(kind).key_header
     ask = Ask("m", PathInfo(), "", ((name, "the client's"), ("x-kept", "1")), b"{}")
     sent = PROVIDER.message(Place(defaults(kind).base_url), FORMATS[kind], ask, "k")
-    assert sent.headers == [("x-kept", "1"), *credential(kind, defaults(kind).base_url, "k")]
+    assert sent.headers == [("x-kept", "1"), *key_headers(usual_auth(kind, defaults(kind).base_url), "k")]
 
 
 @pytest.mark.parametrize("kind", FORMATS)

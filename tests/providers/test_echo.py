@@ -7,8 +7,7 @@ import pytest
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.format import PathInfo
 from ccproxy_lite.providers import provider_of
-from ccproxy_lite.providers.provider import Ask
-from tests.providers.test_direct import Place
+from ccproxy_lite.providers.provider import Ask, Place
 
 
 @pytest.mark.parametrize("kind", FORMATS)

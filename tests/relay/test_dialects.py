@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats import FORMATS, failures
 from ccproxy_lite.formats.neutral.events import Failed, fold
 from ccproxy_lite.formats.sse import Parser
 from ccproxy_lite.net.framing import Decoder
@@ -71,7 +71,7 @@ def cut_in_two(client: str, up_format: str, before: list[Any], behind_it: list[A
 def told(form: str, status: int, body: Any) -> Failed:
     """The failure in an error answer, which must be in that format's shape and words."""
     assert FORMATS[form].is_own_error(status, body), body
-    return FORMATS[form].read_error(status, body)
+    return failures.read_error(status, body)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats import FORMATS, failures
 from ccproxy_lite.formats.neutral.events import End, Event, fold
 from ccproxy_lite.formats.sse import Parser
 from tests.support import (
@@ -258,7 +258,7 @@ def test_errors_keep_their_meaning(form: str, status: int, kind: str) -> None:
     path, asked = WIRES[form].asked(False)
     with upstream([http(status, body)]) as up, proxy({**behind(up, "gemini"), "retries": 0}) as served:
         answer = ask(served.port, path, asked)
-    failed = FORMATS[form].read_error(answer.status, answer.json)
+    failed = failures.read_error(answer.status, answer.json)
     assert (failed.kind, failed.message) == (kind, "the words")
     assert answer.headers["retry-after"] == "2"
 

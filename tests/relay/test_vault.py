@@ -9,7 +9,8 @@ import anyio
 import pytest
 
 from ccproxy_lite.errors import NO_SECRET, UpstreamError
-from ccproxy_lite.relay import vault as vaults
+from ccproxy_lite.providers.credentials import Secret
+from ccproxy_lite.relay import helpers
 from ccproxy_lite.relay.vault import Vault
 from tests.support import PATIENCE_S
 
@@ -144,7 +145,7 @@ def test_a_helper_that_fails_runs_once_for_all_who_wait(tmp_path: Path) -> None:
 
 
 def test_a_helper_that_hangs_with_a_known_key_is_left_alone_for_five_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vaults, "_HELPER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(helpers, "_TIMEOUT_S", 0.1)
     vault = Vault({})
     spec = f"cmd:{sys.executable} -c 'import time; time.sleep(60)'"
     vault._values[spec] = ("token-1", 0.0)
@@ -179,8 +180,8 @@ def test_redaction_survives_a_flood_of_new_secrets(monkeypatch: pytest.MonkeyPat
     value(vault, "$NAME")
     issued = iter(range(5_000))
 
-    async def issue(reference: str) -> str:
-        return f"token/{next(issued)}+"
+    async def issue(reference: str) -> Secret:
+        return Secret(f"token/{next(issued)}+")
 
     async def use() -> None:
         for number in range(5_000):
@@ -232,7 +233,7 @@ def test_a_helper_does_not_block_the_loop() -> None:
     ],
 )
 def test_helpers_that_fail(command: str, message: str, timeout_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vaults, "_HELPER_TIMEOUT_S", timeout_s)
+    monkeypatch.setattr(helpers, "_TIMEOUT_S", timeout_s)
     with pytest.raises(UpstreamError, match=message):
         value(Vault({}), f"cmd:{sys.executable} {command}")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats import FORMATS, failures
 from ccproxy_lite.formats.neutral.error_details import seconds_in, seconds_of
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.routing import retry_after
@@ -204,7 +204,7 @@ def error(**members: Any) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_error_bodies(form: str, status: int, body: Any, kind: str, seconds: float | None) -> None:
-    failed = FORMATS[form].read_error(status, body)
+    failed = failures.read_error(status, body)
     assert failed.kind == kind
     assert final_stop_reason({}, failed) == seconds
 
@@ -216,4 +216,4 @@ def test_error_bodies(form: str, status: int, body: Any, kind: str, seconds: flo
              {"error": {"status": "RESOURCE_EXHAUSTED", "details": [{"violations": 7}, {"violations": [[]]}, {}]}}]
 )  # fmt: skip
 def test_no_error_body_is_too_odd(form: str, body: Any) -> None:
-    assert FORMATS[form].read_error(429, body).kind in ("rate_limit", "billing")
+    assert failures.read_error(429, body).kind in ("rate_limit", "billing")

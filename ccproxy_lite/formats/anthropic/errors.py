@@ -1,13 +1,12 @@
-"""Anthropic Messages: errors, read and written. Source: the API's error reference and the SDK's ``types.shared``."""
+"""Anthropic Messages: errors as clients are told. Source: the API's error reference and the SDK's ``types.shared``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ccproxy_lite.errors import Kind, kind_of
+from ccproxy_lite.errors import Kind
 from ccproxy_lite.formats import failures, fields
-from ccproxy_lite.formats.neutral.error_details import refine
 from ccproxy_lite.formats.neutral.events import Failed
 
 _TYPES: dict[Kind, str] = {
@@ -22,38 +21,6 @@ _TYPES: dict[Kind, str] = {
     "timeout": "timeout_error",
     "server": "api_error",
 }
-_KINDS: dict[str, tuple[Kind, int]] = {
-    "invalid_request_error": ("bad_request", 400),
-    "authentication_error": ("auth", 401),
-    "billing_error": ("billing", 402),
-    "permission_error": ("permission", 403),
-    "not_found_error": ("not_found", 404),
-    "request_too_large": ("too_large", 413),
-    "rate_limit_error": ("rate_limit", 429),
-    "overloaded_error": ("overloaded", 529),
-    "timeout_error": ("timeout", 504),
-    "api_error": ("server", 500),
-}
-
-
-def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
-    """An error object, in an error answer or in an ``error`` event; ``status`` where its type says none."""
-    error = failures.said(body)
-    name = fields.lenient(error, "type")
-    kind, implied = _KINDS.get(name, (kind_of(status), status))
-    message = fields.lenient(error, "message") or name or f"the upstream returned {status}"
-    return refine(
-        Failed(status if status not in (200, 500) else implied, kind, message, code=name),
-        error,
-        status if is_http else None,
-    )
-
-
-def read_error(status: int, body: Any) -> Failed:
-    """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
-    return failed_of(body, status, is_http=True)
-
-
 _TOO_LONG = "prompt is too long"
 _OWN_OVERFLOWS = (_TOO_LONG, "input length and `max_tokens` exceed context limit")
 
@@ -64,7 +31,7 @@ def is_own_error(status: int, body: Any) -> bool:
     message = fields.lenient(error, "message")
     if not message or not fields.lenient(error, "type") or failures.is_nested(message):
         return False
-    return read_error(status, body).overflow is None or (status == 400 and message.startswith(_OWN_OVERFLOWS))
+    return failures.read_error(status, body).overflow is None or (status == 400 and message.startswith(_OWN_OVERFLOWS))
 
 
 def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:

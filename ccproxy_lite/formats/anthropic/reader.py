@@ -26,7 +26,7 @@ from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import failures, fields
 from ccproxy_lite.formats.anthropic import web
 from ccproxy_lite.formats.anthropic.blocks import NAME
-from ccproxy_lite.formats.anthropic.errors import failed_of, is_own_error, write_error
+from ccproxy_lite.formats.anthropic.errors import is_own_error, write_error
 from ccproxy_lite.formats.format import Progress
 from ccproxy_lite.formats.neutral import names, overflow, search, thinking
 from ccproxy_lite.formats.neutral.events import (
@@ -73,7 +73,7 @@ _KINDS: dict[str, PartKind] = {
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A complete response as events. Raises UpstreamError."""
     if body.get("type") == "error" or failures.states_error(body, body.get("content") or None):
-        return [failed_of(body, 500)]
+        return [failures.failed_of(body, 500)]
     content = body.get("content")
     if not isinstance(content, list):
         raise UpstreamError("the upstream's response has no content")
@@ -150,7 +150,7 @@ class Reader:
         step = _STEPS.get(kind)
         if step is not None:
             return step(self, data)
-        return self._end_with_failure(failed_of(data, 500)) if _is_failure(kind, data, event.name) else []
+        return self._end_with_failure(failures.failed_of(data, 500)) if _is_failure(kind, data, event.name) else []
 
     def step(self, kind: str, data: dict[str, Any]) -> list[Event]:
         """The neutral events of one event."""
@@ -371,7 +371,7 @@ def look(event: SseEvent, progress: Progress) -> None:
         progress.notes.update((key, value) for key, value in counts.items() if value is not None)
         progress.usage = _read_usage({"usage": progress.notes})
     if _is_failure(kind, data, name):
-        progress.failed = failed_of(data, 500)
+        progress.failed = failures.failed_of(data, 500)
         progress.is_foreign = not is_own_error(400, data)
     elif kind == "message_stop":
         progress.content = progress.ended = progress.over = True

@@ -20,7 +20,6 @@ FORMAT = Format(
     write_failure=reader.write_failure,
     without_foreign=contents.without_foreign,
     with_effort=request.with_effort,
-    read_error=errors.read_error,
     is_own_error=errors.is_own_error,
     write_error=errors.write_error,
     read_models=catalog.read_models,

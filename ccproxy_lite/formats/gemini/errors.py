@@ -1,13 +1,12 @@
-"""Gemini generateContent: errors, read and written. Source: the API's error reference (``google.rpc.Status``)."""
+"""Gemini generateContent: errors as clients are told. Source: the API's error reference (``google.rpc.Status``)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ccproxy_lite.errors import STATUS, Kind, kind_of
+from ccproxy_lite.errors import Kind
 from ccproxy_lite.formats import failures, fields
-from ccproxy_lite.formats.neutral.error_details import refine
 from ccproxy_lite.formats.neutral.events import Failed
 
 _STATUSES: dict[Kind, str] = {
@@ -22,36 +21,6 @@ _STATUSES: dict[Kind, str] = {
     "timeout": "DEADLINE_EXCEEDED",
     "server": "INTERNAL",
 }
-_KINDS: dict[str, Kind] = {
-    "INVALID_ARGUMENT": "bad_request",
-    "FAILED_PRECONDITION": "bad_request",
-    "OUT_OF_RANGE": "bad_request",
-    "UNAUTHENTICATED": "auth",
-    "PERMISSION_DENIED": "permission",
-    "NOT_FOUND": "not_found",
-    "RESOURCE_EXHAUSTED": "rate_limit",
-    "UNAVAILABLE": "overloaded",
-    "DEADLINE_EXCEEDED": "timeout",
-}
-
-
-def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
-    """An error object, in an error answer or in a chunk; ``status`` where it says none itself."""
-    error = failures.said(body)
-    name = fields.lenient(error, "status")
-    code = fields.count(error, "code")
-    if not 400 <= code < 600:
-        code = STATUS[_KINDS[name]] if status == 500 and name in _KINDS else status
-    kind = kind_of(code) if code != 500 else _KINDS.get(name, "server")
-    message = fields.lenient(error, "message") or name or f"the upstream returned {status}"
-    return refine(Failed(code, kind, message, code=name), error, status if is_http else None)
-
-
-def read_error(status: int, body: Any) -> Failed:
-    """The failure in an HTTP error answer; ``body`` is its JSON, or whatever text it held."""
-    return failed_of(body, status, is_http=True)
-
-
 _TOO_LONG = "maximum number of tokens allowed"
 
 
@@ -61,7 +30,7 @@ def is_own_error(status: int, body: Any) -> bool:
     message = fields.lenient(error, "message")
     if not message or not fields.count(error, "code") or failures.is_nested(message):
         return False
-    return read_error(status, body).overflow is None or (status == 400 and _TOO_LONG in message)
+    return failures.read_error(status, body).overflow is None or (status == 400 and _TOO_LONG in message)
 
 
 def write_error(failed: Failed) -> tuple[int, Mapping[str, Any]]:

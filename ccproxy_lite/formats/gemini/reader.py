@@ -22,7 +22,7 @@ from ccproxy_lite.formats import failures, fields
 from ccproxy_lite.formats.format import Progress
 from ccproxy_lite.formats.gemini import web
 from ccproxy_lite.formats.gemini.contents import NAME, read_signature, standard
-from ccproxy_lite.formats.gemini.errors import failed_of, is_own_error, write_error
+from ccproxy_lite.formats.gemini.errors import is_own_error, write_error
 from ccproxy_lite.formats.neutral import names, search
 from ccproxy_lite.formats.neutral.events import (
     Begin,
@@ -87,7 +87,7 @@ def _read_usage(usage: Any) -> Usage | None:
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A complete response as events: the same reader takes it as one chunk. Raises UpstreamError."""
     if failures.states_error(body, body.get("candidates") or None):
-        return [failed_of(body, 500)]
+        return [failures.failed_of(body, 500)]
     reader = Reader(fields.lenient(body, "responseId") or seed)
     events = reader.chunk(body)
     if not body.get("candidates") and not reader.finish:
@@ -125,7 +125,7 @@ class Reader:
         data = failures.event_object(event)
         if failures.states_error(data, data.get("candidates"), event.name):
             self._over = True
-            return [failed_of(data, 500)]
+            return [failures.failed_of(data, 500)]
         return self.chunk(data)
 
     def chunk(self, data: Mapping[str, Any]) -> list[Event]:
@@ -329,7 +329,7 @@ def look(event: SseEvent, progress: Progress) -> None:
     if chunk is None:
         return
     if failures.states_error(chunk, chunk.get("candidates"), event.name):
-        progress.failed = failed_of(chunk, 500)
+        progress.failed = failures.failed_of(chunk, 500)
         progress.is_foreign = not is_own_error(400, chunk)
     progress.usage = _read_usage(chunk.get("usageMetadata")) or progress.usage
     for candidate in fields.lenient_list(chunk, "candidates"):

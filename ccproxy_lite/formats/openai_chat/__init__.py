@@ -21,7 +21,6 @@ FORMAT = Format(
     write_failure=reader.write_failure,
     without_foreign=messages.without_foreign,
     with_effort=request.with_effort,
-    read_error=openai.read_error,
     is_own_error=openai.is_own_error,
     write_error=openai.write_error,
     read_models=openai_catalog.read_models,

@@ -45,7 +45,7 @@ from ccproxy_lite.formats.neutral.events import (
     Usage,
     final_stop_reason,
 )
-from ccproxy_lite.formats.openai import failed_of, is_own_error, read_usage, write_error
+from ccproxy_lite.formats.openai import is_own_error, read_usage, write_error
 from ccproxy_lite.formats.openai_chat import reasoning
 from ccproxy_lite.formats.openai_chat.finish_reasons import meaning
 from ccproxy_lite.formats.openai_chat.messages import read_signature
@@ -61,7 +61,7 @@ _PLAIN_DELTA = frozenset(("role", "content"))
 def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A complete response as events: the same reader takes it as one chunk. Raises UpstreamError."""
     if failures.states_error(body, body.get("choices") or None):
-        return [failed_of(body, 500)]
+        return [failures.failed_of(body, 500)]
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise UpstreamError("the upstream's response has no choice")
@@ -144,7 +144,7 @@ class Reader:
         is_usual = data.get("choices") and not data.get("error") and not event.name
         if not is_usual and failures.states_error(data, data.get("choices"), event.name):
             self._over = True
-            return [failed_of(data, 500)]
+            return [failures.failed_of(data, 500)]
         return self.chunk(data)
 
     def chunk(self, data: Mapping[str, Any]) -> list[Event]:
@@ -170,7 +170,7 @@ class Reader:
                     self._read_delta(_as_delta(choice["message"]), events)
                 if choice.get("error"):  # OpenRouter
                     self._over = True
-                    return [*events, failed_of({"error": choice["error"]}, 500)]
+                    return [*events, failures.failed_of({"error": choice["error"]}, 500)]
                 finish = fields.lenient(choice, "finish_reason")
                 self._finish = finish if finish not in ("", "null") else self._finish
                 # Moonshot puts usage into the choice.
@@ -457,7 +457,7 @@ def look(event: SseEvent, progress: Progress) -> None:
     if chunk is None:
         return
     if failures.states_error(chunk, chunk.get("choices"), event.name):
-        progress.failed = failed_of(chunk, 500)
+        progress.failed = failures.failed_of(chunk, 500)
         progress.is_foreign = not is_own_error(400, chunk)
     progress.usage = read_usage(chunk.get("usage")) or progress.usage
     full = ""

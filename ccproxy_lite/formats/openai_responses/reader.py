@@ -39,7 +39,7 @@ from ccproxy_lite.formats.neutral.events import (
     StopReason,
     final_stop_reason,
 )
-from ccproxy_lite.formats.openai import failed_of, read_usage
+from ccproxy_lite.formats.openai import read_usage
 from ccproxy_lite.formats.openai_responses import web
 from ccproxy_lite.formats.openai_responses.items import NAME
 from ccproxy_lite.formats.openai_responses.ordered_parts import OrderedParts
@@ -64,7 +64,7 @@ def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
     """A complete response as events: the same reader takes it as the last event of a stream. Raises UpstreamError."""
     if not isinstance(body.get("output"), list) and body.get("status") != "failed":
         if failures.states_error(body):
-            return [failed_of(body, 500)]
+            return [failures.failed_of(body, 500)]
         raise UpstreamError("the upstream's response has no output")
     return Reader(fields.lenient(body, "id") or seed).ending(body)
 
@@ -72,7 +72,7 @@ def read_body(body: Mapping[str, Any], seed: str) -> list[Event]:
 def _read_failure(response: Any) -> Failed:
     error = response.get("error") if isinstance(response, dict) else None
     if isinstance(error, dict | str) and error:
-        return failed_of({"error": error}, 500)
+        return failures.failed_of({"error": error}, 500)
     return Failed(502, "server", "the upstream's response failed without a reason")
 
 
@@ -128,7 +128,7 @@ class Reader:
             return self.ending(response if isinstance(response, dict) else {}, kind.endswith("incomplete"))
         if kind in ("response.failed", "error") or (not kind.startswith("response.") and _is_failure(event, data)):
             self._over = True
-            return [_read_failure(response) if kind == "response.failed" else failed_of(data, 500)]
+            return [_read_failure(response) if kind == "response.failed" else failures.failed_of(data, 500)]
         # Unknown events are ignored: new ones appear with every model.
         step = _STEPS.get(kind)
         if step is None:
@@ -426,7 +426,7 @@ def _look_for_failure(event: SseEvent, progress: Progress) -> None:
     """An event that is none of the format may say that something is wrong."""
     data = failures.event_seen(event)
     if data is not None and _is_failure(event, data):
-        progress.failed, progress.is_foreign = failed_of(data, 500), True
+        progress.failed, progress.is_foreign = failures.failed_of(data, 500), True
 
 
 def _look_at_response(kind: str, data: dict[str, Any], progress: Progress) -> None:
@@ -435,7 +435,7 @@ def _look_at_response(kind: str, data: dict[str, Any], progress: Progress) -> No
         progress.notes = {key: response[key] for key in ("id", "created_at", "model") if key in response}
         progress.usage = read_usage(response.get("usage"))
     if kind in ("response.failed", "error"):
-        progress.failed = _read_failure(response) if kind == "response.failed" else failed_of(data, 500)
+        progress.failed = _read_failure(response) if kind == "response.failed" else failures.failed_of(data, 500)
         error = response.get("error") if isinstance(response, dict) else data
         is_own = fields.lenient(error, "message") == progress.failed.message and data.get("type") == kind
         is_coded = kind == "response.failed" and fields.lenient(error, "code") == overflow.CODE

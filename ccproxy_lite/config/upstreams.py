@@ -1,0 +1,485 @@
+"""The upstreams in a configuration file: each object to an ``Upstream``, and every mistake in it. Pure.
+
+What the file leaves out is filled in in this order, each step with what the ones before it have given:
+
+    host        the known service that ``base_url`` names or leads to, or that ``provider`` stands for
+    format      of the file; else the only one of the host
+    fields      ``project``, ``location``, ``region``: of the file, the environment, the host's name
+    base URL    of the file, tidied; else the host's, with the fields in it; else the format's
+    keys        of the file; else the host's variables, a file of the upstream's name, the cloud's own credentials
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from ccproxy_lite.config import secrets
+from ccproxy_lite.config.model import Key, Upstream
+from ccproxy_lite.config.readers import (
+    Invalid,
+    Place,
+    Reader,
+    boolean,
+    dict_of,
+    integer_at_least,
+    list_of,
+    members,
+    one_of,
+    readable_file,
+    secret_reference,
+    text,
+)
+from ccproxy_lite.net import proxies
+from ccproxy_lite.providers import (
+    AUTHS,
+    DIRECT,
+    EMBEDDED,
+    ENDPOINTS,
+    FIELDS,
+    KINDS,
+    LOCAL,
+    LOCAL_COMMAND,
+    LOCAL_PARALLEL,
+    NAMES,
+    QUIRKS,
+    Field,
+    Host,
+    Provider,
+    cloud,
+    clouds,
+    defaults,
+    host_at,
+    host_for,
+    host_named,
+    host_names,
+    is_makers,
+    provider_of,
+)
+from ccproxy_lite.providers.hosts import url_for
+
+Keys = tuple[tuple[Key, ...], bool, str]
+"""The keys of an upstream, whether they are the client's instead, and where they come from."""
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def read_upstreams(value: Any, place: Place) -> tuple[Upstream, ...]:
+    return tuple(dict_of(_read_upstream)(value, place).values())
+
+
+class _Site(NamedTuple):
+    """What is known of an upstream's service by now.
+
+    ``fields`` has what its host wants to know; ``notes`` where that was found. ``is_known`` says that its base URL is
+    valid, so that what depends on it can be checked.
+    """
+
+    name: str
+    kind: str
+    host: Host | None
+    provider: str
+    fields: Mapping[str, str]
+    base_url: str = ""
+    is_known: bool = False
+
+
+def _read_upstream(value: Any, place: Place) -> Upstream:
+    name = str(place.path[-1])
+    if not name or not all(char.isalnum() or char in "-_." for char in name):
+        place.error("a name has letters, digits, '-', '_' and '.' only")
+    given = members(value, place, UPSTREAM_FIELDS)
+    site = _read_site(name, value, given, place)
+    _check_local(value, site.kind, place)
+    provider = _provider(site)
+    keys, from_client, source = given.get("keys", ((), False, ""))
+    if "keys" not in value and site.is_known:
+        keys, from_client, source = _usual_keys(site, place)
+    proxy, proxy_source = given.get("proxy", (None, ""))
+    if "proxy" not in value and site.is_known:
+        with place:
+            proxy, proxy_source = usual_proxy(site.base_url, place)
+    if site.is_known:
+        _check_credentials(site, keys, place)
+    host = site.host
+    return Upstream(
+        name=name,
+        format=site.kind,
+        base_url=site.base_url,
+        keys=keys,
+        from_client=from_client,
+        headers=given.get("headers", ()),
+        models=given.get("models", ()),
+        quirks=frozenset(given.get("quirks", ())) | frozenset(host.quirks if host is not None else ()),
+        auth=_auth(given, site),
+        project=site.fields.get("project", ""),
+        location=site.fields.get("location", ""),
+        region=site.fields.get("region", ""),
+        api_version=site.fields.get("api_version", ""),
+        lists=not provider.runs and (host is None or host.lists_in(site.kind)),
+        ca_file=given.get("ca_file", ""),
+        client_cert=given.get("client_cert", ""),
+        proxy=proxy,
+        proxy_source=proxy_source,
+        source=source,
+        command=given.get("command", LOCAL_COMMAND if provider.runs else ()),
+        tools=given.get("tools", ()),
+        env=given.get("env", ()),
+        max_parallel=given.get("max_parallel", LOCAL_PARALLEL),
+        prompt_cache=given.get("prompt_cache", "auto"),
+        provider=provider,
+    )
+
+
+# ---------------------------------------------------------------- the service
+
+
+def _read_site(name: str, value: Any, given: dict[str, Any], place: Place) -> _Site:
+    host = _host(given, place)
+    kind = _kind(value, given, host, place)
+    provider = given.get("provider", host.provider if host is not None else DIRECT.name)
+    host = host or host_for(provider, kind)
+    site = _Site(name, kind, host, provider, {})
+    if provider_of(kind).runs or provider_of(kind).embedded:
+        return site._replace(is_known=True)
+    _check_host(site, given, place)
+    site = site._replace(fields=_fields(site, given, place))
+    with place.at("base_url") if "base_url" in given else place:
+        return _with_base_url(site, given, place)
+    # With an invalid base URL the other fields are still checked, and the upstream is never used.
+    return site
+
+
+def _host(given: Mapping[str, Any], place: Place) -> Host | None:
+    """The known service that is meant."""
+    base_url = given.get("base_url", "")
+    if "base_url" in given and "/" not in base_url and ":" not in base_url:
+        host = host_named(base_url)
+        if host is None:
+            near = get_close_matches(base_url, host_names(), 1)
+            hint = f'; did you mean "{near[0]}"?' if near else ""
+            place.at("base_url").error(f"neither a URL nor the name of a known service{hint}")
+        return host
+    return host_at(base_url) if base_url else None
+
+
+def _kind(value: Any, given: Mapping[str, Any], host: Host | None, place: Place) -> str:
+    kinds = list(host.urls) if host is not None else list(KINDS)
+    if "format" not in value and len(kinds) > 1:
+        place.error(f'missing "format" (one of {", ".join(kinds)})')
+    # With an invalid format the other fields are still checked, and the upstream is never used.
+    usual = kinds[0] if len(kinds) == 1 else EMBEDDED.name
+    return str(given.get("format", usual))
+
+
+def _check_host(site: _Site, given: Mapping[str, Any], place: Place) -> None:
+    """A format that a cloud does not speak, and a provider that a host is not."""
+    host, kind = site.host, site.kind
+    if host is None:
+        return
+    if host.provider != site.provider and site.provider != DIRECT.name:
+        other = f'{host.name} is of provider "{host.provider}"'
+        place.at("provider").error(other)
+    elif kind not in host.urls:
+        message = f"{host.name} does not speak {kind}; it speaks {', '.join(host.urls)}"
+        if host.provider != DIRECT.name or host.signs or host_named(given.get("base_url", "")):
+            place.at("format").error(message)
+        else:
+            place.report.notes.append(f"{place}: {message}, as far as is known")
+
+
+def _fields(site: _Site, given: Mapping[str, Any], place: Place) -> dict[str, str]:
+    """What the host wants to know beside the format, from the file, the environment, or the host's own name."""
+    host, environ, read = site.host, place.report.environ, place.report.read_text
+    wanted = host.fields(site.kind) if host is not None else []
+    found: dict[str, str] = {}
+    for name, field in FIELDS.items():
+        is_its_own = field.provider == site.provider or name in wanted or (name == "region" and host and host.signs)
+        if name in given and not is_its_own:
+            place.at(name).error(f'only for provider "{field.provider}"', key=True)
+        elif is_its_own:
+            found[name] = given.get(name) or clouds.usual_field(name, given.get("base_url", ""), environ, read)
+    return {name: value for name, value in found.items() if value}
+
+
+def _with_base_url(site: _Site, given: Mapping[str, Any], place: Place) -> _Site:
+    """Raises Invalid for a base URL that cannot be used."""
+    url = given.get("base_url", "")
+    if url and (host_named(url) is None or ":" in url):
+        checked_url(url, given.get("allow_http", False))
+        provider = cloud(site.provider, site.kind, url, site.fields.get("api_version", ""))
+        return site._replace(base_url=_without_endpoint(url, site.kind, provider), is_known=True)
+    if site.host is None or site.kind not in site.host.urls:
+        base_url = defaults(site.kind).base_url
+        return site._replace(base_url=base_url, host=site.host or host_at(base_url), is_known=not url)
+    if not site.host.usable(site.kind):
+        raise Invalid(f'{site.host.name} needs its address: "base_url": "{site.host.urls[site.kind]}"')
+    missing = [name for name in site.host.fields(site.kind) if name in FIELDS and not site.fields.get(name)]
+    for name in missing:
+        place.error(f'missing "{name}": {FIELDS[name].remedy}')
+    base_url = url_for(site.host, site.kind, site.fields)
+    provider = cloud(site.provider, site.kind, base_url, site.fields.get("api_version", ""))
+    return site._replace(base_url=provider.tidy(base_url, site.kind), is_known=not missing)
+
+
+def _without_endpoint(url: str, kind: str, provider: Provider) -> str:
+    for ending, instead in ENDPOINTS.items():
+        if urlsplit(url).path.rstrip("/").endswith(ending):
+            raise Invalid(f"must not include the endpoint path; use {url.rstrip('/').removesuffix(ending)}{instead}")
+    return provider.tidy(url, kind)
+
+
+def _provider(site: _Site) -> Provider:
+    return cloud(site.provider, site.kind, site.base_url, site.fields.get("api_version", ""))
+
+
+def _auth(given: Mapping[str, Any], site: _Site) -> tuple[str, ...]:
+    """How the key is sent, if the file or the host says so; with OpenAI's formats hosts have no other way."""
+    if "auth" in given:
+        return (given["auth"],)
+    is_usual = site.kind in KINDS and defaults(site.kind).key_header == "authorization"
+    return site.host.auth if site.host is not None and not is_usual else ()
+
+
+def _check_credentials(site: _Site, keys: tuple[Key, ...], place: Place) -> None:
+    """What a cloud needs to know for the kind of key that it gets."""
+    references = [key.reference for key in keys]
+    fields = site.fields
+    signs = site.host is not None and bool(site.host.signs)
+    is_lacking = {
+        "project": site.provider == FIELDS["project"].provider and clouds.needs_project(site.kind, references),
+        "region": signs and any(secrets.is_token_source(one) for one in references),
+    }
+    for name, is_needed in is_lacking.items():
+        if is_needed and not fields.get(name):
+            place.error(f'missing "{name}": {FIELDS[name].remedy}')
+    for number, one in enumerate(references):
+        if one.startswith(clouds.AWS) and not signs:
+            place.at("keys", number).error("this host takes no AWS signatures")
+        if secrets.is_fetched(one):
+            with place.at("keys", number):
+                _check_fetched(one, place)
+
+
+def _check_fetched(reference: str, place: Place) -> None:
+    """Raises Invalid for credentials that are not there; a note where only asking would tell."""
+    environ, read = place.report.environ, place.report.read_text
+    try:
+        source = clouds.source_of(reference, environ, read)
+    except clouds.NoCredentialsError as error:
+        raise Invalid(str(error)) from None
+    if not clouds.is_evident(source, environ, read):
+        place.report.notes.append(
+            f"{place}: {reference} asks {clouds.described(source)}, if there is such a thing here"
+        )
+
+
+def _check_local(value: Any, kind: str, place: Place) -> None:
+    """Note what only a local program has, or only a service."""
+    runs = provider_of(kind).runs
+    of_services = ("base_url", "headers", "proxy", "ca_file", "client_cert", "auth", "provider", *FIELDS)
+    for name in of_services if runs else LOCAL_FIELDS:
+        if name in value and "format" in value:
+            why = "a local program has none; set its environment in env" if runs else f"only for format {LOCAL.name}"
+            place.at(name).error(why, key=True)
+    quirks = value.get("quirks")
+    if runs and isinstance(quirks, list) and "completions" in quirks:
+        place.at("quirks", quirks.index("completions")).error("a local program has no endpoints")
+    if runs and value.get("keys") == "from-client":
+        place.at("keys").error("a local program is logged in as its user; it does not take its clients' keys")
+
+
+def checked_url(url: str, allow_http: bool) -> str:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  a bad port shows only when it is read
+    except ValueError as error:
+        raise Invalid(f"not a URL: {error}") from None
+    # Only this machine may be reached without TLS unless the file says so.
+    is_local = parts.hostname in _LOOPBACK or (parts.hostname or "").startswith("127.")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Invalid("must start with https:// (or http:// for this machine)")
+    if "@" in parts.netloc or parts.query or parts.fragment or "\\" in url or not url.isprintable() or " " in url:
+        raise Invalid("must contain only scheme, host, port and path")
+    if parts.scheme == "http" and not is_local and not allow_http:
+        raise Invalid('keys and conversations would be sent unencrypted; use https://, or set "allow_http": true')
+    return url
+
+
+def _read_proxy(value: Any, place: Place) -> tuple[proxies.Proxy | None, str]:
+    """The proxy that the file names: a URL, a variable that holds one, or ``none``."""
+    named, environ = text(value, place), place.report.environ
+    variable = secrets.variable(named)
+    if variable is not None and not environ.get(variable):
+        raise Invalid(f"environment variable {variable} is unset")
+    named = environ[variable] if variable is not None else named
+    try:
+        return (None, "the file") if named == "none" else (proxies.Proxy.parse(named), "the file")
+    except ValueError as error:
+        raise Invalid(str(error)) from None
+
+
+def usual_proxy(base_url: str, place: Place) -> tuple[proxies.Proxy | None, str]:
+    try:
+        return proxies.usual(base_url, place.report.environ)
+    except ValueError as error:
+        raise Invalid(str(error)) from None
+
+
+def _read_variable(value: Any, place: Place) -> str:
+    """The value of an environment variable: a text, or a reference to a secret."""
+    name, content = str(place.path[-1]), text(value, place)
+    if not name.isidentifier() or not name.isascii():
+        raise Invalid("not the name of an environment variable")
+    return content if secrets.is_literal(content) else secret_reference(content, place)
+
+
+def _read_command(value: Any, place: Place) -> tuple[str, ...]:
+    words = list_of(text)(value, place)
+    if not words or not words[0]:
+        raise Invalid('expected the words of a command, such as ["claude"]')
+    return words
+
+
+def _read_header(value: Any, place: Place) -> str:
+    name, content = str(place.path[-1]), text(value, place)
+    if not name.isascii() or not all(char.isalnum() or char in "-_" for char in name) or not name:
+        raise Invalid("not a header name")
+    if not content.isprintable():
+        raise Invalid("not a header value")
+    if content.startswith("$") and not content.startswith("$header:"):
+        raise Invalid("only $header:Name can be referred to here")
+    return content
+
+
+def _read_headers(value: Any, place: Place) -> tuple[tuple[str, str], ...]:
+    return tuple((name.lower(), content) for name, content in dict_of(_read_header)(value, place).items())
+
+
+# ---------------------------------------------------------------- keys
+
+
+def _read_keys(value: Any, place: Place) -> Keys:
+    if value == "from-client":
+        return (), True, "the client's own key"
+    keys: list[Key] = []
+
+    def add(item: Any, inner: Place) -> None:
+        key = _read_key(item, inner)
+        if any(key.reference == other.reference for other in keys):
+            raise Invalid('same API key listed twice; use "weight" to change its share')
+        # Two keys of one label (the last four characters, say) are told apart by a number.
+        same = sum(other.label.partition(" #")[0] == key.label for other in keys)
+        keys.append(replace(key, label=f"{key.label} #{same + 1}") if same else key)
+
+    list_of(add)(value, place)
+    return tuple(keys), False, "the file"
+
+
+def _read_key(value: Any, place: Place) -> Key:
+    if isinstance(value, str):
+        return Key(secret_reference(value, place), secrets.display_name(value))
+    given = members(value, place, {"key": secret_reference, "label": _read_label, "weight": integer_at_least(1)})
+    if "key" not in value:
+        raise Invalid('expected a secret string or {"key": ...}')
+    reference = given.get("key", str(value["key"]))
+    return Key(reference, given.get("label", secrets.display_name(reference)), given.get("weight", 1))
+
+
+def _read_label(value: Any, place: Place) -> str:
+    if not text(value, place).isprintable() or not value.strip():
+        raise Invalid("label must be non-empty printable text")
+    return str(value)
+
+
+def _usual_keys(site: _Site, place: Place) -> Keys:
+    """Where keys come from when the file names none: a variable, a file of the upstream's name, a cloud's own ways."""
+    environ, host = place.report.environ, site.host
+    if provider_of(site.kind).embedded:
+        return (), False, "not required"
+    if provider_of(site.kind).runs:
+        return (), False, "its own login"
+    # A service's key must not go to another host that speaks its format.
+    is_its_own = host is not None and (host_at(site.base_url) is host or host.is_local)
+    variables = host.variables if host is not None and is_its_own else _makers_variables(site)
+    for variable in variables:
+        if not secrets.why_variable_unusable(variable, environ):
+            return (Key(f"${variable}", f"${variable}"),), False, f"environment variable {variable}"
+    home = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '')}/.config"
+    reference = f"file:{home}/ccproxy-lite/keys/{site.name}"
+    if not secrets.why_invalid(reference, environ, place.report.read_text):
+        return (Key(reference, reference),), False, reference[5:]
+    fetched, trouble = _fetched(host, place) if is_its_own else ("", "")
+    if fetched:
+        return (
+            (Key(fetched, fetched),),
+            False,
+            clouds.described(clouds.source_of(fetched, environ, place.report.read_text)),
+        )
+    # Local model servers want no key.
+    if urlsplit(site.base_url).hostname in _LOOPBACK:
+        return (), False, "none (loopback service)"
+    ways = [f"set {' or '.join(variables)}"] if variables else []
+    ways += [host.remedy] if host is not None and host.remedy else []
+    remedies = ", ".join([*ways, 'add "keys"'])
+    place.error(f"no API key{f' ({trouble})' if trouble else ''}: {remedies}, or put one in {reference[5:]}")
+    return (), False, ""
+
+
+def _makers_variables(site: _Site) -> tuple[str, ...]:
+    return defaults(site.kind).key_variables if is_makers(site.kind, site.base_url) else ()
+
+
+def _fetched(host: Host | None, place: Place) -> tuple[str, str]:
+    """The reference to a cloud's own credentials, if there are signs of any; else why they cannot be used."""
+    environ, read = place.report.environ, place.report.read_text
+    reference = "" if host is None else clouds.GOOGLE if host.tokens else clouds.AWS if host.signs else ""
+    if not reference:
+        return "", ""
+    try:
+        source = clouds.source_of(reference, environ, read)
+    except clouds.NoCredentialsError as error:
+        return "", str(error)
+    return (reference, "") if clouds.is_evident(source, environ, read) else ("", "")
+
+
+def _shaped(field: Field) -> Reader[str]:
+    """A text of a field's shape."""
+
+    def read(value: Any, place: Place) -> str:
+        if not re.fullmatch(field.pattern, text(value, place)):
+            raise Invalid(f"not {field.what}")
+        return str(value)
+
+    return read
+
+
+# ---------------------------------------------------------------- the keys of the file, and who reads them
+
+LOCAL_FIELDS: Mapping[str, Reader[Any]] = {
+    "command": _read_command,
+    "tools": list_of(text),
+    "env": lambda value, place: tuple(dict_of(_read_variable)(value, place).items()),
+    "max_parallel": integer_at_least(1),
+}
+UPSTREAM_FIELDS: Mapping[str, Reader[Any]] = {
+    "format": one_of(*KINDS),
+    "base_url": text,
+    "provider": one_of(*NAMES),
+    "auth": one_of(*AUTHS),
+    **{name: _shaped(field) for name, field in FIELDS.items()},
+    "keys": _read_keys,
+    "headers": _read_headers,
+    "models": list_of(text),
+    "quirks": list_of(one_of(*sorted(QUIRKS))),
+    "prompt_cache": one_of("auto", "off"),
+    "proxy": _read_proxy,
+    "ca_file": readable_file,
+    "client_cert": readable_file,
+    "allow_http": boolean,
+    **LOCAL_FIELDS,
+}

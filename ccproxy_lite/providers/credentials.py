@@ -1,0 +1,148 @@
+"""What proves to a service who asks: a key or token in a header, or access keys with which a request is signed. Pure.
+
+A secret is a text. Most are sent as they are. Those with several parts are JSON, in one spelling:
+
+    {"AccessKeyId": ..., "SecretAccessKey": ..., "SessionToken": ...}     AWS: the request is signed, nothing is sent
+    {"token": ..., "quota_project": ...}                                  Google: a token, and who pays for the request
+
+``secret_of`` makes one from what helpers, token services and metadata servers answer. Where it goes is said by words,
+one for each header that carries it: ``bearer``, the header's name, or ``none``.
+
+>>> key_headers(("x-api-key", "bearer"), "K")
+[('x-api-key', 'K'), ('authorization', 'Bearer K')]
+
+Sources: "Sourcing credentials with an external process" in the AWS CLI's guide; RFC 6749; ``az account
+get-access-token``; the metadata servers of both clouds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+from ccproxy_lite.errors import NO_SECRET, UpstreamError
+from ccproxy_lite.jsontext import dumps, loads
+from ccproxy_lite.providers.provider import Headers, Outbound
+from ccproxy_lite.providers.sigv4 import AwsKeys, Scope, Signable, sign
+
+AUTHS = ("bearer", "x-api-key", "api-key", "x-goog-api-key", "none")
+"""How a service may want its key."""
+KEY_HEADERS = tuple(auth for auth in AUTHS if auth not in ("bearer", "none"))
+"""The headers that carry nothing but a key."""
+_TOKEN_NAMES = ("access_token", "accessToken", "token", "id_token")
+_JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*\Z")
+
+
+class Secret(NamedTuple):
+    """A secret, and when it expires in seconds since 1970; None where that is unknown."""
+
+    text: str
+    expires_at: float | None = None
+
+
+def secret_of(text: str, wall: float, quota_project: str = "") -> Secret:
+    """The secret in what a helper or a service has answered: a token, or JSON that holds a token or access keys.
+
+    Raises ValueError for JSON without any.
+
+    :param wall: now, in seconds since 1970
+    :param quota_project: of a Google token
+    """
+    text = text.strip()
+    if not text.startswith("{"):
+        return Secret(text)
+    try:
+        told = loads(text)
+    except ValueError:
+        raise ValueError("its output begins like JSON, but is none") from None
+    keys = {"AccessKeyId": told.get("AccessKeyId"), "SecretAccessKey": told.get("SecretAccessKey")}
+    if any(keys.values()):
+        if not all(isinstance(value, str) and value for value in keys.values()):
+            raise ValueError("its output needs AccessKeyId and SecretAccessKey")
+        token = told.get("SessionToken") or told.get("Token")  # as the metadata servers call it
+        found = dumps({**keys, **({"SessionToken": str(token)} if token else {})})
+    else:
+        found = next((told[name] for name in _TOKEN_NAMES if isinstance(told.get(name), str) and told[name]), "")
+        if not found:
+            raise ValueError("its output is JSON without a token and without access keys")
+        project = quota_project or told.get("quota_project")
+        found = dumps({"token": found, "quota_project": project}) if project else found
+    return Secret(found, _expires_at(told, wall))
+
+
+def _expires_at(told: Mapping[str, Any], wall: float) -> float | None:
+    seconds, stamp = told.get("expires_in"), told.get("expires_on")
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool):
+        return wall + seconds
+    if isinstance(stamp, int | str) and str(stamp).isdigit():
+        return float(stamp)
+    try:
+        when = datetime.fromisoformat(str(told.get("Expiration")).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def parts(secret: str) -> tuple[str, ...]:
+    """The values in a secret that must not be shown.
+
+    >>> parts('{"token":"T","quota_project":"P"}'), parts("K")
+    (('T',), ('K',))
+    """
+    if not secret.startswith("{"):
+        return (secret,)
+    told = loads(secret)  # our own spelling
+    return tuple(told[name] for name in ("token", "SecretAccessKey", "SessionToken") if told.get(name))
+
+
+def aws_keys(secret: str) -> AwsKeys | None:
+    """The access keys in a secret, or None if it is none of AWS."""
+    if not secret.startswith("{"):
+        return None
+    told = loads(secret)
+    if "AccessKeyId" not in told:
+        return None
+    return AwsKeys(told["AccessKeyId"], told["SecretAccessKey"], told.get("SessionToken", ""))
+
+
+def is_token(secret: str) -> bool:
+    """Whether a secret is a JSON Web Token, as Entra issues them, and no key."""
+    return _JWT.match(secret) is not None
+
+
+def key_headers(auths: Iterable[str], secret: str) -> Headers:
+    """The headers that carry a key, and Google's project beside a token; none for access keys, which sign."""
+    project = ""
+    if secret.startswith("{"):
+        told = loads(secret)
+        secret, project = told.get("token", ""), told.get("quota_project", "")
+    if not secret:
+        return []
+    headers = [
+        ("authorization", f"Bearer {secret}") if auth == "bearer" else (auth, secret)
+        for auth in auths
+        if auth != "none"
+    ]
+    return [*headers, ("x-goog-user-project", project)] if project and headers else headers
+
+
+def signed(outbound: Outbound, secret: str, scope: Scope | None) -> Outbound:
+    """A request that will be signed, if the secret is of AWS; else the same. Raises UpstreamError.
+
+    :param scope: None for a host that takes no signatures
+    """
+    keys = aws_keys(secret)
+    if keys is None:
+        return outbound
+    if scope is None or not scope.region:
+        what = "needs a region" if scope is not None else "takes no AWS signatures; use an API key"
+        raise UpstreamError(f"{outbound.base_url} {what}", kind="auth", code=NO_SECRET)
+    signing, where = keys, scope
+
+    def headers(authority: str, wall: float) -> Headers:
+        request = Signable(outbound.method, authority, outbound.target, (), outbound.body)
+        return sign(request, signing, where, wall)
+
+    return outbound._replace(sign=headers)
