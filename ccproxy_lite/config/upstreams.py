@@ -57,7 +57,6 @@ from ccproxy_lite.providers import (
     host_for,
     host_named,
     host_names,
-    is_makers,
     provider_of,
 )
 from ccproxy_lite.providers.hosts import url_for
@@ -75,8 +74,8 @@ def read_upstreams(value: Any, place: Place) -> tuple[Upstream, ...]:
 class _Site(NamedTuple):
     """What is known of an upstream's service by now.
 
-    ``fields`` has what its host wants to know; ``notes`` where that was found. ``is_known`` says that its base URL is
-    valid, so that what depends on it can be checked.
+    ``fields`` has what its host wants to know. ``is_known`` says that its base URL is valid, so that what depends on it
+    can be checked, and ``is_own`` that it is the host's own.
     """
 
     name: str
@@ -86,6 +85,7 @@ class _Site(NamedTuple):
     fields: Mapping[str, str]
     base_url: str = ""
     is_known: bool = False
+    is_own: bool = False
 
 
 def _read_upstream(value: Any, place: Place) -> Upstream:
@@ -148,6 +148,8 @@ def _read_site(name: str, value: Any, given: dict[str, Any], place: Place) -> _S
         return site._replace(is_known=True)
     _check_host(site, given, place)
     site = site._replace(fields=_fields(site, given, place))
+    if "base_url" in given and host is None and _is_name(given["base_url"]):
+        return site
     with place.at("base_url") if "base_url" in given else place:
         return _with_base_url(site, given, place)
     # With an invalid base URL the other fields are still checked, and the upstream is never used.
@@ -157,7 +159,7 @@ def _read_site(name: str, value: Any, given: dict[str, Any], place: Place) -> _S
 def _host(given: Mapping[str, Any], place: Place) -> Host | None:
     """The known service that is meant."""
     base_url = given.get("base_url", "")
-    if "base_url" in given and "/" not in base_url and ":" not in base_url:
+    if "base_url" in given and _is_name(base_url):
         host = host_named(base_url)
         if host is None:
             near = get_close_matches(base_url, host_names(), 1)
@@ -165,6 +167,11 @@ def _host(given: Mapping[str, Any], place: Place) -> Host | None:
             place.at("base_url").error(f"neither a URL nor the name of a known service{hint}")
         return host
     return host_at(base_url) if base_url else None
+
+
+def _is_name(base_url: str) -> bool:
+    """Whether it is meant to be the name of a service."""
+    return "/" not in base_url and ":" not in base_url
 
 
 def _kind(value: Any, given: Mapping[str, Any], host: Host | None, place: Place) -> str:
@@ -201,21 +208,30 @@ def _fields(site: _Site, given: Mapping[str, Any], place: Place) -> dict[str, st
         is_its_own = field.provider == site.provider or name in wanted or (name == "region" and host and host.signs)
         if name in given and not is_its_own:
             place.at(name).error(f'only for provider "{field.provider}"', key=True)
-        elif is_its_own:
-            found[name] = given.get(name) or clouds.usual_field(name, given.get("base_url", ""), environ, read)
+        elif name in given:
+            found[name] = given[name]
+        elif is_its_own and not (name == "project" and _is_express(site, given)):
+            found[name] = clouds.usual_field(name, given.get("base_url", ""), environ, read)
     return {name: value for name, value in found.items() if value}
+
+
+def _is_express(site: _Site, given: Mapping[str, Any]) -> bool:
+    """Whether plain keys are given, which then count more than a project that only the environment names."""
+    references = [key.reference for key in given["keys"][0]] if given.get("keys") else []
+    return bool(references) and not clouds.needs_project(site.kind, references)
 
 
 def _with_base_url(site: _Site, given: Mapping[str, Any], place: Place) -> _Site:
     """Raises Invalid for a base URL that cannot be used."""
     url = given.get("base_url", "")
-    if url and (host_named(url) is None or ":" in url):
+    if url and not _is_name(url):
         checked_url(url, given.get("allow_http", False))
         provider = cloud(site.provider, site.kind, url, site.fields.get("api_version", ""))
-        return site._replace(base_url=_without_endpoint(url, site.kind, provider), is_known=True)
+        base_url = _without_endpoint(url, site.kind, provider)
+        return site._replace(base_url=base_url, is_known=True, is_own=host_at(base_url) is not None)
     if site.host is None or site.kind not in site.host.urls:
         base_url = defaults(site.kind).base_url
-        return site._replace(base_url=base_url, host=site.host or host_at(base_url), is_known=not url)
+        return site._replace(base_url=base_url, host=site.host or host_at(base_url), is_known=not url, is_own=True)
     if not site.host.usable(site.kind):
         raise Invalid(f'{site.host.name} needs its address: "base_url": "{site.host.urls[site.kind]}"')
     missing = [name for name in site.host.fields(site.kind) if name in FIELDS and not site.fields.get(name)]
@@ -223,7 +239,7 @@ def _with_base_url(site: _Site, given: Mapping[str, Any], place: Place) -> _Site
         place.error(f'missing "{name}": {FIELDS[name].remedy}')
     base_url = url_for(site.host, site.kind, site.fields)
     provider = cloud(site.provider, site.kind, base_url, site.fields.get("api_version", ""))
-    return site._replace(base_url=provider.tidy(base_url, site.kind), is_known=not missing)
+    return site._replace(base_url=provider.tidy(base_url, site.kind), is_known=True, is_own=True)
 
 
 def _without_endpoint(url: str, kind: str, provider: Provider) -> str:
@@ -404,8 +420,7 @@ def _usual_keys(site: _Site, place: Place) -> Keys:
     if provider_of(site.kind).runs:
         return (), False, "its own login"
     # A service's key must not go to another host that speaks its format.
-    is_its_own = host is not None and (host_at(site.base_url) is host or host.is_local)
-    variables = host.variables if host is not None and is_its_own else _makers_variables(site)
+    variables = host.variables if host is not None and site.is_own else ()
     for variable in variables:
         if not secrets.why_variable_unusable(variable, environ):
             return (Key(f"${variable}", f"${variable}"),), False, f"environment variable {variable}"
@@ -413,7 +428,7 @@ def _usual_keys(site: _Site, place: Place) -> Keys:
     reference = f"file:{home}/ccproxy-lite/keys/{site.name}"
     if not secrets.why_invalid(reference, environ, place.report.read_text):
         return (Key(reference, reference),), False, reference[5:]
-    fetched, trouble = _fetched(host, place) if is_its_own else ("", "")
+    fetched, trouble = _fetched(host, place) if site.is_own else ("", "")
     if fetched:
         return (
             (Key(fetched, fetched),),
@@ -424,14 +439,10 @@ def _usual_keys(site: _Site, place: Place) -> Keys:
     if urlsplit(site.base_url).hostname in _LOOPBACK:
         return (), False, "none (loopback service)"
     ways = [f"set {' or '.join(variables)}"] if variables else []
-    ways += [host.remedy] if host is not None and host.remedy else []
-    remedies = ", ".join([*ways, 'add "keys"'])
-    place.error(f"no API key{f' ({trouble})' if trouble else ''}: {remedies}, or put one in {reference[5:]}")
+    ways.append(host.remedy if host is not None and host.remedy else 'add "keys"')
+    why = f" ({trouble})" if trouble else ""
+    place.error(f"no API key{why}: {', '.join(ways)}, or put one in {reference[5:]}")
     return (), False, ""
-
-
-def _makers_variables(site: _Site) -> tuple[str, ...]:
-    return defaults(site.kind).key_variables if is_makers(site.kind, site.base_url) else ()
 
 
 def _fetched(host: Host | None, place: Place) -> tuple[str, str]:
