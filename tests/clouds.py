@@ -166,7 +166,9 @@ def vertex(request: Request) -> Plain:
             raise _google_error(401, f"express mode wants an API key: {sorted(carried)}", "UNAUTHENTICATED")
         return _gemini(request, express[1], express[2])
     if carried != {"authorization": f"Bearer {TOKEN}"}:
-        raise _google_error(401, f"Request had invalid authentication credentials: {sorted(carried)}", "UNAUTHENTICATED")
+        raise _google_error(
+            401, f"Request had invalid authentication credentials: {sorted(carried)}", "UNAUTHENTICATED"
+        )
     place = re.fullmatch(r"/(v1|v1beta1)/projects/p-1/locations/([\w-]+)/(.+)", request.path)
     if not place or at(f"https://{request.host}") is None:
         raise _google_error(404, f"no {request.path}", "NOT_FOUND")
@@ -197,7 +199,7 @@ def _gemini(request: Request, model: str, method: str) -> Plain:
     for name in body.keys() - _GEMINI_MEMBERS:
         raise _google_error(400, f'Unknown name "{name}": Cannot find field.', "INVALID_ARGUMENT")
     if "includeServerSideToolInvocations" in body.get("toolConfig", {}):
-        message = 'Unknown name "includeServerSideToolInvocations" at \'tool_config\': Cannot find field.'
+        message = "Unknown name \"includeServerSideToolInvocations\" at 'tool_config': Cannot find field."
         raise _google_error(400, message, "INVALID_ARGUMENT")
     suffix = "?alt=sse" if method == "streamGenerateContent" and request.query == {"alt": ["sse"]} else ""
     if request.query and not suffix:
@@ -258,7 +260,9 @@ def check_signature(request: Request, service: str, region: str) -> None:
     parts = dict(part.split("=", 1) for part in carried["authorization"].partition(" ")[2].split(", "))
     access_key, _, scope = parts["Credential"].partition("/")
     if scope.split("/")[1:] != [region, service, "aws4_request"]:
-        raise _aws_error(403, "InvalidSignatureException", f"Credential should be scoped to {region}/{service}: {scope}")
+        raise _aws_error(
+            403, "InvalidSignatureException", f"Credential should be scoped to {region}/{service}: {scope}"
+        )
     if access_key != AWS["AccessKeyId"] or request.get("x-amz-security-token") != AWS["SessionToken"]:
         raise _aws_error(403, "UnrecognizedClientException", "The security token included in the request is invalid.")
     names = [name for name in parts["SignedHeaders"].split(";") if name != "host"]
@@ -352,7 +356,9 @@ def mantle(request: Request) -> Plain:
     known = {"function", "mcp", "custom", "namespace", "tool_search", "web_search"}
     for tool in body.get("tools", ()) if "responses" in request.path else ():
         if tool.get("type") not in known:
-            raise Refused(400, {"error": {"message": f"unknown variant `{tool.get('type')}`", "type": "invalid_request_error"}})
+            raise Refused(
+                400, {"error": {"message": f"unknown variant `{tool.get('type')}`", "type": "invalid_request_error"}}
+            )
     if body.get("service_tier", "auto") not in ("auto", "default"):
         raise Refused(400, {"error": {"message": "service_tier is not supported", "type": "invalid_request_error"}})
     base = "/openai/v1" if "responses" in request.path else "/v1"
@@ -378,11 +384,15 @@ def azure(request: Request) -> Plain:
         message = "Access denied due to invalid subscription key or wrong API endpoint."
         raise Refused(401, {"error": {"code": "401", "message": f"{message} {sorted(carried)}"}})
     if "responses" in request.path and "context_management" in request.json:
-        raise Refused(400, {"error": {"code": "unknown_parameter", "message": "Unknown parameter: 'context_management'."}})
+        raise Refused(
+            400, {"error": {"code": "unknown_parameter", "message": "Unknown parameter: 'context_management'."}}
+        )
     if request.get("x-openai-internal-codex-responses-lite"):
         raise Refused(400, {"error": {"message": "only supports function tools, custom tools"}})
     if "max_tokens" in request.json:
-        raise Refused(400, {"error": {"code": "unsupported_parameter", "message": "Unsupported parameter: 'max_tokens'"}})
+        raise Refused(
+            400, {"error": {"code": "unsupported_parameter", "message": "Unsupported parameter: 'max_tokens'"}}
+        )
     if request.path.startswith("/openai/v1/"):
         if request.query:
             raise Refused(400, {"error": {"message": f"unknown parameters: {request.query}"}})
@@ -435,13 +445,21 @@ def usual(request: Request) -> Plain:
     for form, url in host.urls.items():
         base = urlsplit(url.format_map(_ANY)).path.replace("WORKSPACE", "contoso")
         paths = ("/v1/messages", "/v1/messages/count_tokens", "/v1/models") if form == "anthropic" else ()
-        paths = ("/chat/completions",) if form == "openai-chat" else ("/responses",) if form == "openai-responses" else paths
+        paths = (
+            ("/chat/completions",)
+            if form == "openai-chat"
+            else ("/responses",)
+            if form == "openai-responses"
+            else paths
+        )
         rest = request.path.removeprefix(base)
         if not request.path.startswith(base) or not (rest in paths or (form == "gemini" and "/models" in rest)):
             continue
         auth = host.auth if form in ("anthropic", "gemini") else ("bearer",)
         key = TOKEN if host.tokens else KEY
-        expected = {"authorization" if one == "bearer" else one: f"Bearer {key}" if one == "bearer" else key for one in auth}
+        expected = {
+            "authorization" if one == "bearer" else one: f"Bearer {key}" if one == "bearer" else key for one in auth
+        }
         if host.signs:
             check_signature(request, host.signs, request.host.split(".")[1])
         elif request.carried() != expected:

@@ -101,7 +101,7 @@ def _canonical_path(path: str) -> str:
 
 
 def _canonical_query(query: str) -> str:
-    pairs = [part.partition("=") for part in query.split("&") if part]
+    pairs = [quote(part, safe="=-_.~%").partition("=") for part in query.split("&") if part]
     return "&".join(f"{name}={value}" for name, value in sorted((name, value) for name, _, value in pairs))
 
 

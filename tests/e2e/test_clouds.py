@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ccproxy_lite.providers.hosts import HOSTS, Host
-from tests.clouds import AWS, ENTRA, KEY, TOKEN, Sky, clouds
+from tests.clouds import AWS, KEY, TOKEN, Sky, clouds
 from tests.support import ask, proxy
 
 pytest.importorskip("trustme", reason="trustme is not installed")
@@ -125,7 +125,12 @@ def test_what_a_host_refuses_is_left_out_and_named(host: Host, sky: Sky) -> None
                     "interleaved-thinking-2025-05-14", "context-management-2025-06-27", "tool-search-tool-2025-10-19",
                 ]  # fmt: skip
                 assert sent.json["tools"] == [{"name": "t", "input_schema": {"type": "object"}, "defer_loading": True}]
-        strict = ask(served.port, "/v1/messages", body_of("anthropic", "hi", False, **{k: v for k, v in more.items() if k != "anthropic_beta"}), x_ccproxy_strict="1")
+        strict = ask(
+            served.port,
+            "/v1/messages",
+            body_of("anthropic", "hi", False, **{k: v for k, v in more.items() if k != "anthropic_beta"}),
+            x_ccproxy_strict="1",
+        )
         assert strict.status == (400 if dropped else 200)
         if dropped:
             assert "not supported by this upstream: " in strict.json["error"]["message"]
