@@ -52,7 +52,7 @@ def tidy(url: str, kind: str) -> str:
 def message(service: Service, form: Format, ask: Ask, key: str) -> Outbound:
     if form.name == _CLAUDE:
         action = "streamRawPredict" if ask.path.streams else "rawPredict"
-        path = f"{_claude_path(service, quote(ask.model, safe='@:'))}:{action}"
+        path = f"{_claude_path(service, ask.model)}:{action}"
         body = edited(decode(ask.body), {"anthropic_version": VERSION}, ["model"]).encode()
         return _outbound(service, path, ask._replace(body=body), key)
     return _outbound(
@@ -73,14 +73,15 @@ def count_tokens(service: Service, form: Format, ask: Ask, key: str) -> Question
         request = told.get("generateContentRequest", told)
         body = {name: value for name, value in request.items() if name in _COUNTED}
         path = _gemini_path(service, form.counting.path(ask.model, PathInfo("count")))
-    asked = ask._replace(body=dumps(body).encode())
+    kept = tuple(one for one in ask.headers if one[0] != "anthropic-beta")  # counting knows none, and needs none
+    asked = ask._replace(body=dumps(body).encode(), headers=kept)
     return Question(_outbound(service, path, asked, key), form.counting.read)
 
 
 def _claude_path(service: Service, model: str) -> str:
     if "/" in model or model in (".", ".."):
         raise ClientError(400, f'"{model}" is not the name of a model', param="model")
-    return f"/v1/{_parent(service)}publishers/anthropic/models/{model}"
+    return f"/v1/{_parent(service)}publishers/anthropic/models/{quote(model, safe='@:')}"
 
 
 def _parent(service: Service) -> str:
