@@ -226,7 +226,8 @@ def fit(service: Service, form: Format, body: Mapping[str, Any], ask: Ask) -> Fi
         return None
     headers = list(ask.headers)
     kept_headers, lost_betas, left_betas = _betas(row, headers)
-    fields = [*_refused_members(row, body), *row.fields, *_fields_of(lost_betas, left_betas)]
+    gone = [*lost_betas, *(old for old, new in row.renamed.items() if new in left_betas)]
+    fields = [*_refused_members(row, body), *row.fields, *_fields_of(gone, left_betas)]
     fields += [path for path, taken in row.by_model if not re.search(taken, ask.model)]
     fitted: Any = body
     dropped: list[str] = []
