@@ -3,7 +3,8 @@
     length of all | length of headers | CRC32 of these 8 bytes | headers | payload | CRC32 of all before
 
 Numbers are big endian. Both checksums are verified; the first before its lengths are believed. Half a frame waits for
-its other half, and what remains at the end of a stream says that it was cut off (``unfinished``).
+its other half, and what remains at the end of a stream says that it was cut off (``unfinished``). Frames in front of
+what is none are still good: the error comes with the next call.
 
 Source: "Event stream encoding" in the Amazon Transcribe and Smithy documentation.
 
@@ -42,12 +43,14 @@ class Frames:
     """Cuts bytes into frames, in whatever pieces they come.
 
     :param max_bytes: the most bytes that one frame may have; more raises UpstreamError
+    :ivar broken: what is wrong with the bytes behind the last frame
     """
 
     def __init__(self, max_bytes: int = 33_554_432) -> None:
         self._max_bytes = max_bytes
         self._partial = bytearray()
         self._wanted = _PRELUDE.size
+        self.broken: UpstreamError | None = None
 
     @property
     def unfinished(self) -> int:
@@ -58,16 +61,31 @@ class Frames:
         """The frames that these bytes complete. Raises UpstreamError for what is no frame."""
         self._partial += chunk
         frames: list[Frame] = []
-        while len(self._partial) >= self._wanted:
-            length, headers_length = self._lengths()
-            self._wanted = length
-            if len(self._partial) < length:
+        while self.broken is None:
+            try:
+                frame = self._next()
+            except UpstreamError as error:
+                self.broken = error
                 break
-            frame = bytes(self._partial[:length])
-            del self._partial[:length]
-            self._wanted = _PRELUDE.size
-            frames.append(_decode(frame, headers_length))
+            if frame is None:
+                return frames
+            frames.append(frame)
+        if not frames:
+            raise self.broken
         return frames
+
+    def _next(self) -> Frame | None:
+        """The next frame, if it is complete."""
+        if len(self._partial) < self._wanted:
+            return None
+        length, headers_length = self._lengths()
+        self._wanted = length
+        if len(self._partial) < length:
+            return None
+        frame = _decode(bytes(self._partial[:length]), headers_length)
+        del self._partial[:length]
+        self._wanted = _PRELUDE.size
+        return frame
 
     def _lengths(self) -> tuple[int, int]:
         length, headers_length, checksum = _PRELUDE.unpack_from(self._partial)

@@ -115,7 +115,7 @@ class EventParser:
 
     @property
     def stray(self) -> str:
-        return ""
+        return self._frames.broken.message if self._frames.broken is not None else ""
 
     def unfinished(self) -> bool:
         return self._frames.unfinished > 0

@@ -17,7 +17,7 @@ import anyio
 
 from ccproxy_lite.config.model import Upstream
 from ccproxy_lite.errors import ClientError, UpstreamError
-from ccproxy_lite.formats.format import Format, Outgoing, PathInfo, Target, Writer
+from ccproxy_lite.formats.format import Format, Outgoing, Parser, PathInfo, Target, Writer
 from ccproxy_lite.formats.neutral import missing_model, overflow
 from ccproxy_lite.formats.neutral.answer_losses import AnswerLosses
 from ccproxy_lite.formats.neutral.events import End, Event, Failed
@@ -194,6 +194,7 @@ class MessageDispatch:
         self._losses = AnswerLosses(call.form.name)
         may_pause = prepared.outgoing is not None and prepared.form.pauses and bool(call.request.web_tools)
         self._pauses = Pauses() if may_pause else None
+        self._parser: Parser | None = None
         self._writer: Writer | None = None
         self._earlier_rounds: list[Event] = []
         self._was_begun = False
@@ -271,10 +272,18 @@ class MessageDispatch:
         if delivery.state == "collecting":
             return self._deliver_collected(delivery, prepared)
         if delivery.committed:
+            self._note_surplus(delivery)
             record.status = 200
             record.usage = delivery.stream.progress.usage if delivery.stream else None
             record.error = call.redact(delivery.failed.message) if delivery.failed else ""
         return delivery.failed
+
+    def _note_surplus(self, delivery: Delivery) -> None:
+        """Events on a line of their own may be followed by anything; behind binary ones, nothing is expected."""
+        if self._framing is SERVER_SENT_EVENTS or delivery.failed is not None:
+            return
+        if delivery.surplus or (self._parser is not None and self._parser.unfinished()):
+            log.warning("%s: ignored bytes behind the end of the message", self.attempt.route)
 
     def misses_model(self, failed: Failed) -> bool:
         return missing_model.is_about(failed, self.attempt.route.model)
@@ -370,6 +379,7 @@ class MessageDispatch:
 
     def _new_stream(self, limit: int) -> Stream:
         call, form, parser = self._call, self.prepared.form, self._framing.parser(limit)
+        self._parser = parser
         if self.prepared.outgoing is None:
             return (Relayed if self._is_passed_on else Reframed)(parser, form)
         self._writer = self._writer or call.form.writer(call.reply)

@@ -6,7 +6,6 @@ proxy, a command. Each answer says when it expires, and the ``Vault`` keeps it u
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -38,10 +37,10 @@ class Credentials:
     :param environ: what the clouds' own tools would look at
     """
 
-    def __init__(self, pool: Pool, clock: Clock, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, pool: Pool, clock: Clock, environ: Mapping[str, str]) -> None:
         self._pool = pool
         self._clock = clock
-        self._environ = os.environ if environ is None else environ
+        self._environ = environ
 
     async def fetch(self, reference: str) -> Secret:
         """The secret of a reference. Raises ValueError, OSError or UpstreamError, which say why there is none."""

@@ -59,6 +59,7 @@ class Delivery:
 
     :ivar committed_at: when the first content reached the client; None if none did
     :ivar failed: why the response is of no use
+    :ivar surplus: whether something has come behind its end
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Delivery:
         self.ended = anyio.Event()
         self.committed_at: float | None = None
         self.failed: Failed | None = None
+        self.surplus = False
         self.answer: AnswerHead | None = None
         self.stream = stream
         self._reply = reply
@@ -139,6 +141,8 @@ class Delivery:
             self._feed_stream(data)
         elif self.state == "collecting":
             self._collect_piece(data)
+        elif self.state == "over":
+            self.surplus = True
         elif self.state == "undecided" and (start := data.lstrip(_BLANKS)[:1]):
             self.state = "collecting" if start in _BODY_BEGINS else "holding"
             Delivery.data(self, data)

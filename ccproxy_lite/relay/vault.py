@@ -49,6 +49,7 @@ class Vault:
     """Resolves secret references, and redacts what it has seen.
 
     :ivar on_change: called with the reference of a secret that has changed, or that can be read again
+    :ivar environ: what ``$NAME`` refers to
     :ivar fetch: gives the secret of a reference to a cloud; it may raise OSError, ValueError and UpstreamError
     """
 
@@ -56,7 +57,7 @@ class Vault:
         self.on_change: Callable[[str], object] = lambda reference: None
         self.fetch: Fetch = _no_cloud
         self.clock = Clock()
-        self._environ = os.environ if environ is None else environ
+        self.environ = os.environ if environ is None else environ
         self._values: dict[str, tuple[str, float]] = {}  # and until when it is used without another look
         self._failures: dict[str, UpstreamError] = {}
         self._rejected: dict[str, tuple[str, float]] = {}
@@ -189,7 +190,7 @@ class Vault:
     async def _read_source(self, reference: str) -> Secret:
         name = variable(reference)
         if name is not None:
-            return Secret(self._environ.get(name, "").strip())
+            return Secret(self.environ.get(name, "").strip())
         if reference.startswith("file:"):
             return Secret((await anyio.Path(reference[5:]).read_text()).strip())
         if reference.startswith("cmd:"):

@@ -100,7 +100,7 @@ async def client_side(vault: Vault, clock: Clock) -> AsyncIterator[Parts]:
     """The client half, until the block ends."""
     watchdog = Watchdog()
     pool = Pool(watchdog)
-    vault.fetch = Credentials(pool, clock).fetch
+    vault.fetch = Credentials(pool, clock, vault.environ).fetch
     async with anyio.create_task_group() as tasks:
         try:
             yield Parts(vault, clock, pool, tasks, Programs(tasks=tasks))
