@@ -79,6 +79,9 @@ class Parser(Protocol):
     def unfinished(self) -> bool:
         """Whether an event has begun that is not complete."""
 
+    def close(self) -> None:
+        """The stream has ended. Raises UpstreamError where half an event must be one that was cut off."""
+
 
 class Reader(Protocol):
     """Reads one streamed answer."""

@@ -38,7 +38,8 @@ def is_own_error(status: int, body: Any) -> bool:
     """Whether an error answer is in the format's shape, and a prompt that is too long has OpenAI's code."""
     error = body.get("error") if isinstance(body, dict) else None
     message = fields.lenient(error, "message")
-    if not message or failures.is_nested(message):
+    status_name = fields.lenient(error, "status")
+    if not message or failures.is_nested(message) or (status_name and not status_name.isdigit()):  # as Google has it
         return False
     is_coded = status == 400 and fields.lenient(error, "code") == overflow.CODE
     return is_coded or failures.read_error(status, body).overflow is None

@@ -77,6 +77,9 @@ class Parser:
         """Whether bytes of an event without its closing blank line are held; such an event is never delivered."""
         return bool(self._partial_bytes or self._data or self._name)
 
+    def close(self) -> None:
+        """Many services break off in the middle of a line that nobody needs."""
+
     @property
     def stray(self) -> str:
         """The beginning of what has come in place of events: lines without a field, and an event that was not ended.

@@ -115,10 +115,16 @@ class EventParser:
 
     @property
     def stray(self) -> str:
-        return self._frames.broken.message if self._frames.broken is not None else ""
+        return ""
 
     def unfinished(self) -> bool:
         return self._frames.unfinished > 0
+
+    def close(self) -> None:
+        if self._frames.broken is not None:
+            raise self._frames.broken
+        if self._frames.unfinished:
+            raise UpstreamError("the upstream's stream ended early, in the middle of a frame")
 
     def feed(self, chunk: bytes) -> list[Event]:
         return [event for frame in self._frames.feed(chunk) if (event := event_of(frame)) is not None]

@@ -40,7 +40,7 @@ class Stream(Protocol):
         """The client's bytes for the upstream's. Raises UpstreamError."""
 
     def close(self) -> bytes:
-        """The upstream's stream has ended."""
+        """The upstream's stream has ended. Raises UpstreamError if it was cut off."""
 
     def fail(self, failed: Failed) -> bytes:
         """The response is cut off: the client's in-band error."""
@@ -108,6 +108,8 @@ class Relayed:
         return b"".join([*pieces, self._write_failure(failed, self.progress)])
 
     def close(self) -> bytes:
+        if not self.progress.over:
+            self._parser.close()
         if self.progress.ended or self.progress.failed:
             self.progress.over = True
             return b"".join(self._tail)
@@ -175,6 +177,7 @@ class Converted:
     def close(self) -> bytes:
         if self.progress.over or self.progress.failed:
             return b""
+        self._parser.close()
         events = self._reader.close()
         if events and isinstance(events[-1], Failed):
             events[-1] = failures.with_words(events[-1], self._parser.stray)
