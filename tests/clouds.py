@@ -343,6 +343,8 @@ def frame(headers: dict[str, str], payload: bytes) -> bytes:
 def mantle(request: Request) -> Plain:
     check_signature(request, "bedrock-mantle", request.host.split(".")[1])
     body = request.json
+    if request.path == "/anthropic/v1/models":
+        return Plain("", b"", answer={"data": [{"type": "model", "id": "m", "display_name": "M"}], "has_more": False})
     if request.path == "/anthropic/v1/messages":
         _check_betas([name for name in request.get("anthropic-beta").split(",") if name], _VERTEX_BETAS)
         for name in body.keys() - _MEMBERS - {"model", "stream", "service_tier", "user_profile_id"}:

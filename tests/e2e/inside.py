@@ -2,7 +2,7 @@
 
 ``python -m tests.e2e.inside loop FORMAT HOME CMD ...``; the result is one line of JSON. Also ``limited FORMAT HOME HINT
 CMD ...``, a service that refuses everything for a minute, ``slow HOME CMD ...``, one that thinks before it speaks,
-``chosen HOME CMD ...``, the example that chooses by request, and ``typed HOME CMD ...``, a terminal with somebody who
+``chosen HOME CMD ...``, the example that chooses by request, ``hosted ENTRY HOME CMD ...``, a cloud's host, and ``typed HOME CMD ...``, a terminal with somebody who
 types.
 """
 
@@ -22,6 +22,7 @@ from typing import Any
 from ccproxy_lite.net.connection import Connection
 from ccproxy_lite.net.heads import RequestHead
 from ccproxy_lite.server import echo
+from tests.clouds import clouds
 from tests.services import service, slowly
 from tests.support import ECHO, ROOT, Seen, eventually, proxy
 from tests.terminals import terminal
@@ -85,6 +86,20 @@ def chosen(home: str, *words: str) -> dict[str, Any]:
             suffix = "/v1" if upstream["format"].startswith("openai") else ""
             upstream |= {"base_url": inner.parts.parts.echo_url + suffix, "keys": ["upstream-key"]}
         return {**ran(settings, home, list(words)), "asked": asked}
+
+
+def hosted(entry: str, home: str, *words: str) -> dict[str, Any]:
+    """A cloud's host, as strict as it is; what it was asked, and what it refused."""
+    with clouds() as sky:
+        result = ran({"upstreams": {"up": {**json.loads(entry), **sky.reach}}}, home, list(words))
+        asked = [one for one in sky.seen if one.method == "POST"]
+        return {
+            **result,
+            "seen": [one.target for one in asked],
+            "betas": [one.get("anthropic-beta") for one in asked],
+            "bodies": [one.json for one in asked],
+            "refused": [[one.status, one.body] for one in sky.refused],
+        }
 
 
 def limited(form: str, home: str, hint: str, *words: str) -> dict[str, Any]:
@@ -165,5 +180,7 @@ def typed(home: str, *words: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    what = {"loop": loop, "limited": limited, "slow": slow, "typed": typed, "chosen": chosen}[sys.argv[1]]
+    what = {"loop": loop, "limited": limited, "slow": slow, "typed": typed, "chosen": chosen, "hosted": hosted}[
+        sys.argv[1]
+    ]
     print(json.dumps(what(*sys.argv[2:])))
