@@ -11,14 +11,14 @@ from ccproxy_lite.cli.arguments import COMMANDS, TOPICS
 from ccproxy_lite.cli.load import read_text
 from ccproxy_lite.config import file as configfile
 from ccproxy_lite.config import upstreams
-from tests.readme import with_table
+from tests.readme import with_tables
 from tests.support import ROOT
 
 TEXT = (ROOT / "README.md").read_text()
 
 
 def test_the_table_of_losses_is_the_code_s() -> None:
-    assert with_table(TEXT) == TEXT
+    assert with_tables(TEXT) == TEXT
 
 
 def test_every_command_is_there() -> None:

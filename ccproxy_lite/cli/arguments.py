@@ -12,7 +12,7 @@ COMMANDS = {
     "serve": "start the proxy (the default command)",
     "run": "run a command behind a private, temporary proxy",
     "env": "print shell commands that point clients at a running proxy",
-    "init": "create a configuration file from the API keys in your environment",
+    "init": "create a configuration file from the API keys in your environment, or for one provider",
     "check": "validate the configuration and print upstreams and routes (keys masked)",
     "models": "list the models clients can request and where each is routed; with NAME, which target answers and why",
     "convert": "convert a request or response between formats (stdin to stdout)",
@@ -30,7 +30,7 @@ _EXAMPLES = {
     "serve": "example:\n  ccproxy-lite serve --config proxy.json --listen 127.0.0.1:9000",
     "run": "example:\n  ccproxy-lite run --model qwen/qwen3-coder-flash -- claude -p 'hello'",
     "env": 'example:\n  ccproxy-lite env claude\n  eval "$(ccproxy-lite env claude)" && claude',
-    "init": "example:\n  ccproxy-lite init && ccproxy-lite check",
+    "init": "example:\n  ccproxy-lite init && ccproxy-lite check\n  ccproxy-lite init --provider openrouter",
     "check": "example:\n  ccproxy-lite check --config proxy.json --live",
     "models": "example:\n  ccproxy-lite models --json\n  ccproxy-lite models claude-sonnet-5",
     "convert": "example:\n  ccproxy-lite convert --from anthropic --to openai-chat < request.json",
@@ -47,6 +47,7 @@ TOPICS = {
     "routes": "every path that the proxy answers",
     "losses": "what a conversion leaves out, for every pair of formats",
     "quirks": "the dialect switches of upstreams",
+    "providers": "the services that are known by name: formats, base URLs, keys, credentials of clouds",
     "exit-codes": "what the exit codes mean",
 }
 
@@ -153,6 +154,7 @@ def _add_env_options(parser: Parser) -> None:
 
 def _add_init_options(parser: Parser) -> None:
     parser.add_argument("--model", metavar="M", help="answer every model that clients request with M")
+    parser.add_argument("--provider", metavar="P", help="write it for a service by name (see: help providers)")
 
 
 def _add_check_options(parser: Parser) -> None:

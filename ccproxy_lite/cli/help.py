@@ -8,10 +8,12 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 
 from ccproxy_lite.cli.arguments import EXIT_CODES
+from ccproxy_lite.providers import CLOUDS, HOSTS, Host, clouds
 
 _GAP = 2
 _MAX_FIRST_COLUMN = 52
 _MIN_LAST_COLUMN = 30
+_KIND_WIDTH = 18
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -31,6 +33,57 @@ def _quirks() -> Iterator[str]:
     from ccproxy_lite.providers import QUIRKS
 
     return table(QUIRKS.items())
+
+
+def _providers() -> Iterator[str]:
+    yield 'A name may stand as an upstream\'s "base_url": {"base_url": "openrouter", "format": "openai-chat"}.'
+    yield "Braces stand for fields of the upstream, capitals for a part of the address that only you know."
+    for host in HOSTS:
+        yield ""
+        yield from table([(host.name, "; ".join(host_facts(host)))])
+        yield from (f"  {kind.ljust(_KIND_WIDTH)}{host.shown(kind)}" for kind in host.urls)
+    yield ""
+    yield "Credentials of clouds, in keys:"
+    yield from table(CREDENTIALS.items())
+
+
+def providers_markdown() -> str:
+    """The table of known services for the README."""
+    rows = ["| name | formats | key | |", "|---|---|---|---|"]
+    for host in HOSTS:
+        names = ", ".join(f"`{name}`" for name in (host.name, *host.aliases))
+        kinds = ", ".join(host.urls)
+        _, key, *more = [
+            *([""] if not host.aliases else []),
+            *(one for one in host_facts(host) if "provider " not in one),
+        ]
+        rows.append(f"| {names} | {kinds} | {key.removeprefix('key: ')} | {'; '.join(more)} |")
+    return "\n".join(rows)
+
+
+def host_facts(host: Host) -> Iterator[str]:
+    """What is to be known of a service beside its base URLs."""
+    if host.aliases:
+        yield f"also {', '.join(host.aliases)}"
+    if host.provider in CLOUDS:
+        yield f"provider {host.provider}"
+    ways = [f"${name}" for name in host.variables]
+    ways += [clouds.GOOGLE] if host.tokens else [clouds.AWS] if host.signs else []
+    yield f"key: {', '.join(ways) or 'none needed'}"
+    if not host.is_local and not host.lists:
+        yield "no model list"
+    if host.remark:
+        yield host.remark
+
+
+CREDENTIALS = {
+    "  google:": "application default credentials: gcloud's file, else the metadata server",
+    "  google:FILE": "that file, of type authorized_user",
+    "  aws:": "the environment's access keys, ~/.aws (static keys, credential_process), container or instance metadata",
+    "  aws:PROFILE": "that profile",
+    "  cmd:...": "a helper that prints a token, or JSON with a token or with AWS access keys, and when they expire: "
+    f'"{clouds.GCLOUD_COMMAND}", "{clouds.AWS_COMMAND}" (single sign-on, assumed roles), "{clouds.AZURE_COMMAND}"',
+}
 
 
 def _losses() -> Iterator[str]:
@@ -53,6 +106,7 @@ def _exit_codes() -> Iterator[str]:
 _TOPICS: dict[str, Callable[[], Iterator[str]]] = {
     "routes": _routes,
     "quirks": _quirks,
+    "providers": _providers,
     "losses": _losses,
     "exit-codes": _exit_codes,
 }

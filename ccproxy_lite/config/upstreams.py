@@ -59,7 +59,7 @@ from ccproxy_lite.providers import (
     host_names,
     provider_of,
 )
-from ccproxy_lite.providers.hosts import url_for
+from ccproxy_lite.providers.hosts import unknown_part, url_for
 
 Keys = tuple[tuple[Key, ...], bool, str]
 """The keys of an upstream, whether they are the client's instead, and where they come from."""
@@ -74,8 +74,9 @@ def read_upstreams(value: Any, place: Place) -> tuple[Upstream, ...]:
 class _Site(NamedTuple):
     """What is known of an upstream's service by now.
 
-    ``fields`` has what its host wants to know. ``is_known`` says that its base URL is valid, so that what depends on it
-    can be checked, and ``is_own`` that it is the host's own.
+    ``fields`` has what its host wants to know, ``written`` the names that the file has, with whatever value.
+    ``is_known`` says that its base URL is valid, so that what depends on it can be checked, ``is_own`` that it is the
+    host's own, and ``is_given`` that it stands in the file.
     """
 
     name: str
@@ -83,9 +84,11 @@ class _Site(NamedTuple):
     host: Host | None
     provider: str
     fields: Mapping[str, str]
+    written: frozenset[str]
     base_url: str = ""
     is_known: bool = False
     is_own: bool = False
+    is_given: bool = False
 
 
 def _read_upstream(value: Any, place: Place) -> Upstream:
@@ -141,9 +144,9 @@ def _read_upstream(value: Any, place: Place) -> Upstream:
 def _read_site(name: str, value: Any, given: dict[str, Any], place: Place) -> _Site:
     host = _host(given, place)
     kind = _kind(value, given, host, place)
-    provider = given.get("provider", host.provider if host is not None else DIRECT.name)
+    provider = _provider_name(host, given, place)
     host = host or host_for(provider, kind)
-    site = _Site(name, kind, host, provider, {})
+    site = _Site(name, kind, host, provider, {}, frozenset(value))
     if provider_of(kind).runs or provider_of(kind).embedded:
         return site._replace(is_known=True)
     _check_host(site, given, place)
@@ -162,7 +165,7 @@ def _host(given: Mapping[str, Any], place: Place) -> Host | None:
     if "base_url" in given and _is_name(base_url):
         host = host_named(base_url)
         if host is None:
-            near = get_close_matches(base_url, host_names(), 1)
+            near = get_close_matches(base_url, host_names(), 1, 0.7)
             hint = f'; did you mean "{near[0]}"?' if near else ""
             place.at("base_url").error(f"neither a URL nor the name of a known service{hint}")
         return host
@@ -183,15 +186,19 @@ def _kind(value: Any, given: Mapping[str, Any], host: Host | None, place: Place)
     return str(given.get("format", usual))
 
 
+def _provider_name(host: Host | None, given: Mapping[str, Any], place: Place) -> str:
+    usual = host.provider if host is not None else DIRECT.name
+    named = str(given.get("provider", usual))
+    if host is not None and named not in (usual, DIRECT.name):
+        place.at("provider").error(f'{host.name} is of provider "{usual}"')
+        return usual
+    return named
+
+
 def _check_host(site: _Site, given: Mapping[str, Any], place: Place) -> None:
-    """A format that a cloud does not speak, and a provider that a host is not."""
+    """Note a format that a host does not speak: of a cloud's that is certain."""
     host, kind = site.host, site.kind
-    if host is None:
-        return
-    if host.provider != site.provider and site.provider != DIRECT.name:
-        other = f'{host.name} is of provider "{host.provider}"'
-        place.at("provider").error(other)
-    elif kind not in host.urls:
+    if host is not None and kind not in host.urls:
         message = f"{host.name} does not speak {kind}; it speaks {', '.join(host.urls)}"
         if host.provider != DIRECT.name or host.signs or host_named(given.get("base_url", "")):
             place.at("format").error(message)
@@ -228,21 +235,20 @@ def _with_base_url(site: _Site, given: Mapping[str, Any], place: Place) -> _Site
         checked_url(url, given.get("allow_http", False))
         provider = cloud(site.provider, site.kind, url, site.fields.get("api_version", ""))
         base_url = _without_endpoint(url, site.kind, provider)
-        return site._replace(base_url=base_url, is_known=True, is_own=host_at(base_url) is not None)
+        return site._replace(base_url=base_url, is_known=True, is_own=host_at(base_url) is not None, is_given=True)
     if site.host is None or site.kind not in site.host.urls:
         base_url = defaults(site.kind).base_url
         return site._replace(base_url=base_url, host=site.host or host_at(base_url), is_known=not url, is_own=True)
     if not site.host.usable(site.kind):
         raise Invalid(f'{site.host.name} needs its address: "base_url": "{site.host.urls[site.kind]}"')
-    missing = [name for name in site.host.fields(site.kind) if name in FIELDS and not site.fields.get(name)]
-    for name in missing:
-        place.error(f'missing "{name}": {FIELDS[name].remedy}')
     base_url = url_for(site.host, site.kind, site.fields)
     provider = cloud(site.provider, site.kind, base_url, site.fields.get("api_version", ""))
     return site._replace(base_url=provider.tidy(base_url, site.kind), is_known=True, is_own=True)
 
 
 def _without_endpoint(url: str, kind: str, provider: Provider) -> str:
+    if unknown_part(url):
+        raise Invalid(f"{unknown_part(url)} stands for a name of yours; replace it")
     for ending, instead in ENDPOINTS.items():
         if urlsplit(url).path.rstrip("/").endswith(ending):
             raise Invalid(f"must not include the endpoint path; use {url.rstrip('/').removesuffix(ending)}{instead}")
@@ -266,12 +272,13 @@ def _check_credentials(site: _Site, keys: tuple[Key, ...], place: Place) -> None
     references = [key.reference for key in keys]
     fields = site.fields
     signs = site.host is not None and bool(site.host.signs)
-    is_lacking = {
+    in_url = site.host.fields(site.kind) if site.host is not None and not site.is_given else []
+    is_needed = {
         "project": site.provider == FIELDS["project"].provider and clouds.needs_project(site.kind, references),
         "region": signs and any(secrets.is_token_source(one) for one in references),
     }
-    for name, is_needed in is_lacking.items():
-        if is_needed and not fields.get(name):
+    for name in FIELDS:
+        if (name in in_url or is_needed.get(name)) and not fields.get(name) and name not in site.written:
             place.error(f'missing "{name}": {FIELDS[name].remedy}')
     for number, one in enumerate(references):
         if one.startswith(clouds.AWS) and not signs:

@@ -31,6 +31,7 @@ ReadText = Callable[[str], str]
 GOOGLE, AWS = "google:", "aws:"
 """How the references begin."""
 GCLOUD_COMMAND = "cmd:gcloud auth print-access-token"
+AZURE_COMMAND = "cmd:az account get-access-token --scope https://ai.azure.com/.default --query accessToken -o tsv"
 AWS_COMMAND = "cmd:aws configure export-credentials --format process"
 _EXPRESS = "gemini"
 _GCLOUD_FILE = "application_default_credentials.json"

@@ -44,8 +44,8 @@ class Host(NamedTuple):
     """One service.
 
     :ivar hosts: globs of its host names; empty for a local server, whose port may be anybody's
-    :ivar urls: the base URL for each format that it speaks; braces stand for fields of the configuration, capitals for
-        a part of the address that only the user knows
+    :ivar urls: the base URL for each format that it speaks, the usual one first; braces stand for fields of the
+        configuration, capitals for a part of the address that only the user knows
     :ivar variables: the environment variables that usually hold a key
     :ivar provider: the kind of host
     :ivar auth: how it wants a key for Anthropic's and Google's formats; those of OpenAI always take a bearer
@@ -79,13 +79,24 @@ class Host(NamedTuple):
         """What must be said for its base URL in a format."""
         return re.findall(r"{(\w+)}", self.urls.get(kind, ""))
 
+    def shown(self, kind: str) -> str:
+        """The base URL of a format for users."""
+        host = "{location}-aiplatform.googleapis.com"
+        return self.urls[kind].replace("{suffix}", "amazonaws.com").replace("{host}", host)
+
+    def starting_formats(self) -> list[str]:
+        """The formats that a starting configuration has: of a cloud's each but the lesser of OpenAI's, else one."""
+        if self.provider == "direct":
+            return list(self.urls)[:1]
+        return [kind for kind in self.urls if kind != CHAT or RESPONSES not in self.urls]
+
     def lists_in(self, kind: str) -> bool:
         """Whether it lists its models at the path of a format."""
         return self.lists and kind not in self.unlisted
 
     def usable(self, kind: str) -> bool:
         """Whether its name alone leads to it: nothing in its base URL is only known to the user."""
-        return not re.search("[A-Z]{3}", self.urls.get(kind, "X" * 3))
+        return kind in self.urls and not unknown_part(self.urls[kind])
 
 
 _GCLOUD = 'run "gcloud auth application-default login", add "keys": ["cmd:gcloud auth print-access-token"]'
@@ -100,8 +111,8 @@ _OPENAI = ("max_completion_tokens", "system_turns", "prompt_cache_key")
 
 
 def _openai(base_url: str) -> dict[str, str]:
-    """Both of OpenAI's formats at one base URL."""
-    return {RESPONSES: base_url, CHAT: base_url}
+    """Both of OpenAI's formats at one base URL; Chat is the one that all models know."""
+    return {CHAT: base_url, RESPONSES: base_url}
 
 
 # fmt: off
@@ -110,7 +121,8 @@ HOSTS: tuple[Host, ...] = (
          {ANTHROPIC: "https://api.anthropic.com", CHAT: "https://api.anthropic.com/v1"}, ("ANTHROPIC_API_KEY",),
          aliases=("claude",), auth=("x-api-key",), quirks=("automatic_caching",)),
     Host("openai", "api.openai.com",
-         _openai("https://api.openai.com/v1"), ("OPENAI_API_KEY",), quirks=_OPENAI),
+         {RESPONSES: "https://api.openai.com/v1", CHAT: "https://api.openai.com/v1"}, ("OPENAI_API_KEY",),
+         quirks=_OPENAI),
     Host("google", "generativelanguage.googleapis.com",
          {GEMINI: "https://generativelanguage.googleapis.com",
           CHAT: "https://generativelanguage.googleapis.com/v1beta/openai"},
@@ -137,8 +149,8 @@ HOSTS: tuple[Host, ...] = (
          {ANTHROPIC: f"https://claude.googleapis.com/v1/{_PARENT}/workspaces/WORKSPACE/invoke"},
          auth=_BEARER, quirks=("automatic_caching",), lists=False, tokens=True, remedy=_GCLOUD),
     Host("vertex", "aiplatform.googleapis.com *-aiplatform.googleapis.com aiplatform.*.rep.googleapis.com",
-         {GEMINI: "https://{host}",
-          ANTHROPIC: "https://{host}",
+         {ANTHROPIC: "https://{host}",
+          GEMINI: "https://{host}",
           CHAT: f"https://{{host}}/v1/{_PARENT}/endpoints/openapi",
           RESPONSES: f"https://{{host}}/v1/{_PARENT}/publishers/openai/v1"},
          aliases=("vertex-ai", "google-vertex"), provider="vertex", quirks=("exclude_domains", "vertex_subset"),
@@ -235,7 +247,18 @@ HOSTS: tuple[Host, ...] = (
          aliases=("llama.cpp", "llama-server")),
 )
 # fmt: on
+_UNKNOWN = "RESOURCE|WORKSPACE|ACCOUNT"
 _NAMES = {name: host for host in HOSTS for name in (host.name, *host.aliases)}
+
+
+def unknown_part(url: str) -> str:
+    """The part of a base URL that its user has to fill in, or the empty string.
+
+    >>> unknown_part("https://RESOURCE.openai.azure.com/openai/v1")
+    'RESOURCE'
+    """
+    match = re.search(_UNKNOWN, url)
+    return match[0] if match else ""
 
 
 def named(name: str) -> Host | None:
