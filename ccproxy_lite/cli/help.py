@@ -36,7 +36,7 @@ def _quirks() -> Iterator[str]:
 
 
 def _providers() -> Iterator[str]:
-    yield 'A name may stand as an upstream\'s "base_url": {"base_url": "openrouter", "format": "openai-chat"}.'
+    yield 'A name may stand as an upstream\'s "base_url"; its "format" is one of those below the name.'
     yield "Braces stand for fields of the upstream, capitals for a part of the address that only you know."
     for host in HOSTS:
         yield ""
@@ -44,7 +44,7 @@ def _providers() -> Iterator[str]:
         yield from (f"  {kind.ljust(_KIND_WIDTH)}{host.shown(kind)}" for kind in host.urls)
     yield ""
     yield "Credentials of clouds, in keys:"
-    yield from table(CREDENTIALS.items())
+    yield from table((f"  {name}", about) for name, about in clouds.REFERENCES.items())
 
 
 def providers_markdown() -> str:
@@ -74,16 +74,6 @@ def host_facts(host: Host) -> Iterator[str]:
         yield "no model list"
     if host.remark:
         yield host.remark
-
-
-CREDENTIALS = {
-    "  google:": "application default credentials: gcloud's file, else the metadata server",
-    "  google:FILE": "that file, of type authorized_user",
-    "  aws:": "the environment's access keys, ~/.aws (static keys, credential_process), container or instance metadata",
-    "  aws:PROFILE": "that profile",
-    "  cmd:...": "a helper that prints a token, or JSON with a token or with AWS access keys, and when they expire: "
-    f'"{clouds.GCLOUD_COMMAND}", "{clouds.AWS_COMMAND}" (single sign-on, assumed roles), "{clouds.AZURE_COMMAND}"',
-}
 
 
 def _losses() -> Iterator[str]:

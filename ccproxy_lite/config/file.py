@@ -41,8 +41,9 @@ from ccproxy_lite.config.readers import (
     secret_reference,
     text,
 )
+from ccproxy_lite.config.site import checked_url
 from ccproxy_lite.config.targets import check_targets, read_models
-from ccproxy_lite.config.upstreams import checked_url, read_upstreams, usual_proxy
+from ccproxy_lite.config.upstreams import read_upstreams, usual_proxy
 from ccproxy_lite.errors import ConfigError
 from ccproxy_lite.formats.neutral.thinking import BUDGETS
 from ccproxy_lite.net.address import Address

@@ -1,12 +1,7 @@
 """The upstreams in a configuration file: each object to an ``Upstream``, and every mistake in it. Pure.
 
-What the file leaves out is filled in in this order, each step with what the ones before it have given:
-
-    host        the known service that ``base_url`` names or leads to, or that ``provider`` stands for
-    format      of the file; else the only one of the host
-    fields      ``project``, ``location``, ``region``: of the file, the environment, the host's name
-    base URL    of the file, tidied; else the host's, with the fields in it; else the format's
-    keys        of the file; else the host's variables, a file of the upstream's name, the cloud's own credentials
+Which service is meant, and where it is, ``site`` finds out. Keys are those of the file; else of the service's
+variables, of a file with the upstream's name, or the cloud's own credentials.
 """
 
 from __future__ import annotations
@@ -14,8 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from ccproxy_lite.config import secrets
@@ -34,12 +28,10 @@ from ccproxy_lite.config.readers import (
     secret_reference,
     text,
 )
+from ccproxy_lite.config.site import LOOPBACK, Site, read_site
 from ccproxy_lite.net import proxies
 from ccproxy_lite.providers import (
     AUTHS,
-    DIRECT,
-    EMBEDDED,
-    ENDPOINTS,
     FIELDS,
     KINDS,
     LOCAL,
@@ -53,42 +45,15 @@ from ccproxy_lite.providers import (
     cloud,
     clouds,
     defaults,
-    host_at,
-    host_for,
-    host_named,
-    host_names,
     provider_of,
 )
-from ccproxy_lite.providers.hosts import unknown_part, url_for
 
 Keys = tuple[tuple[Key, ...], bool, str]
 """The keys of an upstream, whether they are the client's instead, and where they come from."""
 
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
 
 def read_upstreams(value: Any, place: Place) -> tuple[Upstream, ...]:
     return tuple(dict_of(_read_upstream)(value, place).values())
-
-
-class _Site(NamedTuple):
-    """What is known of an upstream's service by now.
-
-    ``fields`` has what its host wants to know, ``written`` the names that the file has, with whatever value.
-    ``is_known`` says that its base URL is valid, so that what depends on it can be checked, ``is_own`` that it is the
-    host's own, and ``is_given`` that it stands in the file.
-    """
-
-    name: str
-    kind: str
-    host: Host | None
-    provider: str
-    fields: Mapping[str, str]
-    written: frozenset[str]
-    base_url: str = ""
-    is_known: bool = False
-    is_own: bool = False
-    is_given: bool = False
 
 
 def _read_upstream(value: Any, place: Place) -> Upstream:
@@ -96,7 +61,7 @@ def _read_upstream(value: Any, place: Place) -> Upstream:
     if not name or not all(char.isalnum() or char in "-_." for char in name):
         place.error("a name has letters, digits, '-', '_' and '.' only")
     given = members(value, place, UPSTREAM_FIELDS)
-    site = _read_site(name, value, given, place)
+    site = read_site(name, value, given, place)
     _check_local(value, site.kind, place)
     provider = _provider(site)
     keys, from_client, source = given.get("keys", ((), False, ""))
@@ -138,128 +103,14 @@ def _read_upstream(value: Any, place: Place) -> Upstream:
     )
 
 
-# ---------------------------------------------------------------- the service
+# ---------------------------------------------------------------- credentials
 
 
-def _read_site(name: str, value: Any, given: dict[str, Any], place: Place) -> _Site:
-    host = _host(given, place)
-    kind = _kind(value, given, host, place)
-    provider = _provider_name(host, given, place)
-    host = host or host_for(provider, kind)
-    site = _Site(name, kind, host, provider, {}, frozenset(value))
-    if provider_of(kind).runs or provider_of(kind).embedded:
-        return site._replace(is_known=True)
-    _check_host(site, given, place)
-    site = site._replace(fields=_fields(site, given, place))
-    if "base_url" in given and host is None and _is_name(given["base_url"]):
-        return site
-    with place.at("base_url") if "base_url" in given else place:
-        return _with_base_url(site, given, place)
-    # With an invalid base URL the other fields are still checked, and the upstream is never used.
-    return site
-
-
-def _host(given: Mapping[str, Any], place: Place) -> Host | None:
-    """The known service that is meant."""
-    base_url = given.get("base_url", "")
-    if "base_url" in given and _is_name(base_url):
-        host = host_named(base_url)
-        if host is None:
-            near = get_close_matches(base_url, host_names(), 1, 0.7)
-            hint = f'; did you mean "{near[0]}"?' if near else ""
-            place.at("base_url").error(f"neither a URL nor the name of a known service{hint}")
-        return host
-    return host_at(base_url) if base_url else None
-
-
-def _is_name(base_url: str) -> bool:
-    """Whether it is meant to be the name of a service."""
-    return "/" not in base_url and ":" not in base_url
-
-
-def _kind(value: Any, given: Mapping[str, Any], host: Host | None, place: Place) -> str:
-    kinds = list(host.urls) if host is not None else list(KINDS)
-    if "format" not in value and len(kinds) > 1:
-        place.error(f'missing "format" (one of {", ".join(kinds)})')
-    # With an invalid format the other fields are still checked, and the upstream is never used.
-    usual = kinds[0] if len(kinds) == 1 else EMBEDDED.name
-    return str(given.get("format", usual))
-
-
-def _provider_name(host: Host | None, given: Mapping[str, Any], place: Place) -> str:
-    usual = host.provider if host is not None else DIRECT.name
-    named = str(given.get("provider", usual))
-    if host is not None and named not in (usual, DIRECT.name):
-        place.at("provider").error(f'{host.name} is of provider "{usual}"')
-        return usual
-    return named
-
-
-def _check_host(site: _Site, given: Mapping[str, Any], place: Place) -> None:
-    """Note a format that a host does not speak: of a cloud's that is certain."""
-    host, kind = site.host, site.kind
-    if host is not None and kind not in host.urls:
-        message = f"{host.name} does not speak {kind}; it speaks {', '.join(host.urls)}"
-        if host.provider != DIRECT.name or host.signs or host_named(given.get("base_url", "")):
-            place.at("format").error(message)
-        else:
-            place.report.notes.append(f"{place}: {message}, as far as is known")
-
-
-def _fields(site: _Site, given: Mapping[str, Any], place: Place) -> dict[str, str]:
-    """What the host wants to know beside the format, from the file, the environment, or the host's own name."""
-    host, environ, read = site.host, place.report.environ, place.report.read_text
-    wanted = host.fields(site.kind) if host is not None else []
-    found: dict[str, str] = {}
-    for name, field in FIELDS.items():
-        is_its_own = field.provider == site.provider or name in wanted or (name == "region" and host and host.signs)
-        if name in given and not is_its_own:
-            place.at(name).error(f'only for provider "{field.provider}"', key=True)
-        elif name in given:
-            found[name] = given[name]
-        elif is_its_own and not (name == "project" and _is_express(site, given)):
-            found[name] = clouds.usual_field(name, given.get("base_url", ""), environ, read)
-    return {name: value for name, value in found.items() if value}
-
-
-def _is_express(site: _Site, given: Mapping[str, Any]) -> bool:
-    """Whether plain keys are given, which then count more than a project that only the environment names."""
-    references = [key.reference for key in given["keys"][0]] if given.get("keys") else []
-    return bool(references) and not clouds.needs_project(site.kind, references)
-
-
-def _with_base_url(site: _Site, given: Mapping[str, Any], place: Place) -> _Site:
-    """Raises Invalid for a base URL that cannot be used."""
-    url = given.get("base_url", "")
-    if url and not _is_name(url):
-        checked_url(url, given.get("allow_http", False))
-        provider = cloud(site.provider, site.kind, url, site.fields.get("api_version", ""))
-        base_url = _without_endpoint(url, site.kind, provider)
-        return site._replace(base_url=base_url, is_known=True, is_own=host_at(base_url) is not None, is_given=True)
-    if site.host is None or site.kind not in site.host.urls:
-        base_url = defaults(site.kind).base_url
-        return site._replace(base_url=base_url, host=site.host or host_at(base_url), is_known=not url, is_own=True)
-    if not site.host.usable(site.kind):
-        raise Invalid(f'{site.host.name} needs its address: "base_url": "{site.host.urls[site.kind]}"')
-    base_url = url_for(site.host, site.kind, site.fields)
-    provider = cloud(site.provider, site.kind, base_url, site.fields.get("api_version", ""))
-    return site._replace(base_url=provider.tidy(base_url, site.kind), is_known=True, is_own=True)
-
-
-def _without_endpoint(url: str, kind: str, provider: Provider) -> str:
-    if unknown_part(url):
-        raise Invalid(f"{unknown_part(url)} stands for a name of yours; replace it")
-    for ending, instead in ENDPOINTS.items():
-        if urlsplit(url).path.rstrip("/").endswith(ending):
-            raise Invalid(f"must not include the endpoint path; use {url.rstrip('/').removesuffix(ending)}{instead}")
-    return provider.tidy(url, kind)
-
-
-def _provider(site: _Site) -> Provider:
+def _provider(site: Site) -> Provider:
     return cloud(site.provider, site.kind, site.base_url, site.fields.get("api_version", ""))
 
 
-def _auth(given: Mapping[str, Any], site: _Site) -> tuple[str, ...]:
+def _auth(given: Mapping[str, Any], site: Site) -> tuple[str, ...]:
     """How the key is sent, if the file or the host says so; with OpenAI's formats hosts have no other way."""
     if "auth" in given:
         return (given["auth"],)
@@ -267,7 +118,7 @@ def _auth(given: Mapping[str, Any], site: _Site) -> tuple[str, ...]:
     return site.host.auth if site.host is not None and not is_usual else ()
 
 
-def _check_credentials(site: _Site, keys: tuple[Key, ...], place: Place) -> None:
+def _check_credentials(site: Site, keys: tuple[Key, ...], place: Place) -> None:
     """What a cloud needs to know for the kind of key that it gets."""
     references = [key.reference for key in keys]
     fields = site.fields
@@ -314,23 +165,6 @@ def _check_local(value: Any, kind: str, place: Place) -> None:
         place.at("quirks", quirks.index("completions")).error("a local program has no endpoints")
     if runs and value.get("keys") == "from-client":
         place.at("keys").error("a local program is logged in as its user; it does not take its clients' keys")
-
-
-def checked_url(url: str, allow_http: bool) -> str:
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018  a bad port shows only when it is read
-    except ValueError as error:
-        raise Invalid(f"not a URL: {error}") from None
-    # Only this machine may be reached without TLS unless the file says so.
-    is_local = parts.hostname in _LOOPBACK or (parts.hostname or "").startswith("127.")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Invalid("must start with https:// (or http:// for this machine)")
-    if "@" in parts.netloc or parts.query or parts.fragment or "\\" in url or not url.isprintable() or " " in url:
-        raise Invalid("must contain only scheme, host, port and path")
-    if parts.scheme == "http" and not is_local and not allow_http:
-        raise Invalid('keys and conversations would be sent unencrypted; use https://, or set "allow_http": true')
-    return url
 
 
 def _read_proxy(value: Any, place: Place) -> tuple[proxies.Proxy | None, str]:
@@ -419,7 +253,7 @@ def _read_label(value: Any, place: Place) -> str:
     return str(value)
 
 
-def _usual_keys(site: _Site, place: Place) -> Keys:
+def _usual_keys(site: Site, place: Place) -> Keys:
     """Where keys come from when the file names none: a variable, a file of the upstream's name, a cloud's own ways."""
     environ, host = place.report.environ, site.host
     if provider_of(site.kind).embedded:
@@ -443,7 +277,7 @@ def _usual_keys(site: _Site, place: Place) -> Keys:
             clouds.described(clouds.source_of(fetched, environ, place.report.read_text)),
         )
     # Local model servers want no key.
-    if urlsplit(site.base_url).hostname in _LOOPBACK:
+    if urlsplit(site.base_url).hostname in LOOPBACK:
         return (), False, "none (loopback service)"
     ways = [f"set {' or '.join(variables)}"] if variables else []
     ways.append(host.remedy if host is not None and host.remedy else 'add "keys"')

@@ -33,6 +33,15 @@ GOOGLE, AWS = "google:", "aws:"
 GCLOUD_COMMAND = "cmd:gcloud auth print-access-token"
 AZURE_COMMAND = "cmd:az account get-access-token --scope https://ai.azure.com/.default --query accessToken -o tsv"
 AWS_COMMAND = "cmd:aws configure export-credentials --format process"
+REFERENCES = {
+    "google:": "application default credentials: gcloud's file, else the metadata server",
+    "google:FILE": "that file, of type authorized_user",
+    "aws:": "the environment's access keys, ~/.aws (static keys, credential_process), container or instance metadata",
+    "aws:PROFILE": "that profile",
+    "cmd:...": "a helper that prints a token, or JSON with a token or with AWS access keys, and when they expire: "
+    f'"{GCLOUD_COMMAND}", "{AWS_COMMAND}" (single sign-on, assumed roles), "{AZURE_COMMAND}"',
+}
+"""What may stand among keys for a cloud, and what it leads to."""
 _EXPRESS = "gemini"
 _GCLOUD_FILE = "application_default_credentials.json"
 _METADATA_HOST = "metadata.google.internal"
