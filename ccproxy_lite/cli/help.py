@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ccproxy_lite.cli.arguments import EXIT_CODES
 from ccproxy_lite.providers import CLOUDS, HOSTS, Host, clouds
+from ccproxy_lite.providers.credentials import AWS, GOOGLE
 
 _GAP = 2
 _MAX_FIRST_COLUMN = 52
@@ -68,7 +69,7 @@ def host_facts(host: Host) -> Iterator[str]:
     if host.provider in CLOUDS:
         yield f"provider {host.provider}"
     ways = [f"${name}" for name in host.variables]
-    ways += [clouds.GOOGLE] if host.tokens else [clouds.AWS] if host.signs else []
+    ways += [GOOGLE] if host.tokens else [AWS] if host.signs else []
     yield f"key: {', '.join(ways) or 'none needed'}"
     if not host.is_local and not host.lists:
         yield "no model list"

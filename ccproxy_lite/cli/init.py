@@ -18,6 +18,7 @@ from ccproxy_lite.config import secrets
 from ccproxy_lite.config.model import Config, from_environment
 from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
 from ccproxy_lite.providers import FIELDS, Host, clouds, host_named, host_names, key_variables
+from ccproxy_lite.providers.credentials import AWS, GOOGLE
 from ccproxy_lite.providers.hosts import unknown_part
 from ccproxy_lite.routing.routes import resolve
 
@@ -105,7 +106,7 @@ def _keys(host: Host, environ: Mapping[str, str]) -> list[str]:
     """The variable that is set; else the cloud's own credentials, if it has any; else the usual variable."""
     found = next((name for name in host.variables if not secrets.why_variable_unusable(name, environ)), "")
     if not found and (host.tokens or host.signs):
-        return [clouds.GOOGLE if host.tokens else clouds.AWS]
+        return [GOOGLE if host.tokens else AWS]
     return [f"${name}" for name in (found, *host.variables) if name][:1]
 
 

@@ -48,7 +48,7 @@ from ccproxy_lite.errors import ConfigError
 from ccproxy_lite.formats.neutral.thinking import BUDGETS
 from ccproxy_lite.net.address import Address
 from ccproxy_lite.providers import AUTHS, PLAIN
-from ccproxy_lite.providers.clouds import ReadText
+from ccproxy_lite.providers.credentials import ReadText
 
 
 def read(source: str, filename: str, environ: Mapping[str, str], read_text: ReadText) -> Config:

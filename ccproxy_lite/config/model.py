@@ -220,7 +220,7 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Config, Source]:
     """
     upstreams, notes = [], []
     for kind in KINDS:
-        provider, base_url = provider_of(kind), defaults(kind).base_url
+        base_url = defaults(kind).base_url
         for variable in defaults(kind).key_variables:
             trouble = secrets.why_variable_unusable(variable, environ)
             if trouble and environ.get(variable) and trouble not in notes:
@@ -232,7 +232,8 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Config, Source]:
                 upstreams.append(
                     Upstream(
                         kind, kind, base_url, (key,),
-                        quirks=quirks_at(base_url), proxy=proxy, proxy_source=named, source=source, provider=provider,
+                        quirks=quirks_at(base_url), proxy=proxy, proxy_source=named, source=source,
+                        provider=provider_of(kind),
                     )
                 )  # fmt: skip
                 break

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ccproxy_lite.config import secrets
 from ccproxy_lite.config.located import KeyPath, Object
-from ccproxy_lite.providers.clouds import ReadText
+from ccproxy_lite.providers.credentials import ReadText
 
 Value = TypeVar("Value")
 

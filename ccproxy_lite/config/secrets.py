@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePath
 
-from ccproxy_lite.providers.clouds import AWS, GOOGLE, ReadText
+from ccproxy_lite.providers.credentials import AWS, GOOGLE, ReadText
 
 NO_KEY = "none-needed"
 """What a client shows to a proxy without client keys: most clients insist on a key."""

@@ -47,6 +47,7 @@ from ccproxy_lite.providers import (
     defaults,
     provider_of,
 )
+from ccproxy_lite.providers.credentials import AWS, GOOGLE
 
 Keys = tuple[tuple[Key, ...], bool, str]
 """The keys of an upstream, whether they are the client's instead, and where they come from."""
@@ -132,7 +133,7 @@ def _check_credentials(site: Site, keys: tuple[Key, ...], place: Place) -> None:
         if (name in in_url or is_needed.get(name)) and not fields.get(name) and name not in site.written:
             place.error(f'missing "{name}": {FIELDS[name].remedy}')
     for number, one in enumerate(references):
-        if one.startswith(clouds.AWS) and not signs:
+        if one.startswith(AWS) and not signs:
             place.at("keys", number).error("this host takes no AWS signatures")
         if secrets.is_fetched(one):
             with place.at("keys", number):
@@ -158,7 +159,7 @@ def _check_local(value: Any, kind: str, place: Place) -> None:
     of_services = ("base_url", "headers", "proxy", "ca_file", "client_cert", "auth", "provider", *FIELDS)
     for name in of_services if runs else LOCAL_FIELDS:
         if name in value and "format" in value:
-            why = "a local program has none; set its environment in env" if runs else f"only for format {LOCAL.name}"
+            why = "a local program has none; set its environment in env" if runs else f"only for format {LOCAL}"
             place.at(name).error(why, key=True)
     quirks = value.get("quirks")
     if runs and isinstance(quirks, list) and "completions" in quirks:
@@ -289,7 +290,7 @@ def _usual_keys(site: Site, place: Place) -> Keys:
 def _fetched(host: Host | None, place: Place) -> tuple[str, str]:
     """The reference to a cloud's own credentials, if there are signs of any; else why they cannot be used."""
     environ, read = place.report.environ, place.report.read_text
-    reference = "" if host is None else clouds.GOOGLE if host.tokens else clouds.AWS if host.signs else ""
+    reference = "" if host is None else GOOGLE if host.tokens else AWS if host.signs else ""
     if not reference:
         return "", ""
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import NamedTuple
 
-from ccproxy_lite.providers import claude_cli, credentials, direct, echo, hosts, plain
+from ccproxy_lite.providers import credentials, direct, echo, hosts, local, plain
 from ccproxy_lite.providers.direct import FAMILIES, VENDORS, Families, is_makers
 from ccproxy_lite.providers.hosts import HOSTS, Host
 from ccproxy_lite.providers.provider import QUIRKS, Defaults, Provider
@@ -47,11 +47,11 @@ ENDPOINTS = {"/chat/completions": "", "/messages": "", "/responses": "", "/v1/v1
 KEY_HEADERS = tuple(dict.fromkeys([*(one.key_header for one in direct.DEFAULTS.values()), *credentials.KEY_HEADERS]))
 """The headers in which services expect a key; a client's key is never forwarded in one of them."""
 
-LOCAL = claude_cli.PROVIDER
+LOCAL = local.NAME
 """An agent CLI on this machine."""
-LOCAL_COMMAND, LOCAL_PARALLEL = claude_cli.DEFAULT_COMMAND, claude_cli.DEFAULT_PARALLEL
-_BY_KIND = {kind: provider for provider in (DIRECT, EMBEDDED, LOCAL) for kind in provider.defaults}
-KINDS = tuple(_BY_KIND)
+LOCAL_COMMAND, LOCAL_PARALLEL = local.COMMAND, local.PARALLEL
+_BY_KIND = {kind: provider for provider in (DIRECT, EMBEDDED) for kind in provider.defaults}
+KINDS = (*_BY_KIND, LOCAL)
 """The words that may stand in an upstream's ``format``."""
 
 
@@ -85,6 +85,9 @@ FIELDS = {
 
 def provider_of(kind: str) -> Provider:
     """The provider that speaks what an upstream's ``format`` says, unless its host is of another kind."""
+    if kind == LOCAL:
+        local_program: Provider = import_module("ccproxy_lite.providers.claude_cli").PROVIDER
+        return local_program
     return _BY_KIND[kind]
 
 
@@ -95,7 +98,7 @@ def cloud(name: str, kind: str, base_url: str, api_version: str = "") -> Provide
     'vertex'
     """
     if name not in CLOUDS:
-        return _BY_KIND[kind]
+        return provider_of(kind)
     module = import_module(f"ccproxy_lite.providers.{name}")
     choice: Provider = module.provider(kind, base_url, api_version)
     return choice
@@ -137,7 +140,7 @@ def host_for(provider: str, kind: str) -> Host | None:
 
 def defaults(kind: str) -> Defaults:
     """The base URL, variables and key header for an upstream's ``format``, unless the file says otherwise."""
-    return _BY_KIND[kind].defaults[kind]
+    return local.DEFAULTS if kind == LOCAL else _BY_KIND[kind].defaults[kind]
 
 
 def key_variables() -> list[str]:

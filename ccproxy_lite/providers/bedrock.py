@@ -27,7 +27,6 @@ from ccproxy_lite.providers import direct, hosts
 from ccproxy_lite.providers.awsframes import Frame, Frames
 from ccproxy_lite.providers.credentials import key_headers, signed
 from ccproxy_lite.providers.provider import Ask, Framing, Headers, Outbound, Provider, Question, Service
-from ccproxy_lite.providers.sigv4 import Scope
 
 NAME = "bedrock"
 VERSION = "2026-10-21"
@@ -83,7 +82,7 @@ def _outbound(service: Service, ask: Ask, path: str, body: bytes, key: str) -> O
     credentials = key_headers(service.auth or ("bearer",), key)
     kept: Headers = [(name, value) for name, value in ask.headers if name not in _NOT_SENT]
     headers = [*kept, ("accept", "*/*"), *credentials]
-    return signed(Outbound("POST", service.base_url, path, headers, body), key, Scope("bedrock", service.region))
+    return signed(Outbound("POST", service.base_url, path, headers, body), key, NAME, service.region)
 
 
 def models(service: Service, form: Format, ask: Ask, key: str) -> Question[list[ModelInfo]]:

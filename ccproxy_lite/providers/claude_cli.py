@@ -30,10 +30,9 @@ from ccproxy_lite.errors import UNKNOWN_SESSION, ClientError, UpstreamError
 from ccproxy_lite.formats.format import Format
 from ccproxy_lite.formats.sse import encode
 from ccproxy_lite.jsontext import dumps, loads
-from ccproxy_lite.providers import direct
+from ccproxy_lite.providers import direct, local
 from ccproxy_lite.providers.provider import (
     Ask,
-    Defaults,
     Fitted,
     Launch,
     Move,
@@ -43,10 +42,7 @@ from ccproxy_lite.providers.provider import (
     Service,
 )
 
-NAME = "claude-cli"
 SPEAKS = "anthropic"
-DEFAULT_COMMAND = ("claude",)
-DEFAULT_PARALLEL = 4
 
 _KEY_VARIABLE = "ANTHROPIC_API_KEY"
 _EXTRA = frozenset("max_tokens temperature top_p top_k stop_sequences thinking output_config service_tier".split())
@@ -429,8 +425,8 @@ def raw(service: Service, form: Format, ask: Ask, key: str) -> Outbound:
 
 
 PROVIDER = direct.PROVIDER._replace(
-    name=NAME,
-    defaults={NAME: Defaults("", (), "")},
+    name=local.NAME,
+    defaults={local.NAME: local.DEFAULTS},
     speaks=lambda kind, client: SPEAKS,
     tidy=lambda url, kind: url,
     message=message,

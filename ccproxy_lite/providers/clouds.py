@@ -17,19 +17,15 @@ Keys(access_key='A', secret_key='S', session_token='')
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 from ccproxy_lite.jsontext import dumps, loads
-from ccproxy_lite.providers.credentials import Secret, secret_of
+from ccproxy_lite.providers.credentials import AWS, GOOGLE, ReadText, Secret, secret_of
 from ccproxy_lite.providers.hosts import location_of, region_of
 from ccproxy_lite.providers.provider import Headers
 
-ReadText = Callable[[str], str]
-"""The text of the file at a path. Raises OSError, or ValueError for what is no text."""
-GOOGLE, AWS = "google:", "aws:"
-"""How the references begin."""
 GCLOUD_COMMAND = "cmd:gcloud auth print-access-token"
 AZURE_COMMAND = "cmd:az account get-access-token --scope https://ai.azure.com/.default --query accessToken -o tsv"
 AWS_COMMAND = "cmd:aws configure export-credentials --format process"

@@ -18,15 +18,21 @@ get-access-token``; the metadata servers of both clouds.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ccproxy_lite.errors import NO_SECRET, UpstreamError
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.providers.provider import Headers, Outbound
-from ccproxy_lite.providers.sigv4 import AwsKeys, Scope, Signable, sign
 
+if TYPE_CHECKING:
+    from ccproxy_lite.providers.sigv4 import AwsKeys
+
+ReadText = Callable[[str], str]
+"""The text of the file at a path. Raises OSError, or ValueError for what is no text."""
+GOOGLE, AWS = "google:", "aws:"
+"""How the references begin whose secrets a cloud gives (see ``clouds``)."""
 AUTHS = ("bearer", "x-api-key", "api-key", "x-goog-api-key", "none")
 """How a service may want its key."""
 KEY_HEADERS = tuple(auth for auth in AUTHS if auth not in ("bearer", "none"))
@@ -104,6 +110,8 @@ def aws_keys(secret: str) -> AwsKeys | None:
     told = loads(secret)
     if "AccessKeyId" not in told:
         return None
+    from ccproxy_lite.providers.sigv4 import AwsKeys  # most proxies never sign
+
     return AwsKeys(told["AccessKeyId"], told["SecretAccessKey"], told.get("SessionToken", ""))
 
 
@@ -128,21 +136,21 @@ def key_headers(auths: Iterable[str], secret: str) -> Headers:
     return [*headers, ("x-goog-user-project", project)] if project and headers else headers
 
 
-def signed(outbound: Outbound, secret: str, scope: Scope | None) -> Outbound:
+def signed(outbound: Outbound, secret: str, service: str, region: str) -> Outbound:
     """A request that will be signed, if the secret is of AWS; else the same. Raises UpstreamError.
 
-    :param scope: None for a host that takes no signatures
+    :param service: its name in signatures; empty for a host that takes none
     """
     keys = aws_keys(secret)
     if keys is None:
         return outbound
-    if scope is None or not scope.region:
-        what = "needs a region" if scope is not None else "takes no AWS signatures; use an API key"
+    if not service or not region:
+        what = "needs a region" if service else "takes no AWS signatures; use an API key"
         raise UpstreamError(f"{outbound.base_url} {what}", kind="auth", code=NO_SECRET)
-    signing, where = keys, scope
+    from ccproxy_lite.providers.sigv4 import Scope, Signable, sign
 
     def headers(authority: str, wall: float) -> Headers:
         request = Signable(outbound.method, authority, outbound.target, (), outbound.body)
-        return sign(request, signing, where, wall)
+        return sign(request, keys, Scope(service, region), wall)
 
     return outbound._replace(sign=headers)

@@ -9,23 +9,26 @@ Sources: the official SDKs' defaults for base URLs, variables and headers.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from ccproxy_lite.formats.format import Format
 from ccproxy_lite.formats.neutral.catalog import ModelInfo
-from ccproxy_lite.providers import hosts, refusals
+from ccproxy_lite.providers import hosts
 from ccproxy_lite.providers.credentials import key_headers, signed
 from ccproxy_lite.providers.provider import (
     SERVER_SENT_EVENTS,
+    SUBSETS,
     Ask,
     Defaults,
+    Fitted,
     Outbound,
     Provider,
     Question,
     Service,
     with_query,
 )
-from ccproxy_lite.providers.sigv4 import Scope
 
 DEFAULTS = {
     "anthropic": Defaults("https://api.anthropic.com", ("ANTHROPIC_API_KEY",), "x-api-key"),
@@ -96,14 +99,22 @@ def outbound(service: Service, form: Format, path: str, ask: Ask, key: str) -> O
     names = {name for name, _ in credentials}
     headers = [*((name, value) for name, value in ask.headers if name not in names), *credentials]
     request = Outbound(ask.method, base_url, target, headers, ask.body)
-    return signed(request, key, _scope(service)) if key.startswith("{") else request
+    return signed(request, key, _signing_name(service), service.region) if key.startswith("{") else request
 
 
-def _scope(service: Service) -> Scope | None:
-    """What a signature is for; an unknown host that has a region stands in front of Bedrock."""
+def _signing_name(service: Service) -> str:
+    """A service's name in signatures; an unknown host that has a region stands in front of Bedrock."""
     host = hosts.at(service.base_url)
-    name = host.signs if host is not None else "bedrock" if service.region else ""
-    return Scope(name, service.region) if name else None
+    return host.signs if host is not None else "bedrock" if service.region else ""
+
+
+def fit(service: Service, form: Format, body: Mapping[str, Any], ask: Ask) -> Fitted | None:
+    """What is left of a request for a host that does not take everything (see ``refusals``)."""
+    if service.quirks.isdisjoint(SUBSETS):
+        return None
+    from ccproxy_lite.providers import refusals  # a large table that few need
+
+    return refusals.fit(service, form, body, ask)
 
 
 def message(service: Service, form: Format, ask: Ask, key: str) -> Outbound:
@@ -146,5 +157,5 @@ PROVIDER = Provider(
     count_tokens=count_tokens,
     models=models,
     raw=raw,
-    fit=refusals.fit,
+    fit=fit,
 )

@@ -51,6 +51,10 @@ QUIRKS: Mapping[str, str] = {
 """The dialect switches that an upstream may have, and what each says about it; the formats act on them."""
 
 
+SUBSETS = frozenset(name for name in QUIRKS if name.endswith("_subset"))
+"""Those that say what a host refuses."""
+
+
 class Service(Protocol):
     """What a provider sees of an upstream."""
 

@@ -6,6 +6,7 @@ delivers a response as it arrives; ``collect`` waits for a small one, and is for
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import anyio
@@ -21,11 +22,12 @@ from ccproxy_lite.net.heads import RequestHead
 from ccproxy_lite.net.origin import Origin
 from ccproxy_lite.net.tls import client_context, context_for, named_roots
 from ccproxy_lite.net.upstream import Pool, Timeouts
+from ccproxy_lite.providers.credentials import Secret
 from ccproxy_lite.providers.provider import Outbound, Question
 from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.headers import configured, merged
 from ccproxy_lite.relay.programs import Programs, Receiver, Settings
-from ccproxy_lite.relay.vault import Vault
+from ccproxy_lite.relay.vault import Fetch, Vault
 
 Answer = TypeVar("Answer")
 
@@ -130,6 +132,17 @@ class Upstreams:
             return question.read(loads(delivery.body))
         except ValueError:
             raise UpstreamError(f"{upstream.name} did not return JSON") from None
+
+
+def fetching(pool: Pool, clock: Clock, environ: Mapping[str, str]) -> Fetch:
+    """How secrets are fetched from clouds (see ``Vault.fetch``); what knows that is loaded when one is."""
+
+    async def fetch(reference: str) -> Secret:
+        from ccproxy_lite.relay.credentials import Credentials
+
+        return await Credentials(pool, clock, environ).fetch(reference)
+
+    return fetch
 
 
 def check_trust(config: Config) -> None:

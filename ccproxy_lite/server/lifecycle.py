@@ -36,10 +36,9 @@ from ccproxy_lite.net.application import Limits
 from ccproxy_lite.net.listener import Listener, serve
 from ccproxy_lite.net.upstream import Pool
 from ccproxy_lite.net.watchdog import Watchdog
-from ccproxy_lite.relay.credentials import Credentials
 from ccproxy_lite.relay.programs import Programs
 from ccproxy_lite.relay.relay import Relay
-from ccproxy_lite.relay.upstreams import Upstreams, check_trust
+from ccproxy_lite.relay.upstreams import Upstreams, check_trust, fetching
 from ccproxy_lite.relay.vault import Vault
 from ccproxy_lite.server.access import Access
 from ccproxy_lite.server.app import App
@@ -100,7 +99,7 @@ async def client_side(vault: Vault, clock: Clock) -> AsyncIterator[Parts]:
     """The client half, until the block ends."""
     watchdog = Watchdog()
     pool = Pool(watchdog)
-    vault.fetch = Credentials(pool, clock, vault.environ).fetch
+    vault.fetch = fetching(pool, clock, vault.environ)
     async with anyio.create_task_group() as tasks:
         try:
             yield Parts(vault, clock, pool, tasks, Programs(tasks=tasks))
