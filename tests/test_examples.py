@@ -50,6 +50,8 @@ def test_a_configuration(path: Path, tmp_path: Path) -> None:
 
 def test_the_usual_set_ups_are_there() -> None:
     assert len(CONFIGS) >= 8
+    names = {path.stem for path in CONFIGS}
+    assert names >= {"azure", "foundry", "vertex", "bedrock", "databricks", "openrouter", "ollama"}
 
 
 # ---------------------------------------------------------------- dev containers

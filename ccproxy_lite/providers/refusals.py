@@ -86,7 +86,7 @@ def _names(text: str) -> frozenset[str]:
 _RENAMED = {"advanced-tool-use-2025-11-20": "tool-search-tool-2025-10-19"}
 _INVOKE_MEMBERS = _names(
     "model stream anthropic_version anthropic_beta max_tokens messages system stop_sequences temperature top_p top_k "
-    "tools tool_choice thinking metadata output_config safeguards context_management compaction"
+    "tools tool_choice thinking metadata output_config safeguards context_management compaction user_profile_id"
 )
 _WITH_FORMAT = r"claude-(?:(?:opus|sonnet)-4-[56]|haiku-4-5)"
 _NOT_AT_AWS = ("image_generation", "local_shell", "computer_use_preview", "file_search", "code_interpreter")
@@ -133,8 +133,7 @@ REFUSALS: Mapping[str, Mapping[str, Refusals]] = {
                 "tool-search-tool-2025-10-19 web-search-2025-03-05"
             ),
             renamed=_RENAMED,
-            members=_INVOKE_MEMBERS - {"compaction", "anthropic_version", "anthropic_beta"}
-            | {"service_tier", "user_profile_id"},
+            members=_INVOKE_MEMBERS - {"compaction", "anthropic_version", "anthropic_beta"} | {"service_tier"},
             fields=(*_SCOPES, "tools[].eager_input_streaming", "tools[].custom"),
         ),
         "openai-responses": Refusals(
