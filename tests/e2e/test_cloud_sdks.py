@@ -110,6 +110,11 @@ def behind(sky: Sky, **entry: Any) -> Iterator[Any]:
         yield client
 
 
+def aws_credentials(key: str, *names: str) -> dict[str, str]:
+    """What an SDK is given: the parts of the keys by its own names, or Bedrock's key."""
+    return dict(zip(names, AWS.values(), strict=True)) if key is HELPER else {"api_key": KEY}
+
+
 # ---------------------------------------------------------------- the clouds
 
 
@@ -130,13 +135,7 @@ def test_anthropic_vertex(location: str, sky: Sky) -> None:
 @pytest.mark.parametrize("model", ["us.anthropic.claude-sonnet-5", "anthropic.claude-sonnet-4-5-20250929-v1:0"])
 def test_anthropic_bedrock(key: str, model: str, sky: Sky) -> None:
     entry = {"format": "anthropic", "provider": "bedrock", "region": "us-east-1", "keys": [key]}
-    credentials: dict[str, Any] = {"api_key": KEY}
-    if key is HELPER:
-        credentials = {
-            "aws_access_key": AWS["AccessKeyId"],
-            "aws_secret_key": AWS["SecretAccessKey"],
-            "aws_session_token": AWS["SessionToken"],
-        }
+    credentials = aws_credentials(key, "aws_access_key", "aws_secret_key", "aws_session_token")
     with http_client(sky) as http, behind(sky, **entry) as usual:
         native = anthropic.AnthropicBedrock(aws_region="us-east-1", http_client=http, **credentials)
         for stream in (False, True):
@@ -152,13 +151,7 @@ def test_anthropic_bedrock(key: str, model: str, sky: Sky) -> None:
 @pytest.mark.parametrize("key", [HELPER, KEY], ids=["signed", "key"])
 def test_anthropic_bedrock_mantle(key: str, sky: Sky) -> None:
     entry = {"format": "anthropic", "base_url": "bedrock-mantle", "region": "us-west-2", "keys": [key]}
-    credentials: dict[str, Any] = {"api_key": KEY}
-    if key is HELPER:
-        credentials = {
-            "aws_access_key": AWS["AccessKeyId"],
-            "aws_secret_key": AWS["SecretAccessKey"],
-            "aws_session_token": AWS["SessionToken"],
-        }
+    credentials = aws_credentials(key, "aws_access_key", "aws_secret_key", "aws_session_token")
     with http_client(sky) as http, behind(sky, **entry) as usual:
         native = anthropic.AnthropicBedrockMantle(aws_region="us-west-2", http_client=http, **credentials)
         compared(sky, native, usual, messages, "anthropic.claude-opus-4-8")
@@ -226,13 +219,7 @@ def test_openai_on_bedrock(surface: str, key: str, sky: Sky) -> None:
     bedrock = pytest.importorskip("openai.providers.bedrock", reason="this openai SDK has no providers").bedrock
     name = "bedrock-mantle" if surface == "mantle" else "bedrock"
     entry = {"format": "openai-responses", "base_url": name, "region": "us-east-1", "keys": [key]}
-    credentials: dict[str, Any] = {"api_key": KEY}
-    if key is HELPER:
-        credentials = {
-            "access_key_id": AWS["AccessKeyId"],
-            "secret_access_key": AWS["SecretAccessKey"],
-            "session_token": AWS["SessionToken"],
-        }
+    credentials = aws_credentials(key, "access_key_id", "secret_access_key", "session_token")
     with http_client(sky) as http, behind(sky, **entry) as usual:
         provider = bedrock(endpoint=surface, region="us-east-1", **credentials)
         native = openai.OpenAI(provider=provider, http_client=http, max_retries=0)

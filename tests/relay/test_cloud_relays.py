@@ -44,7 +44,7 @@ def sky() -> Iterator[Sky]:
 @pytest.mark.parametrize("kind", ["anthropic", "openai-chat", "gemini"])
 @pytest.mark.parametrize("auth", AUTHS)
 def test_where_the_key_goes_is_the_file_s_to_say(auth: str, kind: str) -> None:
-    with upstream(lambda seen: [http(404, {"error": {"message": "no"}})]) as up:
+    with upstream([http(404, {"error": {"message": "no"}})]) as up:
         entry = {"format": kind, "base_url": f"http://127.0.0.1:{up.port}", "keys": [KEY], "auth": auth}
         with proxy({"upstreams": {"up": entry}}) as served:
             ask(served.port, "/v1/messages", {"model": "m", "max_tokens": 9, "messages": HELLO})
