@@ -264,16 +264,16 @@ def is_strict(schema: Any) -> bool:
 
 # ---------------------------------------------------------------- efforts
 
-_OFFICIAL_REASONING = re.compile(r"(?:.*/)?(?:o[1-9](?:-|\Z)|gpt-(?:[5-9]|[1-9]\d)(?!.*-chat)|codex)")
+_OFFICIAL_REASONING = re.compile(r"(?:.*[/.:])?(?:o[1-9](?:-|\Z)|gpt-(?:[5-9]|[1-9]\d)(?!.*-chat)|codex)")
 
 
-_OFFICIAL_OTHERS = re.compile(r"(?:.*/)?(?:gpt-[34](?!\d)|chatgpt-|gpt-.*-chat)")
+_OFFICIAL_OTHERS = re.compile(r"(?:.*[/.:])?(?:gpt-[34](?!\d)|chatgpt-|gpt-.*-chat)")
 
 
-_KNOWS_NONE = re.compile(r"(?:.*/)?gpt-(?:5\.[1-9]|[6-9]|[1-9]\d)")
+_KNOWS_NONE = re.compile(r"(?:.*[/.:])?gpt-(?:5\.[1-9]|[6-9]|[1-9]\d)")
 
 
-_KNOWS_XHIGH = re.compile(r"(?:.*/)?gpt-(?:5\.1-codex-max|5\.[2-9]|[6-9]|[1-9]\d)")
+_KNOWS_XHIGH = re.compile(r"(?:.*[/.:])?gpt-(?:5\.1-codex-max|5\.[2-9]|[6-9]|[1-9]\d)")
 
 
 def is_openai_reasoning(model: str) -> bool:
@@ -298,7 +298,7 @@ def openai_effort(reasoning: Reasoning, model: str) -> str | None:
         return {"none": None, "minimal": "low", "xhigh": "high", "max": "high"}.get(effort, effort)
     if effort == "none" and not _KNOWS_NONE.match(model):
         return "minimal" if model.rpartition("/")[2].startswith("gpt-5") else "low"
-    if effort == "minimal" and not re.match(r"(?:.*/)?gpt-5(?:-|\Z)", model):  # later ones know it no more
+    if effort == "minimal" and not re.match(r"(?:.*[/.:])?gpt-5(?:-|\Z)", model):  # later ones know it no more
         return "low"
     if effort in ("xhigh", "max"):
         return "xhigh" if _KNOWS_XHIGH.match(model) else "high"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from ccproxy_lite.formats.neutral.catalog import ModelInfo
+from ccproxy_lite.formats.neutral.catalog import ModelInfo, bare_name
 
 _PICTURES = ("image",)
 _PAGES = ("image", "file")
@@ -48,6 +48,6 @@ _PATTERNS = tuple((re.compile(row[0]), ModelInfo("", "", *row[1:])) for row in _
 
 def known_model(model: str) -> ModelInfo:
     """What is known of a model by its name."""
-    name = model.rpartition("/")[2].lower()
+    name = bare_name(model.lower())
     found = next((info for pattern, info in _PATTERNS if pattern.match(name)), ModelInfo(""))
     return found._replace(id=model)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from ccproxy_lite.formats.neutral.catalog import bare_name
+
 _ALIASES = ("opus", "sonnet", "haiku", "default", "best", "opusplan")
 """What Claude Code calls the current model of each family."""
 
@@ -17,9 +19,11 @@ def claude_version(model: str) -> tuple[int, int] | None:
 
     >>> claude_version("claude-opus-4-8"), claude_version("claude-3-5-haiku-20241022"), claude_version("sonnet")
     ((4, 8), (3, 5), (99, 0))
+    >>> claude_version("us.anthropic.claude-sonnet-4-5-20250929-v1:0"), claude_version("claude-opus-4-1@20250805")
+    ((4, 5), (4, 1))
     >>> claude_version("kimi-k2")
     """
-    name = model.rpartition("/")[2]
+    name = bare_name(model)
     if name in _ALIASES:
         return (99, 0)
     if not name.startswith("claude"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 INPUTS = ("image", "audio", "video", "file")
@@ -13,6 +14,20 @@ _MOST = 1 << 40
 def limit(value: int) -> int | None:
     """A number of tokens in an upstream's list; None where it says nothing, or cannot be."""
     return value if 0 < value < _MOST else None
+
+
+_VENDORS = re.compile(r"(?:[a-z-]+\.)+(?=[a-z])|databricks-")
+
+
+def bare_name(model: str) -> str:
+    """The maker's own name in a model's id, without vendor, region or folder, as gateways and clouds put before it.
+
+    >>> [bare_name(one) for one in ("us.anthropic.claude-opus-5", "openai/gpt-5.1", "system.ai.claude-sonnet-5")]
+    ['claude-opus-5', 'gpt-5.1', 'claude-sonnet-5']
+    """
+    name = model.rpartition("/")[2]
+    match = _VENDORS.match(name)
+    return name[match.end() :] if match is not None else name
 
 
 class ModelInfo(NamedTuple):

@@ -61,7 +61,7 @@ _MAX_STOPS = 4
 _GATEWAY = frozenset(("effort", "max_tokens", "enabled"))
 _THINKING = frozenset(("type", "budget_tokens"))
 _SEARCH = "web_search_options"
-_SEARCH_MODELS = re.compile(r"(?:.*/)?gpt-.*-search(?:-|\Z)")
+_SEARCH_MODELS = re.compile(r"(?:.*[/.:])?gpt-.*-search(?:-|\Z)")
 """They search with every request; others reject the options."""
 
 # ---------------------------------------------------------------- reading
