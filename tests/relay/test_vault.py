@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from ccproxy_lite.clock import Clock
 from ccproxy_lite.errors import NO_SECRET, UpstreamError
 from ccproxy_lite.providers.credentials import Secret
 from ccproxy_lite.relay import helpers
@@ -259,3 +260,53 @@ def test_of_two_secrets_the_longer_is_redacted_first(order: int) -> None:
     assert b"abcdef" not in vault.mask_bytes(b"team-secret-2-abcdef")
     assert Vault({}).redact("own-secret-1 own-secret", "own-secret-1") == "[redacted] own-secret"
     assert vault.redact("team-secret-2-abcdef", "team-secret-2") == "[redacted]"
+
+
+class Wall(Clock):
+    """A wall clock that stands still."""
+
+    def wall(self) -> float:
+        return 1_000_000.0
+
+
+@pytest.mark.parametrize(("expires_in", "still", "again"), [(3600.0, 3374, 3376), (300.0, 149, 151), (None, 299, 300)])
+def test_a_secret_that_expires_is_renewed_shortly_before(expires_in: float | None, still: float, again: float) -> None:
+    vault, fetched = Vault({}), list[str]()
+    vault.clock = Wall()
+
+    async def fetch(reference: str) -> Secret:
+        fetched.append(reference)
+        return Secret(f"token-{len(fetched)}", None if expires_in is None else 1_000_000.0 + expires_in)
+
+    vault.fetch = fetch
+    assert value(vault, "google:", 0) == value(vault, "google:", still) == "token-1"
+    assert value(vault, "google:", again) == "token-2"
+
+
+def test_a_helper_s_token_with_an_end_is_kept_until_then(tmp_path: Path) -> None:
+    count, helper = tmp_path / "count", tmp_path / "helper.py"
+    printed = '{"access_token": "a-token-0123", "expires_in": 3600}'
+    helper.write_text(f"open({str(count)!r}, 'a').write('x')\nprint({printed!r})\n")
+    vault = Vault({})
+    for now in (0, 1000, 3000, 3400):
+        assert value(vault, f"cmd:{sys.executable} {helper}", now) == "a-token-0123"
+    assert count.read_text() == "xx"
+
+
+def test_the_parts_of_a_secret_are_redacted_and_nothing_else() -> None:
+    vault = Vault({})
+
+    async def fetch(reference: str) -> Secret:
+        return Secret(
+            '{"AccessKeyId":"AKIDEXAMPLE","SecretAccessKey":"the-secret-part","SessionToken":"the-token-part"}'
+        )
+
+    vault.fetch = fetch
+    value(vault, "aws:")
+    assert vault.redact("AKIDEXAMPLE the-secret-part/the-token-part") == "AKIDEXAMPLE [redacted]/[redacted]"
+
+
+@pytest.mark.parametrize("reference", ["google:", "aws:"])
+def test_where_nothing_can_be_fetched(reference: str) -> None:
+    with pytest.raises(UpstreamError, match="cannot be read: nothing is fetched here"):
+        value(Vault({}), reference)
