@@ -26,6 +26,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from zlib import crc32
 
+from ccproxy_lite.providers.direct import usual_auth
 from ccproxy_lite.providers.hosts import HOSTS, at
 from tests.support import ECHO, proxy
 
@@ -457,7 +458,7 @@ def usual(request: Request) -> Plain:
         rest = request.path.removeprefix(base)
         if not request.path.startswith(base) or not (rest in paths or (form == "gemini" and "/models" in rest)):
             continue
-        auth = host.auth if form in ("anthropic", "gemini") else ("bearer",)
+        auth = (host.auth or usual_auth(form, url)) if form in ("anthropic", "gemini") else ("bearer",)
         key = TOKEN if host.tokens else KEY
         expected = {
             "authorization" if one == "bearer" else one: f"Bearer {key}" if one == "bearer" else key for one in auth

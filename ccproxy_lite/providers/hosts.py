@@ -48,7 +48,8 @@ class Host(NamedTuple):
         configuration, capitals for a part of the address that only the user knows
     :ivar variables: the environment variables that usually hold a key
     :ivar provider: the kind of host
-    :ivar auth: how it wants a key for Anthropic's and Google's formats; those of OpenAI always take a bearer
+    :ivar auth: how it wants a key for Anthropic's and Google's formats, if not as their makers do; those of OpenAI
+        always take a bearer
     :ivar lists: whether it lists the models that it serves; ``unlisted``: formats whose paths have no list all the same
     :ivar signs: the name of the service in AWS signatures, for hosts that take them
     :ivar tokens: whether it takes Google's tokens (``google:``)
@@ -119,14 +120,14 @@ def _openai(base_url: str) -> dict[str, str]:
 HOSTS: tuple[Host, ...] = (
     Host("anthropic", "api.anthropic.com",
          {ANTHROPIC: "https://api.anthropic.com", CHAT: "https://api.anthropic.com/v1"}, ("ANTHROPIC_API_KEY",),
-         aliases=("claude",), auth=("x-api-key",), quirks=("automatic_caching",)),
+         aliases=("claude",), quirks=("automatic_caching",)),
     Host("openai", "api.openai.com",
          {RESPONSES: "https://api.openai.com/v1", CHAT: "https://api.openai.com/v1"}, ("OPENAI_API_KEY",),
          quirks=_OPENAI),
     Host("google", "generativelanguage.googleapis.com",
          {GEMINI: "https://generativelanguage.googleapis.com",
           CHAT: "https://generativelanguage.googleapis.com/v1beta/openai"},
-         ("GEMINI_API_KEY", "GOOGLE_API_KEY"), aliases=("gemini", "google-ai-studio"), auth=("x-goog-api-key",)),
+         ("GEMINI_API_KEY", "GOOGLE_API_KEY"), aliases=("gemini", "google-ai-studio")),
     # --- clouds
     Host("bedrock", _aws("bedrock-runtime"),
          {ANTHROPIC: "https://bedrock-runtime.{region}.{suffix}",

@@ -54,6 +54,18 @@ def test_where_the_key_goes_is_the_file_s_to_say(auth: str, kind: str) -> None:
     assert {name: value for name in names if (value := head.header(name))} == expected
 
 
+@pytest.mark.parametrize(("name", "value"), [("authorization", "Bearer an-account-token-0123"), ("x-api-key", KEY)])
+def test_a_client_s_own_key_reaches_the_maker_as_the_client_sends_it(name: str, value: str, sky: Sky) -> None:
+    def script(request: Request) -> Plain:
+        return Plain("/v1/messages", request.body)
+
+    with proxy({"upstreams": {"up": {"format": "anthropic", "keys": "from-client", **sky.reach}}}) as served:
+        sky.scripts[:] = [script]
+        body = {"model": "claude-opus-5", "max_tokens": 9, "messages": HELLO}
+        assert ask(served.port, "/v1/messages", body, **{name.replace("-", "_"): value}).status == 200
+    assert sky.seen[-1].carried() == {name: value}
+
+
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("entry", [BEDROCK, VERTEX, OLDER], ids=["bedrock", "vertex", "azure"])
 def test_a_captured_exchange_runs_again_and_holds_no_secret(entry: Any, stream: bool, sky: Sky, tmp_path: Path) -> None:
