@@ -67,8 +67,6 @@ def kind_of(status: int) -> Kind:
         return "timeout"
     if status == 529:
         return "overloaded"
-    if status == 424:  # what stands behind the service has failed
-        return "server"
     return "bad_request" if 400 <= status < 500 else "server"
 
 

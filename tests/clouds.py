@@ -344,6 +344,8 @@ def frame(headers: dict[str, str], payload: bytes) -> bytes:
 def mantle(request: Request) -> Plain:
     check_signature(request, "bedrock-mantle", request.host.split(".")[1])
     body = request.json
+    if request.path in ("/v1/embeddings", "/anthropic/v1/messages/batches"):
+        return Plain("", b"", answer={"length": len(request.body)})
     if request.path == "/anthropic/v1/models":
         return Plain("", b"", answer={"data": [{"type": "model", "id": "m", "display_name": "M"}], "has_more": False})
     if request.path == "/anthropic/v1/messages":

@@ -155,6 +155,7 @@ def _add_env_options(parser: Parser) -> None:
 def _add_init_options(parser: Parser) -> None:
     parser.add_argument("--model", metavar="M", help="answer every model that clients request with M")
     parser.add_argument("--provider", metavar="P", help="write it for a service by name (see: help providers)")
+    parser.add_argument("--format", metavar="FORMAT", help="with --provider: the format to speak there")
 
 
 def _add_check_options(parser: Parser) -> None:

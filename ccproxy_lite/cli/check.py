@@ -52,8 +52,9 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         for line in [*_report_lines(report), *map(_live_line, live)]:
             print(line)
+        unverified = dict.fromkeys(answer["upstream"] for answer in live if answer.get("note") == _NO_LIST)
         if not failed:
-            print("ok")
+            print(f"ok, but not verified: {', '.join(unverified)}" if unverified else "ok")
     return int(failed)
 
 
@@ -103,16 +104,19 @@ def _described_mount(mount: Mount) -> dict[str, Any]:
 
 
 def _program_notes(config: Config) -> list[str]:
-    """Local programs that are not there."""
-    return [
-        f"upstreams.{upstream.name}.command: {_why_missing(upstream.command[0])}"
-        for upstream in config.upstreams
-        if upstream.command and shutil.which(upstream.command[0]) is None
-    ] + [
-        f"upstreams.{upstream.name}.models: without it clients are told of no model here; a local program has no list"
-        for upstream in config.upstreams
-        if upstream.provider.runs and not upstream.models
-    ]
+    """Local programs and credential helpers that are not there, and programs without names of models."""
+    notes = []
+    for upstream in config.upstreams:
+        helpers = [key.reference for key in upstream.keys if key.reference.startswith("cmd:")]
+        programs = [("keys", secrets.words(reference)[0]) for reference in helpers]
+        programs += [("command", word) for word in upstream.command[:1]]
+        for field, program in programs:
+            if shutil.which(program) is None:
+                notes.append(f"upstreams.{upstream.name}.{field}: {_why_missing(program)}")
+        if upstream.provider.runs and not upstream.models:
+            why = "without it clients are told of no model here; a local program has no list"
+            notes.append(f"upstreams.{upstream.name}.models: {why}")
+    return notes
 
 
 def _why_missing(program: str) -> str:

@@ -46,6 +46,7 @@ def _providers() -> Iterator[str]:
     yield ""
     yield "Credentials of clouds, in keys:"
     yield from table((f"  {name}", about) for name, about in clouds.REFERENCES.items())
+    yield from (f"    {command}" for command in clouds.COMMANDS)
 
 
 def providers_markdown() -> str:

@@ -17,7 +17,7 @@ from ccproxy_lite.cli.load import read_text, usual_place
 from ccproxy_lite.config import secrets
 from ccproxy_lite.config.model import Config, from_environment
 from ccproxy_lite.errors import CcproxyError, ClientError, ConfigError
-from ccproxy_lite.providers import FIELDS, Host, clouds, host_named, host_names, key_variables
+from ccproxy_lite.providers import FIELDS, HOSTS, Host, clouds, host_named, host_names, key_variables
 from ccproxy_lite.providers.credentials import AWS, GOOGLE
 from ccproxy_lite.providers.hosts import unknown_part
 from ccproxy_lite.routing.routes import resolve
@@ -32,15 +32,30 @@ def main(arguments: argparse.Namespace) -> int:
     if path is None:
         raise CcproxyError("HOME is unset: use --config FILE")
     if arguments.provider is not None:
-        document = content_for(_host(arguments.provider), arguments.model, os.environ)
+        document = content_for(_host(arguments.provider), arguments.format, arguments.model, os.environ)
     else:
         document = _from_keys(arguments.model)
     write(path, json.dumps(document, indent=2) + "\n")
     print(f"wrote {path}: {', '.join(document['upstreams'])}")
     for line in dict.fromkeys(still_to_do(document["upstreams"], os.environ)):
         print(line)
+    if arguments.provider is not None:
+        for line in _remarks(_host(arguments.provider), document):
+            print(f"note: {line}")
     print("next: ccproxy-lite check, then ccproxy-lite")
     return 0
+
+
+def _remarks(host: Host, document: Mapping[str, Any]) -> Iterator[str]:
+    """What its user should know of a service."""
+    written = {entry["format"] for entry in document["upstreams"].values()}
+    others = [kind for kind in host.urls if kind not in written]
+    if others:
+        yield f"{host.name} also speaks {', '.join(others)} (--format)"
+    if host.remark:
+        yield host.remark
+    if not document["models"]:
+        yield 'clients ask for models by their makers\' names; map them to those of the service under "models"'
 
 
 def _from_keys(model: str | None) -> dict[str, Any]:
@@ -48,7 +63,8 @@ def _from_keys(model: str | None) -> dict[str, Any]:
     for note in config.notes:
         print(f"note: {note}", file=sys.stderr)
     if source == "nothing":
-        remedy = "or name a service: --provider P (see: ccproxy-lite help providers)"
+        found = next((host.name for host in HOSTS for name in host.variables if os.environ.get(name)), "P")
+        remedy = f"or name a service: --provider {found} (see: ccproxy-lite help providers)"
         raise CcproxyError(f"no API key found. Set one of {', '.join(key_variables())} and try again, {remedy}")
     return content(config, model)
 
@@ -82,9 +98,16 @@ def _host(name: str) -> Host:
     return host
 
 
-def content_for(host: Host, model: str | None, environ: Mapping[str, str]) -> dict[str, Any]:
-    """The content for one service: an upstream for each of its usual formats; what is not known stands as such."""
-    kinds = host.starting_formats()
+def content_for(host: Host, kind: str | None, model: str | None, environ: Mapping[str, str]) -> dict[str, Any]:
+    """The content for one service: an upstream for each of its usual formats; what is not known stands as such.
+
+    Raises ConfigError for a format that it does not speak.
+    """
+    if kind is not None and kind not in host.urls:
+        raise ConfigError(
+            [f"ccproxy-lite: --format: {host.name} does not speak {kind}; it speaks {', '.join(host.urls)}"]
+        )
+    kinds = [kind] if kind is not None else host.starting_formats()
     names = [host.name] if len(kinds) == 1 else [f"{host.name}-{kind}" for kind in kinds]
     upstreams = {name: _upstream(host, kind, environ) for name, kind in zip(names, kinds, strict=True)}
     models = {"*": f"{names[0]}/{model}"} if model else {}
@@ -95,19 +118,22 @@ def _upstream(host: Host, kind: str, environ: Mapping[str, str]) -> dict[str, An
     entry: dict[str, Any] = {"format": kind, "base_url": host.name if host.usable(kind) else host.urls[kind]}
     for name in FIELDS:
         if name != "api_version" and (FIELDS[name].provider == host.provider or name in host.fields(kind)):
-            entry[name] = clouds.usual_field(name, "", environ, read_text) or _PLACEHOLDER
+            entry[name] = clouds.usual_field(name, kind, environ, read_text) or _PLACEHOLDER
     if "{" in entry["base_url"]:
-        entry["base_url"] = entry["base_url"].format_map(entry)
-    keys = _keys(host, environ)
-    return {**entry, "keys": keys} if keys else entry
+        url = entry["base_url"].format_map(entry)
+        entry = {"format": kind, "base_url": url}
+    keys = _keys(host, kind, environ)
+    entry = {**entry, "keys": keys} if keys else entry
+    return {**entry, "headers": {host.header: _PLACEHOLDER}} if host.header else entry
 
 
-def _keys(host: Host, environ: Mapping[str, str]) -> list[str]:
+def _keys(host: Host, kind: str, environ: Mapping[str, str]) -> list[str]:
     """The variable that is set; else the cloud's own credentials, if it has any; else the usual variable."""
-    found = next((name for name in host.variables if not secrets.why_variable_unusable(name, environ)), "")
+    variables = host.variables_for(kind)
+    found = next((name for name in variables if not secrets.why_variable_unusable(name, environ)), "")
     if not found and (host.tokens or host.signs):
         return [GOOGLE if host.tokens else AWS]
-    return [f"${name}" for name in (found, *host.variables) if name][:1]
+    return [f"${name}" for name in (found, *variables) if name][:1]
 
 
 def still_to_do(upstreams: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
@@ -118,6 +144,9 @@ def still_to_do(upstreams: Mapping[str, Any], environ: Mapping[str, str]) -> Ite
                 yield f"to do: upstreams.{name}.{field}: {FIELDS[field].what}"
             elif field == "base_url" and unknown_part(value):
                 yield f"to do: upstreams.{name}.base_url: replace {unknown_part(value)} by yours"
+        for header, value in entry.get("headers", {}).items():
+            if value == _PLACEHOLDER:
+                yield f"to do: upstreams.{name}.headers.{header}"
         for key in entry.get("keys", ()):
             variable = secrets.variable(key)
             if variable and not environ.get(variable):

@@ -48,7 +48,7 @@ from ccproxy_lite.errors import ConfigError
 from ccproxy_lite.formats.neutral.thinking import BUDGETS
 from ccproxy_lite.net.address import Address
 from ccproxy_lite.providers import AUTHS, PLAIN
-from ccproxy_lite.providers.credentials import ReadText
+from ccproxy_lite.providers.credentials import AWS, ReadText
 
 
 def read(source: str, filename: str, environ: Mapping[str, str], read_text: ReadText) -> Config:
@@ -164,6 +164,8 @@ def _read_mount_keys(value: Any, place: Place) -> tuple[Key, ...]:
 
     def read_key(item: Any, inner: Place) -> Key:
         problem = secrets.why_invalid(text(item, inner), environ, read_text)
+        if item.startswith(AWS):
+            problem = "requests of mounts are not signed"
         if problem and (secrets.variable(item) is not None or item.startswith("file:")):
             unset.append(item)
         elif problem:

@@ -129,6 +129,8 @@ def secret_reference(value: Any, place: Place) -> str:
     problem = secrets.why_invalid(text(value, place), place.report.environ, place.report.read_text)
     if problem:
         raise Invalid(problem)
+    if secrets.is_fetched(str(value)):
+        raise Invalid("the credentials of a cloud are for keys of upstreams only")
     return str(value)
 
 

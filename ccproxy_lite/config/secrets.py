@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePath
 
-from ccproxy_lite.providers.credentials import AWS, GOOGLE, ReadText
+from ccproxy_lite.providers.credentials import AWS, GOOGLE, ReadText, is_sendable
 
 NO_KEY = "none-needed"
 """What a client shows to a proxy without client keys: most clients insist on a key."""
@@ -36,11 +36,6 @@ _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))\Z")
 def mask(secret: str) -> str:
     """The last four characters of a long secret, nothing of a short one."""
     return f"...{secret[-4:]}" if len(secret) >= 20 else "***"
-
-
-def is_sendable(secret: str) -> bool:
-    """Whether a key can stand in a header."""
-    return secret.isascii() and secret.isprintable() and " " not in secret
 
 
 def variable(reference: str) -> str | None:
@@ -103,6 +98,19 @@ def why_variable_unusable(name: str, environ: Mapping[str, str]) -> str | None:
     if not environ.get(name, "").strip():
         return f"environment variable {name} is {'empty' if name in environ else 'unset'}"
     return why_unusable(environ[name].strip(), f"environment variable {name}")
+
+
+def peek(reference: str, environ: Mapping[str, str], read: ReadText) -> str:
+    """The secret as far as it can be seen without running or asking anything; else the empty string."""
+    name = variable(reference)
+    if name is not None:
+        return environ.get(name, "").strip()
+    if reference.startswith("file:"):
+        try:
+            return read(reference[5:]).strip()
+        except (OSError, ValueError):
+            return ""
+    return "" if is_token_source(reference) else reference.strip()
 
 
 def words(reference: str) -> list[str]:

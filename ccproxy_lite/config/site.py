@@ -10,11 +10,13 @@ What the file leaves out is filled in in this order, each step with what the one
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from ccproxy_lite.config import secrets
 from ccproxy_lite.config.readers import Invalid, Place
 from ccproxy_lite.providers import (
     DIRECT,
@@ -27,14 +29,21 @@ from ccproxy_lite.providers import (
     cloud,
     clouds,
     defaults,
+    formats_of,
     host_at,
     host_for,
     host_named,
     host_names,
     provider_of,
 )
+from ccproxy_lite.providers.credentials import AWS
 from ccproxy_lite.providers.hosts import unknown_part, url_for
 
+_OTHER_WORDS = {
+    ("region", FIELDS["location"].provider): "location",
+    ("location", FIELDS["region"].provider): "region",
+}
+"""What a field of one kind of cloud is called at another."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -60,6 +69,8 @@ class Site(NamedTuple):
 
 def read_site(name: str, value: Any, given: dict[str, Any], place: Place) -> Site:
     host = _host(given, place)
+    if host is None and _is_name(given.get("base_url", "/")):  # what else is said would only follow from that
+        return Site(name, str(given.get("format", EMBEDDED.name)), None, DIRECT.name, {}, frozenset(value))
     kind = _kind(value, given, host, place)
     provider = _provider_name(host, given, place)
     host = host or host_for(provider, kind)
@@ -68,8 +79,6 @@ def read_site(name: str, value: Any, given: dict[str, Any], place: Place) -> Sit
         return site._replace(is_known=True)
     _check_host(site, given, place)
     site = site._replace(fields=_fields(site, given, place))
-    if "base_url" in given and host is None and _is_name(given["base_url"]):
-        return site
     with place.at("base_url") if "base_url" in given else place:
         return _with_base_url(site, given, place)
     # With an invalid base URL the other fields are still checked, and the upstream is never used.
@@ -95,7 +104,8 @@ def _is_name(base_url: str) -> bool:
 
 
 def _kind(value: Any, given: Mapping[str, Any], host: Host | None, place: Place) -> str:
-    kinds = list(host.urls) if host is not None else list(KINDS)
+    spoken = formats_of(given.get("provider", "")) or KINDS
+    kinds = list(host.urls) if host is not None else list(spoken)
     if "format" not in value and len(kinds) > 1:
         place.error(f'missing "format" (one of {", ".join(kinds)})')
     # With an invalid format the other fields are still checked, and the upstream is never used.
@@ -115,7 +125,10 @@ def _provider_name(host: Host | None, given: Mapping[str, Any], place: Place) ->
 def _check_host(site: Site, given: Mapping[str, Any], place: Place) -> None:
     """Note a format that a host does not speak: of a cloud's that is certain."""
     host, kind = site.host, site.kind
-    if host is not None and kind not in host.urls:
+    spoken = formats_of(site.provider)
+    if host is None and spoken and "format" in given and kind not in spoken:
+        place.at("format").error(f'provider "{site.provider}" does not speak {kind}; it speaks {", ".join(spoken)}')
+    elif host is not None and kind not in host.urls:
         message = f"{host.name} does not speak {kind}; it speaks {', '.join(host.urls)}"
         if host.provider != DIRECT.name or host.signs or host_named(given.get("base_url", "")):
             place.at("format").error(message)
@@ -125,24 +138,48 @@ def _check_host(site: Site, given: Mapping[str, Any], place: Place) -> None:
 
 def _fields(site: Site, given: Mapping[str, Any], place: Place) -> dict[str, str]:
     """What the host wants to know beside the format, from the file, the environment, or the host's own name."""
-    host, environ, read = site.host, place.report.environ, place.report.read_text
+    host = site.host
     wanted = host.fields(site.kind) if host is not None else []
     found: dict[str, str] = {}
     for name, field in FIELDS.items():
+        if name == "api_version" and site.kind == clouds.CLAUDES and name in given:
+            place.at(name).error(f"has no effect with format {site.kind}", key=True)
         is_its_own = field.provider == site.provider or name in wanted or (name == "region" and host and host.signs)
+        in_name = clouds.named_field(name, given.get("base_url", "")) if is_its_own else ""
         if name in given and not is_its_own:
-            place.at(name).error(f'only for provider "{field.provider}"', key=True)
+            other = _OTHER_WORDS.get((name, site.provider), "")
+            message = f'{site.provider} calls this "{other}"' if other else f'only for provider "{field.provider}"'
+            place.at(name).error(message, key=True)
         elif name in given:
             found[name] = given[name]
-        elif is_its_own and not (name == "project" and _is_express(site, given)):
-            found[name] = clouds.usual_field(name, given.get("base_url", ""), environ, read)
+            if in_name not in ("", given[name], "global"):
+                place.at(name).error(f"the host of base_url is in {in_name}")
+        elif in_name:
+            found[name] = in_name
+        elif is_its_own and not (name == "project" and _is_express(given, place)):
+            found[name] = _found_around(name, site, given, place)
     return {name: value for name, value in found.items() if value}
 
 
-def _is_express(site: Site, given: Mapping[str, Any]) -> bool:
-    """Whether plain keys are given, which then count more than a project that only the environment names."""
-    references = [key.reference for key in given["keys"][0]] if given.get("keys") else []
-    return bool(references) and not clouds.needs_project(site.kind, references)
+def _found_around(name: str, site: Site, given: Mapping[str, Any], place: Place) -> str:
+    """A field from the environment or a profile; one that would change the address is a mistake."""
+    profiles = [one.removeprefix(AWS) for one in _references(given) if one.startswith(AWS) and one != AWS]
+    environ = {**place.report.environ, **({"AWS_PROFILE": profiles[0]} if profiles else {})}
+    value = clouds.usual_field(name, site.kind, environ, place.report.read_text)
+    if value and not re.fullmatch(FIELDS[name].pattern, value):
+        place.error(f'{name} "{value}", which the environment names, is not {FIELDS[name].what}')
+        return ""
+    return value
+
+
+def _references(given: Mapping[str, Any]) -> list[str]:
+    return [key.reference for key in given["keys"][0]] if given.get("keys") else []
+
+
+def _is_express(given: Mapping[str, Any], place: Place) -> bool:
+    """Whether API keys are given, which then count more than a project that only the environment names."""
+    found = [secrets.peek(one, place.report.environ, place.report.read_text) for one in _references(given)]
+    return bool(found) and all(clouds.is_api_key(one) for one in found)
 
 
 def _with_base_url(site: Site, given: Mapping[str, Any], place: Place) -> Site:
@@ -152,15 +189,25 @@ def _with_base_url(site: Site, given: Mapping[str, Any], place: Place) -> Site:
         checked_url(url, given.get("allow_http", False))
         provider = cloud(site.provider, site.kind, url, site.fields.get("api_version", ""))
         base_url = _without_endpoint(url, site.kind, provider)
+        base_url = _with_usual_path(base_url, site)
         return site._replace(base_url=base_url, is_known=True, is_own=host_at(base_url) is not None, is_given=True)
     if site.host is None or site.kind not in site.host.urls:
         base_url = defaults(site.kind).base_url
         return site._replace(base_url=base_url, host=site.host or host_at(base_url), is_known=not url, is_own=True)
     if not site.host.usable(site.kind):
-        raise Invalid(f'{site.host.name} needs its address: "base_url": "{site.host.urls[site.kind]}"')
+        raise Invalid(f'{site.host.name} needs its address: "base_url": "{site.host.address(site.kind)}"')
     base_url = url_for(site.host, site.kind, site.fields)
     provider = cloud(site.provider, site.kind, base_url, site.fields.get("api_version", ""))
     return site._replace(base_url=provider.tidy(base_url, site.kind), is_known=True, is_own=True)
+
+
+def _with_usual_path(base_url: str, site: Site) -> str:
+    """The base URL of a known host with the path of the format, if it has none at all."""
+    host, parts = host_at(base_url), urlsplit(base_url)
+    if host is None or parts.path or site.kind not in host.urls or site.fields.get("api_version"):
+        return base_url
+    path = urlsplit(url_for(host, site.kind, site.fields)).path
+    return base_url if unknown_part(path) or "//" in path else base_url + path.rstrip("/")
 
 
 def _without_endpoint(url: str, kind: str, provider: Provider) -> str:
@@ -169,7 +216,10 @@ def _without_endpoint(url: str, kind: str, provider: Provider) -> str:
     for ending, instead in ENDPOINTS.items():
         if urlsplit(url).path.rstrip("/").endswith(ending):
             raise Invalid(f"must not include the endpoint path; use {url.rstrip('/').removesuffix(ending)}{instead}")
-    return provider.tidy(url, kind)
+    try:
+        return provider.tidy(url, kind)
+    except ValueError as error:
+        raise Invalid(str(error)) from None
 
 
 def checked_url(url: str, allow_http: bool) -> str:

@@ -48,6 +48,7 @@ from ccproxy_lite.providers import (
     provider_of,
 )
 from ccproxy_lite.providers.credentials import AWS, GOOGLE
+from ccproxy_lite.providers.hosts import unknown_part
 
 Keys = tuple[tuple[Key, ...], bool, str]
 """The keys of an upstream, whether they are the client's instead, and where they come from."""
@@ -66,14 +67,22 @@ def _read_upstream(value: Any, place: Place) -> Upstream:
     _check_local(value, site.kind, place)
     provider = _provider(site)
     keys, from_client, source = given.get("keys", ((), False, ""))
-    if "keys" not in value and site.is_known:
+    if "keys" not in value and given.get("auth") == "none":
+        source = "not required"
+    elif "keys" not in value and site.is_known:
         keys, from_client, source = _usual_keys(site, place)
+    elif not keys and not from_client:
+        source = "not required"
     proxy, proxy_source = given.get("proxy", (None, ""))
     if "proxy" not in value and site.is_known:
         with place:
             proxy, proxy_source = usual_proxy(site.base_url, place)
     if site.is_known:
         _check_credentials(site, keys, place)
+        needed = site.host.header if site.host is not None and site.is_own else ""
+        told = dict(given.get("headers", ())).get(needed, "")
+        if needed and (not told or unknown_part(told)):
+            place.error(f'missing "headers": {{"{needed}": ...}}')
     host = site.host
     return Upstream(
         name=name,
@@ -135,6 +144,10 @@ def _check_credentials(site: Site, keys: tuple[Key, ...], place: Place) -> None:
     for number, one in enumerate(references):
         if one.startswith(AWS) and not signs:
             place.at("keys", number).error("this host takes no AWS signatures")
+        if signs and re.match("(AKIA|ASIA)[A-Z0-9]{8}", one):
+            place.at("keys", number).error('an access key id is no key; use "aws:" or "aws:PROFILE"')
+        if one.startswith(GOOGLE) and site.host is not None and not site.host.tokens:
+            place.at("keys", number).error("this host takes no such tokens")
         if secrets.is_fetched(one):
             with place.at("keys", number):
                 _check_fetched(one, place)
@@ -148,9 +161,7 @@ def _check_fetched(reference: str, place: Place) -> None:
     except clouds.NoCredentialsError as error:
         raise Invalid(str(error)) from None
     if not clouds.is_evident(source, environ, read):
-        place.report.notes.append(
-            f"{place}: {reference} asks {clouds.described(source)}, if there is such a thing here"
-        )
+        place.report.notes.append(f"{place}: {reference} {clouds.doubt(source)}")
 
 
 def _check_local(value: Any, kind: str, place: Place) -> None:
@@ -238,10 +249,15 @@ def _read_keys(value: Any, place: Place) -> Keys:
     return tuple(keys), False, "the file"
 
 
+def _key_reference(value: Any, place: Place) -> str:
+    is_fetched = isinstance(value, str) and secrets.is_fetched(value)
+    return str(value) if is_fetched else secret_reference(value, place)
+
+
 def _read_key(value: Any, place: Place) -> Key:
     if isinstance(value, str):
-        return Key(secret_reference(value, place), secrets.display_name(value))
-    given = members(value, place, {"key": secret_reference, "label": _read_label, "weight": integer_at_least(1)})
+        return Key(_key_reference(value, place), secrets.display_name(value))
+    given = members(value, place, {"key": _key_reference, "label": _read_label, "weight": integer_at_least(1)})
     if "key" not in value:
         raise Invalid('expected a secret string or {"key": ...}')
     reference = given.get("key", str(value["key"]))
@@ -262,7 +278,7 @@ def _usual_keys(site: Site, place: Place) -> Keys:
     if provider_of(site.kind).runs:
         return (), False, "its own login"
     # A service's key must not go to another host that speaks its format.
-    variables = host.variables if host is not None and site.is_own else ()
+    variables = host.variables_for(site.kind) if host is not None and site.is_own else ()
     for variable in variables:
         if not secrets.why_variable_unusable(variable, environ):
             return (Key(f"${variable}", f"${variable}"),), False, f"environment variable {variable}"
@@ -304,6 +320,8 @@ def _shaped(field: Field) -> Reader[str]:
     """A text of a field's shape."""
 
     def read(value: Any, place: Place) -> str:
+        if unknown_part(text(value, place)):
+            raise Invalid(f"to be set: {field.what}")
         if not re.fullmatch(field.pattern, text(value, place)):
             raise Invalid(f"not {field.what}")
         return str(value)

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ccproxy_lite.errors import STATUS, Kind, UpstreamError, kind_of
+from ccproxy_lite.errors import PARTIAL, STATUS, Kind, UpstreamError, kind_of
 from ccproxy_lite.formats import fields
 from ccproxy_lite.formats.neutral.error_details import refine
 from ccproxy_lite.formats.neutral.events import Failed
@@ -84,16 +84,18 @@ _KINDS: Mapping[str, Kind] = {
     "ModelTimeoutException": "timeout",
     **dict.fromkeys("InternalServerException ModelErrorException ModelStreamErrorException".split(), "server"),
     # MiniMax: numbers
-    **dict.fromkeys(("1004", "2049"), "auth"),
-    **dict.fromkeys(("1002", "1039", "1041"), "rate_limit"),
-    "1008": "billing",
-    "2013": "bad_request",
+    **dict.fromkeys(("base_resp 1004", "base_resp 2049"), "auth"),
+    **dict.fromkeys(("base_resp 1002", "base_resp 1039", "base_resp 1041"), "rate_limit"),
+    "base_resp 1008": "billing",
+    "base_resp 2013": "bad_request",
 }
 """What services call a failure. Sources: their error references."""
 _STATUSES = {"overloaded_error": 529}
 """What a name means in HTTP, where it is not what its kind does."""
 _STATUS = re.compile(r"[45][0-9]{2}")
 _NO_MODEL_ACCESS = "access to the model"
+_FOR_ONE_MODEL = re.compile(r"bedrock[\w-]*:\w+|aiplatform\.endpoints\.predict")
+"""Actions that clouds permit model by model, so that a denial says nothing about the others."""
 
 _IDLE_EVENTS = frozenset("ping pong keepalive keep-alive keep_alive heartbeat".split())
 
@@ -113,11 +115,17 @@ def failed_of(body: Any, status: int, *, is_http: bool = False) -> Failed:
     kind = _KINDS.get(code)
     if kind is None and stated not in (0, 500):
         kind = kind_of(stated)
+    if stated == 500:  # a name may be more exact, but it stays the service's fault
+        named = [one for one in named if _KINDS[one] in ("overloaded", "timeout", "server")]
     kind = kind or (_KINDS[named[0]] if named else kind_of(stated or status))
     words = [one for one in (code, label, aws, name) if one and not one.isdigit()]
     message = fields.lenient(error, "message") or next(iter(words), "") or code or f"the upstream returned {status}"
     if aws == "AccessDeniedException" and _NO_MODEL_ACCESS in message:
         kind, words = "not_found", ["model_not_found"]
+    elif kind == "permission" and _FOR_ONE_MODEL.search(message):
+        words = [PARTIAL]
+    if aws in _KINDS and kind_of(status) != kind:  # AWS says 400 of quotas, 403 of tokens that have expired
+        status, is_http = STATUS[kind], False
     implied = stated if stated not in (0, 500) else _STATUSES.get(name, STATUS[kind])
     answered = implied if stated or status in (200, 500) else status
     failed = Failed(answered, kind, message, next(iter(words), code), _text(error, "param"))
@@ -207,7 +215,7 @@ def _words_in(error: fields.Object, depth: int) -> Any:
     if raw and said(raw, depth).get("message"):  # OpenRouter: what the service behind it has said
         return raw
     if isinstance(error.get(_ENVELOPE), dict):
-        return {**error[_ENVELOPE], "code": str(error[_ENVELOPE].get("status_code", ""))}
+        return {**error[_ENVELOPE], "code": f"{_ENVELOPE} {error[_ENVELOPE].get('status_code', '')}"}
     found = [error[key] for key in _WORDS if isinstance(error.get(key), str | dict | list) and error[key]]
     # Of several the first that says something; a short name beside a sentence is none.
     holders = [one for one in found if not isinstance(one, str) and said(one, depth).get("message")]

@@ -79,6 +79,9 @@ class Parser(Protocol):
     def unfinished(self) -> bool:
         """Whether an event has begun that is not complete."""
 
+    def check(self) -> None:
+        """Raises UpstreamError if what has come behind the last event can be none."""
+
     def close(self) -> None:
         """The stream has ended. Raises UpstreamError where half an event must be one that was cut off."""
 

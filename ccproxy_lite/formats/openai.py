@@ -39,7 +39,14 @@ def is_own_error(status: int, body: Any) -> bool:
     error = body.get("error") if isinstance(body, dict) else None
     message = fields.lenient(error, "message")
     status_name = fields.lenient(error, "status")
-    if not message or failures.is_nested(message) or (status_name and not status_name.isdigit()):  # as Google has it
+    # Google's errors have a status, Anthropic's an outer type.
+    is_foreign = (status_name and not status_name.isdigit()) or fields.lenient(body, "type") == "error"
+    if (
+        not message
+        or failures.is_nested(message)
+        or is_foreign
+        or not isinstance((error or {}).get("type"), str | None)
+    ):
         return False
     is_coded = status == 400 and fields.lenient(error, "code") == overflow.CODE
     return is_coded or failures.read_error(status, body).overflow is None

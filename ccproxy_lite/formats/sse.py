@@ -77,6 +77,9 @@ class Parser:
         """Whether bytes of an event without its closing blank line are held; such an event is never delivered."""
         return bool(self._partial_bytes or self._data or self._name)
 
+    def check(self) -> None:
+        """Every text is a stream."""
+
     def close(self) -> None:
         """Many services break off in the middle of a line that nobody needs."""
 

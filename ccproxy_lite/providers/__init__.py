@@ -74,7 +74,7 @@ FIELDS = {
     "location": Field("vertex", r"[a-z0-9-]+", "a location, such as us-east5", "add it to the upstream"),
     "region": Field(
         "bedrock",
-        r"[a-z]{2,8}(?:-[a-z0-9]+)+-\d+",
+        r"[a-z0-9-]+",
         "a region, such as us-east-1",
         "set AWS_REGION, or add it to the upstream",
     ),
@@ -127,6 +127,15 @@ def host_named(name: str) -> Host | None:
 def host_names() -> tuple[str, ...]:
     """The names of all known services."""
     return hosts.names()
+
+
+def formats_of(provider: str) -> list[str]:
+    """The formats that a kind of cloud speaks; empty for others.
+
+    >>> formats_of("azure")
+    ['openai-chat', 'openai-responses', 'anthropic']
+    """
+    return list(dict.fromkeys(kind for one in HOSTS if one.provider == provider in CLOUDS for kind in one.urls))
 
 
 def host_for(provider: str, kind: str) -> Host | None:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
+from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats.format import Format
 from ccproxy_lite.providers import direct
 from ccproxy_lite.providers.credentials import is_token
@@ -29,12 +30,18 @@ NAME = "azure"
 Result = TypeVar("Result")
 _FOUNDRY = "anthropic"
 _ROOT = "/openai"
+_OF_DEPLOYMENTS = ("/embeddings", "/audio/", "/images/")
+"""Paths that name a deployment, which only the body of the request says."""
 
 
 def tidy(url: str, kind: str) -> str:
     """A base URL with the path of the format, which a resource's root lacks."""
     url = direct.tidy(url, kind)
     path = urlsplit(url).path
+    if "/deployments" in path:
+        raise ValueError(
+            'must not include a deployment; use the resource\'s root, and "api_version" for the older paths'
+        )
     if kind == _FOUNDRY:
         return url if path else f"{url}/anthropic"
     return f"{url.removesuffix(_ROOT)}{_ROOT}/v1" if path in ("", _ROOT) else url
@@ -85,13 +92,18 @@ def _older_count(service: Service, form: Format, ask: Ask, key: str) -> Question
 
 def _older_raw(service: Service, form: Format, ask: Ask, key: str) -> Outbound:
     """A path that names no deployment: files, batches."""
+    if ask.raw_path.removeprefix("/v1").startswith(_OF_DEPLOYMENTS):
+        raise ClientError(404, f"{ask.raw_path} needs the usual paths of Azure: leave out api_version")
     path = _older_path("", direct.raw_path(form, ask.raw_path), service.api_version)
     return direct.outbound(service, form, path, ask, key)
 
 
 def _older_tidy(url: str, kind: str) -> str:
-    """The root of a resource."""
-    return url.rstrip("/").removesuffix("/v1").removesuffix(_ROOT)
+    """The root of a resource. Raises ValueError for a path below it."""
+    url = url.rstrip("/").removesuffix("/v1").removesuffix(_ROOT)
+    if urlsplit(url).path:
+        raise ValueError("must be the resource's root where there is an api_version")
+    return url
 
 
 PROVIDER = direct.PROVIDER._replace(

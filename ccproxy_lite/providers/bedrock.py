@@ -72,7 +72,7 @@ def _body(ask: Ask) -> bytes:
     """The body as InvokeModel wants it: version and betas inside, model and ``stream`` outside."""
     text = decode(ask.body)
     betas = [name.strip() for header, value in ask.headers if header == _IN_BODY for name in value.split(",")]
-    added: dict[str, Any] = {"anthropic_version": VERSION}
+    added: dict[str, Any] = {} if '"anthropic_version"' in text else {"anthropic_version": VERSION}
     if any(betas):
         added["anthropic_beta"] = [name for name in betas if name]
     return edited(text, added, ("model", "stream")).encode()
@@ -119,9 +119,12 @@ class EventParser:
     def unfinished(self) -> bool:
         return self._frames.unfinished > 0
 
-    def close(self) -> None:
+    def check(self) -> None:
         if self._frames.broken is not None:
             raise self._frames.broken
+
+    def close(self) -> None:
+        self.check()
         if self._frames.unfinished:
             raise UpstreamError("the upstream's stream ended early, in the middle of a frame")
 

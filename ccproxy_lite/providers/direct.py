@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from ccproxy_lite.formats.format import Format
 from ccproxy_lite.formats.neutral.catalog import ModelInfo
 from ccproxy_lite.providers import hosts
-from ccproxy_lite.providers.credentials import key_headers, signed
+from ccproxy_lite.providers.credentials import is_structured, key_headers, signed
 from ccproxy_lite.providers.provider import (
     SERVER_SENT_EVENTS,
     SUBSETS,
@@ -99,7 +99,7 @@ def outbound(service: Service, form: Format, path: str, ask: Ask, key: str) -> O
     names = {name for name, _ in credentials}
     headers = [*((name, value) for name, value in ask.headers if name not in names), *credentials]
     request = Outbound(ask.method, base_url, target, headers, ask.body)
-    return signed(request, key, _signing_name(service), service.region) if key.startswith("{") else request
+    return signed(request, key, _signing_name(service), service.region) if is_structured(key) else request
 
 
 def _signing_name(service: Service) -> str:

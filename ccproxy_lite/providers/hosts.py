@@ -54,6 +54,7 @@ class Host(NamedTuple):
     :ivar signs: the name of the service in AWS signatures, for hosts that take them
     :ivar tokens: whether it takes Google's tokens (``google:``)
     :ivar remark: what else its user must know, and ``remedy`` how to get a key that is no key in a variable
+    :ivar header: one that each request needs
     """
 
     name: str
@@ -70,6 +71,7 @@ class Host(NamedTuple):
     tokens: bool = False
     remark: str = ""
     remedy: str = ""
+    header: str = ""
 
     @property
     def is_local(self) -> bool:
@@ -79,6 +81,10 @@ class Host(NamedTuple):
     def fields(self, kind: str) -> list[str]:
         """What must be said for its base URL in a format."""
         return re.findall(r"{(\w+)}", self.urls.get(kind, ""))
+
+    def address(self, kind: str) -> str:
+        """The base URL of a format with capitals for all that is to be filled in."""
+        return re.sub(r"{(\w+)}", lambda match: match[1].upper(), self.shown(kind))
 
     def shown(self, kind: str) -> str:
         """The base URL of a format for users."""
@@ -91,13 +97,18 @@ class Host(NamedTuple):
             return list(self.urls)[:1]
         return [kind for kind in self.urls if kind != CHAT or RESPONSES not in self.urls]
 
+    def variables_for(self, kind: str) -> tuple[str, ...]:
+        """The variables, those of the format's maker first."""
+        is_claudes = kind == ANTHROPIC
+        return tuple(sorted(self.variables, key=lambda name: ("ANTHROPIC" in name) != is_claudes))
+
     def lists_in(self, kind: str) -> bool:
         """Whether it lists its models at the path of a format."""
         return self.lists and kind not in self.unlisted
 
     def usable(self, kind: str) -> bool:
         """Whether its name alone leads to it: nothing in its base URL is only known to the user."""
-        return kind in self.urls and not unknown_part(self.urls[kind])
+        return kind in self.urls and re.search(_YOURS, self.urls[kind]) is None
 
 
 _GCLOUD = 'run "gcloud auth application-default login", add "keys": ["cmd:gcloud auth print-access-token"]'
@@ -129,7 +140,7 @@ HOSTS: tuple[Host, ...] = (
           CHAT: "https://generativelanguage.googleapis.com/v1beta/openai"},
          ("GEMINI_API_KEY", "GOOGLE_API_KEY"), aliases=("gemini", "google-ai-studio")),
     # --- clouds
-    Host("bedrock", _aws("bedrock-runtime"),
+    Host("bedrock", _aws("bedrock-runtime", "api.aws"),
          {ANTHROPIC: "https://bedrock-runtime.{region}.{suffix}",
           **_openai("https://bedrock-runtime.{region}.{suffix}/openai/v1")},
          ("AWS_BEARER_TOKEN_BEDROCK",), aliases=("bedrock-runtime", "aws-bedrock"), provider="bedrock", auth=_BEARER,
@@ -141,11 +152,11 @@ HOSTS: tuple[Host, ...] = (
           CHAT: "https://bedrock-mantle.{region}.api.aws/v1"},
          ("AWS_BEARER_TOKEN_BEDROCK",), aliases=("mantle",), provider="bedrock", auth=_BEARER,
          quirks=("mantle_subset",), signs="bedrock-mantle", remedy=_AWS_CLI,
-         remark="GPT models: /openai/v1, most open ones: /v1"),
+         remark="openai-responses reaches GPT, openai-chat the open models; GPT by Chat: base_url .../openai/v1"),
     Host("claude-aws", "aws-external-anthropic.*.api.aws",
          {ANTHROPIC: "https://aws-external-anthropic.{region}.api.aws"}, ("ANTHROPIC_AWS_API_KEY",), auth=_BEARER,
          quirks=("automatic_caching",), signs="aws-external-anthropic", remedy=_AWS_CLI,
-         remark='needs "headers": {"anthropic-workspace-id": ...}'),
+         remark='needs "headers": {"anthropic-workspace-id": ...}', header="anthropic-workspace-id"),
     Host("claude-google", "claude.googleapis.com",
          {ANTHROPIC: f"https://claude.googleapis.com/v1/{_PARENT}/workspaces/WORKSPACE/invoke"},
          auth=_BEARER, quirks=("automatic_caching",), lists=False, tokens=True, remedy=_GCLOUD),
@@ -155,7 +166,7 @@ HOSTS: tuple[Host, ...] = (
           CHAT: f"https://{{host}}/v1/{_PARENT}/endpoints/openapi",
           RESPONSES: f"https://{{host}}/v1/{_PARENT}/publishers/openai/v1"},
          aliases=("vertex-ai", "google-vertex"), provider="vertex", quirks=("exclude_domains", "vertex_subset"),
-         lists=False, tokens=True, remedy=_GCLOUD, remark="an API key without project is an express key"),
+         lists=False, tokens=True, remedy=_GCLOUD, remark="with an API key (Gemini only) leave project out"),
     Host("azure", "*.openai.azure.com *.cognitiveservices.azure.com *.openai.azure.us *.openai.azure.cn",
          _openai("https://RESOURCE.openai.azure.com/openai/v1"), ("AZURE_OPENAI_API_KEY",), aliases=("azure-openai",),
          provider="azure", quirks=("max_completion_tokens", "prompt_cache_key", "foundry_subset"), lists=False,
@@ -170,7 +181,7 @@ HOSTS: tuple[Host, ...] = (
          {ANTHROPIC: "https://WORKSPACE.cloud.databricks.com/serving-endpoints/anthropic",
           **_openai("https://WORKSPACE.cloud.databricks.com/serving-endpoints")},
          ("DATABRICKS_TOKEN",), auth=_BEARER, quirks=("databricks_subset",), lists=False,
-         remark="or /ai-gateway/anthropic and /ai-gateway/mlflow/v1"),
+         remark="behind its AI gateway: https://WORKSPACE/ai-gateway/anthropic, .../ai-gateway/mlflow/v1 (Chat)"),
     Host("snowflake", "*.snowflakecomputing.com *.snowflakecomputing.cn",
          {ANTHROPIC: "https://ACCOUNT.snowflakecomputing.com/api/v2/cortex",
           CHAT: "https://ACCOUNT.snowflakecomputing.com/api/v2/cortex/v1"},
@@ -248,7 +259,7 @@ HOSTS: tuple[Host, ...] = (
          aliases=("llama.cpp", "llama-server")),
 )
 # fmt: on
-_UNKNOWN = "RESOURCE|WORKSPACE|ACCOUNT"
+_YOURS = r"(?<![A-Za-z0-9])(?:RESOURCE|WORKSPACE|ACCOUNT|TO-BE-SET)(?![A-Za-z0-9])"
 _NAMES = {name: host for host in HOSTS for name in (host.name, *host.aliases)}
 
 
@@ -258,13 +269,13 @@ def unknown_part(url: str) -> str:
     >>> unknown_part("https://RESOURCE.openai.azure.com/openai/v1")
     'RESOURCE'
     """
-    match = re.search(_UNKNOWN, url)
+    match = re.search(rf"{_YOURS}|{{\w+}}|<[^>]*>", url)
     return match[0] if match else ""
 
 
 def named(name: str) -> Host | None:
     """The service of a name, or None."""
-    return _NAMES.get(name)
+    return _NAMES.get(name.lower())
 
 
 def names() -> tuple[str, ...]:
@@ -275,7 +286,7 @@ def names() -> tuple[str, ...]:
 @lru_cache(maxsize=256)
 def at(base_url: str) -> Host | None:
     """The service at a base URL, or None if it is not known."""
-    host = urlsplit(base_url).hostname or ""
+    host = (urlsplit(base_url).hostname or "").rstrip(".")
     return next((one for one in HOSTS if any(fnmatchcase(host, glob) for glob in one.hosts.split())), None)
 
 
@@ -293,8 +304,8 @@ def location_of(base_url: str) -> str:
     ('us-east5', 'eu')
     """
     host = urlsplit(base_url).hostname or ""
-    match = re.fullmatch(r"(?:(.+)-aiplatform|aiplatform\.(.+)\.rep)\.googleapis\.com", host)
-    return (match[1] or match[2]) if match else ""
+    match = re.fullmatch(r"(?:(.+)-aiplatform|aiplatform(?:\.(.+)\.rep)?)\.googleapis\.com", host)
+    return (match[1] or match[2] or "global") if match else ""
 
 
 def url_for(host: Host, kind: str, given: Mapping[str, str]) -> str:

@@ -197,7 +197,8 @@ class Outbound(NamedTuple):
     """One request as it is sent. ``base_url`` leads to the host, ``target`` is the whole path and query there.
 
     ``upload`` is the framing of a body that follows piece by piece; ``raw`` leaves the content coding to the client.
-    ``sign`` gives the headers that sign it, for the authority that it goes to and a time in seconds since 1970.
+    ``sign`` gives the headers that sign it as it is sent, for the authority that it goes to and a time in seconds since
+    1970.
     A request for a local ``program`` goes nowhere else.
     """
 
@@ -209,7 +210,7 @@ class Outbound(NamedTuple):
     upload: int | Literal["chunked"] | None = None
     raw: bool = False
     program: Program | None = None
-    sign: Callable[[str, float], Headers] | None = None
+    sign: Callable[[Outbound, str, float], Headers] | None = None
 
 
 class Question(Generic[Answer]):

@@ -6,7 +6,7 @@ configuration's ``quirks``). A field that needs a beta goes with it, and a beta 
 out is named. The makers' own addresses have no row: there everything passes.
 
 A path leads to a field: ``a.b``; ``a[].b`` in every item of a list, ``a[t].b`` in those of type ``t``; ``a[t]`` is such
-an item itself, and ``a=x|y`` a field that may have these values.
+an item itself, ``a[t_]`` one whose type begins so, and ``a=x|y`` a field that may have these values.
 
 >>> without({"tools": [{"name": "t", "strict": True}], "speed": "fast"}, "tools[].strict")
 ({'tools': [{'name': 't'}], 'speed': 'fast'}, ['tools[0].strict'])
@@ -20,10 +20,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats.format import Format
 from ccproxy_lite.providers.provider import Ask, Fitted, Headers, Service
 
 _BETA_HEADER = "anthropic-beta"
+_BETAS_MEMBER = "anthropic_beta"
+_OLD_FORMAT = "output_format"
+_WITH_TOOLS = ("tools", "tool_choice", "parallel_tool_calls", "toolConfig", "tool_config")
+"""Members that say nothing without tools."""
+_SERVER_TOOLS = ("tools[mcp_toolset]", "tools[code_execution_]", "tools[web_fetch_]")
+"""Tools that the maker runs, and no cloud."""
 _MAX_NAMED = 40
 
 _SCOPES = (
@@ -40,7 +47,6 @@ BETA_FIELDS: Mapping[str, tuple[str, ...]] = {
     "context-management": ("context_management",),
     "fallback-credit": ("fallback_credit_token",),
     "fast-mode": ("speed",),
-    "fine-grained-tool-streaming": ("tools[].eager_input_streaming",),
     "mcp-client": ("mcp_servers",),
     "message-threads": ("thread",),
     "prompt-caching-scope": _SCOPES,
@@ -54,6 +60,8 @@ BETA_FIELDS: Mapping[str, tuple[str, ...]] = {
     "user-profiles": ("user_profile_id",),
 }
 """The fields that a beta brings, by the beginning of its name; a date follows."""
+INSTEAD: Mapping[str, str] = {"tools[].eager_input_streaming": "fine-grained-tool-streaming-2025-05-14"}
+"""Fields in whose place a beta does the same."""
 _IDLE_BETAS = ("claude-code", "oauth", "token-counting", "prompt-caching")
 """Names that only say who asks, or what has long been the rule."""
 
@@ -110,6 +118,7 @@ REFUSALS: Mapping[str, Mapping[str, Refusals]] = {
             members=_INVOKE_MEMBERS,
             fields=(
                 *_SCOPES,
+                *_SERVER_TOOLS,
                 "tools[].eager_input_streaming",
                 "tools[].custom",
                 "context_management.edits[clear_thinking_20251015]",
@@ -134,7 +143,7 @@ REFUSALS: Mapping[str, Mapping[str, Refusals]] = {
             ),
             renamed=_RENAMED,
             members=_INVOKE_MEMBERS - {"compaction", "anthropic_version", "anthropic_beta"} | {"service_tier"},
-            fields=(*_SCOPES, "tools[].eager_input_streaming", "tools[].custom"),
+            fields=(*_SCOPES, *_SERVER_TOOLS, "tools[].eager_input_streaming", "tools[].custom"),
         ),
         "openai-responses": Refusals(
             fields=(
@@ -172,6 +181,7 @@ REFUSALS: Mapping[str, Mapping[str, Refusals]] = {
                 "container",
                 "diagnostics",
                 "tools[].custom",
+                *_SERVER_TOOLS,
             ),
         ),
         "gemini": Refusals(
@@ -202,7 +212,7 @@ REFUSALS: Mapping[str, Mapping[str, Refusals]] = {
                 "structured-outputs-2025-11-13 thinking-binding-controls-2026-08-01 "
                 "thinking-display-updates-2026-08-18 token-efficient-tools-2025-02-19 web-search-2025-03-05"
             ),
-            fields=(*_SCOPES, "container", "tools[].defer_loading", "tools[].input_examples"),
+            fields=(*_SCOPES, *_SERVER_TOOLS, "container", "tools[].defer_loading", "tools[].input_examples"),
         ),
     },
     "snowflake_subset": {
@@ -211,7 +221,7 @@ REFUSALS: Mapping[str, Mapping[str, Refusals]] = {
                 "context-1m-2025-08-07 interleaved-thinking-2025-05-14 output-128k-2025-02-19 "
                 "token-efficient-tools-2025-02-19"
             ),
-            fields=(*_SCOPES, "cache_control", "context_management", "container", "mcp_servers"),
+            fields=(*_SCOPES, *_SERVER_TOOLS, "cache_control", "context_management", "container", "mcp_servers"),
         ),
     },
 }
@@ -219,62 +229,112 @@ REFUSALS: Mapping[str, Mapping[str, Refusals]] = {
 
 
 def fit(service: Service, form: Format, body: Mapping[str, Any], ask: Ask) -> Fitted | None:
-    """What is left of a request for a service; None if it takes all of it."""
-    row = _row(service.quirks, form.base or form.name)
-    if row is None:
-        return None
-    headers = list(ask.headers)
-    kept_headers, lost_betas, left_betas = _betas(row, headers)
-    gone = [*lost_betas, *(old for old, new in row.renamed.items() if new in left_betas)]
-    fields = [*_refused_members(row, body), *row.fields, *_fields_of(gone, left_betas)]
-    fields += [path for path, taken in row.by_model if not re.search(taken, ask.model)]
-    fitted: Any = body
+    """What is left of a request for a service; None if it takes all of it. Raises ClientError for a tool that it needs.
+
+    Of several rows each takes its part.
+    """
+    rows = [
+        forms[form.base or form.name]
+        for quirk, forms in REFUSALS.items()
+        if quirk in service.quirks and (form.base or form.name) in forms
+    ]
+    fitted = Fitted(body, list(ask.headers))
+    for row in rows:
+        fitted = _fit(row, fitted, ask.model)
+    is_same = fitted.body is body and fitted.headers == list(ask.headers)
+    return None if is_same else fitted
+
+
+def _fit(row: Refusals, before: Fitted, model: str) -> Fitted:
+    body, sent, headers = _with_betas_outside(_with_format_inside(before.body, row), before.headers)
+    left, lost, gone = _betas(row, sent)
+    fields = [*_refused_members(row, body), *row.fields, *_fields_of(gone, left)]
+    fields += [path for path, taken in row.by_model if not re.search(taken, model)]
     dropped: list[str] = []
+    fitted: Any = body
     for path in dict.fromkeys(fields):
         fitted, names = without(fitted, path)
-        dropped += names
-    kept_headers = [one for one in kept_headers if one[0] not in row.headers]
-    named = [name for name, _ in headers if name in row.headers]
-    betas = [f"{_BETA_HEADER}:{name}" for name in lost_betas]
+        instead = INSTEAD.get(path, "")
+        if names and row.betas is not None and instead in row.betas:
+            left = list(dict.fromkeys([*left, instead]))
+        else:
+            dropped += filter(None, names)
+    if fitted is not body:
+        fitted = _settled(fitted, body)
+    others = [one for one in headers if one[0] not in (_BETA_HEADER, *row.headers)]
+    betas = [f"{_BETA_HEADER}:{name}" for name in lost]
     idle = tuple(one for one in betas if one.partition(":")[2].startswith(_IDLE_BETAS))
-    if fitted is body and kept_headers == headers:
-        return None
+    named = [name for name, _ in headers if name in row.headers]
     losses = (*dropped[:_MAX_NAMED], *(one for one in betas if one not in idle), *named)
-    return Fitted(fitted, kept_headers, losses, idle)
+    # What is as it was stays in its place.
+    if left == sent and not named:
+        others = headers
+    elif left:
+        others.append((_BETA_HEADER, ",".join(left)))
+    return Fitted(fitted, others, before.dropped + losses, before.idle + idle)
 
 
-def _row(quirks: Iterable[str], form: str) -> Refusals | None:
-    for quirk in quirks:
-        if quirk in REFUSALS:
-            return REFUSALS[quirk].get(form)
-    return None
+def _with_format_inside(body: Mapping[str, Any], row: Refusals) -> Mapping[str, Any]:
+    """A body with the older spelling of an output format in its newer place, which more hosts take."""
+    is_refused = _OLD_FORMAT in row.fields or (row.members is not None and _OLD_FORMAT not in row.members)
+    if not is_refused or not isinstance(body.get(_OLD_FORMAT), Mapping):
+        return body
+    settings = body.get("output_config")
+    settings = {"format": body[_OLD_FORMAT], **(settings if isinstance(settings, Mapping) else {})}
+    return {name: value for name, value in {**body, "output_config": settings}.items() if name != _OLD_FORMAT}
+
+
+def _with_betas_outside(body: Mapping[str, Any], headers: Headers) -> tuple[Mapping[str, Any], list[str], Headers]:
+    """A body without beta names, those of body and headers, and the headers."""
+    sent = [part.strip() for name, value in headers if name == _BETA_HEADER for part in value.split(",")]
+    inside = body.get(_BETAS_MEMBER)
+    if isinstance(inside, list):
+        sent += [one for one in inside if isinstance(one, str)]
+        body = {name: value for name, value in body.items() if name != _BETAS_MEMBER}
+    return body, [name for name in dict.fromkeys(sent) if name], headers
+
+
+def _betas(row: Refusals, sent: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Of beta names those that are left, those that are lost, and those that bring nothing any more."""
+    left: dict[str, None] = {}
+    lost: list[str] = []
+    gone: list[str] = []
+    for name in sent:
+        known = row.renamed.get(name, name)
+        is_taken = known in row.betas if row.betas is not None else not known.startswith(row.refused)
+        # Without its fields, which the host refuses by whatever beta, a name asks for nothing.
+        brought = list(_brought(known))
+        is_idle = bool(brought) and all(path in row.fields for path in brought)
+        if is_taken and not is_idle:
+            left[known] = None
+        else:
+            lost.append(name)
+        if known != name or known not in left:
+            gone.append(name)
+    return list(left), lost, gone
+
+
+def _settled(body: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """A body without what only made sense with tools that are gone. Raises ClientError if one of them was forced."""
+    tools, were = body.get("tools") or [], before.get("tools") or []
+    if len(tools) == len(were):
+        return body
+    kept = [tool.get("type") for tool in tools if isinstance(tool, Mapping)]
+    removed = {str(tool.get("type")) for tool in were if isinstance(tool, Mapping)} - set(kept)
+    choice = body.get("tool_choice")
+    named = choice.get("type") if isinstance(choice, Mapping) else choice
+    if named in removed or (not tools and named in ("required", "any", "tool", "function")):
+        raise ClientError(400, f"tool_choice needs {named}, which this upstream does not support", param="tool_choice")
+    stems = tuple(f"{re.sub('(_preview)?(_[0-9_]+)?$', '', kind)}_call." for kind in removed)
+    result = {name: value for name, value in body.items() if tools or name not in _WITH_TOOLS}
+    include = result.get("include")
+    if isinstance(include, list):
+        result["include"] = [one for one in include if not str(one).startswith(stems)]
+    return result
 
 
 def _refused_members(row: Refusals, body: Mapping[str, Any]) -> list[str]:
     return [] if row.members is None else [name for name in body if name not in row.members]
-
-
-def _betas(row: Refusals, headers: Headers) -> tuple[Headers, list[str], list[str]]:
-    """The headers with the betas that the host takes, those that it does not take, and those that are left."""
-    sent = [part.strip() for name, value in headers if name == _BETA_HEADER for part in value.split(",")]
-    if not any(sent):
-        return headers, [], []
-    left: dict[str, None] = {}
-    lost: dict[str, None] = {}
-    for name in filter(None, sent):
-        known = row.renamed.get(name, name)
-        is_taken = known in row.betas if row.betas is not None else not known.startswith(row.refused)
-        # Without its fields, which the host refuses by whatever beta, a name asks for nothing.
-        brought = _fields_of([known], [])
-        if is_taken and not (brought and all(path in row.fields for path in brought)):
-            left[known] = None
-        else:
-            lost[name] = None
-    value = ",".join(left)
-    others = [one for one in headers if one[0] != _BETA_HEADER]
-    if value == ",".join(sent):
-        return headers, [], list(left)
-    return [*others, *([(_BETA_HEADER, value)] if value else [])], list(lost), list(left)
 
 
 def _fields_of(lost: Iterable[str], left: Iterable[str]) -> list[str]:
@@ -309,9 +369,11 @@ def _without(value: Any, steps: list[str], place: str, allowed: frozenset[str]) 
         return value, []
     here = f"{place}.{step}" if place else step
     if not rest:
-        if allowed and value[step] in allowed:
+        old = value[step]
+        if allowed and (old is None or (isinstance(old, str) and old in allowed)):
             return value, []
-        return {name: inner for name, inner in value.items() if name != step}, [here]
+        rest_of = {name: inner for name, inner in value.items() if name != step}
+        return rest_of, ["" if old is None or old is False else here]  # nothing is lost with a default
     inner, names = _without(value[step], rest, here, allowed)
     if not names:
         return value, []
@@ -325,14 +387,20 @@ def _without_in_list(value: Any, steps: list[str], place: str, allowed: frozense
         return value, []
     kept, names = [], list[str]()
     for number, item in enumerate(value):
-        is_meant = not kind or (isinstance(item, Mapping) and item.get("type") == kind)
+        is_meant = not kind or (isinstance(item, Mapping) and _is_of(item, kind))
         here = f"{place}[{number}]"
         if not is_meant:
             kept.append(item)
         elif rest:
             inner, more = _without(item, rest, here, allowed)
-            kept.append(inner)
+            kept += [inner] if inner or not more else []
             names += more
         else:
             names.append(here)
     return (kept, names) if names else (value, [])
+
+
+def _is_of(item: Mapping[str, Any], kind: str) -> bool:
+    """Whether an item is of a type, or of one that begins so if the kind ends in ``_``. A message may go without."""
+    found = item.get("type", "message" if "role" in item else "")
+    return found == kind or (kind.endswith("_") and isinstance(found, str) and found.startswith(kind))

@@ -23,6 +23,7 @@ from ccproxy_lite.formats.neutral.catalog import ModelInfo
 from ccproxy_lite.jsontext import decode, dumps, edited, loads
 from ccproxy_lite.providers import direct
 from ccproxy_lite.providers.bedrock import VERSION
+from ccproxy_lite.providers.clouds import is_api_key
 from ccproxy_lite.providers.credentials import key_headers
 from ccproxy_lite.providers.provider import Ask, Headers, Outbound, Provider, Question, Service, with_query
 
@@ -31,14 +32,14 @@ DEFAULT_LOCATION = "global"
 _CLAUDE = "anthropic"
 _GOOGLES = "v1beta1"
 _COUNTED = ("contents", "systemInstruction", "tools", "generationConfig")
+_FOLDERS = ("models", "cachedContents", "projects")
+"""What of the Developer API has its like there; files and tuned models have not."""
 _NO_VERSION = ("@default", "@latest")
 """What counting does not take behind a model's name."""
-_API_KEYS = ("AIza", "AQ.")
-"""How the keys of Google's APIs begin; tokens begin otherwise."""
 
 
 def tidy(url: str, kind: str) -> str:
-    """A base URL without what the paths bring.
+    """A base URL without what the paths bring. Raises ValueError for one with a project.
 
     >>> tidy("https://us-east5-aiplatform.googleapis.com/v1/", "anthropic")
     'https://us-east5-aiplatform.googleapis.com'
@@ -46,6 +47,8 @@ def tidy(url: str, kind: str) -> str:
     url = url.rstrip("/")
     for suffix in ("/v1beta1", "/v1"):
         url = url.removesuffix(suffix)
+    if "/projects/" in url:
+        raise ValueError('must not include the project; set "project" and "location"')
     return url
 
 
@@ -65,6 +68,7 @@ def count_tokens(service: Service, form: Format, ask: Ask, key: str) -> Question
         return None
     if form.name == _CLAUDE:
         told = loads(ask.body)
+        _claude_path(service, ask.model)  # refuses what no message could name
         model = next((ask.model.removesuffix(one) for one in _NO_VERSION if ask.model.endswith(one)), ask.model)
         body = {**told, "model": model, "anthropic_version": VERSION}
         path = f"{_claude_path(service, 'count-tokens')}:rawPredict"
@@ -96,13 +100,13 @@ def _gemini_path(service: Service, path: str) -> str:
     >>> _gemini_path(Place, "/v1beta/models/gemini-3:countTokens")
     '/v1beta1/projects/p/locations/global/publishers/google/models/gemini-3:countTokens'
     """
-    model, _, method = path.partition("/models/")[2].rpartition(":")
+    model, colon, method = path.partition("/models/")[2].partition(":")
     if model.startswith("projects/"):
-        return f"/{_GOOGLES}/{model}:{method}"
+        return f"/{_GOOGLES}/{model}{colon}{method}"
     if not model.startswith("publishers/"):
         publisher, _, name = model.rpartition("/")
         model = f"publishers/{publisher or 'google'}/models/{name}"
-    return f"/{_GOOGLES}/{_parent(service)}{model}:{method}"
+    return f"/{_GOOGLES}/{_parent(service)}{model}{colon}{method}"
 
 
 def models(service: Service, form: Format, ask: Ask, key: str) -> Question[list[ModelInfo]]:
@@ -111,17 +115,20 @@ def models(service: Service, form: Format, ask: Ask, key: str) -> Question[list[
 
 def raw(service: Service, form: Format, ask: Ask, key: str) -> Outbound:
     """Other methods of a model, and what lies beside the models: caches, say."""
-    _, _, path = ask.raw_path.removeprefix("/upload").lstrip("/").partition("/")
-    if form.name == _CLAUDE or not service.project or not path:
+    path = ask.raw_path.lstrip("/").partition("/")[2]
+    folder = path.partition("/")[0]
+    if form.name == _CLAUDE or not service.project or folder not in _FOLDERS or ask.raw_path.startswith("/upload"):
         raise ClientError(404, f"Vertex AI has no {ask.raw_path}")
-    is_model = path.startswith("models/") and ":" in path
-    target = _gemini_path(service, f"/{path}") if is_model else f"/{_GOOGLES}/{_parent(service)}{path}"
+    if folder == "models":
+        target = _gemini_path(service, f"/{path}")
+    else:
+        target = f"/{_GOOGLES}/{'' if folder == 'projects' else _parent(service)}{path}"
     return _outbound(service, with_query(target, ask.query), ask, key)
 
 
 def _outbound(service: Service, path: str, ask: Ask, key: str) -> Outbound:
-    is_api_key = key.startswith(_API_KEYS) or not service.project
-    credentials = key_headers(service.auth or (("x-goog-api-key",) if is_api_key else ("bearer",)), key)
+    is_plain = is_api_key(key) or not service.project
+    credentials = key_headers(service.auth or (("x-goog-api-key",) if is_plain else ("bearer",)), key)
     kept: Headers = [(name, value) for name, value in ask.headers if name != "anthropic-version"]
     target = urlsplit(service.base_url).path + path
     return Outbound(ask.method, service.base_url, target, [*kept, *credentials], ask.body)

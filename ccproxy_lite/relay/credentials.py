@@ -25,8 +25,10 @@ from ccproxy_lite.providers.credentials import Secret
 from ccproxy_lite.providers.provider import SERVER_SENT_EVENTS, Outbound
 from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.helpers import run_helper
+from ccproxy_lite.relay.streams import failed_of
 
 _PATIENCE_S = 10.0
+_PAUSE_S = 0.5
 _TIMEOUTS = Timeouts(connect_s=3.0, first_byte_s=_PATIENCE_S, idle_s=_PATIENCE_S)
 _MAX_BYTES = 262_144
 
@@ -50,13 +52,28 @@ class Credentials:
         try:
             question = next(asking)
             while True:
-                question = asking.send(await self._ask(question))
+                try:
+                    answer = await self._ask_patiently(question)
+                except UpstreamError as error:
+                    question = asking.throw(error)
+                else:
+                    question = asking.send(answer)
         except StopIteration as end:
             secret: Secret = end.value
             return secret
         except UpstreamError as error:
             remedy = clouds.remedy(source) if error.status in (400, 401) else ""
             raise UpstreamError(remedy or error.message, status=error.status) from None
+
+    async def _ask_patiently(self, question: clouds.Question) -> str:
+        """The same, once more after a failure that may pass. Raises UpstreamError."""
+        try:
+            return await self._ask(question)
+        except UpstreamError as error:
+            if error.status < 500:
+                raise
+        await self._clock.wait(_PAUSE_S)
+        return await self._ask(question)
 
     async def _ask(self, question: clouds.Question) -> str:
         """The text of a response. Raises UpstreamError for any other than a success, with its status."""
@@ -70,11 +87,14 @@ class Credentials:
             with anyio.move_on_after(_PATIENCE_S):
                 await self._pool.fetch(Origin.of(question.url, proxy=proxy), outbound, delivery, _TIMEOUTS)
                 await delivery.done.wait()
+        except UpstreamError as error:
+            delivery.fail(failed_of(error))
         finally:
             delivery.release()
         if delivery.failed is not None or delivery.answer is None or not delivery.done.is_set():
             why = delivery.failed.message if delivery.failed else "no response"
-            raise UpstreamError(f"{parts.netloc}: {why}")
+            how = "" if question.is_local else " (HTTPS_PROXY and SSL_CERT_FILE say how it is reached)"
+            raise UpstreamError(f"{parts.netloc}: {why}{how}")
         status = delivery.answer.status
         if not 200 <= status < 300:
             raise UpstreamError(f"{parts.netloc} returned {status}", status=status)

@@ -91,8 +91,8 @@ class Delivery:
         """Whether what was collected is a stream of events: the first bytes say so, else the content type."""
         kind = self.answer.get("content-type").lower() if self.answer is not None else ""
         named = kind.startswith(self._framing.content_type)
-        if self._framing is not SERVER_SENT_EVENTS:
-            return named
+        if self._framing is not SERVER_SENT_EVENTS:  # a length that begins like JSON would be an impossible one
+            return named and self.body.lstrip(_BLANKS)[:1] not in _BODY_BEGINS
         start = self.body.lstrip(_BLANKS)[:_MAX_SNIFFED_BYTES]
         return start.startswith(LINE_BEGINS) or (named and start[:1] not in _BODY_BEGINS)
 
@@ -133,8 +133,7 @@ class Delivery:
             if head.status >= 400:
                 self._max_body_bytes = min(self._max_body_bytes, _MAX_ERROR_BYTES)
         else:
-            is_event_stream = self._framing is not SERVER_SENT_EVENTS and self.is_event_stream
-            self.state = "holding" if is_event_stream else "undecided"
+            self.state = "undecided"
 
     def data(self, data: bytes) -> None:
         if self.state == "passing" or self.state == "holding":

@@ -19,8 +19,9 @@ async def run_helper(command: list[str]) -> str:
     except TimeoutError:
         raise OSError(f"{command[0]} did not finish in {_TIMEOUT_S:.0f} s") from None
     if done.returncode != 0:
-        last_line = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
-        log.warning("%s exited with status %d: %s", command[0], done.returncode, last_line)
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        said = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "")
+        log.warning("%s exited with status %d: %s", command[0], done.returncode, said[:200])
         raise OSError(f"{command[0]} exited with status {done.returncode}")
     token = done.stdout.decode("ascii", "replace").strip()
     if not token:

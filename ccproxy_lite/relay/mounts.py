@@ -10,11 +10,12 @@ from contextlib import suppress
 from typing import cast
 
 from ccproxy_lite.config.model import Mount
-from ccproxy_lite.config.secrets import is_renewable, is_sendable
+from ccproxy_lite.config.secrets import is_renewable
 from ccproxy_lite.errors import ClientError, UpstreamError
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.net.bodies import IncomingBody
 from ccproxy_lite.net.heads import OutHeaders
+from ccproxy_lite.providers.credentials import is_sendable
 from ccproxy_lite.providers.provider import Ask
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.headers import MOUNTED, for_upstream, merged

@@ -175,6 +175,8 @@ async def send(
     if upload.whole is not None:
         await relay.upstreams.send(upstream, outbound._replace(body=upload.whole), passage, call.head)
         return
+    if outbound.sign is not None:
+        raise ClientError(413, f"a request of more than {_KEPT_BYTES} bytes, or of unknown length, cannot be signed")
     error: UpstreamError | BodyError | None = None
     async with anyio.create_task_group() as tasks:
 

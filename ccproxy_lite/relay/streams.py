@@ -138,6 +138,8 @@ class Reframed(Relayed):
             self._look(event, self.progress)
         if self.progress.is_foreign and self.progress.failed is not None:
             return self._in_own_words(events, self.progress.failed)
+        if not self.progress.over:
+            self._parser.check()
         written = b"".join(sse.encode(event.data, event.name) for event in events)
         return overflow.as_length_limit(written) if self.progress.window_full else written
 
@@ -172,6 +174,8 @@ class Converted:
             events = reader.feed(event)
             if events:
                 out += self.pass_on(events)
+        if not self.progress.over:
+            self._parser.check()
         return out
 
     def close(self) -> bytes:

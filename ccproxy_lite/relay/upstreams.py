@@ -13,7 +13,7 @@ import anyio
 
 from ccproxy_lite.clock import Clock
 from ccproxy_lite.config.model import Config, Upstream
-from ccproxy_lite.config.secrets import SECRET_NAME, is_literal, is_sendable
+from ccproxy_lite.config.secrets import SECRET_NAME, is_literal
 from ccproxy_lite.errors import NO_SECRET, UpstreamError
 from ccproxy_lite.formats import FORMATS, Format
 from ccproxy_lite.formats.neutral.catalog import ModelInfo
@@ -22,7 +22,7 @@ from ccproxy_lite.net.heads import RequestHead
 from ccproxy_lite.net.origin import Origin
 from ccproxy_lite.net.tls import client_context, context_for, named_roots
 from ccproxy_lite.net.upstream import Pool, Timeouts
-from ccproxy_lite.providers.credentials import Secret
+from ccproxy_lite.providers.credentials import Secret, is_sendable
 from ccproxy_lite.providers.provider import Outbound, Question
 from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.headers import configured, merged
@@ -95,7 +95,7 @@ class Upstreams:
         origin = Origin.of(outbound.base_url, upstream.ca_file, upstream.client_cert, upstream.proxy)
         headers = merged(outbound.headers, configured(upstream, head))
         if outbound.sign is not None:
-            headers = merged(headers, outbound.sign(origin.authority, self.clock.wall()))
+            headers = merged(headers, outbound.sign(outbound, origin.authority, self.clock.wall()))
         try:
             await self.pool.fetch(origin, outbound._replace(headers=headers), receiver, self._timeouts)
             await receiver.done.wait()

@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from math import inf
+from typing import NamedTuple
 from urllib.parse import quote
 
 import anyio
@@ -27,7 +28,7 @@ from ccproxy_lite.config.secrets import display_name, is_fetched, is_renewable, 
 from ccproxy_lite.errors import NO_SECRET, UpstreamError
 from ccproxy_lite.jsontext import dumps
 from ccproxy_lite.log import log
-from ccproxy_lite.providers.credentials import Secret, parts, secret_of
+from ccproxy_lite.providers.credentials import Secret, identity, parts, secret_of
 from ccproxy_lite.relay.helpers import run_helper
 
 MAX_AGE_S = 300.0
@@ -38,6 +39,15 @@ MIN_REDACTED_CHARS = 6
 _MAX_RETIRED = 4096
 
 
+class _Value(NamedTuple):
+    """A secret, until when it is used without another look, and until when it is surely good."""
+
+    secret: str
+    fresh_until: float = -inf
+    good_until: float = -inf
+
+
+_NOTHING = _Value("")
 Fetch = Callable[[str], Awaitable[Secret]]
 
 
@@ -58,7 +68,7 @@ class Vault:
         self.fetch: Fetch = _no_cloud
         self.clock = Clock()
         self.environ = os.environ if environ is None else environ
-        self._values: dict[str, tuple[str, float]] = {}  # and until when it is used without another look
+        self._values: dict[str, _Value] = {}
         self._failures: dict[str, UpstreamError] = {}
         self._rejected: dict[str, tuple[str, float]] = {}
         self._locks: dict[str, anyio.Lock] = {}
@@ -76,8 +86,11 @@ class Vault:
         if self._may_reuse(reference, now, rejected):
             return self.peek(reference)
         cached, failure = self._values.get(reference), self._failures.get(reference)
+        lock = self._locks.setdefault(reference, anyio.Lock())
+        if lock.locked() and rejected is None and cached is not None and now < cached.good_until:
+            return cached.secret  # it is being renewed ahead of its time
         # One helper at a time; other requests wait for its result.
-        async with self._locks.setdefault(reference, anyio.Lock()):
+        async with lock:
             # Unchanged: no other request has read it while this one waited for the lock.
             if self._values.get(reference) is cached and self._failures.get(reference) is failure:
                 await self._read_again(reference, now)
@@ -89,21 +102,25 @@ class Vault:
 
     def peek(self, reference: str) -> str:
         """The secret as it was last read, or the empty string."""
-        return self._values.get(reference, ("", 0.0))[0]
+        return self._values.get(reference, _NOTHING).secret
+
+    def identity(self, reference: str) -> str:
+        """The part of a secret by which users tell keys apart."""
+        return identity(self.peek(reference))
 
     def forget(self) -> None:
         """Read the secrets of files and helpers again when they are needed."""
-        self._values = {reference: (value, -inf) for reference, (value, _) in self._values.items()}
+        self._values = {reference: _Value(value.secret) for reference, value in self._values.items()}
 
     def _may_reuse(self, reference: str, now: float, rejected: str | None) -> bool:
         cached = self._values.get(reference)
         if cached is None or not is_renewable(reference):
             return cached is not None
-        if rejected is not None and cached[0] == rejected:
+        if rejected is not None and cached.secret == rejected:
             # A helper may return the rejected value again.
             rejected_before, since = self._rejected.get(reference, ("", 0.0))
             return not reference.startswith("file:") and rejected_before == rejected and now - since < _REREAD_DELAY_S
-        return now < cached[1]
+        return now < cached.fresh_until
 
     async def _read_again(self, reference: str, now: float) -> None:
         cached = self._values.get(reference)
@@ -117,30 +134,29 @@ class Vault:
             reason = getattr(error, "strerror", None) or error
             if cached is None:
                 message = f"the key {display_name(reference)} cannot be read: {reason}"
-                self._failures[reference] = UpstreamError(message, kind="auth", code=NO_SECRET)
+                # A service that is out of order says nothing about the key.
+                may_pass = isinstance(error, UpstreamError) and error.status >= 500
+                self._failures[reference] = UpstreamError(
+                    message, kind="server" if may_pass else "auth", code=NO_SECRET
+                )
                 raise self._failures[reference] from None
             log.warning("the key %s cannot be read again: %s", display_name(reference), reason)
             # A helper that hangs delays a request each time.
             again_s = MAX_AGE_S if reference.startswith("cmd:") else _REREAD_DELAY_S
-            self._values[reference] = (cached[0], now + again_s)
+            self._values[reference] = cached._replace(fresh_until=now + again_s)
             return
-        self._values[reference] = (secret, now + self._kept_s(expires_at))
+        left_s = MAX_AGE_S if expires_at is None else expires_at - self.clock.wall()
+        kept_s = left_s if expires_at is None else max(left_s - _EARLY_S, left_s / 2, _REREAD_DELAY_S)
+        self._values[reference] = _Value(secret, now + kept_s, now + left_s)
         for part in parts(secret):
             self._retired.pop(part, None)
             self.remember(part)
-        has_changed = cached is not None and cached[0] != secret
+        has_changed = cached is not None and cached.secret != secret
         if cached is not None and has_changed:
-            for part in parts(cached[0]):
+            for part in parts(cached.secret):
                 self._retire(part)
         if self._failures.pop(reference, None) or has_changed:
             self.on_change(reference)
-
-    def _kept_s(self, expires_at: float | None) -> float:
-        """How long a secret is used without another look."""
-        if expires_at is None:
-            return MAX_AGE_S
-        left_s = expires_at - self.clock.wall()
-        return max(left_s - _EARLY_S, left_s / 2)
 
     def remember(self, secret: str) -> None:
         """Redact this value in every text from now on, however JSON and URLs spell it."""
@@ -156,7 +172,7 @@ class Vault:
             oldest = next(iter(self._retired))
             del self._retired[oldest]
             if all(
-                oldest not in parts(value) for value, _ in self._values.values()
+                oldest not in parts(value.secret) for value in self._values.values()
             ):  # another source may still have it
                 self._seen.pop(oldest, None)
                 self._order = None

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from ccproxy_lite.errors import UpstreamError
 from ccproxy_lite.formats import failures
 from ccproxy_lite.formats.format import Format, Parser
-from ccproxy_lite.formats.neutral.events import Event, Failed
+from ccproxy_lite.formats.neutral.events import End, Event, Failed
 from ccproxy_lite.formats.sse import Event as SseEvent
 from ccproxy_lite.jsontext import dumps, loads
 from ccproxy_lite.net.heads import AnswerHead
@@ -55,7 +55,10 @@ def read_whole(form: Format, whole: Whole, seed: str, redact: Callable[[str], st
         return [failures.read_error(head.status, whole.error_body(head.get, _json_or_text(said, kind, redact)))]
     if whole.events is not None:
         reader = form.reader(seed)
-        events = [event for part in whole.events.feed(body) for event in reader.feed(part)] + reader.close()
+        events = [event for part in whole.events.feed(body) for event in reader.feed(part)]
+        if not events or not isinstance(events[-1], End):
+            whole.events.close()
+        events += reader.close()
         if len(events) == 1 and isinstance(events[0], Failed):
             events = [failures.with_words(events[0], whole.events.stray)]
         return events

@@ -121,7 +121,7 @@ def _describe_upstream(relay: Relay, upstream: Upstream) -> dict[str, Any]:
 
 
 def _key_state(relay: Relay, state: KeyState, now: float) -> dict[str, Any]:
-    secret = relay.vault.peek(state.key.reference)
+    secret = relay.vault.identity(state.key.reference)
     cooldowns = [
         {
             "model": model or None,
@@ -177,7 +177,7 @@ def clear_cooldowns(relay: Relay, name: str) -> list[str]:
 
 
 def _names_of_key(relay: Relay, upstream: str, state: KeyState) -> tuple[str, ...]:
-    secret = relay.vault.peek(state.key.reference)
+    secret = relay.vault.identity(state.key.reference)
     last = (mask(secret), secret[-4:]) if len(secret) >= 20 else ()
     return (f"{upstream}/{_key_label(state)}", _key_label(state), upstream, "all", *last)
 

@@ -47,8 +47,9 @@ def problems(
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 def test_every_known_service_by_name(host: Any) -> None:
-    fields = {"project": "p-1", "location": "us-east5"} if host.name == "vertex" else {}
+    fields: dict[str, Any] = {"project": "p-1", "location": "us-east5"} if host.name == "vertex" else {}
     fields |= {"region": "eu-west-1"} if host.signs else {}
+    fields |= {"headers": {host.header: "wrkspc-1"}} if host.header else {}
     for kind in host.urls:
         if not host.usable(kind):
             assert f"{host.name} needs its address" in problems(format=kind, base_url=host.name, keys=[KEY])[0]
@@ -101,6 +102,9 @@ def test_a_variable_goes_to_its_own_host_only() -> None:
         ({"base_url": "https://r.services.ai.azure.com/"}, {}, {"base_url": "https://r.services.ai.azure.com/anthropic"}),
         ({"base_url": "https://llm.example.com", "auth": "api-key"}, {}, {"auth": ("api-key",)}),
         ({"base_url": "https://openrouter.ai/api"}, {}, {"auth": ("bearer",)}),
+        ({"base_url": "https://bedrock-mantle.us-east-1.api.aws"}, {}, {"base_url": "https://bedrock-mantle.us-east-1.api.aws/anthropic"}),
+        ({"base_url": "https://bedrock-runtime.us-east-1.api.aws"}, {}, {"region": "us-east-1"}),
+        ({"base_url": "https://MYRESOURCE-test.example.com"}, {}, {"base_url": "https://MYRESOURCE-test.example.com"}),
     ],
 )  # fmt: skip
 def test_what_is_filled_in(entry: dict[str, Any], environ: dict[str, str], expected: dict[str, Any]) -> None:
@@ -139,6 +143,13 @@ def test_which_provider_a_host_gets() -> None:
         ({"base_url": "https://bedrock-mantle.us-east-1.api.aws/v1", "format": "gemini", "keys": [KEY]}, {}, {}, ["upstreams.up.format: bedrock-mantle does not speak gemini"]),
         ({"base_url": "https://r.openai.azure.com", "format": "openai-chat", "provider": "vertex", "keys": [KEY]}, {}, {}, ['upstreams.up.provider: azure is of provider "azure"']),
         ({"base_url": "https://llm.example.com", "format": "anthropic", "region": "us-east-1", "keys": [KEY]}, {}, {}, ['upstreams.up.region: only for provider "bedrock"']),
+        ({"format": "gemini", "provider": "azure", "keys": [KEY]}, {}, {}, ['upstreams.up.format: provider "azure" does not speak gemini; it speaks openai-chat']),
+        ({"base_url": "bedrock", "format": "anthropic", "keys": [KEY]}, {"AWS_REGION": "evil.example/"}, {}, ['upstreams.up: missing "region"', 'upstreams.up: region "evil.example/", which the environment names, is not']),
+        ({"base_url": "https://bedrock-runtime.us-east-1.amazonaws.com", "format": "anthropic", "region": "eu-west-1", "keys": [KEY]}, {}, {}, ["upstreams.up.region: the host of base_url is in us-east-1"]),
+        ({"format": "anthropic", "keys": ["google:"]}, {"K_SERVICE": "x"}, {}, ["upstreams.up.keys[0]: this host takes no such tokens"]),
+        ({"base_url": "https://aiplatform.googleapis.com/v1/projects/p/locations/l", "format": "gemini", "project": "p", "keys": [KEY]}, {}, {}, ["upstreams.up.base_url: must not include the project"]),
+        ({"base_url": "https://r.openai.azure.com/openai/deployments/gpt", "format": "openai-chat", "keys": [KEY]}, {}, {}, ["upstreams.up.base_url: must not include a deployment"]),
+        ({"base_url": "https://r.openai.azure.com/openai/deployments/gpt", "format": "openai-chat", "api_version": "v", "keys": [KEY]}, {}, {}, ["upstreams.up.base_url: must be the resource's root"]),
         ({"base_url": "https://llm.example.com", "format": "anthropic", "keys": ["aws:"]}, AWS, {}, ["upstreams.up.keys[0]: this host takes no AWS signatures"]),
         ({"provider": "bedrock", "format": "anthropic", "region": "us-east-1", "keys": ["aws:nobody"]}, {}, {}, ['upstreams.up.keys[0]: AWS profile "nobody" does not exist']),
         ({"provider": "azure", "format": "openai-chat", "keys": [KEY]}, {}, {}, ['upstreams.up: azure needs its address: "base_url": "https://RESOURCE.openai.azure.com/openai/v1"']),
@@ -157,7 +168,9 @@ def test_mistakes(entry: dict[str, Any], environ: dict[str, str], files: dict[st
 
 def test_credentials_that_only_asking_would_show_are_a_note() -> None:
     config = read({"provider": "bedrock", "format": "anthropic", "region": "us-east-1", "keys": ["aws:"]}, {}, {})
-    assert config.notes == ("upstreams.up: aws: asks the instance's metadata, if there is such a thing here",)
+    assert config.notes == (
+        "upstreams.up: aws: finds no keys and will ask the instance's metadata; elsewhere run: aws configure",
+    )
     config = read({"format": "gemini", "base_url": "https://api.deepseek.com", "keys": [KEY]}, {}, {})
     assert config.notes == (
         "upstreams.up: deepseek does not speak gemini; it speaks openai-chat, openai-responses, anthropic, as far as is known",
@@ -174,7 +187,7 @@ def test_credentials_that_only_asking_would_show_are_a_note() -> None:
         ({"provider": "bedrock", "format": "anthropic", "region": "us-east-1"}, {"AWS_BEARER_TOKEN_BEDROCK": KEY, **AWS}, {}, "environment variable AWS_BEARER_TOKEN_BEDROCK"),
         ({"provider": "bedrock", "format": "openai-chat", "region": "us-east-1"}, {}, {"/sys/class/dmi/id/sys_vendor": "Amazon EC2"}, "the instance's metadata"),
         ({"provider": "bedrock", "format": "anthropic", "region": "us-east-1"}, {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/x"}, {}, "the container's credentials"),
-        ({"base_url": "claude-aws", "format": "anthropic", "region": "us-east-1"}, AWS, {}, "access keys"),
+        ({"base_url": "claude-aws", "format": "anthropic", "region": "us-east-1", "headers": {"anthropic-workspace-id": "w"}}, AWS, {}, "access keys"),
     ],
 )  # fmt: skip
 def test_where_keys_come_from_that_the_file_leaves_out(
@@ -185,10 +198,63 @@ def test_where_keys_come_from_that_the_file_leaves_out(
 
 def test_an_express_key_counts_more_than_a_project_of_the_environment() -> None:
     environ = {"GOOGLE_CLOUD_PROJECT": "p"}
-    assert upstream(environ, format="gemini", provider="vertex", keys=[KEY]).project == ""
+    assert upstream(environ, format="gemini", provider="vertex", keys=["AIzaSyA-key-0123456789"]).project == ""
+    assert (
+        upstream({**environ, "K": "AQ.key-0123456789"}, format="gemini", provider="vertex", keys=["$K"]).project == ""
+    )
+    assert upstream(environ, format="gemini", provider="vertex", keys=["ya29.a-token-0123456789"]).project == "p"
     assert upstream(environ, format="gemini", provider="vertex", keys=["cmd:token"]).project == "p"
     assert upstream(environ, format="gemini", provider="vertex", keys=[KEY], project="q").project == "q"
 
 
 def test_every_format_of_the_table_exists() -> None:
     assert {kind for host in HOSTS for kind in host.urls} == set(FORMATS)
+
+
+def test_the_variable_of_the_format_s_maker_comes_first() -> None:
+    environ = {"ANTHROPIC_FOUNDRY_API_KEY": KEY, "AZURE_OPENAI_API_KEY": KEY}
+    for kind, name in (("anthropic", "ANTHROPIC_FOUNDRY_API_KEY"), ("openai-chat", "AZURE_OPENAI_API_KEY")):
+        assert upstream(environ, format=kind, base_url="https://r.services.ai.azure.com").keys[0].label == f"${name}"
+
+
+def test_the_region_of_the_profile_that_is_named() -> None:
+    files = {
+        "/home/me/.aws/config": "[default]\nregion = us-east-1\n[profile work]\nregion = eu-west-1\naws_access_key_id = A\naws_secret_access_key = S\n"
+    }
+    assert upstream({}, files, format="anthropic", provider="bedrock", keys=["aws:work"]).region == "eu-west-1"
+
+
+def test_credentials_of_clouds_are_for_upstreams_only() -> None:
+    def told(**settings: Any) -> str:
+        text = json.dumps({"upstreams": {"echo": {"format": "echo"}}, **settings})
+        with pytest.raises(ConfigError) as caught:
+            file.read(text, "c.json", {"HOME": "/home/me"}, lambda path: "")
+        return str(caught.value)
+
+    assert "the credentials of a cloud are for keys of upstreams only" in told(client_keys=["google:"])
+    assert "requests of mounts are not signed" in told(mounts={"/api/": {"to": "https://a.example", "keys": ["aws:"]}})
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"base_url": "https://bedrock-runtime.{region}.amazonaws.com", "format": "anthropic"}, "base_url: {region} stands for a name of yours"),
+        ({"base_url": "https://<resource>.openai.azure.com", "format": "openai-chat"}, "base_url: <resource> stands for"),
+        ({"base_url": "vertex", "format": "gemini", "project": "p", "region": "us-east5"}, 'region: vertex calls this "location"'),
+        ({"base_url": "bedrock", "format": "anthropic", "region": "us-east-1", "location": "x"}, 'location: bedrock calls this "region"'),
+        ({"base_url": "https://r.services.ai.azure.com", "format": "anthropic", "api_version": "v"}, "api_version: has no effect with format anthropic"),
+        ({"base_url": "vertex", "format": "gemini", "project": "TO-BE-SET"}, "project: to be set: a project's id"),
+        ({"base_url": "bedrock", "format": "anthropic", "region": "r-1", "keys": ["AKIAIOSFODNN7EXAMPLE"]}, 'keys[0]: an access key id is no key; use "aws:"'),
+        ({"base_url": "claude-aws", "format": "anthropic", "region": "r-1"}, ': missing "headers": {"anthropic-workspace-id": ...}'),
+        ({"base_url": "bedrok", "region": "us-east-1"}, 'base_url: neither a URL nor the name of a known service; did you mean "bedrock"?'),
+    ],
+)  # fmt: skip
+def test_slips_of_newcomers(entry: dict[str, Any], expected: str) -> None:
+    told = problems(**{"keys": [KEY], **entry})
+    assert len(told) == 1 and expected in told[0], told
+
+
+def test_a_server_without_keys() -> None:
+    for entry in ({"keys": []}, {"auth": "none"}):
+        found = upstream(format="openai-chat", base_url="https://gpu-box.example.com/v1", **entry)
+        assert (found.keys, found.source) == ((), "not required")

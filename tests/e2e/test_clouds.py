@@ -54,6 +54,8 @@ def entry(host: Host, kind: str, sky: Sky, **more: Any) -> dict[str, Any]:
         found["base_url"] = url.replace("{project}", "p-1").replace("{location}", "global")
     if host.signs:
         found["region"] = "us-east-1"
+    if host.header:
+        found["headers"] = {host.header: "wrkspc-1"}
     if host.name == "vertex":
         found |= {"project": "p-1", "location": "us-east5"}
     return {**found, **more}
@@ -123,6 +125,7 @@ def test_what_a_host_refuses_is_left_out_and_named(host: Host, sky: Sky) -> None
                 assert "anthropic-beta:oauth-2025-04-20" in dropped and not sent.get("anthropic-beta")
                 assert sent.json["anthropic_beta"] == [
                     "interleaved-thinking-2025-05-14", "context-management-2025-06-27", "tool-search-tool-2025-10-19",
+                    "fine-grained-tool-streaming-2025-05-14",
                 ]  # fmt: skip
                 assert sent.json["tools"] == [{"name": "t", "input_schema": {"type": "object"}, "defer_loading": True}]
         strict = ask(

@@ -25,6 +25,7 @@ from ccproxy_lite.providers.clouds import (
     User,
     aws_source,
     google_source,
+    named_field,
     questions,
     usual_field,
 )
@@ -71,7 +72,7 @@ def test_where_google_leads(reference: str, environ: dict[str, str], texts: dict
     ("text", "why"),
     [
         ("{", "cannot be read: "),
-        (json.dumps({"type": "service_account"}), '"service_account"; only "authorized_user" is supported: use "cmd:gcloud'),
+        (json.dumps({"type": "service_account"}), '"service_account"; only "authorized_user" is supported: run "gcloud auth activate-service-account'),
         (json.dumps({**LOGIN, "refresh_token": ""}), "not complete; run: gcloud auth application-default login"),
         ("[]", "has no credentials"),
     ],
@@ -105,6 +106,13 @@ STATIC = "[default]\naws_access_key_id = A\naws_secret_access_key = S\n\n[work]\
         ("aws:", {"AWS_SHARED_CREDENTIALS_FILE": "/c"}, {"/c": STATIC}, Keys("A", "S")),
         ("aws:", {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/x"}, {}, Container("http://169.254.170.2/v2/x")),
         ("aws:", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://169.254.170.23/v1", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/t"}, {}, Container("http://169.254.170.23/v1", "", "/t")),
+        ("aws:", {"AWS_PROFILE": "work"}, {CONFIG: "[profile work]\nregion = us-east-1\n"}, Instance("http://169.254.169.254")),
+        ("aws:", {}, {CONFIG: "[profile default]\ncredential_process = h\n"}, Process("h")),
+        ("aws:my own", {}, {CONFIG: "[profile \"my own\"]\ncredential_process = h\n"}, Process("h")),
+        ("aws:", {"AWS_CONFIG_FILE": "~/c"}, {"/home/me/c": "[default]\ncredential_process=h\n"}, Process("h")),
+        ("aws:", {}, {CREDENTIALS: "[default]\naws_access_key_id=A\naws_secret_access_key=S\naws_security_token=K\n", CONFIG: "[default]\naws_session_token=X\n"}, Keys("A", "S", "K")),
+        ("aws:", {}, {CONFIG: "[default]\naws_access_key_id=A\naws_secret_access_key=S\ncredential_process=h\n"}, Process("h")),
+        ("aws:", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.2/v1"}, {}, Container("http://127.0.0.2/v1")),
         ("aws:", {}, {}, Instance("http://169.254.169.254")),
         ("aws:", {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1/"}, {}, Instance("http://127.0.0.1:1")),
     ],
@@ -117,7 +125,13 @@ def test_where_aws_leads(reference: str, environ: dict[str, str], texts: dict[st
     ("reference", "environ", "texts", "why"),
     [
         ("aws:none", {}, {}, 'AWS profile "none" does not exist'),
-        ("aws:", {"AWS_PROFILE": "empty"}, {CONFIG: "[profile empty]\nregion = us-east-1\n"}, 'profile "empty" has no access keys'),
+        ("aws:empty", {}, {CONFIG: "[profile empty]\nregion = us-east-1\n"}, 'profile "empty" has no access keys'),
+        ("aws:", {"AWS_WEB_IDENTITY_TOKEN_FILE": "/t", "AWS_ROLE_ARN": "arn"}, {CREDENTIALS: STATIC}, 'AWS_WEB_IDENTITY_TOKEN_FILE is set: use "cmd:aws'),
+        ("aws:", {"AWS_ACCESS_KEY_ID": "A"}, {CREDENTIALS: STATIC}, "of the AWS access keys (environment) only one of two is there"),
+        ("aws:", {}, {CONFIG: "[default]\naws_access_key_id=A\n"}, "(default) only one of two"),
+        ("aws:", {}, {CONFIG: "[default]\nrole_arn = arn\n", CREDENTIALS: STATIC}, "has role_arn"),
+        ("aws:", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://[bad"}, {}, "AWS_CONTAINER_CREDENTIALS_FULL_URI is no address"),
+        ("aws:", {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "169.254.169.254"}, {}, "AWS_EC2_METADATA_SERVICE_ENDPOINT is no address"),
         ("aws:sso", {}, {CONFIG: "[profile sso]\nsso_session = corp\n"}, 'has sso_session: use "cmd:aws configure export-credentials --format process --profile sso"'),
         ("aws:", {}, {CONFIG: "[default]\nrole_arn = arn\nsource_profile = x\n"}, 'has role_arn: use "cmd:aws configure export-credentials --format process"'),
         ("aws:", {}, {CONFIG: "no section"}, "cannot be parsed"),
@@ -135,13 +149,21 @@ def test_credentials_of_aws_that_are_not_there(
 
 def test_the_usual_fields() -> None:
     read = files(**{CONFIG: "[default]\nregion = eu-west-1\n[profile work]\nregion = us-west-2\n"})
-    assert usual_field("region", "", HOME, read) == "eu-west-1"
-    assert usual_field("region", "", {**HOME, "AWS_PROFILE": "work"}, read) == "us-west-2"
-    assert usual_field("region", "", {**HOME, "AWS_DEFAULT_REGION": "us-east-2"}, read) == "us-east-2"
-    assert usual_field("region", "https://bedrock-mantle.ap-south-1.api.aws/v1", HOME, read) == "ap-south-1"
-    assert usual_field("project", "", {"GOOGLE_CLOUD_PROJECT": "p"}, read) == "p"
-    assert usual_field("location", "", {}, read) == "global"
-    assert usual_field("api_version", "", {}, read) == ""
+    assert usual_field("region", "anthropic", HOME, read) == "eu-west-1"
+    assert usual_field("region", "anthropic", {**HOME, "AWS_PROFILE": "work"}, read) == "us-west-2"
+    assert usual_field("region", "anthropic", {**HOME, "AWS_DEFAULT_REGION": "us-east-2"}, read) == "us-east-2"
+    both = {
+        "ANTHROPIC_VERTEX_PROJECT_ID": "c",
+        "GOOGLE_CLOUD_PROJECT": "g",
+        "CLOUD_ML_REGION": "eu",
+        "GOOGLE_CLOUD_LOCATION": "us",
+    }
+    assert [usual_field(name, "anthropic", both, read) for name in ("project", "location")] == ["c", "eu"]
+    assert [usual_field(name, "gemini", both, read) for name in ("project", "location")] == ["g", "us"]
+    assert usual_field("location", "gemini", {}, read) == "global"
+    assert usual_field("api_version", "openai-chat", {}, read) == ""
+    assert named_field("region", "https://bedrock-mantle.ap-south-1.api.aws/v1") == "ap-south-1"
+    assert named_field("location", "https://aiplatform.googleapis.com") == "global"
 
 
 def asked(source: Any, *answers: str, own: str = "") -> tuple[list[clouds.Question], Secret]:
@@ -162,7 +184,7 @@ def test_how_sources_are_asked() -> None:
         ("POST", "https://oauth2.googleapis.com/token", False)
     ]
     assert seen[0].body == b"grant_type=refresh_token&client_id=c&client_secret=s&refresh_token=r"
-    assert secret == Secret('{"token":"t","quota_project":"q"}', 4599.0)
+    assert secret == Secret('\x1f{"token":"t","quota_project":"q"}', 4599.0)
     seen, secret = asked(Metadata("h:1"), '{"access_token": "t", "expires_in": 10}')
     assert seen[0].url.startswith("http://h:1/computeMetadata/v1/") and seen[0].headers == [
         ("metadata-flavor", "Google")
@@ -188,7 +210,7 @@ def test_how_sources_are_asked() -> None:
         (" plain-token\n", Secret("plain-token")),
         ('{"accessToken": "t", "expires_on": 1800000000, "expiresOn": "2027"}', Secret("t", 1800000000.0)),
         ('{"token": "t", "expires_on": "1800000000"}', Secret("t", 1800000000.0)),
-        ('{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "S"}', Secret('{"AccessKeyId":"A","SecretAccessKey":"S"}')),
+        ('{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "S"}', Secret('\x1f{"AccessKeyId":"A","SecretAccessKey":"S"}')),
         ('{"access_token": "t", "expires_in": true, "Expiration": "soon"}', Secret("t")),
     ],
 )  # fmt: skip
@@ -196,17 +218,29 @@ def test_what_helpers_print(text: str, secret: Secret) -> None:
     assert secret_of(text, 0.0) == secret
 
 
-@pytest.mark.parametrize("text", ["{", '{"AccessKeyId": "A"}', "{}", '{"token": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        '{"AccessKeyId": "A"}',
+        "{}",
+        '{"token": 1}',
+        '{"token": "a\\r\\nb"}',
+        '{"token": "t", "quota_project": "a\\nb"}',
+    ],
+)
 def test_what_is_no_secret(text: str) -> None:
     with pytest.raises(ValueError, match="its output"):
         secret_of(text, 0.0)
 
 
 def test_a_token_may_bring_a_project_and_access_keys_are_never_sent() -> None:
-    told = key_headers(("bearer",), '{"token":"t","quota_project":"q"}')
+    told = key_headers(("bearer",), '\x1f{"token":"t","quota_project":"q"}')
     assert told == [("authorization", "Bearer t"), ("x-goog-user-project", "q")]
-    assert key_headers(("bearer",), '{"AccessKeyId":"A","SecretAccessKey":"S"}') == []
+    assert key_headers(("bearer",), '\x1f{"AccessKeyId":"A","SecretAccessKey":"S"}') == []
     assert key_headers(("none",), "k") == []
+    typed = '{"token":"t"}'
+    assert key_headers(("bearer",), typed) == [("authorization", f"Bearer {typed}")], "what a user types stays whole"
 
 
 # ---------------------------------------------------------------- Vertex AI
@@ -314,12 +348,12 @@ def test_a_request_for_invoke_model() -> None:
     )
     assert sent.body == b'{"n":1.50,"anthropic_version":"2026-10-21","anthropic_beta":["a","b"]}'
     assert sent.headers == [("accept", "*/*"), ("authorization", "Bearer k")] and sent.sign is None
-    signed = bedrock.message(RUNTIME, CLAUDE, ask, '{"AccessKeyId":"A","SecretAccessKey":"S"}')
+    signed = bedrock.message(RUNTIME, CLAUDE, ask, '\x1f{"AccessKeyId":"A","SecretAccessKey":"S"}')
     assert signed.headers == [("accept", "*/*")] and signed.sign is not None
-    names = [name for name, _ in signed.sign("host", 1e9)]
+    names = [name for name, _ in signed.sign(signed, "host", 1e9)]
     assert names == ["x-amz-date", "authorization"]
     with pytest.raises(UpstreamError, match="needs a region"):
-        bedrock.message(RUNTIME._replace(region=""), CLAUDE, ask, '{"AccessKeyId":"A","SecretAccessKey":"S"}')
+        bedrock.message(RUNTIME._replace(region=""), CLAUDE, ask, '\x1f{"AccessKeyId":"A","SecretAccessKey":"S"}')
 
 
 def test_counting_on_bedrock() -> None:
@@ -424,7 +458,7 @@ def test_a_host_that_takes_no_signatures() -> None:
             Place("https://llm.example.com"),
             CLAUDE,
             Ask("m", WHOLE, "", (), b"{}"),
-            '{"AccessKeyId":"A","SecretAccessKey":"S"}',
+            '\x1f{"AccessKeyId":"A","SecretAccessKey":"S"}',
         )
 
 

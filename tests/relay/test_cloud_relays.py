@@ -122,6 +122,30 @@ def test_other_paths_of_an_api(sky: Sky) -> None:
     assert seen == ["/v1beta1/projects/p-1/locations/us-east5/publishers/google/models/text-embedding-5:embedContent"]
 
 
+@pytest.mark.parametrize("path", ["/v1/messages/batches", "/v1/embeddings"])
+def test_other_paths_are_signed_as_they_are_sent(path: str, sky: Sky) -> None:
+    kind = "anthropic" if "messages" in path else "openai-chat"
+    entry = {"format": kind, "base_url": "bedrock-mantle", "region": "us-east-1", "keys": [HELPER], **sky.reach}
+    body = {"model": "m", "requests": ["x" * 1000]}
+    with proxy({"upstreams": {"up": entry}}) as served:
+        answer = ask(served.port, path, body)
+        assert answer.json == {"length": len(json.dumps(body))}
+        large = ask(served.port, path, {"requests": ["x" * 1_100_000]})
+        assert large.status == 413 and "cannot be signed" in large.json["error"]["message"]
+
+
+def test_a_denial_of_one_model_says_nothing_about_the_others(sky: Sky) -> None:
+    def denied(request: Request) -> Plain:
+        message = "User: arn is not authorized to perform: bedrock:InvokeModel on resource: foundation-model/m"
+        raise Refused(403, {"message": message}, **{"x-amzn-errortype": "AccessDeniedException:"})
+
+    with proxy({"upstreams": {"up": {**BEDROCK, **sky.reach}}}) as served:
+        sky.scripts[:] = [denied]
+        body = {"model": "one", "max_tokens": 9, "messages": HELLO}
+        assert ask(served.port, "/v1/messages", body).status == 403
+        assert ask(served.port, "/v1/messages", {**body, "model": "two"}).status == 200
+
+
 def test_models_of_a_service_without_a_list(sky: Sky) -> None:
     with proxy(
         {"upstreams": {"cloud": {**BEDROCK, **sky.reach}}, "models": {"fast": "cloud/us.anthropic.claude-haiku-4-5"}}

@@ -246,6 +246,31 @@ def test_a_container_and_an_instance(sky: Sky, tmp_path: Path) -> None:
         assert metadata.seen[1][2]["x-aws-ec2-metadata-token"] == "session"
 
 
+def test_an_instance_without_sessions(sky: Sky) -> None:
+    keys = {"AccessKeyId": AWS["AccessKeyId"], "SecretAccessKey": AWS["SecretAccessKey"], "Token": AWS["SessionToken"]}
+    with local(token=(404, "what is that?"), index="role-1", **{"role-1": keys}) as (metadata, address):
+        with proxy(bedrock(sky), {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://{address}"}) as served:
+            said(served)
+        assert "x-aws-ec2-metadata-token" not in metadata.seen[-1][2]
+
+
+def test_a_token_service_that_fails_once_is_asked_again(sky: Sky, tmp_path: Path) -> None:
+    path = tmp_path / "adc.json"
+    path.write_text(json.dumps(LOGIN))
+
+    def busy(request: Request) -> Plain:
+        raise Refused(503, {"error": "busy"})
+
+    with proxy(vertex(sky, keys=[f"google:{path}"]), sky.environ()) as served:
+        sky.scripts[:] = [busy]
+        said(served)
+        assert hosts(sky)[:2] == ["oauth2.googleapis.com"] * 2
+    with proxy({**vertex(sky, keys=[f"google:{path}"]), "retries": 0}, sky.environ()) as served:
+        sky.scripts[:] = [busy, busy]
+        assert "returned 503" in said(served, 502)["error"]["message"]
+        said(served)  # the key does not cool down
+
+
 def test_a_metadata_server_that_is_not_there(sky: Sky) -> None:
     with proxy(
         bedrock(sky, keys=["aws:"]), {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://127.0.0.1:{free_port()}"}

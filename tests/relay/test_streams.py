@@ -206,6 +206,12 @@ class Frames:
     def unfinished(self) -> bool:
         return bool(self.rest)
 
+    def check(self) -> None:
+        """It is never broken."""
+
+    def close(self) -> None:
+        """Nor cut off."""
+
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_what_is_framed_otherwise_is_framed_anew(size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 
 from ccproxy_lite.clock import Clock
 from ccproxy_lite.errors import NO_SECRET, UpstreamError
-from ccproxy_lite.providers.credentials import Secret
+from ccproxy_lite.providers.credentials import Secret, secret_of
 from ccproxy_lite.relay import helpers
+from ccproxy_lite.relay import vault as vaults
 from ccproxy_lite.relay.vault import Vault
 from tests.support import PATIENCE_S
 
@@ -149,7 +151,7 @@ def test_a_helper_that_hangs_with_a_known_key_is_left_alone_for_five_minutes(mon
     monkeypatch.setattr(helpers, "_TIMEOUT_S", 0.1)
     vault = Vault({})
     spec = f"cmd:{sys.executable} -c 'import time; time.sleep(60)'"
-    vault._values[spec] = ("token-1", 0.0)
+    vault._values[spec] = vaults._Value("token-1", 300.0)
     runs: list[str] = []
     read = vault._read_source
 
@@ -297,9 +299,8 @@ def test_the_parts_of_a_secret_are_redacted_and_nothing_else() -> None:
     vault = Vault({})
 
     async def fetch(reference: str) -> Secret:
-        return Secret(
-            '{"AccessKeyId":"AKIDEXAMPLE","SecretAccessKey":"the-secret-part","SessionToken":"the-token-part"}'
-        )
+        told = {"AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": "the-secret-part", "SessionToken": "the-token-part"}
+        return secret_of(json.dumps(told), 0.0)
 
     vault.fetch = fetch
     value(vault, "aws:")
