@@ -115,16 +115,19 @@ def members(text: str) -> list[Member]:
     return members_
 
 
-def edited(text: str, added: Mapping[str, Any], removed: Collection[str] = ()) -> str:
+def edited(
+    text: str, added: Mapping[str, Any], removed: Collection[str] = (), usual: Mapping[str, Any] | None = None
+) -> str:
     """The object that is ``text`` without some members and with others behind the rest, which stays as it was written.
 
-    What is added takes the place of a member of its name. Raises ValueError.
+    What is added takes the place of a member of its name; what is only ``usual`` does not. Raises ValueError.
 
-    >>> edited('{"model": "m", "a": 1.50}', {"b": 2}, ["model"])
-    '{"a":1.50,"b":2}'
+    >>> edited('{"model": "m", "a": 1.50}', {"b": 2}, ["model"], {"a": 1, "c": 3})
+    '{"c":3,"a":1.50,"b":2}'
     """
     kept = {member.key: text[member.start : member.end] for member in members(text) if member.key not in removed}
-    written = {**kept, **{name: dumps(value) for name, value in added.items()}}
+    first = {name: dumps(value) for name, value in (usual or {}).items() if name not in kept}
+    written = {**first, **kept, **{name: dumps(value) for name, value in added.items()}}
     return "{" + ",".join(f"{quote(name)}:{value}" for name, value in written.items()) + "}"
 
 

@@ -72,10 +72,8 @@ def _body(ask: Ask) -> bytes:
     """The body as InvokeModel wants it: version and betas inside, model and ``stream`` outside."""
     text = decode(ask.body)
     betas = [name.strip() for header, value in ask.headers if header == _IN_BODY for name in value.split(",")]
-    added: dict[str, Any] = {} if '"anthropic_version"' in text else {"anthropic_version": VERSION}
-    if any(betas):
-        added["anthropic_beta"] = [name for name in betas if name]
-    return edited(text, added, ("model", "stream")).encode()
+    added = {"anthropic_beta": [name for name in betas if name]} if any(betas) else {}
+    return edited(text, added, ("model", "stream"), {"anthropic_version": VERSION}).encode()
 
 
 def _outbound(service: Service, ask: Ask, path: str, body: bytes, key: str) -> Outbound:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats.format import Format
-from ccproxy_lite.providers.provider import Ask, Fitted, Headers, Service
+from ccproxy_lite.providers.provider import Ask, Fitted, Service
 
 _BETA_HEADER = "anthropic-beta"
 _BETAS_MEMBER = "anthropic_beta"
@@ -233,21 +233,19 @@ def fit(service: Service, form: Format, body: Mapping[str, Any], ask: Ask) -> Fi
 
     Of several rows each takes its part.
     """
-    rows = [
-        forms[form.base or form.name]
-        for quirk, forms in REFUSALS.items()
-        if quirk in service.quirks and (form.base or form.name) in forms
-    ]
-    fitted = Fitted(body, list(ask.headers))
-    for row in rows:
-        fitted = _fit(row, fitted, ask.model)
+    fitted, name = Fitted(body, list(ask.headers)), form.base or form.name
+    for quirk, rows in REFUSALS.items():
+        if quirk in service.quirks and name in rows:
+            fitted = _fit(rows[name], fitted, ask.model)
     is_same = fitted.body is body and fitted.headers == list(ask.headers)
     return None if is_same else fitted
 
 
 def _fit(row: Refusals, before: Fitted, model: str) -> Fitted:
-    body, sent, headers = _with_betas_outside(_with_format_inside(before.body, row), before.headers)
-    left, lost, gone = _betas(row, sent)
+    headers = before.headers
+    in_header = [part.strip() for name, value in headers if name == _BETA_HEADER for part in value.split(",")]
+    body, in_body = _without_betas(_with_format_inside(before.body, row))
+    left, lost, gone = _betas(row, [name for name in dict.fromkeys([*in_header, *in_body]) if name])
     fields = [*_refused_members(row, body), *row.fields, *_fields_of(gone, left)]
     fields += [path for path, taken in row.by_model if not re.search(taken, model)]
     dropped: list[str] = []
@@ -266,8 +264,7 @@ def _fit(row: Refusals, before: Fitted, model: str) -> Fitted:
     idle = tuple(one for one in betas if one.partition(":")[2].startswith(_IDLE_BETAS))
     named = [name for name, _ in headers if name in row.headers]
     losses = (*dropped[:_MAX_NAMED], *(one for one in betas if one not in idle), *named)
-    # What is as it was stays in its place.
-    if left == sent and not named:
+    if left == in_header and not named:  # all stays in its place
         others = headers
     elif left:
         others.append((_BETA_HEADER, ",".join(left)))
@@ -284,14 +281,13 @@ def _with_format_inside(body: Mapping[str, Any], row: Refusals) -> Mapping[str, 
     return {name: value for name, value in {**body, "output_config": settings}.items() if name != _OLD_FORMAT}
 
 
-def _with_betas_outside(body: Mapping[str, Any], headers: Headers) -> tuple[Mapping[str, Any], list[str], Headers]:
-    """A body without beta names, those of body and headers, and the headers."""
-    sent = [part.strip() for name, value in headers if name == _BETA_HEADER for part in value.split(",")]
+def _without_betas(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
+    """A body without beta names, and these; providers put them where the host wants them."""
     inside = body.get(_BETAS_MEMBER)
-    if isinstance(inside, list):
-        sent += [one for one in inside if isinstance(one, str)]
-        body = {name: value for name, value in body.items() if name != _BETAS_MEMBER}
-    return body, [name for name in dict.fromkeys(sent) if name], headers
+    if not isinstance(inside, list):
+        return body, []
+    rest = {name: value for name, value in body.items() if name != _BETAS_MEMBER}
+    return rest, [one for one in inside if isinstance(one, str)]
 
 
 def _betas(row: Refusals, sent: list[str]) -> tuple[list[str], list[str], list[str]]:

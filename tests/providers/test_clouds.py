@@ -346,7 +346,9 @@ def test_a_request_for_invoke_model() -> None:
         sent.target
         == "/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A123%3Aapplication-inference-profile%2Fabc/invoke-with-response-stream"
     )
-    assert sent.body == b'{"n":1.50,"anthropic_version":"2026-10-21","anthropic_beta":["a","b"]}'
+    assert sent.body == b'{"anthropic_version":"2026-10-21","n":1.50,"anthropic_beta":["a","b"]}'
+    own = ask._replace(body=b'{"anthropic_version":"bedrock-2023-05-31"}', headers=())
+    assert bedrock.message(RUNTIME, CLAUDE, own, "k").body == own.body
     assert sent.headers == [("accept", "*/*"), ("authorization", "Bearer k")] and sent.sign is None
     signed = bedrock.message(RUNTIME, CLAUDE, ask, '\x1f{"AccessKeyId":"A","SecretAccessKey":"S"}')
     assert signed.headers == [("accept", "*/*")] and signed.sign is not None

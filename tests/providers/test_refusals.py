@@ -193,3 +193,8 @@ def test_a_message_may_go_without_its_type() -> None:
     ]
     found = fitted("foundry_subset", "openai-responses", {"input": items})
     assert found.body["input"] == [{"role": "assistant", "content": "x"}, items[1]]
+
+
+def test_betas_of_the_body_that_are_taken_go_into_the_header() -> None:
+    found = fitted("vertex_subset", "anthropic", {"anthropic_beta": ["effort-2025-11-24"]})
+    assert (found.body, found.headers, found.dropped) == ({}, [("anthropic-beta", "effort-2025-11-24")], ())
