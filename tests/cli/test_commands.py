@@ -621,7 +621,7 @@ def test_help_of_a_command_and_of_nothing(tmp_path: Path) -> None:
         2,
         'ccproxy-lite: unknown command or topic "rotues" (did you mean "routes"?)',
     )
-    assert "topics: routes, losses, quirks, exit-codes" in cli("help", "xyzzy", home=tmp_path).stderr
+    assert "topics: routes, losses, quirks, providers, exit-codes" in cli("help", "xyzzy", home=tmp_path).stderr
 
 
 def test_check_tells_of_mounts_captures_and_programs(tmp_path: Path) -> None:

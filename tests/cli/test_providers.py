@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ccproxy_lite.cli.main import main
 from ccproxy_lite.providers import HOSTS
 from tests.support import PROGRAM_S, clean_environment
 
@@ -23,21 +25,27 @@ def cli(home: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[
 
 
 @pytest.mark.parametrize("name", [host.name for host in HOSTS])
-def test_a_starting_configuration_for_every_service(name: str, tmp_path: Path) -> None:
+def test_a_starting_configuration_for_every_service(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     host = next(one for one in HOSTS if one.name == name)
     path = tmp_path / "c.json"
     environ = {"AWS_REGION": "us-east-1", "GOOGLE_CLOUD_PROJECT": "p-1", **dict.fromkeys(host.variables, KEY)}
     environ |= {"AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "S", "GCE_METADATA_HOST": "127.0.0.1:1"}
-    done = cli(tmp_path, "init", "--provider", name, "--config", str(path), **environ)
-    assert done.returncode == 0, done.stderr
+    for variable in [*os.environ]:
+        monkeypatch.delenv(variable)
+    for variable, value in {"HOME": str(tmp_path), **environ}.items():
+        monkeypatch.setenv(variable, value)
+    assert main(["init", "--provider", name, "--config", str(path)]) == 0
+    done = capsys.readouterr().out
     assert path.stat().st_mode & 0o777 == 0o600 and KEY not in path.read_text()
     upstreams = json.loads(path.read_text())["upstreams"]
     assert [one["format"] for one in upstreams.values()] == host.starting_formats()
-    checked = cli(tmp_path, "check", "--config", str(path), **environ)
-    if "to do:" in done.stdout:
-        assert checked.returncode == 2 and ("replace it" in checked.stderr or host.header in checked.stderr)
+    code, told = main(["check", "--config", str(path)]), capsys.readouterr().err
+    if "to do:" in done:
+        assert code == 2 and ("replace it" in told or host.header in told)
     else:
-        assert checked.returncode == 0, checked.stderr
+        assert code == 0, told
 
 
 def test_what_is_left_to_do_is_said(tmp_path: Path) -> None:

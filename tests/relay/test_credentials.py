@@ -273,7 +273,8 @@ def test_a_token_service_that_fails_once_is_asked_again(sky: Sky, tmp_path: Path
 
 def test_a_metadata_server_that_is_not_there(sky: Sky) -> None:
     with proxy(
-        bedrock(sky, keys=["aws:"]), {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
+        {**bedrock(sky, keys=["aws:"]), "retries": 0},
+        {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://127.0.0.1:{free_port()}"},
     ) as served:
         failed = said(served, 502)
     assert "the key aws: cannot be read: 127.0.0.1" in failed["error"]["message"]
