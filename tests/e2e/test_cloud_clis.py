@@ -45,9 +45,9 @@ LOOPS = [
     *((CODEX, name) for name in ("azure", "mantle-openai", "runtime-openai")),
     (GEMINI, "vertex-gemini"),
     # converted
-    *((CLAUDE, name) for name in ("azure", "azure-older", "azure-entra", "runtime-openai", "vertex-gemini")),
-    *((CODEX, name) for name in ("bedrock", "vertex", "azure-older", "vertex-gemini")),
-    *((GEMINI, name) for name in ("bedrock", "vertex", "azure")),
+    *((CLAUDE, name) for name in ("azure-older", "azure-entra", "runtime-openai")),
+    *((CODEX, name) for name in ("bedrock", "vertex-gemini")),
+    (GEMINI, "vertex"),
 ]
 
 

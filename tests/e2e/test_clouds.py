@@ -89,7 +89,9 @@ EVERY = [(host, kind) for host in HOSTS if not host.is_local for kind in host.ur
 def test_every_host_answers_every_client(host: Host, kind: str, sky: Sky) -> None:
     sky.refused.clear()
     with proxy({"upstreams": {"up": entry(host, kind, sky)}}) as served:
-        for client in CLIENTS:
+        # Beside the clouds, hosts differ in the address and the key alone.
+        clients = CLIENTS if host.provider != "direct" else dict.fromkeys((kind, "anthropic", "openai-chat"))
+        for client in clients:
             for stream in (False, True):
                 answer = asked(served.port, client, stream)
                 assert b"over" in answer.body, (client, stream, answer.body)
