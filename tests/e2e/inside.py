@@ -2,7 +2,7 @@
 
 ``python -m tests.e2e.inside loop FORMAT HOME CMD ...``; the result is one line of JSON. Also ``limited FORMAT HOME HINT
 CMD ...``, a service that refuses everything for a minute, ``slow HOME CMD ...``, one that thinks before it speaks,
-``chosen HOME CMD ...``, the example that chooses by request, ``hosted ENTRY HOME CMD ...``, a cloud's host, and ``typed HOME CMD ...``, a terminal with somebody who
+``chosen HOME CMD ...``, the example that chooses by request, ``hosted ENTRY HOME CMD ...``, a cloud's host, ``local``, servers at their usual ports, and ``typed HOME CMD ...``, a terminal with somebody who
 types.
 """
 
@@ -18,13 +18,15 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ccproxy_lite.net.connection import Connection
 from ccproxy_lite.net.heads import RequestHead
+from ccproxy_lite.providers import HOSTS
 from ccproxy_lite.server import echo
 from tests.clouds import clouds
 from tests.services import service, slowly
-from tests.support import ECHO, ROOT, Seen, eventually, proxy
+from tests.support import ECHO, ROOT, Seen, ask, eventually, proxy
 from tests.terminals import terminal
 
 
@@ -100,6 +102,21 @@ def hosted(entry: str, home: str, *words: str) -> dict[str, Any]:
             "bodies": [one.json for one in asked],
             "refused": [[one.status, one.body] for one in sky.refused],
         }
+
+
+def local() -> dict[str, Any]:
+    """Local model servers at their usual ports, by their names; which answered what."""
+    answered: dict[str, Any] = {}
+    for host in (one for one in HOSTS if one.is_local):
+        for kind, url in host.urls.items():
+            with (
+                proxy({**ECHO, "listen": urlsplit(url).netloc}),
+                proxy({"upstreams": {"up": {"format": kind, "base_url": host.name}}}) as served,
+            ):
+                body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "over there"}]}
+                answer = ask(served.port, "/v1/messages", body)
+                answered[f"{host.name} {kind}"] = [answer.status, answer.headers["x-ccproxy-upstream"]]
+    return answered
 
 
 def limited(form: str, home: str, hint: str, *words: str) -> dict[str, Any]:
@@ -180,7 +197,13 @@ def typed(home: str, *words: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    what = {"loop": loop, "limited": limited, "slow": slow, "typed": typed, "chosen": chosen, "hosted": hosted}[
-        sys.argv[1]
-    ]
+    what = {
+        "loop": loop,
+        "limited": limited,
+        "slow": slow,
+        "typed": typed,
+        "chosen": chosen,
+        "hosted": hosted,
+        "local": local,
+    }[sys.argv[1]]
     print(json.dumps(what(*sys.argv[2:])))

@@ -6,6 +6,10 @@ The hosts are those of ``tests.clouds``: strict about paths, versions, credentia
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +17,7 @@ import pytest
 
 from ccproxy_lite.providers.hosts import HOSTS, Host
 from tests.clouds import AWS, KEY, TOKEN, Sky, clouds
-from tests.support import ask, proxy
+from tests.support import PROGRAM_S, ROOT, ask, proxy
 
 pytest.importorskip("trustme", reason="trustme is not installed")
 pytest.importorskip("botocore", reason="botocore is not installed: it judges signatures")
@@ -97,6 +101,15 @@ def test_every_host_answers_every_client(host: Host, kind: str, sky: Sky) -> Non
                 assert b"over" in answer.body, (client, stream, answer.body)
                 assert (b"data:" in answer.body) == stream
     assert sky.refused == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare: usual ports")
+def test_local_servers_are_found_by_their_names() -> None:
+    command = ["unshare", "-n", sys.executable, "-m", "tests.e2e.inside", "local"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PROGRAM_S)
+    assert done.returncode == 0, done.stderr
+    expected = {f"{host.name} {kind}": [200, "up/m"] for host in HOSTS if host.is_local for kind in host.urls}
+    assert json.loads(done.stdout.splitlines()[-1]) == expected
 
 
 ANTHROPIC = [host for host in HOSTS if "anthropic" in host.urls and not host.is_local]
