@@ -50,17 +50,12 @@ def _providers() -> Iterator[str]:
 
 
 def providers_markdown() -> str:
-    """The table of known services for the README."""
-    rows = ["| name | formats | key | |", "|---|---|---|---|"]
+    """The known services for the README, those with the same formats in one row; ``help providers`` has the rest."""
+    rows: dict[tuple[str, ...], list[str]] = {}
     for host in HOSTS:
-        names = ", ".join(f"`{name}`" for name in (host.name, *host.aliases))
-        kinds = ", ".join(host.urls)
-        _, key, *more = [
-            *([""] if not host.aliases else []),
-            *(one for one in host_facts(host) if "provider " not in one),
-        ]
-        rows.append(f"| {names} | {kinds} | {key.removeprefix('key: ')} | {'; '.join(more)} |")
-    return "\n".join(rows)
+        rows.setdefault(tuple(sorted(host.urls)), []).append(f"`{host.name}`")
+    lines = [f"| {', '.join(kinds)} | {', '.join(names)} |" for kinds, names in rows.items()]
+    return "\n".join(["| formats | services |", "|---|---|", *lines])
 
 
 def host_facts(host: Host) -> Iterator[str]:

@@ -66,6 +66,10 @@ class Site(NamedTuple):
     is_own: bool = False
     is_given: bool = False
 
+    def provider_at(self, base_url: str) -> Provider:
+        """How the format is spoken at a base URL."""
+        return cloud(self.provider, self.kind, base_url, self.fields.get("api_version", ""))
+
 
 def read_site(name: str, value: Any, given: dict[str, Any], place: Place) -> Site:
     host = _host(given, place)
@@ -187,9 +191,7 @@ def _with_base_url(site: Site, given: Mapping[str, Any], place: Place) -> Site:
     url = given.get("base_url", "")
     if url and not _is_name(url):
         checked_url(url, given.get("allow_http", False))
-        provider = cloud(site.provider, site.kind, url, site.fields.get("api_version", ""))
-        base_url = _without_endpoint(url, site.kind, provider)
-        base_url = _with_usual_path(base_url, site)
+        base_url = _with_usual_path(_without_endpoint(url, site), site)
         return site._replace(base_url=base_url, is_known=True, is_own=host_at(base_url) is not None, is_given=True)
     if site.host is None or site.kind not in site.host.urls:
         base_url = defaults(site.kind).base_url
@@ -197,8 +199,8 @@ def _with_base_url(site: Site, given: Mapping[str, Any], place: Place) -> Site:
     if not site.host.usable(site.kind):
         raise Invalid(f'{site.host.name} needs its address: "base_url": "{site.host.address(site.kind)}"')
     base_url = url_for(site.host, site.kind, site.fields)
-    provider = cloud(site.provider, site.kind, base_url, site.fields.get("api_version", ""))
-    return site._replace(base_url=provider.tidy(base_url, site.kind), is_known=True, is_own=True)
+    base_url = site.provider_at(base_url).tidy(base_url, site.kind)
+    return site._replace(base_url=base_url, is_known=True, is_own=True)
 
 
 def _with_usual_path(base_url: str, site: Site) -> str:
@@ -210,14 +212,14 @@ def _with_usual_path(base_url: str, site: Site) -> str:
     return base_url if unknown_part(path) or "//" in path else base_url + path.rstrip("/")
 
 
-def _without_endpoint(url: str, kind: str, provider: Provider) -> str:
+def _without_endpoint(url: str, site: Site) -> str:
     if unknown_part(url):
         raise Invalid(f"{unknown_part(url)} stands for a name of yours; replace it")
     for ending, instead in ENDPOINTS.items():
         if urlsplit(url).path.rstrip("/").endswith(ending):
             raise Invalid(f"must not include the endpoint path; use {url.rstrip('/').removesuffix(ending)}{instead}")
     try:
-        return provider.tidy(url, kind)
+        return site.provider_at(url).tidy(url, site.kind)
     except ValueError as error:
         raise Invalid(str(error)) from None
 

@@ -41,8 +41,6 @@ from ccproxy_lite.providers import (
     QUIRKS,
     Field,
     Host,
-    Provider,
-    cloud,
     clouds,
     defaults,
     provider_of,
@@ -65,7 +63,7 @@ def _read_upstream(value: Any, place: Place) -> Upstream:
     given = members(value, place, UPSTREAM_FIELDS)
     site = read_site(name, value, given, place)
     _check_local(value, site.kind, place)
-    provider = _provider(site)
+    provider = site.provider_at(site.base_url)
     keys, from_client, source = given.get("keys", ((), False, ""))
     if "keys" not in value and given.get("auth") == "none":
         source = "not required"
@@ -114,10 +112,6 @@ def _read_upstream(value: Any, place: Place) -> Upstream:
 
 
 # ---------------------------------------------------------------- credentials
-
-
-def _provider(site: Site) -> Provider:
-    return cloud(site.provider, site.kind, site.base_url, site.fields.get("api_version", ""))
 
 
 def _auth(given: Mapping[str, Any], site: Site) -> tuple[str, ...]:

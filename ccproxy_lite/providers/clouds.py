@@ -120,8 +120,9 @@ def google_source(reference: str, environ: Mapping[str, str], read: ReadText) ->
     quota_project = environ.get("GOOGLE_CLOUD_QUOTA_PROJECT", "")
     if not path:
         host = _first(environ, "GCE_METADATA_HOST", "GCE_METADATA_ROOT") or _METADATA_HOST
-        if "/" in host or _host_of(f"http://{host}", "GCE_METADATA_HOST") == "":
+        if "/" in host:
             raise NoCredentialsError("GCE_METADATA_HOST must be a host, or host:port")
+        _host_of(f"http://{host}", "GCE_METADATA_HOST")
         return Metadata(host, quota_project)
     try:
         told = loads(read(path))

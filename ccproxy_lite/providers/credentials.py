@@ -43,7 +43,6 @@ _TOKEN_NAMES = ("access_token", "accessToken", "token", "id_token")
 _SECRET_PARTS = ("token", "SecretAccessKey", "SessionToken")
 _MAX_SECONDS = 1e11
 """Since 1970, or from now; what is more is no time."""
-_JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*\Z")
 
 
 def is_sendable(secret: str) -> bool:
@@ -151,7 +150,7 @@ def aws_keys(secret: str) -> AwsKeys | None:
 
 def is_token(secret: str) -> bool:
     """Whether a secret is a JSON Web Token, as Entra issues them, and no key."""
-    return _JWT.match(secret) is not None
+    return re.fullmatch(r"eyJ[\w-]+\.[\w-]+\.[\w-]*", secret) is not None
 
 
 def key_headers(auths: Iterable[str], secret: str) -> Headers:
