@@ -17,7 +17,7 @@ Keys(access_key='A', secret_key='S', session_token='')
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -161,7 +161,7 @@ def is_on_google(environ: Mapping[str, str], read: ReadText) -> bool:
 def aws_source(reference: str, environ: Mapping[str, str], read: ReadText) -> AwsSource:
     """Where ``aws:`` leads to. Raises NoCredentialsError."""
     named = reference.removeprefix(AWS)
-    around = None if named else _keys_in({name.lower(): value for name, value in environ.items()}, "environment")
+    around = None if named else _keys_in(environ, "the environment", str.upper)
     if around is not None:
         return around
     chosen = named or _first(environ, "AWS_PROFILE", "AWS_DEFAULT_PROFILE")
@@ -184,18 +184,21 @@ def _in_profile(name: str, profile: _Profile) -> AwsSource | None:
     if other:
         command = AWS_COMMAND if name == "default" else f"{AWS_COMMAND} --profile {name}"
         raise NoCredentialsError(f'AWS profile "{name}" has {other}: use "{command}"')
-    found = _keys_in(profile.credentials, name)
+    found = _keys_in(profile.credentials, f'AWS profile "{name}"')
     if found is None and both.get("credential_process"):
         return Process(both["credential_process"])
-    return found or _keys_in(profile.config, name)
+    return found or _keys_in(profile.config, f'AWS profile "{name}"')
 
 
-def _keys_in(settings: Mapping[str, str], where: str) -> Keys | None:
-    access_key, secret_key = settings.get("aws_access_key_id", ""), settings.get("aws_secret_access_key", "")
-    if bool(access_key) != bool(secret_key):
-        raise NoCredentialsError(f"of the AWS access keys ({where}) only one of two is there")
-    token = settings.get("aws_session_token") or settings.get("aws_security_token") or ""
-    return Keys(access_key, secret_key, token) if access_key else None
+def _keys_in(settings: Mapping[str, str], where: str, spell: Callable[[str], str] = str.lower) -> Keys | None:
+    """The keys by their usual names, in the environment in capitals. Raises NoCredentialsError for half a pair."""
+    pair = spell("aws_access_key_id"), spell("aws_secret_access_key")
+    there = [name for name in pair if settings.get(name)]
+    if len(there) == 1:
+        missing = next(name for name in pair if name not in there)
+        raise NoCredentialsError(f"{where} has {there[0]}, but not {missing}")
+    token = _first(settings, spell("aws_session_token"), spell("aws_security_token"))
+    return Keys(settings[pair[0]], settings[pair[1]], token) if there else None
 
 
 class _Profile(NamedTuple):
