@@ -39,13 +39,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, cast
 
 import anyio
-import h11
 
 from ccproxy_lite.log import bug
 from ccproxy_lite.net.application import Limits, Response, Streamed
 from ccproxy_lite.net.bodies import CONTINUE, IncomingBody
 from ccproxy_lite.net.framing import LAST_CHUNK, Decoder, FramingError, encode_chunk
-from ccproxy_lite.net.heads import OutHeaders, Rejected, RequestHead, find_end, read_head, reason
+from ccproxy_lite.net.heads import OutHeaders, Rejected, RequestHead, find_end, read_head, status_line, write_head
 from ccproxy_lite.net.inflate import CODINGS, InflateError, Inflater
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
 
@@ -70,6 +69,10 @@ class Application(Protocol):
 
         :param body: an ``IncomingBody`` for what was ``Streamed``
         """
+
+
+_Accepted = tuple[RequestHead, Any, bytes | IncomingBody]
+"""A request, for the task that serves it: its head, what ``admit`` returned, its body."""
 
 
 @dataclass(slots=True)
@@ -102,6 +105,8 @@ class Connection(asyncio.Protocol):
         self.on_blocked: Callable[[bool], None] | None = None
         self.extra_headers: OutHeaders = []
         self._shared = shared
+        self._loop = asyncio.get_running_loop()
+        self._now = self._loop.time
         self._inbox = bytearray()
         self._searched = 0  # bytes of the inbox in which the end of the head was not found
         self._head: RequestHead | None = None
@@ -112,6 +117,7 @@ class Connection(asyncio.Protocol):
         self._body_bytes = 0
         self._incoming: IncomingBody | None = None
         self._scope: anyio.CancelScope | None = None
+        self._idle_task: asyncio.Future[_Accepted | None] | None = None
         self._cancel_on_eof = False
         self.response_started = False
         self._chunked = self._until_close = False
@@ -171,6 +177,7 @@ class Connection(asyncio.Protocol):
         self.on_blocked = None
         self._inbox.clear()
         self._pieces = []
+        self._wake_idle_task(None)
         self._shared.watchdog.forget(self)
         self._shared.connections.discard(self)
         if not self._shared.connections:
@@ -395,9 +402,7 @@ class Connection(asyncio.Protocol):
             self._pieces = []
             self.state = "serving"
             self.deadline = NEVER
-            head = cast(RequestHead, self._head)
-            admitted = self._admitted
-            self._shared.spawn(lambda: self._run_application(head, admitted, body))
+            self._serve(cast(RequestHead, self._head), self._admitted, body)
 
     # --- bodies that are passed on while they arrive
 
@@ -409,7 +414,7 @@ class Connection(asyncio.Protocol):
             self._decoder, self._transport, invite, self._set_serving_deadline, self.eof_received
         )
         self._inbox += body.feed(behind_head)
-        self._shared.spawn(lambda: self._run_application(head, admitted, body))
+        self._serve(head, admitted, body)
 
     def _set_serving_deadline(self) -> None:
         """No deadline while a response is under way, but for a piece of the body that is awaited."""
@@ -420,16 +425,38 @@ class Connection(asyncio.Protocol):
 
     # --- answers
 
-    async def _run_application(self, head: RequestHead, admitted: Any, body: bytes | IncomingBody) -> None:
+    def _serve(self, head: RequestHead, admitted: Any, body: bytes | IncomingBody) -> None:
+        """Hand a request to the task that has served the one before, or to a new one if that has not finished yet."""
+        accepted = head, admitted, body
+        if not self._wake_idle_task(accepted):
+            self._shared.spawn(lambda: self._run_application(accepted))
+
+    def _wake_idle_task(self, accepted: _Accepted | None) -> bool:
+        """Whether there is one; without a request it ends."""
+        idle, self._idle_task = self._idle_task, None
+        if idle is None or idle.done():  # or cancelled: the listener closes
+            return False
+        idle.set_result(accepted)
+        return True
+
+    async def _run_application(self, accepted: _Accepted | None) -> None:
+        """A task: it serves a request, and those that come while it is idle. It is cancelled with the request."""
         with anyio.CancelScope() as scope:
-            self._scope = scope
-            if self.state == "serving":
+            while accepted is not None:
+                self._scope = scope
+                head, admitted, body = accepted
                 try:
-                    await self._shared.app.serve(head, admitted, body, self)
+                    if self.state == "serving":
+                        await self._shared.app.serve(head, admitted, body, self)
                 except Exception as error:
                     bug(error)
-        if self._head is head and self.state == "serving":  # not finished: the client must not take it for complete
-            self.abort()
+                finally:
+                    if self._head is head and self.state == "serving":  # the client must not take it for complete
+                        self.abort()
+                if self.state == "closed" or self._idle_task is not None:
+                    return
+                self._idle_task = self._loop.create_future()
+                accepted = await self._idle_task
 
     def _head_bytes(self, status: int, headers: OutHeaders) -> bytes:
         head, body = self._head, self._incoming
@@ -442,11 +469,7 @@ class Connection(asyncio.Protocol):
             headers = [*headers, ("connection", "close")]
         elif head is not None and head.http_10:
             headers = [*headers, ("connection", "keep-alive")]
-        headers = headers + self.extra_headers
-        machine = head.machine if head is not None else h11.Connection(h11.SERVER)
-        encoded = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
-        event = h11.Response(status_code=status, headers=encoded, reason=reason(status))
-        return machine.send(event) or b""
+        return write_head(status_line(status), headers + self.extra_headers)
 
     def _response_finished(self) -> None:
         """A response is complete: on to the next request, or close."""
@@ -469,7 +492,7 @@ class Connection(asyncio.Protocol):
     def _await_next(self) -> None:
         self._set_deadline(self._shared.limits.idle_s)
         if self._inbox:  # not at once: a thousand pipelined requests would recurse
-            asyncio.get_running_loop().call_soon(self._next_head)
+            self._loop.call_soon(self._next_head)
 
     def _reject_and_close(self, status: int, message: str) -> None:
         """Respond to an invalid request and close: what follows it cannot be trusted."""
@@ -497,4 +520,4 @@ class Connection(asyncio.Protocol):
 
     def _set_deadline(self, seconds: float) -> None:
         self._unsent = self._transport.get_write_buffer_size()
-        self.deadline = asyncio.get_running_loop().time() + seconds
+        self.deadline = self._now() + seconds

@@ -50,7 +50,7 @@ from ccproxy_lite.net.framing import (
     response_framing,
     tokens,
 )
-from ccproxy_lite.net.heads import AnswerHead
+from ccproxy_lite.net.heads import MAX_ANSWER_HEAD_BYTES, AnswerHead, answer_machine, request_line, write_head
 from ccproxy_lite.net.inflate import CODINGS, InflateError, Inflater
 from ccproxy_lite.net.origin import Origin
 from ccproxy_lite.net.tls import context_for, describe
@@ -60,7 +60,6 @@ from ccproxy_lite.net.watchdog import NEVER, Watchdog
 if TYPE_CHECKING:
     import ssl
 
-_MAX_HEAD_BYTES = 65_536
 _MAX_HEADERS = 200
 _MAX_INFORMATIONAL = 10
 _MAX_IDLE_PER_ORIGIN = 32
@@ -129,10 +128,12 @@ class Connection(asyncio.Protocol):
         self.used = False
         self.closed = False
         self._pool = pool
+        self._loop = asyncio.get_running_loop()
+        self._now = self._loop.time
         self._transport: asyncio.Transport | None = None
         self._sink: Sink | None = None
         self._answered: asyncio.Future[None] | None = None
-        self._machine = h11.Connection(h11.CLIENT)
+        self._machine: h11.Connection | None = None  # while a head is read
         self._method = b"GET"
         self._decoder: Decoder | None = None
         self._inflater: Inflater | None = None
@@ -231,7 +232,7 @@ class Connection(asyncio.Protocol):
     async def exchange(self, outbound: HttpRequest, sink: Sink, timeouts: Timeouts) -> None:
         """Send a request; returns once the response has begun or failed. Raises _Stale."""
         assert self._transport is not None
-        self._machine = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
+        self._machine = None
         self._sink, self._timeouts = sink, timeouts
         self._decoder = self._inflater = None
         self._got_bytes, self._informational = False, 0
@@ -246,9 +247,7 @@ class Connection(asyncio.Protocol):
             headers.append(("transfer-encoding", "chunked"))
         elif outbound.upload is not None or outbound.body or outbound.method in ("POST", "PUT", "PATCH"):
             headers.append(("content-length", str(outbound.upload or len(outbound.body))))
-        encoded = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
-        event = h11.Request(method=outbound.method, target=target, headers=encoded)
-        head = self._machine.send(event) or b""
+        head = write_head(request_line(outbound.method, target), headers)
         # small requests are one packet; large bodies are not copied to put a head in front of them
         self._transport.write(head + outbound.body if len(outbound.body) < _COPIED_BYTES else head)
         if len(outbound.body) >= _COPIED_BYTES:
@@ -256,7 +255,7 @@ class Connection(asyncio.Protocol):
         self._set_deadline(timeouts.first_byte_s)
         # the response may be complete, and the connection serve another request, before this task goes on: so it
         # must touch nothing of this connection afterwards
-        answered = self._answered = asyncio.get_running_loop().create_future()
+        answered = self._answered = self._loop.create_future()
         await answered
 
     async def send(self, piece: bytes) -> None:
@@ -307,9 +306,10 @@ class Connection(asyncio.Protocol):
     # --- answers
 
     def _feed_head(self, data: bytes, sink: Sink) -> None:
-        self._machine.receive_data(data)
+        machine = self._machine = self._machine or answer_machine(data)
+        machine.receive_data(data)
         while True:
-            event = self._machine.next_event()
+            event = machine.next_event()
             if isinstance(event, h11.Response):
                 break
             # h11.NEED_DATA: the head is incomplete.
@@ -325,14 +325,15 @@ class Connection(asyncio.Protocol):
                 f"proxy {proxy.authority} {explain_rejection(proxy, 407, self.origin.authority)}", code=UNREACHABLE
             )
         headers: Headers = list(event.headers)
-        if len(headers) > _MAX_HEADERS or sum(len(k) + len(v) for k, v in headers) > _MAX_HEAD_BYTES:
+        if len(headers) > _MAX_HEADERS or sum(len(k) + len(v) for k, v in headers) > MAX_ANSWER_HEAD_BYTES:
             raise UpstreamError(f"{self.origin.authority} sent a head that is too large")
         self._keep_alive = keeps_alive(event.http_version, headers)
         self._decoder = Decoder(response_framing(self._method, event.status_code, headers))
         self._sniff = False
         if not self._raw:
             self._choose_inflater(headers)
-        behind_head = self._machine.trailing_data[0]
+        behind_head = machine.trailing_data[0]
+        self._machine = None
         # From here on the sink is called from the callbacks; the task that sent the request may go on.
         if self._answered is not None and not self._answered.done():
             self._answered.set_result(None)
@@ -400,7 +401,7 @@ class Connection(asyncio.Protocol):
         if self._upload is not None and self._writable is None and self._sink is not None:
             self.deadline = NEVER  # the next move is the client's
             return
-        self.deadline = asyncio.get_running_loop().time() + seconds
+        self.deadline = self._now() + seconds
 
 
 @dataclass(slots=True)

@@ -28,9 +28,8 @@ be used again only if it gets that far.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Literal
-
-import anyio
 
 from ccproxy_lite.clock import Clock
 from ccproxy_lite.errors import UpstreamError
@@ -66,8 +65,8 @@ class Delivery:
         self, reply: Reply | None, stream: Stream | None, max_body_bytes: int, framing: Framing, clock: Clock
     ) -> None:
         self.state: State = "head"
-        self.done = anyio.Event()
-        self.ended = anyio.Event()
+        self.done = asyncio.Event()  # anyio's costs a turn of the loop where it is set already
+        self.ended = asyncio.Event()
         self.committed_at: float | None = None
         self.failed: Failed | None = None
         self.surplus = False

@@ -90,7 +90,7 @@ class Passage:
 
     def __init__(self, call: Call, clock: Clock, judges: bool, headers: Callable[[AnswerHead], OutHeaders]) -> None:
         self.state: State = "head"
-        self.done, self.ended, self.is_connected = anyio.Event(), anyio.Event(), anyio.Event()
+        self.done, self.ended, self.is_connected = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.answer: AnswerHead | None = None
         self.failed: Failed | None = None
         self.began_at: float | None = None

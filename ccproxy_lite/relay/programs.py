@@ -14,6 +14,7 @@ about to end, which is waited for.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -46,8 +47,8 @@ class Receiver(Sink, Protocol):
     :ivar ended: set when the HTTP body is complete
     """
 
-    done: anyio.Event
-    ended: anyio.Event
+    done: asyncio.Event
+    ended: asyncio.Event
 
     @property
     def is_early(self) -> bool:
