@@ -19,6 +19,9 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_PLAIN_KEY = re.compile(r'[ \t\n\r]*"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')
+"""A key without escapes, up to its value."""
+_NEXT = re.compile(r"[ \t\n\r]*([,}])")
 MAX_MEMBERS = 10_000
 
 
@@ -90,29 +93,36 @@ def members(text: str) -> list[Member]:
             raise ValueError("the body must be a JSON object")
         at = skip(text, at + 1)
         more = text[at : at + 1] != "}"
+        at += not more
         while more:
-            if text[at : at + 1] != '"':
-                raise ValueError(f"expected a key at character {at}")
-            key, at = scanstring(text, at + 1)
-            at = skip(text, at)
-            if text[at : at + 1] != ":":
-                raise ValueError(f"expected ':' at character {at}")
-            start = skip(text, at + 1)
+            plain = _PLAIN_KEY.match(text, at)
+            key, start = (plain[1], plain.end()) if plain is not None else _key(text, skip(text, at))
             value, at = DECODER.raw_decode(text, start)
             members_.append(Member(key, value, start, at))
             if len(members_) > MAX_MEMBERS:
                 raise ValueError(f"more than {MAX_MEMBERS} members")
-            at = skip(text, at)
-            more = text[at : at + 1] == ","
-            if more:
-                at = skip(text, at + 1)
-        if text[at : at + 1] != "}" or skip(text, at + 1) != len(text):
-            raise ValueError(f"expected '}}' at character {at}")
+            behind = _NEXT.match(text, at)
+            if behind is None:
+                raise ValueError(f"expected '}}' at character {skip(text, at)}")
+            more, at = behind[1] == ",", behind.end()
+        if skip(text, at) != len(text):
+            raise ValueError(f"expected the end at character {at}")
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at line {error.lineno} column {error.colno}") from None
     except RecursionError:
         raise ValueError("nested too deep") from None
     return members_
+
+
+def _key(text: str, at: int) -> tuple[str, int]:
+    """Any key, and where its value stands. Raises ValueError."""
+    if text[at : at + 1] != '"':
+        raise ValueError(f"expected a key at character {at}")
+    key, at = scanstring(text, at + 1)
+    at = skip(text, at)
+    if text[at : at + 1] != ":":
+        raise ValueError(f"expected ':' at character {at}")
+    return key, skip(text, at + 1)
 
 
 def edited(

@@ -130,7 +130,7 @@ def _mount_notes(config: Config) -> list[str]:
     hidden = []
     for mount in config.mounts:
         path = f"{mount.path}x" if mount.path.endswith("/") else mount.path  # something below a prefix
-        if match(path, path, "", [mount]).mount is None:
+        if match(path, path, "", (mount,)).mount is None:
             hidden.append(f"mounts.{mount.path}: is never reached; the proxy's own endpoint comes first")
     return hidden
 

@@ -119,12 +119,20 @@ def count(source: Any, *keys: str) -> int:
     """A token count somewhere inside an answer; 0 where it is missing or odd, for a count is never worth an error."""
     for key in keys:
         source = source.get(key) if isinstance(source, dict) else None
+    if type(source) is int or source is None:  # the usual cases
+        return max(source or 0, 0)
     if isinstance(source, str) and source.isdecimal():  # proto3 writes 64-bit numbers as text
         source = int(source[:_MAX_DIGITS])
     # ``bool`` is an ``int`` in Python, but no count.
     if isinstance(source, bool) or not isinstance(source, int | float):
         return 0
     return max(int(source), 0)
+
+
+def counts(source: Object, *keys: str) -> list[int]:
+    """The token counts that are members of an object (see ``count``)."""
+    values = map(source.get, keys)
+    return [value if type(value) is int and value >= 0 else count(value) for value in values]
 
 
 def place(source: Any, key: str) -> int | None:

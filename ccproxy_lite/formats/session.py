@@ -21,19 +21,16 @@ def session_in(body: dict[str, Any]) -> str:
     >>> session_in({"metadata": {"user_id": "user_1_account__session_2f"}, "user": "me"})
     '2f'
     """
-    metadata = body.get("metadata")
+    metadata, conversation = body.get("metadata"), body.get("conversation")
     metadata = metadata if isinstance(metadata, dict) else {}
-    conversation = body.get("conversation")
-    if isinstance(conversation, dict):
-        conversation = conversation.get("id")
     named = (
         body.get("prompt_cache_key"),
-        conversation,
+        conversation.get("id") if isinstance(conversation, dict) else conversation,
         _session_of_user(metadata.get("user_id")),
         metadata.get("session_id"),
         body.get("user"),
     )
-    return next((session for value in named if (session := session_name(value))), "")
+    return next((session for value in named if value and (session := session_name(value))), "")
 
 
 def _session_of_user(user_id: Any) -> Any:

@@ -34,7 +34,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, cast
 
@@ -46,11 +46,13 @@ from ccproxy_lite.net.bodies import CONTINUE, IncomingBody
 from ccproxy_lite.net.framing import LAST_CHUNK, Decoder, FramingError, encode_chunk
 from ccproxy_lite.net.heads import OutHeaders, Rejected, RequestHead, find_end, read_head, status_line, write_head
 from ccproxy_lite.net.inflate import CODINGS, InflateError, Inflater
+from ccproxy_lite.net.tasks import Spawn, Tasks
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
 
 WRITE_HIGH_BYTES = 65_536
 _LINGER_S = 1.0
 _MAX_PIPELINED_BYTES = 1_048_576
+_NOT_READ = (Response, Streamed)
 
 State = Literal["waiting", "head", "body", "serving", "lingering", "closed"]
 
@@ -71,10 +73,6 @@ class Application(Protocol):
         """
 
 
-_Accepted = tuple[RequestHead, Any, bytes | IncomingBody]
-"""A request, for the task that serves it: its head, what ``admit`` returned, its body."""
-
-
 @dataclass(slots=True)
 class Shared:
     """What all connections of a listener share."""
@@ -82,7 +80,7 @@ class Shared:
     app: Application
     limits: Limits
     watchdog: Watchdog
-    spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], object]
+    spawn: Spawn
     connections: set[Connection] = field(default_factory=set)
     draining: bool = False
     on_empty: Callable[[], None] = lambda: None
@@ -105,6 +103,7 @@ class Connection(asyncio.Protocol):
         self.on_blocked: Callable[[bool], None] | None = None
         self.extra_headers: OutHeaders = []
         self._shared = shared
+        self._tasks = Tasks(shared.spawn)
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time
         self._inbox = bytearray()
@@ -117,7 +116,6 @@ class Connection(asyncio.Protocol):
         self._body_bytes = 0
         self._incoming: IncomingBody | None = None
         self._scope: anyio.CancelScope | None = None
-        self._idle_task: asyncio.Future[_Accepted | None] | None = None
         self._cancel_on_eof = False
         self.response_started = False
         self._chunked = self._until_close = False
@@ -177,7 +175,7 @@ class Connection(asyncio.Protocol):
         self.on_blocked = None
         self._inbox.clear()
         self._pieces = []
-        self._wake_idle_task(None)
+        self._tasks.close()
         self._shared.watchdog.forget(self)
         self._shared.connections.discard(self)
         if not self._shared.connections:
@@ -353,7 +351,7 @@ class Connection(asyncio.Protocol):
     def _start_body(self, head: RequestHead, behind_head: bytes) -> None:
         admitted = self._shared.app.admit(head)
         limit = self._shared.limits.max_body_bytes
-        if not isinstance(admitted, Response | Streamed) and isinstance(head.framing, int) and head.framing > limit:
+        if not isinstance(admitted, _NOT_READ) and isinstance(head.framing, int) and head.framing > limit:
             admitted = self._shared.app.reject(head, 413, f"the body is larger than {limit} bytes")
         if isinstance(admitted, Response):  # the body that follows is not worth reading: no further request here
             head.keep_alive = head.keep_alive and head.framing == 0
@@ -398,8 +396,7 @@ class Connection(asyncio.Protocol):
             self._reject_and_close(400, "the compressed body ends early")
         elif self._decoder.done:
             self._inbox += self._decoder.trailing_data  # a pipelined request
-            body = b"".join(self._pieces)
-            self._pieces = []
+            body, self._pieces = b"".join(self._pieces), []
             self.state = "serving"
             self.deadline = NEVER
             self._serve(cast(RequestHead, self._head), self._admitted, body)
@@ -426,37 +423,18 @@ class Connection(asyncio.Protocol):
     # --- answers
 
     def _serve(self, head: RequestHead, admitted: Any, body: bytes | IncomingBody) -> None:
-        """Hand a request to the task that has served the one before, or to a new one if that has not finished yet."""
-        accepted = head, admitted, body
-        if not self._wake_idle_task(accepted):
-            self._shared.spawn(lambda: self._run_application(accepted))
+        async def work(scope: anyio.CancelScope) -> None:
+            self._scope = scope
+            try:
+                if self.state == "serving":
+                    await self._shared.app.serve(head, admitted, body, self)
+            except Exception as error:
+                bug(error)
+            finally:
+                if self._head is head and self.state == "serving":  # the client must not take it for complete
+                    self.abort()
 
-    def _wake_idle_task(self, accepted: _Accepted | None) -> bool:
-        """Whether there is one; without a request it ends."""
-        idle, self._idle_task = self._idle_task, None
-        if idle is None or idle.done():  # or cancelled: the listener closes
-            return False
-        idle.set_result(accepted)
-        return True
-
-    async def _run_application(self, accepted: _Accepted | None) -> None:
-        """A task: it serves a request, and those that come while it is idle. It is cancelled with the request."""
-        with anyio.CancelScope() as scope:
-            while accepted is not None:
-                self._scope = scope
-                head, admitted, body = accepted
-                try:
-                    if self.state == "serving":
-                        await self._shared.app.serve(head, admitted, body, self)
-                except Exception as error:
-                    bug(error)
-                finally:
-                    if self._head is head and self.state == "serving":  # the client must not take it for complete
-                        self.abort()
-                if self.state == "closed" or self._idle_task is not None:
-                    return
-                self._idle_task = self._loop.create_future()
-                accepted = await self._idle_task
+        self._tasks.run(work)
 
     def _head_bytes(self, status: int, headers: OutHeaders) -> bytes:
         head, body = self._head, self._incoming

@@ -14,6 +14,7 @@ Validating each header again, as h11 does when it sends, was a sixth of what a s
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
@@ -21,7 +22,7 @@ from urllib.parse import unquote
 
 import h11
 
-from ccproxy_lite.net.framing import Framing, Headers, header, keeps_alive, request_framing, tokens
+from ccproxy_lite.net.framing import Framing, Headers, header, keeps_alive, lower_headers, tokens
 
 MAX_HEAD_BYTES = 32_768
 MAX_ANSWER_HEAD_BYTES = 65_536
@@ -51,7 +52,10 @@ class Rejected(Exception):
 
 @dataclass(slots=True)
 class RequestHead:
-    """One accepted request head. ``path`` is percent-decoded, ``raw_path`` and ``query`` are as sent."""
+    """One accepted request head. ``path`` is percent-decoded, ``raw_path`` and ``query`` are as sent.
+
+    :ivar first: for each name of a header its first value
+    """
 
     method: str
     path: str
@@ -59,6 +63,7 @@ class RequestHead:
     query: str
     host: str
     headers: Headers
+    first: dict[bytes, bytes]
     framing: Framing
     keep_alive: bool
     expects_continue: bool
@@ -66,13 +71,13 @@ class RequestHead:
 
     def get(self, name: str) -> str | None:
         """The first value of a header; the name in lower case."""
-        value = header(self.headers, name.encode())
+        value = self.first.get(name.encode())
         return None if value is None else value.decode("latin-1")
 
     @property
     def coding(self) -> str:
         """The content coding of the body; empty for none."""
-        if header(self.headers, b"content-encoding") is None:
+        if b"content-encoding" not in self.first:
             return ""
         coding = ",".join(self.all("content-encoding")).lower().strip()
         return "" if coding == "identity" else coding
@@ -113,16 +118,11 @@ def read_head(raw: bytes) -> RequestHead:
         raise Rejected(error.error_status_hint, str(error)) from None
     if not isinstance(event, h11.Request):
         raise Rejected(400, "not an HTTP/1.1 request")
-    headers: Headers = list(event.headers)
-    _check_head(event, headers)
-    raw_path, _, query = event.target.decode("latin-1").partition("?")
-    if _BAD_ESCAPE.search(raw_path):
-        raise Rejected(400, "a bad percent escape in the path")
-    path = unquote(raw_path, errors="replace")
-    # Checked after decoding: ``%0a`` in a path would forge a line of the log.
-    if any(char < " " or char == "\x7f" for char in path):
-        raise Rejected(400, "a control character in the path")
-    expectation = header(headers, b"expect")
+    headers = lower_headers(event)
+    first = dict(reversed(headers))
+    _check_head(event, headers, first)
+    path, raw_path, query = _read_target(event.target)
+    expectation = first.get(b"expect")
     if expectation is not None and expectation.lower() != b"100-continue":
         raise Rejected(417, "only 100-continue can be expected")
     return RequestHead(
@@ -130,13 +130,27 @@ def read_head(raw: bytes) -> RequestHead:
         path=path,
         raw_path=raw_path,
         query=query,
-        host=(header(headers, b"host") or b"").decode("latin-1"),
+        host=first.get(b"host", b"").decode("latin-1"),
         headers=headers,
-        framing=request_framing(headers),
+        first=first,
+        framing="chunked" if b"transfer-encoding" in first else int(first.get(b"content-length", b"0")),
         keep_alive=keeps_alive(event.http_version, headers),
         expects_continue=expectation is not None and event.http_version >= b"1.1",
         http_10=event.http_version < b"1.1",
     )
+
+
+@lru_cache(maxsize=256)
+def _read_target(target: bytes) -> tuple[str, str, str]:
+    """Path, raw path and query of a target: clients ask for the same few again and again. Raises Rejected."""
+    raw_path, _, query = target.decode("latin-1").partition("?")
+    if _BAD_ESCAPE.search(raw_path):
+        raise Rejected(400, "a bad percent escape in the path")
+    path = unquote(raw_path, errors="replace")
+    # Checked after decoding: ``%0a`` in a path would forge a line of the log.
+    if any(char < " " or char == "\x7f" for char in path):
+        raise Rejected(400, "a control character in the path")
+    return path, raw_path, query
 
 
 def _check_raw(raw: bytes) -> None:
@@ -157,7 +171,7 @@ def _check_raw(raw: bytes) -> None:
         raise Rejected(505, "only HTTP/1.1 is supported")
 
 
-def _check_head(event: h11.Request, headers: Headers) -> None:
+def _check_head(event: h11.Request, headers: Headers, first: Mapping[bytes, bytes]) -> None:
     if event.method not in _METHODS:
         raise Rejected(501, "method not supported")
     if len(event.target) > MAX_TARGET_BYTES:
@@ -165,10 +179,10 @@ def _check_head(event: h11.Request, headers: Headers) -> None:
     # The absolute form is for forward proxies, the authority form for CONNECT.
     if not event.target.startswith(b"/") and not (event.target == b"*" and event.method == b"OPTIONS"):
         raise Rejected(400, "the request target must be a path")
-    coding = tokens(headers, b"transfer-encoding")
-    if coding:
+    if b"transfer-encoding" in first:
+        coding = tokens(headers, b"transfer-encoding")
         # Request smuggling: which of the two is followed differs from server to server.
-        if header(headers, b"content-length") is not None:
+        if b"content-length" in first:
             raise Rejected(400, "both Content-Length and Transfer-Encoding")
         if event.http_version < b"1.1":
             raise Rejected(400, "Transfer-Encoding in HTTP/1.0")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ class Origin(NamedTuple):
     proxy: Proxy | None = None
 
     @classmethod
+    @lru_cache(maxsize=256)
     def of(cls, url: str, ca_file: str = "", client_cert: str = "", proxy: Proxy | None = None) -> Origin:
         """The origin of a base URL that the configuration has checked."""
         parts = urlsplit(url)
@@ -33,8 +35,7 @@ class Origin(NamedTuple):
     @property
     def authority(self) -> str:
         """The value of the Host header."""
-        host = bracketed(self.host)
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+        return _authority(self.tls, self.host, self.port)
 
     def addressed(self, target: str) -> tuple[str, list[tuple[str, str]]]:
         """The target, and headers for a proxy on the way: one without a tunnel needs the whole URL."""
@@ -42,3 +43,9 @@ class Origin(NamedTuple):
             return target, []
         login = self.proxy.authorization
         return f"http://{self.authority}{target}", [("proxy-authorization", login)] if login else []
+
+
+@lru_cache(maxsize=256)
+def _authority(tls: bool, host: str, port: int) -> str:
+    host = bracketed(host)
+    return host if port == (443 if tls else 80) else f"{host}:{port}"

@@ -47,6 +47,7 @@ from ccproxy_lite.net.framing import (
     Headers,
     encode_chunk,
     keeps_alive,
+    lower_headers,
     response_framing,
     tokens,
 )
@@ -324,7 +325,7 @@ class Connection(asyncio.Protocol):
             raise UpstreamError(
                 f"proxy {proxy.authority} {explain_rejection(proxy, 407, self.origin.authority)}", code=UNREACHABLE
             )
-        headers: Headers = list(event.headers)
+        headers = lower_headers(event)
         if len(headers) > _MAX_HEADERS or sum(len(k) + len(v) for k, v in headers) > MAX_ANSWER_HEAD_BYTES:
             raise UpstreamError(f"{self.origin.authority} sent a head that is too large")
         self._keep_alive = keeps_alive(event.http_version, headers)

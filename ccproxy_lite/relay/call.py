@@ -5,15 +5,15 @@ It is parsed lazily: without a conversion, most of it never is.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
+from ccproxy_lite.cached import cached_property
 from ccproxy_lite.config.model import Upstream
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats import Format
@@ -37,8 +37,8 @@ _OWN_ID = re.compile(r"([0-9a-f]{16})([0-9a-f]{8})\Z")
 
 def new_id() -> str:
     """An id that is known as ours for ever: the last third of it is a checksum of the rest."""
-    random = os.urandom(8).hex()
-    return f"{random}{zlib.crc32(random.encode()):08x}"
+    unique = f"{getrandbits(64):016x}"  # not a secret, so no system call is made for it
+    return f"{unique}{zlib.crc32(unique.encode()):08x}"
 
 
 def is_own_id(text: str) -> bool:
@@ -162,8 +162,8 @@ class Call:
     @cached_property
     def session(self) -> str:
         """The client's id of the conversation, or the empty string: from path, header or body, in this order."""
-        named = (self.named_session, *(self.head.get(name) for name in SESSION_HEADERS))
-        in_head = next((name for text in named if (name := session_name(text))), "")
+        named = (self.named_session, *map(self.head.get, SESSION_HEADERS))
+        in_head = next((name for text in named if text and (name := session_name(text))), "")
         return in_head or ("" if self.incoming is not None else session_in(self.body))
 
     @property

@@ -6,9 +6,9 @@ The body is read only when a condition asks for it, and once.
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ccproxy_lite.cached import cached_property
 from ccproxy_lite.config.model import Condition
 from ccproxy_lite.errors import ClientError
 from ccproxy_lite.relay.call import Call

@@ -125,11 +125,13 @@ def configured(upstream: Upstream, head: RequestHead | None) -> list[tuple[str, 
 
 def merged(*groups: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """All headers, a later group overriding the names of earlier ones."""
-    result: list[tuple[str, str]] = []
-    for group in groups:
+    result = list(groups[0])
+    for group in groups[1:]:
         new = list(group)
-        names = {name for name, _ in new}
-        result = [(name, value) for name, value in result if name not in names] + new
+        if new:
+            names = {name for name, _ in new}
+            result = [one for one in result if one[0] not in names]
+            result += new
     return result
 
 

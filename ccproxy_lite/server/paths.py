@@ -10,7 +10,7 @@ Which paths belong to a wire format, the registry of formats knows; here stand t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
@@ -95,7 +95,8 @@ def routes() -> list[tuple[str, str]]:
     ]
 
 
-def match(path: str, raw_path: str, query: str, mounts: Sequence[Mount] = ()) -> Match:
+@lru_cache(maxsize=256)  # clients ask for the same few again and again
+def match(path: str, raw_path: str, query: str, mounts: tuple[Mount, ...] = ()) -> Match:
     """What a URL stands for; ``path`` is percent-decoded, ``raw_path`` as sent. Of mounts the first that fits."""
     as_sent, skipped = raw_path, 0
     pinned_upstream = session = ""

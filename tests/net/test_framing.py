@@ -13,7 +13,6 @@ from ccproxy_lite.net.framing import (
     FramingError,
     encode_chunk,
     keeps_alive,
-    request_framing,
     response_framing,
 )
 
@@ -174,12 +173,6 @@ def test_response_framing(method: bytes, status: int, headers: list[tuple[bytes,
 def test_ambiguous_framing(headers: list[tuple[bytes, bytes]]) -> None:
     with pytest.raises(FramingError):
         response_framing(b"GET", 200, headers)
-
-
-def test_request_framing() -> None:
-    assert request_framing([CHUNKED]) == "chunked"
-    assert request_framing([LENGTH]) == 3
-    assert request_framing([]) == 0
 
 
 @pytest.mark.parametrize(

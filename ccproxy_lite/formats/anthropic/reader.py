@@ -67,6 +67,8 @@ _KINDS: dict[str, PartKind] = {
     "tool_use": "tool",
 }
 
+_COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
 # ---------------------------------------------------------------- reading
 
 
@@ -100,10 +102,7 @@ def _read_usage(source: Any) -> Usage | None:
         return None
     details = usage.get("output_tokens_details")
     return Usage(
-        fields.count(usage, "input_tokens"),
-        fields.count(usage, "output_tokens"),
-        fields.count(usage, "cache_read_input_tokens"),
-        fields.count(usage, "cache_creation_input_tokens"),
+        *fields.counts(usage, *_COUNTS),
         fields.count(details, "thinking_tokens") if isinstance(details, dict) else None,
     )
 
@@ -189,13 +188,13 @@ class Reader:
             return []
         block = data.get("content_block")
         events = self._begin_once()
-        if web.is_use(block) or (web.is_result(block) and self._uses):
+        kind = _KINDS.get(fields.lenient(block, "type"))
+        if kind is None and (web.is_use(block) or (web.is_result(block) and self._uses)):
             return events + self._search_block(data, block)
         events += self._end_searches()
-        if web.is_result(block):  # its use stood in an answer that has paused
+        if kind is None and web.is_result(block):  # its use stood in an answer that has paused
             self._any_part = True
             return events + _search_of_earlier(block)
-        kind = _KINDS.get(fields.lenient(block, "type"))
         self._index, self._kind = data.get("index"), kind
         self._called = self._called or kind == "tool"
         if kind is None or not isinstance(block, dict):
@@ -236,6 +235,8 @@ class Reader:
         Where something else follows, or nothing, what has no result by now gets none.
         """
         events: list[Event] = []
+        if not (self._uses or self._earlier):
+            return events
         while self._uses:
             result = self._results.pop(fields.lenient(self._uses[0], "id"), None)
             if result is None and waits:
