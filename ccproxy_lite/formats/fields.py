@@ -64,7 +64,9 @@ def objects(source: Object, key: str, at: str) -> list[tuple[Object, str]]:
 
 def text(source: Object, key: str, at: str, default: str | None = None) -> str:
     """A string member; required where there is no default."""
-    value = source.get(key)
+    value = source.get(key, default)
+    if isinstance(value, str):  # paths are only joined for errors: a history has thousands of fields
+        return value
     if value is None and default is None:
         raise ClientError(400, f"{join(at, key)} is required", param=join(at, key))
     return as_text(value, join(at, key)) if value is not None else str(default)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -84,17 +85,17 @@ def read_usage(usage: Any) -> Usage | None:
     """
     if not isinstance(usage, dict):
         return None
-    sent = _first_count(usage, "prompt_tokens", "input_tokens")
-    output = _first_count(usage, "completion_tokens", "output_tokens")
+    sent = _first_count(usage, ("prompt_tokens", "input_tokens"))
+    output = _first_count(usage, ("completion_tokens", "output_tokens"))
     total = fields.count(usage, "total_tokens")
     if usage.keys() <= _SUMS and total <= sent + output:  # neither caches nor reasoning
         return Usage(sent, output)
-    into: fields.Object = next((usage[key] for key in _INPUT_DETAILS if isinstance(usage.get(key), dict)), {})
-    out_of = next((usage[key] for key in _OUTPUT_DETAILS if isinstance(usage.get(key), dict)), None)
-    cached = _first_count(into, *_CACHED) or _first_count(usage, *_CACHED)
-    written = _first_count(into, *_WRITTEN) or _first_count(usage, *_WRITTEN)
-    reasoning = _first_count(out_of or {}, "reasoning_tokens") or _first_count(usage, "reasoning_tokens")
-    sent, output = _summed(sent, output, (cached, written, reasoning), total)
+    into, out_of = _details(usage, _INPUT_DETAILS) or {}, _details(usage, _OUTPUT_DETAILS)
+    cached = _first_count(into, _CACHED) or _first_count(usage, _CACHED)
+    written = _first_count(into, _WRITTEN) or _first_count(usage, _WRITTEN)
+    reasoning = _first_count(out_of or {}, _REASONING) or _first_count(usage, _REASONING)
+    if not total or total != sent + output:
+        sent, output = _summed(sent, output, (cached, written, reasoning), total)
     cached = min(cached, sent)
     written = min(written, sent - cached)
     is_told = out_of is not None or "reasoning_tokens" in usage
@@ -120,7 +121,17 @@ _CACHED = ("cached_tokens", "num_cached_tokens", "cache_read_input_tokens", "pro
 _WRITTEN = ("cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens")
 
 
-def _first_count(holder: fields.Object, *names: str) -> int:
+_REASONING = ("reasoning_tokens",)
+
+
+def _details(usage: fields.Object, names: tuple[str, ...]) -> fields.Object | None:
+    for name in names:
+        if isinstance(value := usage.get(name), dict):
+            return value
+    return None
+
+
+def _first_count(holder: fields.Object, names: tuple[str, ...]) -> int:
     for name in names:
         if holder.get(name):
             return fields.count(holder, name)
@@ -283,6 +294,7 @@ _KNOWS_NONE = re.compile(r"(?:.*[/.:])?gpt-(?:5\.[1-9]|[6-9]|[1-9]\d)")
 _KNOWS_XHIGH = re.compile(r"(?:.*[/.:])?gpt-(?:5\.1-codex-max|5\.[2-9]|[6-9]|[1-9]\d)")
 
 
+@lru_cache(maxsize=256)
 def is_openai_reasoning(model: str) -> bool:
     """Whether the name is that of an OpenAI reasoning model, which rejects sampling parameters."""
     return _OFFICIAL_REASONING.match(model) is not None

@@ -38,17 +38,23 @@ def read_content(holder: fields.Object, at: str) -> Iterable[Part]:
     if isinstance(value, str):
         yield Text(value, at=f"{at}.content")
         return
-    blocks = fields.as_array(value, f"{at}.content")
-    searches = web.searches_in(blocks, f"{at}.content") if any(map(_is_searching, blocks)) else {}
+    at = f"{at}.content"
+    blocks = fields.as_array(value, at)
+    is_searching = any(map(_is_searching, blocks))
+    searches = web.searches_in(blocks, at) if is_searching else {}
     for number, block in enumerate(blocks):
         if number in searches:
             yield searches[number]
-        elif block is not None and not web.is_result(block):  # None: replaced by a compaction
-            yield from _read_block(fields.as_object(block, f"{at}.content[{number}]"), f"{at}.content[{number}]")
+        elif block is not None and not (is_searching and web.is_result(block)):  # None: replaced by a compaction
+            where = f"{at}[{number}]"
+            yield from _read_block(fields.as_object(block, where), where)
 
 
 def _is_searching(block: Any) -> bool:
-    return web.is_use(block) or web.is_result(block)
+    return fields.lenient(block, "type") not in _USUAL and (web.is_use(block) or web.is_result(block))
+
+
+_USUAL = frozenset(("text", "tool_use", "tool_result", "thinking", "image"))
 
 
 TEXT = frozenset(("type", "text"))
@@ -57,6 +63,7 @@ _IMAGE = frozenset(("type", "source"))
 _SOURCE = frozenset("type media_type data url file_id content".split())
 _DOCUMENT = frozenset(("type", "source", "title"))
 _THINKING = frozenset(("type", "thinking", "signature"))
+_IN_RESULTS = (Text, Image, File, Foreign)
 _REDACTED = frozenset(("type", "data"))
 _TOOL_USE = frozenset(("type", "id", "name", "input"))
 _TOOL_RESULT = frozenset(("type", "tool_use_id", "content", "is_error"))
@@ -69,8 +76,8 @@ def _read_block(block: fields.Object, at: str) -> Iterable[Part]:
     match fields.text(block, "type", at):
         case "text":
             # No sources in an earlier answer are no loss, nor those that a conversion has written there.
-            own = [one for one in fields.lenient_list(block, "citations") if not web.is_marked_citation(one)]
-            known = TEXT if own else _UNCITED
+            cited = block.get("citations") and fields.lenient_list(block, "citations")
+            known = TEXT if cited and not all(map(web.is_marked_citation, cited)) else _UNCITED
             yield Text(fields.text(block, "text", at), fields.extra_of(block, known), at)
         case "image":
             yield _read_image(block, at)
@@ -91,8 +98,7 @@ def _read_block(block: fields.Object, at: str) -> Iterable[Part]:
             name, call_id = fields.text(block, "name", at), fields.text(block, "id", at)
             yield ToolCall(call_id, name, arguments, extra=fields.extra_of(block, _TOOL_USE), at=at)
         case "tool_result":
-            kinds = Text | Image | File | Foreign
-            content = tuple(part for part in read_content(block, at) if isinstance(part, kinds))
+            content = tuple(part for part in read_content(block, at) if isinstance(part, _IN_RESULTS))
             is_error = fields.optional_bool(block, "is_error", at) or False
             call_id = fields.text(block, "tool_use_id", at)
             yield ToolResult(call_id, content, is_error, extra=fields.extra_of(block, _TOOL_RESULT), at=at)

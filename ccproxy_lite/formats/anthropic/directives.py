@@ -20,12 +20,24 @@ from ccproxy_lite.formats import fields
 SETTINGS = frozenset(("output_config", "clear_at"))
 """The members of a system message that are read here."""
 _CHANGES = ("tool_addition", "tool_removal")
+_DIRECTIVES = (*_CHANGES, "compaction")
 _BY_NAME = ("tool_reference", "tool_definition")
 
 
 def is_applied(block: fields.Object) -> bool:
     """Whether a block is a change of the tools that ``offered_tools`` makes; tools of MCP servers have no name here."""
     return block.get("type") in _CHANGES and fields.lenient(block.get("tool"), "type") in _BY_NAME
+
+
+def any_in(body: fields.Object) -> bool:
+    """Whether there is a block that changes the tools, or stands for what was said before: few requests have one."""
+    for message in fields.lenient_list(body, "messages"):
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, list):
+            for block in content:
+                if isinstance(block, dict) and block.get("type") in _DIRECTIVES:
+                    return True
+    return False
 
 
 def last_effort(body: fields.Object) -> str | None:

@@ -101,10 +101,9 @@ def _read_usage(source: Any) -> Usage | None:
     if not isinstance(usage, dict):
         return None
     details = usage.get("output_tokens_details")
-    return Usage(
-        *fields.counts(usage, *_COUNTS),
-        fields.count(details, "thinking_tokens") if isinstance(details, dict) else None,
-    )
+    thoughts = fields.count(details, "thinking_tokens") if isinstance(details, dict) else None
+    sent, said, read, written = fields.counts(usage, *_COUNTS)
+    return Usage(sent, said, read, written, thoughts)
 
 
 def _read_citations(citations: list[Any]) -> tuple[Citation, ...]:

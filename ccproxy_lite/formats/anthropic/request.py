@@ -72,12 +72,13 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
     config = fields.optional_object(body, "output_config") or {}
     choice = fields.optional_object(body, "tool_choice")
     metadata = fields.optional_object(body, "metadata") or {}
-    system, messages = _read_turns(body)
+    has_directives = directives.any_in(body)
+    system, messages = _read_turns(body, has_directives)
     return Request(
         model=fields.text(body, "model", ""),
         messages=messages,
         system=system,
-        tools=tuple(_read_tools(body)),
+        tools=tuple(_read_tools(body, has_directives)),
         tool_choice=_read_choice(choice) if choice else None,
         parallel_tools=_read_parallel(choice or {}),
         **SCALARS.read(body),
@@ -89,14 +90,17 @@ def read_request(body: fields.Object, path: PathInfo) -> Request:
         extra={
             **fields.extra_of(body, _KNOWN),
             **({SAFEGUARDS: body[SAFEGUARDS]} if body.get(SAFEGUARDS) is not None else {}),
-            **fields.extra_of(config, frozenset(("effort", "format")), "output_config"),
-            **fields.extra_of(choice or {}, frozenset(("type", "name", "disable_parallel_tool_use")), "tool_choice"),
-            **fields.extra_of(metadata, SCALARS.known_fields("metadata"), "metadata"),
+            **fields.extra_of(config, _CONFIG, "output_config"),
+            **fields.extra_of(choice or {}, _CHOICE, "tool_choice"),
+            **fields.extra_of(metadata, _METADATA, "metadata"),
             **fields.extra_of(fields.optional_object(body, "thinking") or {}, _THINKING, "thinking"),
         },
     )
 
 
+_CONFIG = frozenset(("effort", "format"))
+_CHOICE = frozenset(("type", "name", "disable_parallel_tool_use"))
+_METADATA = SCALARS.known_fields("metadata")
 _THINKING = frozenset(("type", "budget_tokens", "display"))
 
 
@@ -120,12 +124,15 @@ def _without_billing(text: str) -> str:
     return text
 
 
-def _read_turns(body: fields.Object) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
+def _read_turns(body: fields.Object, has_directives: bool) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
     """System messages that stand before the first turn are instructions like ``system``."""
-    entries = directives.after_compaction(fields.objects(body, "messages", ""))
+    entries = fields.objects(body, "messages", "")
+    entries = directives.after_compaction(entries) if has_directives else entries
     shown = [message for message, _ in entries]
     messages = [_read_message(*entry) for i, entry in enumerate(entries) if not directives.is_cleared(shown, i)]
     first = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
+    if not first:
+        return tuple(_read_system(body)), tuple(messages)
     leading: list[Text] = []
     others: list[Message] = []
     for message in messages[:first]:
@@ -137,6 +144,7 @@ def _read_turns(body: fields.Object) -> tuple[tuple[Text, ...], tuple[Message, .
     return (*_read_system(body), *leading), (*changes, *messages[first:])
 
 
+_EFFORT = frozenset(("effort",))
 _MESSAGE = frozenset(("role", "content")) | directives.SETTINGS
 
 
@@ -144,19 +152,17 @@ def _read_message(message: fields.Object, at: str) -> Message:
     role = fields.text(message, "role", at)
     if role not in ("user", "assistant", "system"):
         raise fields.wrong(f"{at}.role", "user, assistant or system")
-    config = fields.optional_object(message, "output_config", at) or {}
-    extra = {
-        **fields.extra_of(message, _MESSAGE),
-        **fields.extra_of(config, frozenset(("effort",)), "output_config"),
-    }
+    extra = fields.extra_of(message, _MESSAGE)
+    if config := fields.optional_object(message, "output_config", at):
+        extra = {**extra, **fields.extra_of(config, _EFFORT, "output_config")}
     return Message(role, tuple(read_content(message, at)), extra, at)  # type: ignore[arg-type]
 
 
 _TOOL = frozenset(("type", "name", "description", "input_schema", "strict"))
 
 
-def _read_tools(body: fields.Object) -> Iterable[Tool | WebTool | ServerTool]:
-    for tool, at in directives.offered_tools(body):
+def _read_tools(body: fields.Object, has_directives: bool) -> Iterable[Tool | WebTool | ServerTool]:
+    for tool, at in directives.offered_tools(body) if has_directives else fields.objects(body, "tools", ""):
         yield _read_tool(tool, at)
     for server, at in fields.objects(body, "mcp_servers", ""):
         yield ServerTool(MCP, fields.text(server, "name", at, MCP), dict(server), at)

@@ -86,15 +86,15 @@ class AnswerLosses:
 
     def note(self, event: Event) -> None:
         """An event on its way to the client; all but deltas."""
-        match event:
-            case Lost():
-                self._name(event.what)
-            case PartStart():
-                self._miss(event.name if event.kind == "search" else event.kind)
-            case PartEnd() if event.citations:
+        if isinstance(event, Lost):
+            self._name(event.what)
+        elif isinstance(event, PartStart):
+            self._miss(event.name if event.kind == "search" else event.kind)
+        elif isinstance(event, PartEnd):
+            if event.citations:
                 self._miss("citations")
-            case End() if event.reason == "pause":
-                self._miss("pause_turn")
+        elif isinstance(event, End) and event.reason == "pause":
+            self._miss("pause_turn")
 
     def without_lost(self, events: list[Event]) -> list[Event]:
         """The events of a whole answer for the client's writer, which knows no ``Lost``."""

@@ -304,6 +304,8 @@ class Losses:
 
     def lose_extra(self, extra: Extra, at: str = "") -> None:
         """Fields that only the client's format has; none of them reaches the target."""
+        if not extra:
+            return
         table = FROM.get(self._origin, {})
         for name, value in extra.items():
             if name.startswith("("):  # the format's own note, no field of the client's
@@ -322,6 +324,8 @@ class Losses:
 
         :param web: the names of the web tools that the target has for this request
         """
+        if not request.tools and request.tool_choice is None:
+            return request
         choice = request.tool_choice or ToolChoice("auto")
         kept: list[Tool | WebTool | ServerTool] = []
         lost: list[tuple[str, str]] = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Literal
 
 from ccproxy_lite.formats.neutral.events import NOTHING, Extra, Search
@@ -273,7 +274,7 @@ class Request:
 
     def scalars(self) -> dict[str, Any]:
         """The parameters that are one value each, as far as the client has set them."""
-        values = ((name, getattr(self, name)) for name in SCALARS)
+        values = zip(SCALARS, _scalars_of(self), strict=True)
         return {name: value for name, value in values if value is not None and value != ()}
 
 
@@ -282,3 +283,4 @@ SCALARS = (
     "user cache_key service_tier"
 ).split()
 """The parameters of a request that are one value each; the table of each format says where they stand."""
+_scalars_of = attrgetter(*SCALARS)

@@ -28,6 +28,11 @@ from ccproxy_lite.formats.neutral.request import (
 )
 
 
+def with_parts(message: Message, parts: Sequence[Part]) -> Message:
+    """A message with some of its parts; the same one where these are all of them."""
+    return message if len(parts) == len(message.parts) else replace(message, parts=tuple(parts))
+
+
 def merged(messages: Iterable[Message], seam: str = "") -> list[Message]:
     """Neighbours of one role as one message; a turn without parts disappears.
 
@@ -99,10 +104,11 @@ def fitting(messages: Iterable[Message], rules: Rules, losses: Losses) -> list[M
     """The messages with only those parts that the target can hold."""
     kept = []
     for message in messages:
-        losses.lose_extra(message.extra, message.at)
+        if message.extra:
+            losses.lose_extra(message.extra, message.at)
         given = message.parts if rules.blanks or message.role != "assistant" else _without_blank_pieces(message.parts)
-        parts = tuple(part for part in given if fits(part, message.role, rules, losses))
-        kept.append(replace(message, parts=parts))
+        parts = tuple([part for part in given if fits(part, message.role, rules, losses)])
+        kept.append(message if parts == message.parts else replace(message, parts=parts))
     return kept
 
 
@@ -183,7 +189,7 @@ def _pair_calls(turn: Message, following: list[Message], losses: Losses) -> list
             if isinstance(part, ToolCall):
                 answered.discard(part.id)  # a second call of the same id has no result of its own
             kept.append(part)
-        turn = replace(turn, parts=tuple(kept))
+        turn = with_parts(turn, kept)
     answers = Message("user", tuple(results.values()), at=following[0].at if following else "")
     return [turn, answers, *_without_results(following, losses, wanted)]
 
@@ -197,7 +203,7 @@ def _without_results(messages: list[Message], losses: Losses, wanted: Iterable[s
                 parts.append(part)
             elif part.call_id not in wanted:
                 losses.lose("orphan_result", part.at)
-        answered_turns.append(replace(message, parts=tuple(parts)))
+        answered_turns.append(with_parts(message, parts))
     return answered_turns
 
 

@@ -361,7 +361,8 @@ def _write_assistant(message: Message, target: Target, losses: Losses, native: b
     # Where it is expected, a turn with calls must have it, even without a word.
     if thoughts or (calls and _REASONING in target.quirks):
         written["reasoning_content"] = "\n\n".join(thoughts)
-    reasoning.write_sealed(written, details)
+    if details:
+        reasoning.write_sealed(written, details)
     if calls:
         written["tool_calls"] = calls
     elif signature:  # of a turn without calls
@@ -370,9 +371,8 @@ def _write_assistant(message: Message, target: Target, losses: Losses, native: b
 
 
 def _write_call(part: ToolCall, losses: Losses, native: bool) -> dict[str, Any]:
-    part = replace(part, id=names.fit_id(part.id, NAME_LIMITS), name=names.fit_name(part.name, NAME_LIMITS))
+    call_id, name = names.fit_id(part.id, NAME_LIMITS), names.fit_name(part.name, NAME_LIMITS)
     if part.kind == "custom" and native:
-        return {"id": part.id, "type": "custom", "custom": {"name": part.name, "input": part.arguments}}
+        return {"id": call_id, "type": "custom", "custom": {"name": name, "input": part.arguments}}
     arguments = part.arguments if part.kind == "function" else dumps_text(names.call_arguments(part))
-    function = {"name": part.name, "arguments": names.arguments_text(arguments)}
-    return {"id": part.id, "type": "function", "function": function}
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": names.arguments_text(arguments)}}
