@@ -39,7 +39,16 @@ def convert_request(case: Case) -> Outgoing:
         session=case.get("session", ""),
         caching=case.get("caching", False),
     )
-    return FORMATS[case["to"]].write_request(request, target)
+    return write_request(case["to"], request, target)
+
+
+def write_request(form: str, request: Request, target: Target) -> Outgoing:
+    """The request in a format; that changes nothing of it, for another target may be next."""
+    before = repr(request)
+    try:
+        return FORMATS[form].write_request(request, target)
+    finally:
+        assert repr(request) == before, f"{form} changes the request that it writes"
 
 
 def asked(case: Case) -> tuple[Request, Outgoing]:
@@ -47,7 +56,7 @@ def asked(case: Case) -> tuple[Request, Outgoing]:
     body = {**SMALLEST[case["to"]], **case.get("asked", {})}
     path = PathInfo(model="m") if case["to"] == "gemini" else PathInfo()
     request = FORMATS[case["to"]].read_request(body, path)
-    return request, FORMATS[case["from"]].write_request(request, Target(request.model))
+    return request, write_request(case["from"], request, Target(request.model))
 
 
 def sse_bytes(stream: list[Any]) -> bytes:

@@ -52,7 +52,6 @@ from ccproxy_lite.net.watchdog import NEVER, Watchdog
 WRITE_HIGH_BYTES = 65_536
 _LINGER_S = 1.0
 _MAX_PIPELINED_BYTES = 1_048_576
-_NOT_READ = (Response, Streamed)
 
 State = Literal["waiting", "head", "body", "serving", "lingering", "closed"]
 
@@ -351,7 +350,7 @@ class Connection(asyncio.Protocol):
     def _start_body(self, head: RequestHead, behind_head: bytes) -> None:
         admitted = self._shared.app.admit(head)
         limit = self._shared.limits.max_body_bytes
-        if not isinstance(admitted, _NOT_READ) and isinstance(head.framing, int) and head.framing > limit:
+        if not isinstance(admitted, (Response, Streamed)) and isinstance(head.framing, int) and head.framing > limit:
             admitted = self._shared.app.reject(head, 413, f"the body is larger than {limit} bytes")
         if isinstance(admitted, Response):  # the body that follows is not worth reading: no further request here
             head.keep_alive = head.keep_alive and head.framing == 0

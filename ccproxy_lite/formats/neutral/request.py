@@ -1,4 +1,7 @@
-"""The neutral request: a conversation, tools and settings, as plain frozen values. Pure.
+"""The neutral request: a conversation, tools and settings, as plain values. Pure.
+
+Nobody changes a value once it is made: one request is written for several targets. That is a rule with a test, and not
+``frozen``, with which making the parts of a long history takes a tenth longer.
 
 A field is neutral only if two formats have it. Everything else rides in ``extra``, the slot of fields that only the
 format which the value came from understands; what it notes there for itself stands in parentheses.
@@ -24,7 +27,7 @@ def _no_extra() -> Extra:
     return NOTHING
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Text:
     """A piece of text. ``at`` is the path in the client's body, to name losses by; it is no part of the value."""
 
@@ -33,7 +36,7 @@ class Text:
     at: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Image:
     """An image: ``data`` is standard base64 of ``media_type``; or a ``url``; or a ``file_id`` of the provider."""
 
@@ -46,7 +49,7 @@ class Image:
     at: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class File:
     """A document or any other file, base64 in ``data``; ``text/plain`` documents carry their text in ``text``."""
 
@@ -60,7 +63,7 @@ class File:
     at: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Audio:
     """Audio: base64 ``data`` in ``format`` (wav, mp3, ...)."""
 
@@ -70,7 +73,7 @@ class Audio:
     at: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Thinking:
     """Reasoning of an earlier answer.
 
@@ -85,7 +88,7 @@ class Thinking:
     at: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ToolCall:
     """A call that the model made. ``arguments`` is the JSON text as it came; free text where ``kind`` is custom."""
 
@@ -97,7 +100,7 @@ class ToolCall:
     at: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ToolResult:
     """What a call gave back. ``name`` is known where the format says it."""
 
@@ -109,7 +112,7 @@ class ToolResult:
     at: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SearchCall:
     """What the provider has done on the web in an earlier answer; only its origin can be told of it again."""
 
@@ -118,7 +121,7 @@ class SearchCall:
     at: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Refusal:
     """The model's refusal in an earlier answer."""
 
@@ -127,7 +130,7 @@ class Refusal:
     at: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Foreign:
     """A part that only its own format knows: ``data`` is the whole block, ``type`` its name there."""
 
@@ -143,7 +146,7 @@ class Foreign:
 Part = Text | Image | File | Audio | Thinking | ToolCall | ToolResult | SearchCall | Refusal | Foreign
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Message:
     """One turn. A tool result stands in a ``user`` message. ``system`` messages here stand after the first turn."""
 
@@ -153,7 +156,7 @@ class Message:
     at: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tool:
     """A tool that the client runs: a function with a JSON Schema, or a custom one that takes free text.
 
@@ -170,7 +173,7 @@ class Tool:
     at: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WebTool:
     """A tool that the provider runs, and that several have: the search of the web, or the fetching of pages.
 
@@ -189,7 +192,7 @@ class WebTool:
     at: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ServerTool:
     """A tool that the provider runs; only its own format can name it."""
 
@@ -199,7 +202,7 @@ class ServerTool:
     at: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ToolChoice:
     """Whether the model may or must call tools, and which: an empty ``names`` means any of them."""
 
@@ -207,7 +210,7 @@ class ToolChoice:
     names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reasoning:
     """How much to reason: an effort or a budget in tokens, and whether the client wants to see it."""
 
@@ -217,7 +220,7 @@ class Reasoning:
     at: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Output:
     """Structured output: any JSON object where ``schema`` is None, else a value of that JSON Schema."""
 
@@ -227,7 +230,7 @@ class Output:
     description: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """A request for an answer. None means: the client did not say.
 
