@@ -15,6 +15,7 @@ from ccproxy_lite.errors import ClientError
 from ccproxy_lite.formats.neutral.catalog import ModelInfo
 from ccproxy_lite.formats.neutral.events import NOTHING, Event, Failed, Usage
 from ccproxy_lite.formats.sse import Event as SseEvent
+from ccproxy_lite.formats.sse import Usual
 
 if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Effort, Request
@@ -212,8 +213,8 @@ class Format(NamedTuple):
     ``write_count``.
     Upstream side: ``write_request``, ``reader``, ``read_body``, ``read_models``, ``counting``.
     ``reader`` and ``read_body`` take a seed, from which ids are made where an upstream gives none.
-    ``look`` notes the progress of a stream that is relayed as it is, event by event, because both sides speak this
-    format; ``write_failure`` is the in-band error that ends one. ``without_foreign``
+    ``look`` notes the progress of a stream that is relayed as it is, because both sides speak this format, event by
+    event but for those that are ``usual``; ``write_failure`` is the in-band error that ends one. ``without_foreign``
     returns a request body without what this service would reject because another one made it, or None if all is well.
     ``with_effort`` returns one that asks for an effort to reason, as the target's model knows it, and what is left out.
     ``read_path`` returns what a URL's raw path and query request, or None if they are not this format's; ``write_path``
@@ -256,6 +257,7 @@ class Format(NamedTuple):
     breaks_off: bool = False
     comments: bool = True
     pauses: bool = False
+    usual: Usual = Usual()
 
 
 def fixed_paths(paths: Mapping[str, PathInfo]) -> Callable[[str, str], PathInfo | None]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ccproxy_lite.errors import UpstreamError
 
@@ -61,6 +62,8 @@ class Parser:
         if b"\n" not in chunk and b"\r" not in chunk:
             self._keep_unfinished(chunk)
             return []
+        if chunk.endswith(b"\n\n") and not (self._partial or self._data or self._name or self._first or b"\r" in chunk):
+            return self._read_events(chunk)
         block = b"".join(self._partial) + chunk
         self._partial, self._partial_bytes = [], 0
         # A CR at the end is a line end already; a LF that follows belongs to it.
@@ -71,6 +74,21 @@ class Parser:
         events: list[Event] = []
         for line in lines:
             self._read_line(line, events)
+        return events
+
+    def _read_events(self, block: bytes) -> list[Event]:
+        """Whole events, as most services send them: a line with data, and perhaps one with a name before it."""
+        events: list[Event] = []
+        for event in block.split(b"\n\n"):
+            name, _, line = event.partition(b"\n") if event.startswith(b"event: ") else (b"", b"", event)
+            if line.startswith(b"data: ") and b"\n" not in line:
+                self._data_bytes = len(line)
+                self._check_size()
+                events.append(Event(name[7:].decode("utf-8", "replace"), line[6:].decode("utf-8", "replace")))
+                self._data_bytes = 0
+            elif event:
+                for one in (*event.split(b"\n"), b""):
+                    self._read_line(one, events)
         return events
 
     def unfinished(self) -> bool:
@@ -139,6 +157,92 @@ class Parser:
             events.append(Event("", line.decode("utf-8", "replace")))
         elif len(self._stray) < _MAX_STRAY_CHARS and line.partition(b":")[0] not in _MUTE_FIELDS:
             self._stray += line.decode("utf-8", "replace") + "\n"
+
+
+class Usual(NamedTuple):
+    """The events that most of a stream consists of, told by their bytes: where both sides speak one format, a stream
+    need not be taken apart while nothing else comes.
+
+    ``begins`` are the ways in which one begins; the rest of it is one line. Each has all of ``needs``, and none of
+    ``never``; of the members ``nulls``, none has another value than null. ``counts`` stands in those that tell of
+    tokens, of which the last is looked at in the end.
+
+    >>> deltas = Usual((b"data: {",), needs=(b'"choices"',), never=(b'"error"',), nulls=(b'"finish_reason":',))
+    >>> deltas.cover(b'data: {"choices":[{"finish_reason":null}]}\\n\\n' * 2)
+    True
+    >>> deltas.cover(b'data: {"choices":[{"finish_reason":"stop"}]}\\n\\n'), deltas.cover(b"data: [DONE]\\n\\n")
+    (False, False)
+    """
+
+    begins: tuple[bytes, ...] = ()
+    needs: tuple[bytes, ...] = ()
+    never: tuple[bytes, ...] = ()
+    nulls: tuple[bytes, ...] = ()
+    counts: bytes = b"\0"
+
+    def cover(self, data: bytes) -> bool:
+        """Whether these whole events are such, and nothing else.
+
+        What is counted is long where it can be: looking for a long text skips most bytes.
+        """
+        begin = next(filter(data.startswith, self.begins), None)
+        if begin is None:
+            return False
+        is_crlf = data.endswith(b"\r\n\r\n")
+        events = 1 + data.count((b"\r\n\r\n" if is_crlf else b"\n\n") + begin)
+        line_ends = (begin.count(b"\n") + 2) * events
+        if data.count(b"\n") != line_ends or not data.endswith(_BLANKS):
+            return False
+        if b"\r" in data and not (is_crlf and data.count(b"\r") == line_ends == data.count(b"\r\n")):
+            return False
+        return (
+            all([data.count(mark) >= events for mark in self.needs])
+            and not any([mark in data for mark in self.never])
+            and all([data.count(mark) == _nulls(data, mark) for mark in self.nulls])
+        )
+
+    def parts(self, data: bytes) -> list[bytes]:
+        """Whole events that are not all usual, in parts: what stands before the first usual one, and behind the last.
+
+        Where it is among them that others are, two halves.
+        """
+        blank = _blank_line_of(data)
+        places = [place for begin in self.begins for place in (data.find(begin), data.rfind(begin)) if place >= 0]
+        if not places:
+            return [data]
+        start, end = min(places), data.find(blank, max(places)) + len(blank)
+        if not start and end == len(data):
+            start = end = data.find(blank, len(data) // 2) + len(blank)
+        return [part for part in (data[:start], data[start:end], data[end:]) if part]
+
+
+_BLANKS = (b"\n\n", b"\r\n\r\n")
+
+
+def _nulls(data: bytes, mark: bytes) -> int:
+    return data.count(mark + b"null") + data.count(mark + b" null")
+
+
+def event_at(data: bytes, at: int) -> bytes:
+    """The event to which a byte of some whole events belongs."""
+    blank = _blank_line_of(data)
+    start, end = data.rfind(blank, 0, at), data.find(blank, at)
+    return data[0 if start < 0 else start + len(blank) : end + len(blank)]
+
+
+def _blank_line_of(data: bytes) -> bytes:
+    return b"\r\n\r\n" if data.endswith(b"\r\n\r\n") else b"\n\n"
+
+
+def end_of_usual(data: bytes) -> int:
+    """Where the last complete event ends, if its lines end as usual; 0 if there is none."""
+    for blank in (b"\n\n", b"\r\n\r\n"):
+        if data.endswith(blank):
+            return len(data)
+    for blank in (b"\n\n", b"\r\n\r\n"):
+        if (at := data.rfind(blank)) >= 0:
+            return at + len(blank)
+    return 0
 
 
 def end_of_events(data: bytes) -> int:

@@ -42,6 +42,23 @@ class FramingError(Exception):
     """The peer broke the framing of a body: nothing that follows on the connection can be trusted."""
 
 
+class _PlainSizes(dict[bytes, int]):
+    """The numbers in size lines that hold nothing else, 0 for those that need a closer look.
+
+    They are remembered, for a stream has the same few again and again.
+    """
+
+    def __missing__(self, line: bytes) -> int:
+        match = _SIZE_LINE.match(line)
+        size = int(match[1], 16) if match is not None and match[2] is None else 0
+        if len(self) < 1024:
+            self[line] = size
+        return size
+
+
+_plain_size = _PlainSizes().__getitem__
+
+
 def encode_chunk(data: bytes) -> bytes:
     """``data`` as one chunk; empty data is no chunk, because an empty one would end the body."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
@@ -93,9 +110,9 @@ class Decoder:
     def _feed_chunked(self, data: bytes) -> bytes:
         data = self._buffer + data if self._buffer else data
         self._buffer = b""
-        out = []
-        at, length = 0, len(data)
+        out: list[bytes] = []
         # An index advances; slices would copy the remaining data once for each chunk.
+        at, length = self._take_whole_chunks(data, out) if self._state == "size" else 0, len(data)
         while at < length and not self.done:
             if self._state == "data":
                 piece = data[at : at + self._remaining]
@@ -129,6 +146,21 @@ class Decoder:
         else:
             self._buffer = data[at:]
         return out[0] if len(out) == 1 else b"".join(out)
+
+    def _take_whole_chunks(self, data: bytes, out: list[bytes]) -> int:
+        """The usual case, an event in each chunk: those that are complete, up to where anything else stands."""
+        lines = data.split(b"\r\n")
+        del lines[-1]  # of which more may come
+        pieces = lines[1::2]
+        sizes = lines[0 : 2 * len(pieces) : 2]
+        lengths = list(map(len, pieces))
+        if lengths and lengths[-1] == 0:  # the last chunk
+            del sizes[-1], lengths[-1], pieces[-1]
+        # A piece may hold line ends itself: then the sizes differ.
+        if not lengths or 0 in lengths or lengths != list(map(_plain_size, sizes)):
+            return 0
+        out += pieces
+        return sum(lengths) + sum(map(len, sizes)) + 4 * len(sizes)
 
     def _check_partial_line(self, line: bytes) -> None:
         # An endless line would be buffered without a bound, and one that ends with LF alone would never end.

@@ -30,6 +30,9 @@ from ccproxy_lite.formats.neutral.events import End, Event, Failed, Lost, PartDe
 from ccproxy_lite.formats.neutral.names import Restorer
 from ccproxy_lite.relay.pauses import Pauses
 
+_LOOKED_AT_BYTES = 512
+"""Where usual events and others come in one read, it is parted again and again, down to this."""
+
 
 class Stream(Protocol):
     """A streamed response; ``progress`` says how far it has come."""
@@ -62,11 +65,60 @@ class Relayed:
         self.progress = Progress()
         self._parser = parser
         self._look = form.look
+        self._usual = form.usual
         self._write_failure = form.write_failure
+        self._rest = b""
+        self._last_usual = self._last_counts = b""
         self._tail: list[bytes] = []
         self._cut_line_end: bytes | None = None
 
     def feed(self, data: bytes) -> bytes:
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        if not self._is_between_events:
+            return self._feed_looking(data)
+        end = sse.end_of_usual(data)
+        if end == len(data):
+            return self._feed_whole(data)
+        if not end:
+            return self._feed_looking(data)
+        written = self._feed_whole(data[:end])
+        if not self._last_usual:
+            return written + self._feed_looking(data[end:])
+        self._rest = data[end:]
+        return written
+
+    @property
+    def _is_between_events(self) -> bool:
+        return not self._tail and self._cut_line_end is None
+
+    def _feed_whole(self, data: bytes) -> bytes:
+        """Whole events: passed on unseen where they are usual ones; parts of them, where others are among them."""
+        progress = self.progress
+        if progress.is_foreign:  # the failure has been told in the client's words: nothing follows it
+            return b""
+        if progress.content and not progress.ended and self._is_between_events and self._usual.cover(data):
+            self._last_usual = data
+            if self._usual.counts in data:
+                self._last_counts = data
+            return data
+        parts = self._usual.parts(data) if len(data) > _LOOKED_AT_BYTES else ()
+        if len(parts) < 2:
+            return self._feed_looking(data)
+        return b"".join(map(self._feed_whole, parts))
+
+    def _look_back(self) -> None:
+        """Note what events that were passed on unseen have said: of the last of them, and the last count of tokens."""
+        if not self._last_usual:
+            return
+        counted, last = self._last_counts, self._last_usual
+        self._last_usual = self._last_counts = b""
+        unseen = [sse.event_at(counted, counted.rfind(self._usual.counts))] if counted else []
+        for event in self._parser.feed(b"".join([*unseen, sse.event_at(last, len(last) - 5)])):
+            self._look(event, self.progress)
+
+    def _feed_looking(self, data: bytes) -> bytes:
+        self._look_back()
         events = self._parser.feed(data)
         for event in events:
             self._look(event, self.progress)
@@ -108,15 +160,18 @@ class Relayed:
         return b"".join([*pieces, self._write_failure(failed, self.progress)])
 
     def close(self) -> bytes:
+        rest, self._rest = self._rest, b""
+        written = self._feed_looking(rest)
         if not self.progress.over:
             self._parser.close()
         if self.progress.ended or self.progress.failed:
             self.progress.over = True
-            return b"".join(self._tail)
+            return b"".join([written, *self._tail])
         failed = Failed(502, "server", "the upstream's stream ended early")
         return self.fail(failures.with_words(failed, self._parser.stray))
 
     def fail(self, failed: Failed) -> bytes:
+        self._look_back()
         self.progress.failed = failed
         return self._write_failure(failed, self.progress)
 

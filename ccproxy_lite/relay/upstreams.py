@@ -100,7 +100,7 @@ class Upstreams:
             await self.pool.fetch(origin, outbound._replace(headers=headers), receiver, self._timeouts)
             await receiver.done.wait()
             # The last event came; the final chunk of the body usually follows at once.
-            if receiver.is_early:
+            if receiver.is_early and not receiver.ended.is_set():
                 with anyio.move_on_after(_GRACE_S):
                     await receiver.ended.wait()
         finally:

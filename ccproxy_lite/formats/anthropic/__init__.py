@@ -17,6 +17,7 @@ FORMAT = Format(
     writer=answer.Writer,
     keep_alive=b'event: ping\ndata: {"type":"ping"}\n\n',
     look=reader.look,
+    usual=reader.USUAL,
     write_failure=reader.write_failure,
     without_foreign=request.without_foreign,
     with_effort=reasoning.with_effort,

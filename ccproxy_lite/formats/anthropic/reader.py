@@ -45,7 +45,7 @@ from ccproxy_lite.formats.neutral.events import (
     final_stop_reason,
 )
 from ccproxy_lite.formats.sse import Event as SseEvent
-from ccproxy_lite.formats.sse import encode
+from ccproxy_lite.formats.sse import Usual, encode
 from ccproxy_lite.jsontext import dumps, dumps_text
 
 REASONS: dict[str, StopReason] = {
@@ -353,6 +353,9 @@ _STEPS = {
 # ---------------------------------------------------------------- looking on
 
 
+USUAL = Usual((b"event: content_block_delta\ndata: {",))
+
+
 def look(event: SseEvent, progress: Progress) -> None:
     """Note how far a relayed stream has come. Deltas, nearly all of the bytes, are not even parsed."""
     name = event.name
@@ -360,6 +363,9 @@ def look(event: SseEvent, progress: Progress) -> None:
         return
     if name == "content_block_start":
         progress.content = True
+        return
+    if name == "message_stop":
+        progress.content = progress.ended = progress.over = True
         return
     data = failures.event_seen(event)
     if data is None:

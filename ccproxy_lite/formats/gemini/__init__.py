@@ -17,6 +17,7 @@ FORMAT = Format(
     writer=answer.Writer,
     keep_alive=b"\n",
     look=reader.look,
+    usual=reader.USUAL,
     write_failure=reader.write_failure,
     without_foreign=contents.without_foreign,
     with_effort=request.with_effort,

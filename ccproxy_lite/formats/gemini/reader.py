@@ -40,7 +40,7 @@ from ccproxy_lite.formats.neutral.events import (
     final_stop_reason,
 )
 from ccproxy_lite.formats.sse import Event as SseEvent
-from ccproxy_lite.formats.sse import encode
+from ccproxy_lite.formats.sse import Usual, encode
 from ccproxy_lite.jsontext import dumps, dumps_text
 
 _REASONS: dict[str, StopReason] = {
@@ -318,6 +318,14 @@ def _read_page(chunk: Any) -> Any:
 
 
 # ---------------------------------------------------------------- looking on
+
+
+USUAL = Usual(
+    (b"data: {",),
+    needs=(b'"candidates"',),
+    never=(b'"error"', b'"finishReason"', b'"promptFeedback"'),
+    counts=b'"usageMetadata"',
+)
 
 
 def look(event: SseEvent, progress: Progress) -> None:

@@ -52,7 +52,7 @@ from ccproxy_lite.formats.openai_chat.messages import read_signature
 from ccproxy_lite.formats.openai_chat.reasoning import NAME
 from ccproxy_lite.formats.openai_chat.sources import BESIDE, read_annotations, read_sources
 from ccproxy_lite.formats.sse import Event as SseEvent
-from ccproxy_lite.formats.sse import encode
+from ccproxy_lite.formats.sse import Usual, encode
 from ccproxy_lite.jsontext import dumps, dumps_text, loads
 
 _PLAIN_DELTA = frozenset(("role", "content"))
@@ -442,6 +442,11 @@ class Reader:
 
 
 # ---------------------------------------------------------------- looking on
+
+
+USUAL = Usual(
+    (b"data: {",), needs=(b'"choices"',), never=(b'"error"',), nulls=(b'"finish_reason":',), counts=b'"usage":'
+)
 
 
 def look(event: SseEvent, progress: Progress) -> None:

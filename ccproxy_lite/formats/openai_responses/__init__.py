@@ -24,6 +24,7 @@ FORMAT = Format(
     writer=answer.Writer,
     keep_alive=b": keep-alive\n",
     look=reader.look,
+    usual=reader.USUAL,
     write_failure=reader.write_failure,
     without_foreign=items.without_foreign,
     with_effort=request.with_effort,

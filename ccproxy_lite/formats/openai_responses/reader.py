@@ -45,7 +45,7 @@ from ccproxy_lite.formats.openai_responses.items import NAME
 from ccproxy_lite.formats.openai_responses.ordered_parts import OrderedParts
 from ccproxy_lite.formats.openai_responses.tools import SEARCH
 from ccproxy_lite.formats.sse import Event as SseEvent
-from ccproxy_lite.formats.sse import encode
+from ccproxy_lite.formats.sse import Usual, encode
 from ccproxy_lite.jsontext import dumps, dumps_text, loads
 
 _INCOMPLETE: dict[str, StopReason] = {"max_output_tokens": "max_tokens", "content_filter": "refusal"}
@@ -401,6 +401,13 @@ _STEPS = {
 
 
 # ---------------------------------------------------------------- looking on
+
+
+_DELTAS = "output_text function_call_arguments custom_tool_call_input reasoning_summary_text reasoning_text".split()
+USUAL = Usual(
+    tuple(f"event: response.{name}.delta\ndata: {{".encode() for name in _DELTAS)
+    + tuple(f'data: {{"type":"response.{name}.delta"'.encode() for name in _DELTAS)
+)
 
 
 def look(event: SseEvent, progress: Progress) -> None:
