@@ -293,12 +293,12 @@ class Connection(asyncio.Protocol):
             self._transport.write(self._pending)
             self._pending = b""
 
-    def finish(self) -> None:
-        """End the response that was begun."""
+    def finish(self, data: bytes = b"") -> None:
+        """End the response that was begun, with a last piece."""
         if self.state == "closed":
             return
-        last = self._pending + (LAST_CHUNK if self._chunked else b"")
-        self._pending = b""
+        framed = encode_chunk(data) + LAST_CHUNK if self._chunked else data
+        last, self._pending = self._pending + framed, b""
         if last:
             self._transport.write(last)
         self._response_finished()

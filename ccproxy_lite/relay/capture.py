@@ -87,9 +87,11 @@ class RecordedClient:
             self._tape.early_s = self._tape.since(self._clock.now())
         self._client.write(data)
 
-    def finish(self) -> None:
+    def finish(self, data: bytes = b"") -> None:
+        if data:
+            self._tape.add(self._tape.pieces, data, self._clock.now())
         self._tape.complete = True
-        self._client.finish()
+        self._client.finish(data)
 
 
 class RecordedDelivery(Delivery):

@@ -186,10 +186,7 @@ class Delivery:
         if progress.failed is not None:
             self._finish_delivery(progress.failed, out)
             return
-        if self.state == "passing":
-            if out and self._reply is not None:
-                self._reply.write(out)
-        else:
+        if self.state != "passing":
             self._collect_piece(out)
             if self.failed:
                 return
@@ -197,26 +194,31 @@ class Delivery:
                 if last:
                     self.fail(Failed(502, "server", "the upstream's stream was empty"))
                 return
-            self._commit_to_client()
+            out = self._commit_to_client()
         if progress.over or progress.paused or last:
-            self._finish_delivery()
+            self._finish_delivery(written=out)
+        elif out and self._reply is not None:
+            self._reply.write(out)
 
-    def _commit_to_client(self) -> None:
+    def _commit_to_client(self) -> bytes:
+        """The head goes to the client; returns the events that were held back until now."""
         assert self.answer is not None and self._reply is not None and self.stream is not None
         self.state, self.committed_at = "passing", self._clock.now()
         self._reply.begin(self.answer, () if self._reply.begun else self.stream.take_dropped())
-        self._reply.write(self.body)
-        self._pieces = []
+        held, self._pieces = self.body, []
+        return held
 
-    def _finish_delivery(self, failed: Failed | None = None, error: bytes | None = None) -> None:
-        """The stream is over; if it has failed after its first content, ``error`` is written into it."""
+    def _finish_delivery(self, failed: Failed | None = None, written: bytes | None = None) -> None:
+        """The stream is over; ``written`` are its last events, or, if it has failed after its first content, its
+        error."""
         self.state, self.failed = "over", failed
         if self._reply is not None and self.committed:
-            if failed is None:
-                if self.stream is None or not self.stream.progress.paused:
-                    self._reply.finish()
+            if failed is not None:
+                self._reply.fail(failed, written)
+            elif self.stream is not None and self.stream.progress.paused:
+                self._reply.write(written or b"")
             else:
-                self._reply.fail(failed, error)
+                self._reply.finish(written or b"")
         self.done.set()
 
     def _collect_piece(self, data: bytes) -> None:

@@ -144,4 +144,6 @@ def about_answer(route: Route, dropped: tuple[str, ...]) -> OutHeaders:
 
 
 def _header_safe(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text.strip()
     return "".join(char if "\x20" <= char <= "\x7e" else "?" for char in text).strip()

@@ -75,25 +75,27 @@ class Reply:
     def write_whole(self, events: bytes, lost: tuple[str, ...]) -> None:
         """A response that came in one piece, written as a stream."""
         self._send_head_once(merged(self._content_type, self._headers(lost)))
-        self.write(events)
-        self.finish()
+        self.finish(events)
 
     def fail(self, failed: Failed, written: bytes | None = None) -> None:
         """End the response with an in-band error: the one that a stream has ``written``, or one that stands alone."""
         if self._over:  # the client's connection may serve its next request by now
             return
-        self.write(self._call.redact_bytes(self._lone_error(failed) if written is None else written))
-        self.finish(broken=True)
-
-    def finish(self, *, broken: bool = False) -> None:
         self._over = True
         self.close()
-        if self._array is not None and not broken:
-            self._client.write(self._array.close())
-        if broken and self._call.form.breaks_off:
+        error = self._call.redact_bytes(self._lone_error(failed) if written is None else written)
+        error = error if self._array is None else self._array.feed(error)
+        if self._call.form.breaks_off:
+            self._client.write(error)
             self._client.abort()
         else:
-            self._client.finish()
+            self._client.finish(error)
+
+    def finish(self, events: bytes = b"") -> None:
+        """The last events, in one packet with the end of the response."""
+        self._over = True
+        self.close()
+        self._client.finish(events if self._array is None else self._array.feed(events) + self._array.close())
 
     def close(self) -> None:
         """No more keep-alives."""

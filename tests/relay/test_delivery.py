@@ -57,8 +57,8 @@ class Client:
     def fail(self, failed: Failed, written: bytes | None = None) -> None:
         self.told.append(f"failed {(written or b'').decode()}")
 
-    def finish(self) -> None:
-        self.told.append("end")
+    def finish(self, events: bytes = b"") -> None:
+        self.told += [events.decode(), "end"] if events else ["end"]
 
     def pause_nobody(self) -> None: ...
 
