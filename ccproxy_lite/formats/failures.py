@@ -142,7 +142,7 @@ def event_object(event: SseEvent) -> dict[str, Any]:
 
     Raises UpstreamError for broken JSON and for lists.
     """
-    if event.name.lower() in _IDLE_EVENTS:
+    if event.name and event.name.lower() in _IDLE_EVENTS:
         return {}
     try:
         data = loads(event.data)

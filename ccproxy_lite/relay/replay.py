@@ -74,8 +74,8 @@ class Collector:
         if data is not self._keep_alive:
             self._outcome.body += data
 
-    def finish(self) -> None:
-        """Nothing to close."""
+    def finish(self, data: bytes = b"") -> None:
+        self.write(data)
 
     def abort(self) -> None:
         """Nothing to break off."""

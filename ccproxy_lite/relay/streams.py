@@ -217,21 +217,24 @@ class Converted:
         self.earlier: list[Event] = []
         self._parser = parser
         self._reader = reader
-        self._restore = restorer.restore
+        self._restorer = restorer
         self._writer = writer
         self._losses = losses
         self._told = 0
 
     def feed(self, data: bytes) -> bytes:
-        out = b""
-        reader = self._reader
+        read, write = self._reader.feed, self._writer.write
+        has_own_way = self.pauses is not None or not self._restorer.is_idle
+        pieces = []
         for event in self._parser.feed(data):
-            events = reader.feed(event)
-            if events:
-                out += self.pass_on(events)
+            events = read(event)
+            if len(events) == 1 and type(events[0]) is PartDelta and not has_own_way:  # nearly all of them
+                pieces.append(write(events[0]))
+            elif events:
+                pieces.append(self.pass_on(events))
         if not self.progress.over:
             self._parser.check()
-        return out
+        return b"".join(pieces)
 
     def close(self) -> bytes:
         if self.progress.over or self.progress.failed:
@@ -255,7 +258,7 @@ class Converted:
         """The client's bytes for neutral events."""
         write, progress = self._writer.write, self.progress
         pieces = []
-        events = self._restore(events)
+        events = self._restorer.restore(events)
         if self.pauses is not None:
             events = self.pauses.joined(events)
             progress.paused = self.pauses.is_paused

@@ -122,17 +122,18 @@ class Restorer:
 
     :param names: from names on the wire to the client's own
     :param custom: the client's custom tools that went out as functions with one ``input``
+    :ivar is_idle: whether there are none of either
     """
 
     def __init__(self, names: Mapping[str, str], custom: frozenset[str]) -> None:
         self._names = names
         self._custom = custom
-        self._idle = not names and not custom
+        self.is_idle = not names and not custom
         self._pieces: list[str] | None = None
 
     def restore(self, events: list[Event]) -> list[Event]:
         """The same events, with the client's names."""
-        if self._idle:
+        if self.is_idle:
             return events
         restored: list[Event] = []
         for event in events:

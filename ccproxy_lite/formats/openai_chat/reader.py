@@ -136,7 +136,7 @@ class Reader:
     def feed(self, event: SseEvent) -> list[Event]:
         if self._over or self._done or not event.data:
             return []
-        if event.data.strip() == "[DONE]":
+        if event.data[:1] != "{" and event.data.strip() == "[DONE]":
             self._done = True
             return self.close()
         data = failures.event_object(event)
