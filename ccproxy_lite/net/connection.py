@@ -46,6 +46,7 @@ from ccproxy_lite.net.bodies import CONTINUE, IncomingBody
 from ccproxy_lite.net.framing import LAST_CHUNK, Decoder, FramingError, encode_chunk
 from ccproxy_lite.net.heads import OutHeaders, Rejected, RequestHead, find_end, read_head, status_line, write_head
 from ccproxy_lite.net.inflate import CODINGS, InflateError, Inflater
+from ccproxy_lite.net.reading import ReadingProtocol
 from ccproxy_lite.net.tasks import Spawn, Tasks
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
 
@@ -85,7 +86,7 @@ class Shared:
     on_empty: Callable[[], None] = lambda: None
 
 
-class Connection(asyncio.Protocol):
+class Connection(ReadingProtocol):
     """One accepted connection.
 
     :ivar on_blocked: called with True when the peer stops reading, with False when it goes on

@@ -21,7 +21,7 @@ _MAX_HEAD_BYTES = 16_384
 
 
 async def through(
-    proxy: Proxy, protocol: asyncio.Protocol, host: str, port: int, context: ssl.SSLContext | None
+    proxy: Proxy, protocol: asyncio.BaseProtocol, host: str, port: int, context: ssl.SSLContext | None
 ) -> None:
     """Connect a protocol to a host through a proxy; without a context, to the proxy itself.
 

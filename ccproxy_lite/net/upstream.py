@@ -54,6 +54,7 @@ from ccproxy_lite.net.framing import (
 from ccproxy_lite.net.heads import MAX_ANSWER_HEAD_BYTES, AnswerHead, answer_machine, request_line, write_head
 from ccproxy_lite.net.inflate import CODINGS, InflateError, Inflater
 from ccproxy_lite.net.origin import Origin
+from ccproxy_lite.net.reading import ReadingProtocol
 from ccproxy_lite.net.tls import context_for, describe
 from ccproxy_lite.net.tunnel import explain_rejection, through
 from ccproxy_lite.net.watchdog import NEVER, Watchdog
@@ -120,7 +121,7 @@ class _Stale(Exception):
     """A pooled connection was closed by the peer before it answered."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(ReadingProtocol):
     """One connection to an upstream."""
 
     def __init__(self, pool: Pool, origin: Origin) -> None:

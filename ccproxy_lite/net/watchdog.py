@@ -42,8 +42,8 @@ class Watchdog:
 
     def watch(self, thing: Watched) -> None:
         self._watched.add(thing)
-        loop = asyncio.get_running_loop()
         if self._timer is None or thing.deadline < self._timer.when():
+            loop = asyncio.get_running_loop()
             if self._timer is not None:
                 self._timer.cancel()
             self._start_timer(min(max(thing.deadline - loop.time(), _MIN_PERIOD_S), _MAX_PERIOD_S))

@@ -12,7 +12,7 @@ events. The watchdog calls ``expire`` after every interval without a write.
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Callable
 
 from ccproxy_lite.errors import ClientError
@@ -45,7 +45,7 @@ class Reply:
         self._is_relayed = False
         self._array = ArrayFraming() if call.path_info.array else None
         self._pause: Callable[[bool], None] | None = None
-        self._now = asyncio.get_running_loop().time
+        self._now = time.monotonic
         self.begun = self._over = False
         self.deadline = self._now() + self._interval_s
         watchdog.watch(self)
