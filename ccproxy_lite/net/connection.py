@@ -117,8 +117,7 @@ class Connection(ReadingProtocol):
         self._incoming: IncomingBody | None = None
         self._scope: anyio.CancelScope | None = None
         self._cancel_on_eof = False
-        self.response_started = False
-        self._chunked = self._until_close = False
+        self.response_started = self._chunked = self._until_close = False
         self._pending = b""  # a head that goes out with the first piece of its body, in one packet
         self._blocked = False
         self._unsent = 0  # bytes that the peer had not taken when the deadline was set
