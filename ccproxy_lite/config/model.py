@@ -146,6 +146,7 @@ class Limits(NamedTuple):
     max_connections: int = 512
     max_body_bytes: int = 67_108_864
     max_event_bytes: int = 33_554_432
+    max_converting_bytes: int = 268_435_456
 
 
 class Log(NamedTuple):

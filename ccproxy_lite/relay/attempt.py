@@ -31,6 +31,7 @@ from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.capture import RecordedDelivery
 from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.headers import JSON_HEADERS, about_answer, for_converted, for_upstream, merged
+from ccproxy_lite.relay.offload import CAN_FORK, LARGE_BYTES
 from ccproxy_lite.relay.pauses import Pauses
 from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.relay.streams import Converted, Reframed, Relayed, Stream, failed_of, late_losses
@@ -270,7 +271,7 @@ class MessageDispatch:
             if delivery.committed_at is not None:
                 record.dropped += tuple(self._losses.dropped)
         if delivery.state == "collecting":
-            return self._deliver_collected(delivery, prepared)
+            return await self._deliver_collected(delivery, prepared)
         if delivery.committed:
             self._note_surplus(delivery)
             record.status = 200
@@ -397,14 +398,18 @@ class MessageDispatch:
         if self._call.keep is not None and self._writer is not None:
             self._call.keep(self._call, self._writer, self.attempt.key.reference)
 
-    def _deliver_collected(self, delivery: Delivery, prepared: Prepared) -> Failed | None:
+    async def _deliver_collected(self, delivery: Delivery, prepared: Prepared) -> Failed | None:
         """Judge a response that was collected, and send it to the client if it is one."""
         call, record = self._call, self._call.record
         limit = self._upstreams.config.limits.max_event_bytes
         parser = self._framing.parser(limit) if delivery.is_event_stream else None
+        whole = Whole(delivery.answer, delivery.body, parser, self._provider.error_body)
+        size = len(whole.body)
         try:
-            whole = Whole(delivery.answer, delivery.body, parser, self._provider.error_body)
-            events = read_whole(prepared.form, whole, call.id, call.redact)
+            if size > LARGE_BYTES and CAN_FORK:
+                events = await self._upstreams.offload.run(lambda: self._read(whole), size)
+            else:
+                events = self._read(whole)
         except UpstreamError as error:
             return failed_of(error)
         except Exception as error:  # whatever this upstream has sent, another may still respond
@@ -416,7 +421,7 @@ class MessageDispatch:
         record.usage, record.status = last.usage, 200
         record.first_byte_s = self._upstreams.clock.now() - record.started_at
         if self._reply is None and prepared.outgoing is None and parser is None:
-            self._pass_on_body(delivery.answer, delivery.body, last)
+            self._pass_on_body(delivery.answer, whole.body, last)
             return None
         events = prepared.restorer.restore(events)
         if self._pauses is not None:
@@ -445,6 +450,13 @@ class MessageDispatch:
             headers = about_answer(self.attempt.route, prepared.dropped + lost)
             call.client.respond(Response(200, merged(JSON_HEADERS, headers), body))
         return None
+
+    def _read(self, whole: Whole) -> list[Event]:
+        """What a response says; only its end, where the client gets it as it came. Raises UpstreamError."""
+        prepared, call = self.prepared, self._call
+        events = read_whole(prepared.form, whole, call.id, call.redact)
+        is_passed_on = self._reply is None and prepared.outgoing is None and whole.events is None
+        return events[-1:] if is_passed_on else events
 
     def _pass_on_body(self, answer: AnswerHead, body: bytes, end: End) -> None:
         """A whole response as it came, to a client of the same format."""

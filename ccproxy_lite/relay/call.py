@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 import time
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from random import getrandbits
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ccproxy_lite.cached import cached_property
 from ccproxy_lite.config.model import Upstream
@@ -51,6 +51,14 @@ def is_own_id(text: str) -> bool:
     return found is not None and f"{zlib.crc32(found[1].encode()):08x}" == found[2]
 
 
+class Digest(NamedTuple):
+    """What is small of a large body: members, the request without its messages, and what conditions may ask for."""
+
+    body: dict[str, Any]
+    request: Request | None
+    facts: tuple[Collection[str], int, str] | None
+
+
 @dataclass
 class Call:
     """One request: its format, its bytes, and what the path and the headers say.
@@ -65,6 +73,7 @@ class Call:
         response may be kept, which ``keep`` does; it also wants the reference of the key that was used
     :ivar conversation: the id of the first response of those that it continues, and ``first_key`` the reference of the
         key with which that was made: the conversation stays on it
+    :ivar digest: of a large body, which is read in a copy of the process, all that is known here
     :ivar refused: by upstream and model, the fields for a prompt cache that have been rejected during this call
     :ivar tape: records it for a capture
     :ivar passed_secret: the client's key, if it is the one that is sent to the upstream
@@ -89,6 +98,7 @@ class Call:
     asked: dict[str, Any] = field(default_factory=dict)
     is_kept: bool = False
     keep: Callable[[Call, Writer, str], None] | None = None
+    digest: Digest | None = None
     refused: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
 
     @cached_property
@@ -139,12 +149,29 @@ class Call:
 
     @cached_property
     def request(self) -> Request:
+        if self.digest is not None:
+            return self.digest.request or self.unread().request
         return self.form.read_request(self.body, self.path_info)
 
     @cached_property
     def reply(self) -> ReplyInfo:
         """What writers need to know; this parses the request."""
         return ReplyInfo(self.request, self.id, self.created, self.previous, self.is_kept)
+
+    def use_digest(self, digest: Digest) -> None:
+        """Go on with what is small of the body."""
+        self.digest = digest
+        self.__dict__["body"] = digest.body
+
+    def unread(self) -> Call:
+        """The same call, of whose body nothing has been read yet."""
+        return replace(self, digest=None)
+
+    def read_all(self) -> None:
+        """Read a large body here after all."""
+        self.digest = None
+        for name in ("body", "request", "reply"):
+            self.__dict__.pop(name, None)
 
     def use_body(self, body: dict[str, Any]) -> None:
         """Go on as if the client had sent another body. It is written only where it is needed: it may be large."""

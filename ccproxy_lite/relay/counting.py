@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from ccproxy_lite.errors import UNREACHABLE, ClientError, UpstreamError
 from ccproxy_lite.formats.format import Format
@@ -16,15 +16,21 @@ from ccproxy_lite.relay.attempt import target_of
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.facts import routes_for
 from ccproxy_lite.relay.headers import JSON_HEADERS, about_answer, for_converted, for_upstream, merged
+from ccproxy_lite.relay.large import is_large, preparing
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.upstreams import wire_format
 from ccproxy_lite.routing.routes import Route
 
 _MAX_BYTES = 1_048_576
 
+Result = TypeVar("Result")
+
 
 async def count(relay: Relay, call: Call) -> None:
     """Respond with a token count, at worst an estimate. Raises ClientError for an invalid request."""
+    if is_large(call):
+        async with preparing(call, relay.upstreams):  # the body is read; what is sent is another
+            pass
     record = call.record
     is_known = stored.continue_previous(relay, call)
     record.model = call.model
@@ -40,11 +46,18 @@ async def count(relay: Relay, call: Call) -> None:
     if counted is None:
         from ccproxy_lite.formats.neutral.tokens import estimate  # a large module that is seldom needed
 
-        counted = estimate(call.request)
+        counted = await _elsewhere(relay, call, lambda one: estimate(one.request))
         headers.append(("x-ccproxy-estimate", "1"))
     record.status, record.usage, record.is_count = 200, Usage(input=counted), True
     body = dumps(call.form.write_count(counted)).encode()
     call.client.respond(Response(200, merged(JSON_HEADERS, headers), body))
+
+
+async def _elsewhere(relay: Relay, call: Call, function: Callable[[Call], Result]) -> Result:
+    """What a function makes of a call; of a large one in a copy of the process. Raises what it raises."""
+    if call.digest is None:
+        return function(call)
+    return await relay.upstreams.offload.run(lambda: function(call.unread()), len(call.raw_body))
 
 
 async def _upstream_count(relay: Relay, call: Call, route: Route) -> int | None:
@@ -54,7 +67,7 @@ async def _upstream_count(relay: Relay, call: Call, route: Route) -> int | None:
     if form.counting is None:
         return None
     try:
-        ask = _counting_request(relay, call, route, form)
+        ask = await _elsewhere(relay, call, lambda one: _counting_request(relay, one, route, form))
         key = relay.ring_for(upstream, call.client_key).key_for_side_request(route.model, relay.clock.now())
         if key is None:
             return None

@@ -7,7 +7,7 @@ what lasts longer, in ``relay``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from logging import DEBUG
 from math import ceil
@@ -94,7 +94,7 @@ class Exchange:
         relay: Relay,
         call: Call,
         routes: list[Route],
-        dispatch: Callable[[Attempt], Dispatch],
+        dispatch: Callable[[Attempt], Awaitable[Dispatch]],
         reply: Reply | None = None,
     ) -> None:
         self._relay = relay
@@ -159,10 +159,13 @@ class Exchange:
         record = self._call.record
         record.route, record.key = str(step.route), step.key.label
         try:
-            dispatch = self._new_dispatch(step)
+            dispatch = await self._new_dispatch(step)
         except ClientError as error:
             self._failover.not_convertible(step, failed_of(error))
             return False
+        except BaseException:
+            self._failover.abandon(step)
+            raise
         self._dispatches.append(dispatch)
         try:
             await dispatch.run()

@@ -41,6 +41,7 @@ class RequestFacts:
 
     def __init__(self, call: Call, upstreams: Upstreams) -> None:
         self._call = call
+        self._known = call.digest.facts if call.digest is not None else None
         self._upstreams = upstreams
 
     @property
@@ -63,16 +64,22 @@ class RequestFacts:
 
     @cached_property
     def contents(self) -> Collection[str]:
+        if self._known is not None:
+            return self._known[0]
         from ccproxy_lite.formats.neutral.contents import contents_of  # a large module that is seldom needed
 
         return contents_of(self._request) if self._request is not None else ()
 
     @cached_property
     def tokens(self) -> int:
+        if self._known is not None:
+            return self._known[1]
         from ccproxy_lite.formats.neutral.tokens import estimate
 
         return estimate(self._request) if self._request is not None else len(self._call.raw_body) // _BYTES_PER_TOKEN
 
     @cached_property
     def system(self) -> str:
+        if self._known is not None:
+            return self._known[2]
         return "\n".join(part.text for part in self._request.system) if self._request is not None else ""

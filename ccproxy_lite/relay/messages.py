@@ -10,6 +10,7 @@ from ccproxy_lite.relay.attempt import MessageDispatch, Prepared, prepare, refus
 from ccproxy_lite.relay.call import Call
 from ccproxy_lite.relay.exchange import Exchange
 from ccproxy_lite.relay.facts import routes_for
+from ccproxy_lite.relay.large import Prepare, is_large, preparing
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.routing.conditions import condition_text
@@ -26,13 +27,19 @@ async def answer(relay: Relay, call: Call, routes: list[Route] | None = None) ->
     if captures is not None:
         captures.begin(call)
     try:
-        await _answer(relay, call, routes)
+        if is_large(call):
+            async with preparing(call, relay.upstreams) as prepare_elsewhere:
+                await _answer(relay, call, routes, prepare_elsewhere)
+        else:
+            await _answer(relay, call, routes)
     finally:
         if captures is not None:
             await captures.finish(call, relay.config, relay.upstreams.lists)
 
 
-async def _answer(relay: Relay, call: Call, routes: list[Route] | None) -> None:
+async def _answer(
+    relay: Relay, call: Call, routes: list[Route] | None, prepare_elsewhere: Prepare | None = None
+) -> None:
     is_known = stored.continue_previous(relay, call)
     call.record.model = call.model
     routes = routes or await routes_for(relay, call)
@@ -48,10 +55,13 @@ async def _answer(relay: Relay, call: Call, routes: list[Route] | None) -> None:
     reply = _reply(relay, call, routes) if call.wants_stream else None
     prepared: dict[tuple[int, frozenset[str]], Prepared] = {}
 
-    def dispatch(attempt: Attempt) -> MessageDispatch:
+    async def dispatch(attempt: Attempt) -> MessageDispatch:
         variant = attempt.target_index, refused_by(attempt.route, call, relay.upstreams)
         if variant not in prepared:
-            prepared[variant] = prepare(call, attempt.route, relay.upstreams)
+            if prepare_elsewhere is None:
+                prepared[variant] = prepare(call, attempt.route, relay.upstreams)
+            else:
+                prepared[variant] = await prepare_elsewhere(attempt.route)
         return MessageDispatch(call, relay.upstreams, reply, attempt, prepared[variant])
 
     await Exchange(relay, call, routes, dispatch, reply).run()

@@ -170,4 +170,8 @@ async def relay_untouched(relay: Relay, call: Call) -> None:
     call.record.model, call.record.session = route.model, call.session
     call.client.cancel_on_eof()
     await upload.take_small()
-    await Exchange(relay, call, [route], lambda attempt: RawDispatch(relay, call, attempt, upload), None).run()
+
+    async def dispatch(attempt: Attempt) -> RawDispatch:
+        return RawDispatch(relay, call, attempt, upload)
+
+    await Exchange(relay, call, [route], dispatch, None).run()

@@ -39,6 +39,8 @@ def continue_previous(relay: Relay, call: Call) -> bool:
         if size > relay.config.limits.max_body_bytes:
             raise ClientError(413, "the conversation is larger than max_body_bytes")
         call.conversation, call.first_key = chain.turns[0].id, chain.key
+        call.read_all()
+        call.asked = call.body
         call.use_body(state.continued(call.body, chain.turns))
     call.is_kept = call.is_kept and size <= states.max_bytes
     call.keep = partial(_keep, relay) if call.is_kept else None
@@ -68,7 +70,8 @@ def _keep(relay: Relay, call: Call, writer: Writer, key: str) -> None:
     Whatever prevents that must not cost the client its answer.
     """
     try:
-        turn = call.form.state.turn_of(call.asked, writer, call.previous) if call.form.state is not None else None
+        asked = call.asked if call.digest is None else call.unread().body
+        turn = call.form.state.turn_of(asked, writer, call.previous) if call.form.state is not None else None
         if turn is not None:
             relay.states.keep(call.client_key, turn, relay.clock.now(), key)
     except (RecursionError, ValueError) as error:

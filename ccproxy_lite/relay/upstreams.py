@@ -26,6 +26,7 @@ from ccproxy_lite.providers.credentials import Secret, is_sendable
 from ccproxy_lite.providers.provider import Outbound, Question
 from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.headers import configured, merged
+from ccproxy_lite.relay.offload import Offload
 from ccproxy_lite.relay.programs import Programs, Receiver, Settings
 from ccproxy_lite.relay.vault import Fetch, Vault
 
@@ -64,6 +65,7 @@ class Upstreams:
         t = config.timeouts
         self._timeouts = Timeouts(t.connect_s, t.first_byte_s, t.idle_s)
         self.programs = programs or Programs()
+        self.offload: Offload = Offload(config.limits.max_converting_bytes)
         self.refused: dict[tuple[str, str], frozenset[str]] = {}
         self.lists: dict[str, dict[str, ModelInfo]] = {}
 
