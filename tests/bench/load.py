@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
+from pathlib import Path
 
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.format import ReplyInfo
@@ -27,6 +29,9 @@ def canned(form: str, events: int) -> tuple[bytes, bytes, list[bytes]]:
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     sized = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(whole)
     return sized + whole.encode(), head, [*chunks, b"0\r\n\r\n"]
+
+
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Upstream(asyncio.Protocol):
@@ -73,6 +78,20 @@ async def serve(form: str, events: int, pace_s: float) -> None:
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # until the parent closes it
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of a process and of those that it has ended, in seconds.
+
+    Its own in nanoseconds where the kernel counts them, else in ticks.
+    """
+    fields = [int(one) for one in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]]
+    try:
+        tasks = [task.read_text().split()[0] for task in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+        own_s = sum(map(int, tasks)) / 1e9
+    except OSError:
+        own_s = 0.0
+    return (own_s or sum(fields[:2]) / TICKS) + sum(fields[2:]) / TICKS
 
 
 async def drive(port: int, request: bytes, count: int, parallel: int) -> None:
