@@ -1,7 +1,7 @@
 """A call with a large body: it is read and written in a copy of the process, and only what is small of it stays here.
 
-The copy reads the body, tells of it (``Digest``: the small members, the request without its messages, what conditions
-of targets ask for), waits until a target has been chosen, writes the request for it, and ends. For another target,
+The copy is given the body, reads it, tells of it (``Digest``: the small members, the request without its messages, what
+conditions of targets ask for), waits until a target has been chosen, and writes the request for it. For another target,
 after a failure, a second copy reads and writes once more. From then on ``call.body`` and ``call.request`` are the small
 ones; ``call.unread()`` is the same call with all of it.
 """
@@ -11,11 +11,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.formats.format import Outgoing
+from ccproxy_lite.formats import FORMATS
+from ccproxy_lite.formats.format import Outgoing, PathInfo
+from ccproxy_lite.net.heads import RequestHead
 from ccproxy_lite.providers.provider import Ask
-from ccproxy_lite.relay.attempt import Prepared, prepare
+from ccproxy_lite.relay.attempt import Prepared, prepare, refused_by
 from ccproxy_lite.relay.call import Call, Digest
 from ccproxy_lite.relay.facts import RequestFacts
 from ccproxy_lite.relay.offload import CAN_FORK, LARGE_BYTES, Child, Peer
@@ -36,51 +39,113 @@ def is_large(call: Call) -> bool:
 @contextlib.asynccontextmanager
 async def preparing(call: Call, upstreams: Upstreams) -> AsyncIterator[Prepare]:
     """How the requests of a large call are written. Raises ClientError for a body that cannot be read."""
-    async with upstreams.offload.forked(lambda peer: _work(peer, call, upstreams), len(call.raw_body)) as child:
-        call.use_digest(await child.receive())
-        large = _Large(call, upstreams, child)
+    async with contextlib.AsyncExitStack() as stack:
+        large = _Large(call, upstreams, stack)
+        await large.read()
         yield large.prepare
+
+
+class _Seed(NamedTuple):
+    """What the child needs of a call."""
+
+    form: str
+    head: RequestHead
+    raw_body: bytes
+    path_info: PathInfo
+    named_session: str
+
+    def call(self) -> Call:
+        nobody: Any = None  # where the response goes is none of its business
+        call = Call(FORMATS[self.form], self.head, self.raw_body, nobody, nobody, nobody, self.path_info)
+        call.named_session = self.named_session
+        return call
+
+
+class _Target(NamedTuple):
+    """A route, and the fields for a cache that have been rejected there."""
+
+    upstream: str
+    model: str
+    effort: str
+    overlay: str
+    refused: frozenset[str]
 
 
 _Packed = tuple[Outgoing | None, Ask, bytes | None, tuple[str, ...]]
 
 
 class _Large:
-    """The requests for the targets of one call, of which the first child writes one."""
+    """The requests for the targets of one call, of which the child that has read it writes one.
 
-    def __init__(self, call: Call, upstreams: Upstreams, child: Child) -> None:
+    :param stack: as long as it is open, the child is there for this call
+    """
+
+    def __init__(self, call: Call, upstreams: Upstreams, stack: contextlib.AsyncExitStack) -> None:
         self._call = call
         self._upstreams = upstreams
-        self._first: Child | None = child
+        self._stack = stack
+        self._child: Child | None = None
+
+    async def read(self) -> None:
+        """Have the body read, and take what is small of it."""
+        call, upstreams = self._call, self._upstreams
+        working = upstreams.offload.resident(lambda peer: _work(peer, upstreams), len(call.raw_body))
+        call.client.cancel_on_eof()
+        child = await self._stack.enter_async_context(working)
+        await child.send(_Seed(call.form.name, call.head, call.raw_body, call.path_info, call.named_session))
+        try:
+            call.use_digest(await child.receive())
+        except Exception:  # its work for this call is done
+            await self._stack.aclose()
+            raise
+        self._child = child
+        self._stack.push_async_callback(self._let_go)
 
     async def prepare(self, route: Route) -> Prepared:
-        call, upstreams = self._call, self._upstreams
-        first, self._first = self._first, None
-        if call.digest is None:  # it was needed here, and has been read
-            if first is not None:
-                first.close()
+        """The request for a target. Raises ClientError."""
+        call, upstreams, child = self._call, self._upstreams, self._child
+        if call.digest is None:  # all of it was needed here, and has been read
+            await self._stack.aclose()
             return prepare(call, route, upstreams)
-        packed: _Packed
-        if first is None:
-            packed = await upstreams.offload.run(
+        if child is None:
+            packed: _Packed = await upstreams.offload.run(
                 lambda: _packed(call, prepare(call.unread(), route, upstreams)), len(call.raw_body)
             )
         else:
-            first.send((route.upstream.name, *route[1:4]))
-            packed = await first.receive()
-            first.close()
+            refused = refused_by(route, call, upstreams)
+            self._child = None
+            await child.send(_Target(route.upstream.name, route.model, route.effort, route.overlay, refused))
+            try:
+                packed = await child.receive()
+            except Exception:
+                await self._stack.aclose()
+                raise
+            await self._stack.aclose()
         outgoing, ask, body, unfit = packed
         ask = ask._replace(body=call.raw_body if body is None else body)
         return Prepared(wire_format(route.upstream, call.form.name), outgoing, ask, unfit)
 
+    async def _let_go(self) -> None:
+        """The call has no target."""
+        child, self._child = self._child, None
+        if child is not None:
+            await child.send(None)
 
-def _work(peer: Peer, call: Call, upstreams: Upstreams) -> None:
-    """In the child."""
-    peer.answer(lambda: _digest(call, upstreams))
-    name, *target = peer.receive()
-    upstream = upstreams.config.upstream(name)
-    assert upstream is not None
-    peer.answer(lambda: _packed(call, prepare(call, Route(upstream, *target), upstreams)))
+
+def _work(peer: Peer, upstreams: Upstreams) -> None:
+    """In the child: one call."""
+    seed: _Seed = peer.receive()
+    call = seed.call()
+    if not peer.answer(lambda: _digest(call, upstreams)):
+        return
+    target: _Target | None = peer.receive()
+    if target is None:
+        return
+    upstream = upstreams.config.upstream(target.upstream)
+    assert upstream is not None, "both have the same configuration"
+    route = Route(upstream, target.model, target.effort, target.overlay)
+    call.refused = {(upstream.name, target.model): target.refused}
+    peer.answer(lambda: _packed(call, prepare(call, route, upstreams)))
 
 
 def _packed(call: Call, prepared: Prepared) -> _Packed:

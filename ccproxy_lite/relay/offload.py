@@ -2,16 +2,19 @@
 
 Parsing and converting a body of some megabytes takes a tenth of a second, and a body of a million tiny values seconds.
 All other streams would stand still meanwhile; in a thread, too, because the JSON parser keeps the interpreter to itself
-while it runs. So the process forks. The child finds everything in its memory, the request as well as the
-configuration, and sends back what has come of it, which is small or plain bytes.
+while it runs. So the process forks. The child finds everything in its memory, the configuration as well as the
+code, and sends back what has come of it, which is small or plain bytes.
 
-    waiting -> running -> over
+    waiting -> running -> idle -> running ... -> over
 
 ``waiting``
     in order of arrival, while as many run as there are processors, or while the bytes that are being converted would
     exceed ``limits.max_converting_bytes`` (a larger body runs alone)
 ``running``
     the child works, or waits for a command; the parent reads what it sends
+``idle``
+    a resident child waits for the next body: what it touches of the memory that it shares with the parent is copied
+    page by page, which for a body of a megabyte costs more than converting it, and is done once
 ``over``
     it has ended, or was killed because its client has left; its place is given to the next
 
@@ -24,6 +27,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copyreg
 import gc
 import os
 import pickle
@@ -32,6 +36,7 @@ import struct
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from ccproxy_lite.errors import CcproxyError
@@ -40,12 +45,25 @@ LARGE_BYTES = 262_144
 """What is larger leaves the event loop."""
 CAN_FORK = hasattr(os, "fork") and os.path.isdir("/dev/fd")
 
-_NICE = 5
-"""The loop goes first."""
+_IDLE_S = 30.0
+"""A resident child ends when it has had nothing to do for so long,"""
+_KEPT_BYTES = 8_388_608
+"""or has read more than this: its memory would stay large."""
 _READ_BYTES = 1_048_576
 _LENGTH = struct.Struct("!Q")
 
 Result = TypeVar("Result")
+
+
+def _proxy(values: dict[Any, Any]) -> MappingProxyType[Any, Any]:
+    return MappingProxyType(values)
+
+
+copyreg.pickle(MappingProxyType, lambda proxy: (_proxy, (dict(proxy),)))  # the empty slots of requests
+
+
+def _pickled(value: Any) -> bytes:
+    return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
 
 class Peer:
@@ -59,43 +77,62 @@ class Peer:
         """The next command. Raises EOFError when there is none any more."""
         return pickle.load(self._commands)
 
-    def answer(self, function: Callable[[], Any]) -> None:
-        """Send what a function returns or raises."""
+    def answer(self, function: Callable[[], Any]) -> bool:
+        """Send what a function returns or raises; returns whether it has returned."""
+        has_value = False
         try:
-            outcome: tuple[bool, Any] = True, function()
+            packed = _pickled((True, function()))
+            has_value = True
         except (CcproxyError, RecursionError, ValueError) as error:
-            outcome = False, (type(error), error.args, vars(error))
+            packed = _pickled((False, (type(error), error.args, vars(error))))
         except Exception as error:
-            outcome = False, (RuntimeError, (f"{type(error).__name__}: {error}",), {})
-        packed = pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
-        self._outcomes.write(_LENGTH.pack(len(packed)) + packed)
+            packed = _pickled((False, (RuntimeError, (f"{type(error).__name__}: {error}",), {})))
+        self._outcomes.write(_LENGTH.pack(len(packed)))
+        self._outcomes.write(packed)
         self._outcomes.flush()
+        return has_value
 
 
 class Child:
     """The parent's end of a copy of this process."""
 
-    def __init__(self, pid: int, commands: int, outcomes: int, on_over: Callable[[], None]) -> None:
+    def __init__(self, pid: int, commands: int, outcomes: int) -> None:
         self._pid = pid
         self._commands = commands
         self._outcomes = outcomes
-        self._on_over = on_over
         self._loop = asyncio.get_running_loop()
         self._pieces: list[bytes] = []
         self._bytes = 0
         self._arrived: asyncio.Future[None] | None = None
-        self._is_over = False
+        self.is_over = False
+        self.expiry: asyncio.TimerHandle | None = None  # while it is idle
+        os.set_blocking(commands, False)
         self._loop.add_reader(outcomes, self._read)
 
-    def send(self, command: Any) -> None:
-        """A small value."""
-        with contextlib.suppress(OSError):
-            os.write(self._commands, pickle.dumps(command))
+    async def send(self, command: Any) -> None:
+        """A value, of any size; one that a child does not live to read is lost."""
+        left = memoryview(_pickled(command))
+        while left and not self.is_over:
+            try:
+                left = left[os.write(self._commands, left) :]
+            except BlockingIOError:
+                await self._until_writable()
+            except OSError:
+                return
+
+    async def _until_writable(self) -> None:
+        writable = asyncio.Event()
+        self._loop.add_writer(self._commands, writable.set)
+        try:
+            await writable.wait()
+        finally:
+            if not self.is_over:
+                self._loop.remove_writer(self._commands)
 
     async def receive(self) -> Any:
         """The next outcome; raises what was raised in the child, and RuntimeError if it has died."""
         while not self._is_complete():
-            if self._is_over:
+            if self.is_over:
                 raise RuntimeError("the process that converts a large body has died")
             self._arrived = self._loop.create_future()
             await self._arrived
@@ -111,16 +148,18 @@ class Child:
 
     def close(self) -> None:
         """It is not needed any more, whatever it does."""
-        if self._is_over:
+        if self.is_over:
             return
-        self._is_over = True
+        self.is_over = True
+        if self.expiry is not None:
+            self.expiry.cancel()
+        self._loop.remove_writer(self._commands)
         self._loop.remove_reader(self._outcomes)
         os.close(self._commands)
         os.close(self._outcomes)
         with contextlib.suppress(OSError):
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
-        self._on_over()
         self._wake()
 
     def _is_complete(self) -> bool:
@@ -157,6 +196,7 @@ class Offload:
         self._max_children = max_children or len(_processors())
         self._children = 0
         self._bytes = 0
+        self._idle: list[Child] = []
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def run(self, function: Callable[[], Result], size: int) -> Result:
@@ -166,18 +206,54 @@ class Offload:
             return result
 
     @contextlib.asynccontextmanager
-    async def forked(self, work: Callable[[Peer], None], size: int) -> AsyncIterator[Child]:
+    async def forked(self, work: Callable[[Peer], object], size: int) -> AsyncIterator[Child]:
         """A child that does the work, until the block ends."""
         await self._wait_for_place(size)
         try:
-            child = _fork(work, lambda: self._free(size))
-        except BaseException:
-            self._free(size)
-            raise
-        try:
-            yield child
+            child = _fork(work)
+            try:
+                yield child
+            finally:
+                child.close()
         finally:
-            child.close()
+            self._free(size)
+
+    @contextlib.asynccontextmanager
+    async def resident(self, work: Callable[[Peer], None], size: int) -> AsyncIterator[Child]:
+        """A child that does the work again and again, for as long as it is needed: one that is idle, or a new one.
+
+        ``work`` is the same for all. A block that ends with an exception leaves the child in the middle of its work, so
+        that is killed.
+        """
+        await self._wait_for_place(size)
+        try:
+            child = self._idle_child() or _fork(lambda peer: _again_and_again(work, peer))
+            try:
+                yield child
+            except BaseException:
+                child.close()
+                raise
+            if size > _KEPT_BYTES or len(self._idle) >= self._max_children:
+                child.close()
+            elif not child.is_over:
+                child.expiry = asyncio.get_running_loop().call_later(_IDLE_S, child.close)
+                self._idle.append(child)
+        finally:
+            self._free(size)
+
+    def _idle_child(self) -> Child | None:
+        while self._idle:
+            child = self._idle.pop()
+            if not child.is_over:
+                assert child.expiry is not None
+                child.expiry.cancel()
+                return child
+        return None
+
+    def close(self) -> None:
+        """End the idle children."""
+        while self._idle:
+            self._idle.pop().close()
 
     async def _wait_for_place(self, size: int) -> None:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -214,9 +290,14 @@ def _processors() -> set[int]:
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
-def _fork(work: Callable[[Peer], None], on_over: Callable[[], None]) -> Child:
-    commands, commands_end = os.pipe()
-    outcomes, outcomes_end = os.pipe()
+def _again_and_again(work: Callable[[Peer], None], peer: Peer) -> None:
+    while True:
+        work(peer)
+
+
+def _fork(work: Callable[[Peer], object]) -> Child:
+    commands, commands_end = _pipe()
+    outcomes, outcomes_end = _pipe()
     with warnings.catch_warnings():
         # Python warns where there are threads: one might hold a lock that the child needs. Converters need none.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -225,13 +306,24 @@ def _fork(work: Callable[[Peer], None], on_over: Callable[[], None]) -> Child:
         _be_child(work, commands, outcomes_end)
     os.close(commands)
     os.close(outcomes_end)
-    return Child(pid, commands_end, outcomes, on_over)
+    return Child(pid, commands_end, outcomes)
 
 
-def _be_child(work: Callable[[Peer], None], commands: int, outcomes: int) -> None:
+def _pipe() -> tuple[int, int]:
+    """A pipe that takes a large body in few pieces, where the system allows it."""
+    ends = os.pipe()
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, _READ_BYTES)
+    return ends
+
+
+def _be_child(work: Callable[[Peer], object], commands: int, outcomes: int) -> None:
     """Do the work and leave, whatever happens."""
     try:
-        gc.disable()  # it would write to all memory, which is shared until somebody does
+        gc.freeze()  # a collection would write to all memory, which is shared until somebody does
+        gc.set_threshold(50_000, 20, 50)
         signal.set_wakeup_fd(-1)
         for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(stop, signal.SIG_DFL)
@@ -239,7 +331,8 @@ def _be_child(work: Callable[[Peer], None], commands: int, outcomes: int) -> Non
             if number > 2 and number not in (commands, outcomes):
                 with contextlib.suppress(OSError):
                     os.close(number)
-        os.nice(_NICE)
         work(Peer(commands, outcomes))
+    except EOFError:
+        pass
     finally:
         os._exit(0)

@@ -52,6 +52,11 @@ def test_a_bug_is_told() -> None:
         outcome(lambda: 1 / 0)
 
 
+def test_what_cannot_be_sent_is_told() -> None:
+    with pytest.raises(RuntimeError, match="pickle"):
+        outcome(lambda: lambda: 1)
+
+
 def test_a_child_that_dies_is_told() -> None:
     with pytest.raises(RuntimeError, match="has died"):
         outcome(lambda: os.kill(os.getpid(), 9))
@@ -103,7 +108,7 @@ def test_order_and_bounds() -> None:
             async with offload.forked(work, size) as child:
                 most = max(most, offload._bytes)
                 assert offload._bytes <= BOUND or offload._children == 1
-                child.send("go")
+                await child.send("go")
                 done.append(await child.receive())
 
         async with anyio.create_task_group() as tasks:
@@ -138,9 +143,25 @@ def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ccproxy_lite.relay.attempt.LARGE_BYTES", 0)
 
 
+SCHEMA = {"type": "object", "properties": {"path": {"type": "string"}}}
+TOOLS: dict[str, dict[str, Any]] = {
+    "anthropic": {
+        "tools": [{"name": "Read", "input_schema": SCHEMA}],
+        "system": [{"type": "text", "text": "be brief"}],
+    },
+    "openai-responses": {
+        "tools": [{"type": "function", "name": "Read", "parameters": SCHEMA}],
+        "instructions": "be brief",
+    },
+    "openai-chat": {"tools": [{"type": "function", "function": {"name": "Read", "parameters": SCHEMA}}]},
+    "gemini": {"tools": [{"functionDeclarations": [{"name": "Read", "parameters": SCHEMA}]}]},
+}
+
+
 def exchange(client: str, above: str, stream: bool, **config: Any) -> tuple[Any, Answer]:
     """What the upstream was sent, and what the client was answered."""
     path, body = WIRES[client].asked(stream)
+    body = {**body, **TOOLS[client]}
     script = WIRES[above].stream if stream else [http(200, WIRES[above].body)]
     with upstream(script) as up, proxy(behind(up, above, **config)) as served:
         answer = ask(served.port, path, body)
