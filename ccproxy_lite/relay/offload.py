@@ -30,7 +30,6 @@ import contextlib
 import copyreg
 import gc
 import os
-import pickle
 import signal
 import struct
 import warnings
@@ -63,6 +62,8 @@ copyreg.pickle(MappingProxyType, lambda proxy: (_proxy, (dict(proxy),)))  # the 
 
 
 def _pickled(value: Any) -> bytes:
+    import pickle  # here and below, because most proxies never see a large body
+
     return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
 
@@ -75,6 +76,8 @@ class Peer:
 
     def receive(self) -> Any:
         """The next command. Raises EOFError when there is none any more."""
+        import pickle
+
         return pickle.load(self._commands)
 
     def answer(self, function: Callable[[], Any]) -> bool:
@@ -136,6 +139,8 @@ class Child:
                 raise RuntimeError("the process that converts a large body has died")
             self._arrived = self._loop.create_future()
             await self._arrived
+        import pickle
+
         packed = b"".join(self._pieces)
         self._pieces, self._bytes = [], 0
         is_value, outcome = pickle.loads(memoryview(packed)[_LENGTH.size :])

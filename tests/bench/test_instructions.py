@@ -21,7 +21,7 @@ from tests.bench.scenarios import OURS, SCENARIOS, service
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
 
 BEST = Path(__file__).with_name("best.json")
-SHORT = ("small-same", "small-converted", "stream-same", "stream-anthropic-chat")
+SHORT = ("small-same", "small-converted", "stream-anthropic-chat")  # the others depend on how reads are cut
 TOLERANCE = 1.03
 
 
