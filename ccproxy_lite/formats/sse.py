@@ -236,13 +236,9 @@ def _blank_line_of(data: bytes) -> bytes:
 
 def end_of_usual(data: bytes) -> int:
     """Where the last complete event ends, if its lines end as usual; 0 if there is none."""
-    for blank in (b"\n\n", b"\r\n\r\n"):
-        if data.endswith(blank):
-            return len(data)
-    for blank in (b"\n\n", b"\r\n\r\n"):
-        if (at := data.rfind(blank)) >= 0:
-            return at + len(blank)
-    return 0
+    if data.endswith(_BLANKS):
+        return len(data)
+    return max(at + len(blank) if (at := data.rfind(blank)) >= 0 else 0 for blank in _BLANKS)
 
 
 def end_of_events(data: bytes) -> int:

@@ -27,11 +27,10 @@ from ccproxy_lite.log import internal_error, log
 from ccproxy_lite.net.application import Response
 from ccproxy_lite.net.heads import AnswerHead
 from ccproxy_lite.providers.provider import SERVER_SENT_EVENTS, Ask
-from ccproxy_lite.relay.call import Call
+from ccproxy_lite.relay.call import Call, is_large
 from ccproxy_lite.relay.capture import RecordedDelivery
 from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.headers import JSON_HEADERS, about_answer, for_converted, for_upstream, merged
-from ccproxy_lite.relay.offload import CAN_FORK, LARGE_BYTES
 from ccproxy_lite.relay.pauses import Pauses
 from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.relay.streams import Converted, Reframed, Relayed, Stream, failed_of, late_losses
@@ -404,10 +403,9 @@ class MessageDispatch:
         limit = self._upstreams.config.limits.max_event_bytes
         parser = self._framing.parser(limit) if delivery.is_event_stream else None
         whole = Whole(delivery.answer, delivery.body, parser, self._provider.error_body)
-        size = len(whole.body)
         try:
-            if size > LARGE_BYTES and CAN_FORK:
-                events = await self._upstreams.offload.run(lambda: self._read(whole), size)
+            if is_large(whole.body):
+                events = await self._upstreams.offload.run(lambda: self._read(whole), len(whole.body))
             else:
                 events = self._read(whole)
         except UpstreamError as error:

@@ -5,6 +5,7 @@ It is parsed lazily: without a conversion, most of it never is.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 import zlib
@@ -31,8 +32,15 @@ from ccproxy_lite.relay.vault import Vault
 if TYPE_CHECKING:
     from ccproxy_lite.formats.neutral.request import Request
 
+LARGE_BYTES = 262_144
+CAN_FORK = hasattr(os, "fork") and os.path.isdir("/dev/fd")
 _MAX_MODEL_CHARS = 1000
 _OWN_ID = re.compile(r"([0-9a-f]{16})([0-9a-f]{8})\Z")
+
+
+def is_large(body: bytes) -> bool:
+    """Whether a body is read, and written, in a copy of the process (see ``offload``)."""
+    return len(body) > LARGE_BYTES and CAN_FORK
 
 
 def new_id() -> str:

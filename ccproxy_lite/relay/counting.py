@@ -13,10 +13,9 @@ from ccproxy_lite.net.application import Response
 from ccproxy_lite.providers.provider import Ask
 from ccproxy_lite.relay import stored
 from ccproxy_lite.relay.attempt import target_of
-from ccproxy_lite.relay.call import Call
+from ccproxy_lite.relay.call import Call, is_large
 from ccproxy_lite.relay.facts import routes_for
 from ccproxy_lite.relay.headers import JSON_HEADERS, about_answer, for_converted, for_upstream, merged
-from ccproxy_lite.relay.large import is_large, preparing
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.upstreams import wire_format
 from ccproxy_lite.routing.routes import Route
@@ -28,7 +27,9 @@ Result = TypeVar("Result")
 
 async def count(relay: Relay, call: Call) -> None:
     """Respond with a token count, at worst an estimate. Raises ClientError for an invalid request."""
-    if is_large(call):
+    if is_large(call.raw_body):
+        from ccproxy_lite.relay.large import preparing  # which most proxies never need
+
         async with preparing(call, relay.upstreams):  # the body is read; what is sent is another
             pass
     record = call.record

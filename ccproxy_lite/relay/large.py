@@ -21,7 +21,7 @@ from ccproxy_lite.providers.provider import Ask
 from ccproxy_lite.relay.attempt import Prepared, prepare, refused_by
 from ccproxy_lite.relay.call import Call, Digest
 from ccproxy_lite.relay.facts import RequestFacts
-from ccproxy_lite.relay.offload import CAN_FORK, LARGE_BYTES, Child, Peer
+from ccproxy_lite.relay.offload import Child, Peer
 from ccproxy_lite.relay.upstreams import Upstreams, wire_format
 from ccproxy_lite.routing.routes import Route
 
@@ -29,11 +29,6 @@ _SMALL_CHARS = 16_384
 
 Prepare = Callable[[Route], Awaitable[Prepared]]
 """Writes the request for a target. Raises ClientError."""
-
-
-def is_large(call: Call) -> bool:
-    """Whether the call's body is read elsewhere."""
-    return len(call.raw_body) > LARGE_BYTES and CAN_FORK
 
 
 @contextlib.asynccontextmanager

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from logging import DEBUG
+from typing import TYPE_CHECKING
 
 from ccproxy_lite.log import log
 from ccproxy_lite.relay import stored
 from ccproxy_lite.relay.attempt import MessageDispatch, Prepared, prepare, refused_by
-from ccproxy_lite.relay.call import Call
+from ccproxy_lite.relay.call import Call, is_large
 from ccproxy_lite.relay.exchange import Exchange
 from ccproxy_lite.relay.facts import routes_for
-from ccproxy_lite.relay.large import Prepare, is_large, preparing
 from ccproxy_lite.relay.relay import Relay
 from ccproxy_lite.relay.reply import Reply
 from ccproxy_lite.routing.conditions import condition_text
 from ccproxy_lite.routing.failover import Attempt
 from ccproxy_lite.routing.routes import Route
+
+if TYPE_CHECKING:
+    from ccproxy_lite.relay.large import Prepare
 
 
 async def answer(relay: Relay, call: Call, routes: list[Route] | None = None) -> None:
@@ -27,7 +30,9 @@ async def answer(relay: Relay, call: Call, routes: list[Route] | None = None) ->
     if captures is not None:
         captures.begin(call)
     try:
-        if is_large(call):
+        if is_large(call.raw_body):
+            from ccproxy_lite.relay.large import preparing  # which most proxies never need
+
             async with preparing(call, relay.upstreams) as prepare_elsewhere:
                 await _answer(relay, call, routes, prepare_elsewhere)
         else:

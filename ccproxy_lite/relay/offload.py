@@ -30,6 +30,7 @@ import contextlib
 import copyreg
 import gc
 import os
+import pickle
 import signal
 import struct
 import warnings
@@ -39,10 +40,6 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from ccproxy_lite.errors import CcproxyError
-
-LARGE_BYTES = 262_144
-"""What is larger leaves the event loop."""
-CAN_FORK = hasattr(os, "fork") and os.path.isdir("/dev/fd")
 
 _IDLE_S = 30.0
 """A resident child ends when it has had nothing to do for so long,"""
@@ -62,8 +59,6 @@ copyreg.pickle(MappingProxyType, lambda proxy: (_proxy, (dict(proxy),)))  # the 
 
 
 def _pickled(value: Any) -> bytes:
-    import pickle  # here and below, because most proxies never see a large body
-
     return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
 
@@ -76,8 +71,6 @@ class Peer:
 
     def receive(self) -> Any:
         """The next command. Raises EOFError when there is none any more."""
-        import pickle
-
         return pickle.load(self._commands)
 
     def answer(self, function: Callable[[], Any]) -> bool:
@@ -139,8 +132,6 @@ class Child:
                 raise RuntimeError("the process that converts a large body has died")
             self._arrived = self._loop.create_future()
             await self._arrived
-        import pickle
-
         packed = b"".join(self._pieces)
         self._pieces, self._bytes = [], 0
         is_value, outcome = pickle.loads(memoryview(packed)[_LENGTH.size :])

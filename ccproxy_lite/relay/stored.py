@@ -39,8 +39,9 @@ def continue_previous(relay: Relay, call: Call) -> bool:
         if size > relay.config.limits.max_body_bytes:
             raise ClientError(413, "the conversation is larger than max_body_bytes")
         call.conversation, call.first_key = chain.turns[0].id, chain.key
-        call.read_all()
-        call.asked = call.body
+        if call.digest is not None:  # of which all is needed
+            call.read_all()
+            call.asked = call.body
         call.use_body(state.continued(call.body, chain.turns))
     call.is_kept = call.is_kept and size <= states.max_bytes
     call.keep = partial(_keep, relay) if call.is_kept else None

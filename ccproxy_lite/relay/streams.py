@@ -83,6 +83,8 @@ class Relayed:
         if not end:
             return self._feed_looking(data)
         written = self._feed_whole(data[:end])
+        if self.progress.is_foreign:
+            return written
         if not self._last_usual:
             return written + self._feed_looking(data[end:])
         self._rest = data[end:]

@@ -7,10 +7,11 @@ delivers a response as it arrives; ``collect`` waits for a small one, and is for
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
+from ccproxy_lite.cached import cached_property
 from ccproxy_lite.clock import Clock
 from ccproxy_lite.config.model import Config, Upstream
 from ccproxy_lite.config.secrets import SECRET_NAME, is_literal
@@ -26,9 +27,11 @@ from ccproxy_lite.providers.credentials import Secret, is_sendable
 from ccproxy_lite.providers.provider import Outbound, Question
 from ccproxy_lite.relay.delivery import Delivery
 from ccproxy_lite.relay.headers import configured, merged
-from ccproxy_lite.relay.offload import Offload
 from ccproxy_lite.relay.programs import Programs, Receiver, Settings
 from ccproxy_lite.relay.vault import Fetch, Vault
+
+if TYPE_CHECKING:
+    from ccproxy_lite.relay.offload import Offload
 
 Answer = TypeVar("Answer")
 
@@ -65,9 +68,20 @@ class Upstreams:
         t = config.timeouts
         self._timeouts = Timeouts(t.connect_s, t.first_byte_s, t.idle_s)
         self.programs = programs or Programs()
-        self.offload: Offload = Offload(config.limits.max_converting_bytes)
         self.refused: dict[tuple[str, str], frozenset[str]] = {}
         self.lists: dict[str, dict[str, ModelInfo]] = {}
+
+    @cached_property
+    def offload(self) -> Offload:
+        """Where large bodies are read and written; it is loaded with the first."""
+        from ccproxy_lite.relay.offload import Offload
+
+        return Offload(self.config.limits.max_converting_bytes)
+
+    def close(self) -> None:
+        """End what stands ready for the next large body."""
+        if "offload" in self.__dict__:
+            self.offload.close()
 
     async def secret_of(self, upstream: Upstream, reference: str, client_key: str = "") -> str:
         """The secret to send. Raises UpstreamError when its source fails."""

@@ -147,6 +147,7 @@ class Running:
         self.app = app
         self.listener.use(app, _connection_limits(config))
         before.wakeup.set()
+        before.upstreams.close()
 
 
 async def _client_keys(config: Config, parts: Parts) -> tuple[str, ...]:
@@ -195,7 +196,10 @@ async def running(
             app.listener = listener
             proxy = Running(listener, app, parts, server_state)
             parts.tasks.start_soon(_tidy_up, proxy)
-            yield proxy
+            try:
+                yield proxy
+            finally:
+                proxy.relay.upstreams.close()
 
 
 def _connection_limits(config: Config) -> Limits:

@@ -12,7 +12,8 @@ import anyio
 import pytest
 
 from ccproxy_lite.errors import ClientError
-from ccproxy_lite.relay.offload import CAN_FORK, Offload, Peer
+from ccproxy_lite.relay.call import CAN_FORK
+from ccproxy_lite.relay.offload import Offload, Peer
 from tests.support import WIRES, Answer, ask, behind, connect, eventually, http, proxy, request_bytes, upstream
 
 pytestmark = pytest.mark.skipif(not CAN_FORK, reason="this system cannot copy a process")
@@ -139,8 +140,7 @@ def test_who_stops_waiting_lets_others_pass() -> None:
 
 @pytest.fixture
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccproxy_lite.relay.large.LARGE_BYTES", 0)
-    monkeypatch.setattr("ccproxy_lite.relay.attempt.LARGE_BYTES", 0)
+    monkeypatch.setattr("ccproxy_lite.relay.call.LARGE_BYTES", 0)
 
 
 SCHEMA = {"type": "object", "properties": {"path": {"type": "string"}}}
@@ -173,8 +173,7 @@ def exchange(client: str, above: str, stream: bool, **config: Any) -> tuple[Any,
 @pytest.mark.parametrize("client", WIRES)
 def test_it_makes_no_difference(client: str, above: str, stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     near, near_answer = exchange(client, above, stream)
-    monkeypatch.setattr("ccproxy_lite.relay.large.LARGE_BYTES", 0)
-    monkeypatch.setattr("ccproxy_lite.relay.attempt.LARGE_BYTES", 0)
+    monkeypatch.setattr("ccproxy_lite.relay.call.LARGE_BYTES", 0)
     far, far_answer = exchange(client, above, stream)
     assert far == near and near_answer.status == far_answer.status == 200
     assert len(far_answer.body) == len(near_answer.body)
@@ -240,6 +239,25 @@ class TestLargeCalls:
                 sock.sendall(request_bytes("/v1/messages", body, content_type="application/json"))
                 assert eventually(lambda: offload._children == 1)
             assert eventually(lambda: offload._children == 0, 2)
+
+
+def test_no_child_is_left_after_a_reload_or_the_end(everything_is_large: None) -> None:
+    path, body = WIRES["anthropic"].asked(False)
+    with upstream([http(200, WIRES["openai-chat"].body)]) as up, proxy(behind(up, "openai-chat")) as served:
+        pids = []
+        for _ in range(2):
+            assert ask(served.port, path, body).status == 200
+            idle = served.parts.relay.upstreams.offload._idle
+            assert eventually(lambda idle=idle: len(idle) == 1)
+            pids.append(idle[0]._pid)
+            served.run(served.parts.use, served.parts.relay.config)
+        assert ask(served.port, path, body).status == 200
+        idle = served.parts.relay.upstreams.offload._idle
+        assert eventually(lambda: len(idle) == 1)
+        pids.append(idle[0]._pid)
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 def test_others_are_answered_while_a_large_body_is_read() -> None:

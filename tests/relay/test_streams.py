@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from ccproxy_lite.formats import FORMATS
 from ccproxy_lite.formats.format import ReplyInfo
@@ -12,7 +14,7 @@ from ccproxy_lite.formats.neutral.answer_losses import AnswerLosses
 from ccproxy_lite.formats.neutral.events import Failed
 from ccproxy_lite.formats.neutral.names import Restorer
 from ccproxy_lite.formats.neutral.request import Request
-from ccproxy_lite.formats.sse import Event, Parser
+from ccproxy_lite.formats.sse import Event, Parser, Usual
 from ccproxy_lite.relay.streams import ArrayFraming, Converted, Reframed, Relayed
 
 REPLY = ReplyInfo(Request("m"), "id", 1)
@@ -94,6 +96,50 @@ def test_relayed_bytes_are_untouched_whatever_the_cut(name: str) -> None:
             5,
             2,
         )
+
+
+_BESIDE = [
+    b": idle\n\n", b"\n", b"event: ping\ndata: {}\n\n", b"data: {}\n\n", b"id: 7\n",
+    b'data: {"error": {"message": "busy", "type": "overloaded_error"}, "type": "error"}\n\n',
+    b'event: error\ndata: {"type": "error", "error": {"type": "api_error", "message": "no"}}\n\n',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_events_that_are_passed_on_unseen_make_no_difference(name: str, data: st.DataObject) -> None:
+    """Whatever comes, however it is cut: the same bytes and the same progress as where every event is looked at."""
+    usual = STREAMS[name][1:3]
+    event = st.one_of(st.sampled_from(usual), st.sampled_from(usual * 3), st.sampled_from(STREAMS[name] + _BESIDE))
+    raw = b"".join(data.draw(st.lists(event, min_size=1, max_size=30)))
+    assume(raw.count(b"busy") + raw.count(b"api_error") <= 1)  # of two failures the first is told
+    raw = raw.replace(b"\n", b"\r\n") if data.draw(st.booleans()) else raw
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
+    pieces = [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+    stream, reference = relayed(name), Relayed(Parser(LIMIT), FORMATS[name]._replace(usual=Usual()))
+    results = []
+    for one in (stream, reference):
+        out = b""
+        for piece in pieces:
+            out += one.feed(piece)
+            if one.progress.failed is not None or one.progress.over:
+                break
+        else:
+            out += one.close()
+        progress = one.progress
+        told = Parser(LIMIT).feed(out) if progress.is_foreign else out  # then what stood before is written anew
+        has_content = progress.content or progress.failed is not None
+        results.append((told, progress.failed, progress.over, has_content, progress.usage))
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("rest", [b"", b"da", STREAMS["openai-chat"][1]])
+def test_a_failure_in_other_words_is_told_once_and_last(rest: bytes) -> None:
+    stream = relayed("openai-chat")
+    out = stream.feed(STREAMS["openai-chat"][1] + _BESIDE[-2] + rest)
+    assert out.count(b"busy") == 1 and out.startswith(STREAMS["openai-chat"][1])
+    assert Parser(LIMIT).feed(out)[-1].data.count("busy") == 1
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
